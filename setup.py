@@ -1,0 +1,63 @@
+"""Install xenon: `pip install '.[cpu]'`, or `'.[gpu]'` beside an NVIDIA GPU."""
+
+import re
+from pathlib import Path
+
+from setuptools import setup
+
+HERE = Path(__file__).parent
+
+MXNET = [
+    "gluoncv==0.10.5.post0",
+    # MXNet imports distutils, which Python 3.12 no longer has and setuptools gives.
+    "setuptools<80; python_version>='3.12'",
+]
+
+# What the CUDA wheel of MXNet needs and does not bring, all but NVIDIA's driver.
+CUDA = [
+    "nvidia-cuda-runtime-cu11==11.8.89",
+    "nvidia-cuda-nvrtc-cu11==11.8.89",
+    "nvidia-cublas-cu11==11.11.3.6",
+    "nvidia-cufft-cu11==10.9.0.58",
+    "nvidia-curand-cu11==10.3.0.86",
+    "nvidia-cusparse-cu11==11.7.5.86",
+    "nvidia-cusolver-cu11==11.4.1.48",
+    "nvidia-nccl-cu11==2.21.5",
+    "nvidia-nvtx-cu11==11.8.86",
+    "nvidia-cudnn-cu11==8.9.6.50",
+]
+
+setup(
+    name="xenon-mx",
+    version=re.search(
+        r'__version__ = "(.+)"', (HERE / "xenon_mx" / "__init__.py").read_text()
+    ).group(1),
+    description="From bone radiographs to study-level predictions, on Apache MXNet",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=["xenon_mx"],
+    package_data={"xenon_mx": ["py.typed"]},
+    python_requires=">=3.8,<3.13",
+    install_requires=[
+        "click>=8.0",
+        "numpy>=1.20,<2",
+        "opencv-python>=4.5,<4.12",
+        "pandas>=1.2",
+        "scikit-learn>=1.0",
+        "tensorboardX>=2.5",
+        "tqdm>=4.60",
+    ],
+    extras_require={
+        "cpu": ["mxnet==1.9.1", *MXNET],
+        "gpu": ["mxnet-cu112==1.9.1", *MXNET, *CUDA],
+        "test": ["pytest>=7", "pillow", "ruff==0.17.6", "mypy"],
+    },
+    entry_points={
+        "console_scripts": [
+            "xenon-pack = xenon_mx.cli:pack",
+            "xenon-train = xenon_mx.cli:train",
+            "xenon-predict = xenon_mx.cli:predict",
+        ]
+    },
+)

@@ -1,0 +1,3 @@
+"""Bone radiographs to study-level predictions, by the recipe of the MURA paper."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,259 @@
+"""The commands: flags in, one verb called, an exit status out. Knows all, does little.
+
+Exit statuses: 0 done; 1 a `XenonError`; 2 wrong usage; 70 a bug, with its traceback;
+130 Ctrl-C; 143 SIGTERM. Standard output holds results only; progress and logs go to
+standard error. MXNet, pandas and scikit-learn are imported by the verbs, after the
+flags are read, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import traceback
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Callable, NoReturn, Sequence
+
+import click
+from tqdm import tqdm
+
+from xenon_mx import __version__, progress
+from xenon_mx.config import PackConfig, PredictConfig, TrainConfig, flag_name
+from xenon_mx.errors import ConfigError, XenonError
+
+_USAGE, _FAILED, _BUG, _INTERRUPTED, _TERMINATED = 2, 1, 70, 130, 143
+
+
+class _Terminated(BaseException):
+    """SIGTERM came."""
+
+
+def _options(config: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command a flag for each setting of its config."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for each in reversed(fields(config)):
+            if each.metadata:
+                command = _option(each)(command)
+        return command
+
+    return decorate
+
+
+def _option(setting: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    meta = setting.metadata
+    options: dict[str, Any] = {"default": setting.default, "help": meta["help"]}
+    if meta["kind"] is bool:
+        options["is_flag"] = True
+    else:
+        options["show_default"] = setting.default is not None
+        options["type"] = _type(meta)
+    names = (flag_name(setting.name), *meta["flags"], setting.name)
+    return click.option(*names, **options)
+
+
+def _type(meta: Any) -> Any:
+    if meta["choices"]:
+        return click.Choice(meta["choices"])
+    if meta["kind"] is Path:
+        return click.Path(path_type=Path)
+    return meta["kind"]
+
+
+_PATH = click.Path(path_type=Path)
+_NAMES = {"help_option_names": ["-h", "--help"]}
+_version = click.version_option(__version__, "--version", prog_name="xenon")
+
+
+@click.command(context_settings=_NAMES)
+@click.argument("source", type=_PATH)
+@click.argument("out", type=_PATH)
+@_options(PackConfig)
+@_version
+def _pack(**flags: Any) -> None:
+    """Pack the radiographs of SOURCE into record files in the folder OUT.
+
+    SOURCE is the root of MURA-v1.1: its CSVs rule; a split without one is walked.
+    Any data set laid out as {train,valid}/XR_*/patient*/study*_{positive,negative}/
+    will do.
+    """
+    config = PackConfig(**flags)
+    from xenon_mx import packing
+
+    _show_packed(packing.pack(config, progress.for_stream(sys.stderr)))
+
+
+@click.command(context_settings=_NAMES)
+@click.argument("packed", type=_PATH)
+@click.argument("run", type=_PATH)
+@_options(TrainConfig)
+@_version
+def _train(**flags: Any) -> None:
+    """Train a net on the packed folder PACKED, and keep its five best epochs in RUN.
+
+    The defaults are the recipe of the MURA paper (arXiv 1712.06957). The validation
+    loss chooses the five; it is that of the holdout split where PACKED has one.
+    """
+    config = TrainConfig(**flags)
+    from xenon_mx import training
+
+    best = training.train(config, progress.for_stream(sys.stderr))
+    _say(f"best epoch {best[0].epoch + 1}, validation loss {best[0].loss:.4f}")
+    _say(f"next: xenon-predict INPUT OUT.csv --run {config.run}")
+
+
+@click.command(context_settings=_NAMES)
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=_PATH)
+@click.argument("out", metavar="OUT.csv", type=_PATH)
+@click.option(
+    "--run",
+    "runs",
+    required=True,
+    multiple=True,
+    type=_PATH,
+    help="A run of xenon-train; several give their best nets to one ensemble.",
+)
+@_options(PredictConfig)
+@_version
+def _predict(**flags: Any) -> None:
+    """Predict whether each study of INPUT is abnormal, and write a row a study.
+
+    INPUT is a CSV of image paths as the MURA competition gives it, a folder, image
+    files, or a .rec file of a packed folder. OUT.csv may be - for standard output.
+
+    Not for medical use.
+    """
+    if flags["out"] == Path("-"):
+        flags["out"] = Path("/dev/stdout")
+    config = PredictConfig(**flags)
+    from xenon_mx import predicting
+
+    predictions = predicting.predict(config, progress.for_stream(sys.stderr))
+    for number, loss in enumerate(predictions.losses, 1):
+        _say(f"member {number}: loss {loss:.9g}")
+    _show_scores(predictions.scores)
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _show_packed(packed: Any) -> None:
+    """Print what was packed, a row a study type and split."""
+    rows: list[tuple[str, ...]] = [
+        ("split", "study type", "images", "studies", "abnormal", "missing")
+    ]
+    for split in packed.splits:
+        for name, count in packed.meta["splits"][split]["counts"].items():
+            numbers = (count[key] for key in rows[0][2:])
+            rows.append((split, name, *(f"{number:,}" for number in numbers)))
+    _table(rows, left=2)
+    _say(f"packed into {packed.folder}; next: xenon-train {packed.folder} RUN")
+
+
+def _show_scores(scores: Any) -> None:
+    """Print kappa and AUROC, a row a study type."""
+    if not scores:
+        return
+    rows: list[tuple[str, ...]] = [
+        ("study type", "studies", "abnormal", "kappa", "AUROC")
+    ]
+    for each in scores:
+        counts = (f"{each.studies:,}", f"{each.abnormal:,}")
+        rows.append((each.study_type or "none", *counts, *map(_figure, each[3:])))
+    _table(rows, left=1)
+
+
+def _figure(value: float) -> str:
+    return "undefined" if value != value else f"{value:.3f}"  # noqa: PLR0124
+
+
+def _table(rows: Sequence[tuple[str, ...]], left: int) -> None:
+    """Print rows in columns, the first `left` of them flush left."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    for row in rows:
+        cells = [
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths))
+        ]
+        _say("  ".join(cells).rstrip())
+
+
+class _Log(logging.Handler):
+    """Writes log lines above the progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        warning = "warning: " if record.levelno >= logging.WARNING else ""
+        tqdm.write(warning + record.getMessage(), file=sys.stderr)
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise _Terminated
+
+
+def _run(command: click.Command) -> NoReturn:
+    """Run a command and exit with the status that its end deserves."""
+    signal.signal(signal.SIGTERM, _terminate)
+    log = logging.getLogger("xenon_mx")
+    log.setLevel(logging.INFO)
+    log.addHandler(_Log())
+    sys.exit(_status(command))
+
+
+def _status(command: click.Command) -> int:
+    try:
+        command.main(prog_name=_prog(command), standalone_mode=False)
+    except XenonError as error:
+        return _failure(error, command)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        return _usage(error, command)
+    except (KeyboardInterrupt, click.Abort):
+        _say("interrupted")
+        return _INTERRUPTED
+    except _Terminated:
+        _say("terminated")
+        return _TERMINATED
+    except Exception:
+        traceback.print_exc()
+        _say("this is a bug in xenon: please report it with the lines above")
+        return _BUG
+    return 0
+
+
+def _failure(error: XenonError, command: click.Command) -> int:
+    if isinstance(error, ConfigError):
+        return _usage(click.UsageError(str(error)), command)
+    for detail in error.details:
+        _say(f"  {detail}")
+    _say(f"error: {error}")
+    return _FAILED
+
+
+def _usage(error: click.ClickException, command: click.Command) -> int:
+    if isinstance(error, click.UsageError) and error.ctx is None:
+        error.ctx = click.Context(command, info_name=_prog(command))
+    error.show()
+    return _USAGE
+
+
+def _prog(command: click.Command) -> str:
+    return f"xenon-{command.callback.__name__.strip('_')}"  # type: ignore[union-attr]
+
+
+def pack() -> NoReturn:
+    """Run xenon-pack."""
+    _run(_pack)
+
+
+def train() -> NoReturn:
+    """Run xenon-train."""
+    _run(_train)
+
+
+def predict() -> NoReturn:
+    """Run xenon-predict."""
+    _run(_predict)

@@ -1,0 +1,224 @@
+"""The settings of each command: every default, its range, its reason. Knows no disk.
+
+One frozen dataclass a command is the only home of a default. The command line makes
+its flags from these fields, so that a flag, its help and its check cannot drift apart.
+
+"The paper" is Rajpurkar et al., MURA, arXiv 1712.06957v4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from xenon_mx.errors import ConfigError
+
+MEMBERS = 5  # the paper, section 3: the five models with the lowest losses
+THRESHOLD = 0.5  # the paper, section 3: abnormal if the probability is above 0.5
+
+
+def setting(
+    default: Any,
+    help: str,  # noqa: A002 - click's own word for it
+    *,
+    kind: type | None = None,
+    flags: tuple[str, ...] = (),
+    choices: tuple[str, ...] = (),
+    low: float | None = None,
+    high: float | None = None,
+) -> Any:
+    """A field that is a flag of the command line.
+
+    Args:
+        default: The value when the flag is not given.
+        help: One sentence for `--help`.
+        kind: The flag's type when `default` cannot tell it.
+        flags: Other spellings, such as `-j`.
+        choices: The only values allowed.
+        low: The smallest value allowed.
+        high: The largest value allowed.
+    """
+    metadata = {
+        "help": help,
+        "kind": kind or type(default),
+        "flags": flags,
+        "choices": choices,
+        "low": low,
+        "high": high,
+    }
+    return field(default=default, metadata=metadata)
+
+
+def flag_name(name: str) -> str:
+    """`batch_size` as the command line spells it: `--batch-size`."""
+    return "--" + name.replace("_", "-")
+
+
+class _Checked:
+    """Refuses, when a config is made, what its fields do not allow."""
+
+    def __post_init__(self) -> None:
+        for each in fields(self):  # type: ignore[arg-type]
+            if each.metadata:
+                _check(each, getattr(self, each.name))
+
+
+def _check(each: Field[Any], value: Any) -> None:
+    if value is None:
+        return
+    meta = each.metadata
+    if meta["choices"] and value not in meta["choices"]:
+        wanted = " or ".join(meta["choices"])
+        raise ConfigError(flag_name(each.name), f"must be {wanted}, not {value!r}")
+    low, high = meta["low"], meta["high"]
+    # Written so that NaN, which compares with nothing, is refused too.
+    if low is not None and not value >= low:
+        raise ConfigError(flag_name(each.name), f"must be at least {low}, not {value}")
+    if high is not None and not value <= high:
+        raise ConfigError(flag_name(each.name), f"must be at most {high}, not {value}")
+
+
+_ROOT = (
+    "Folder that the paths in CSVs start from. Default: the working directory, else "
+    "the CSV's folder, else its parent."
+)
+
+
+@dataclass(frozen=True)
+class PackConfig(_Checked):
+    """`xenon-pack SOURCE OUT`."""
+
+    source: Path
+    out: Path
+    root: Path | None = setting(None, _ROOT, kind=Path)
+    # 320: the paper, section 3. 32 is the least that every net of the zoo pools.
+    size: int = setting(320, "Side of the packed square, px.", low=32, high=2048)
+    # The paper scales to 320x320 and names no padding.
+    fit: str = setting(
+        "stretch",
+        "Scale to the square, or keep the shape and pad with black.",
+        choices=("stretch", "pad"),
+    )
+    encoding: str = setting(
+        "jpg",
+        "jpg is small; png is lossless and twice as large.",
+        choices=("jpg", "png"),
+    )
+    # 95 is also the default of MXNet's im2rec.
+    quality: int = setting(95, "JPEG quality; png has none.", low=1, high=100)
+    holdout: float = setting(
+        0.0,
+        "Share of the training patients to set aside: training then chooses its "
+        "five on them and leaves the validation set untouched.",
+        low=0.0,
+        high=0.9,
+    )
+    seed: int = setting(0, "Seed of the record order and of the holdout.", low=0)
+    workers: int = setting(
+        0, "Decoding threads; 0 uses every core.", flags=("-j",), low=0, high=256
+    )
+    skip_bad: bool = setting(
+        False, "Leave unreadable images out, counted and recorded in pack.json."
+    )
+    overwrite: bool = setting(False, "Replace what OUT holds.")
+
+
+@dataclass(frozen=True)
+class TrainConfig(_Checked):
+    """`xenon-train PACKED RUN`."""
+
+    packed: Path
+    run: Path
+    # The paper, section 3: a 169-layer DenseNet with one output.
+    model: str = setting("densenet169", "A net of the zoo: densenet*, resnet*.")
+    # The paper, section 3: initialised from a model pretrained on ImageNet.
+    pretrained: Path | None = setting(
+        None, "ImageNet weights: a .params file in Gluon's format.", kind=Path
+    )
+    no_pretrained: bool = setting(False, "Start from random weights instead.")
+    # The paper, section 3: weighted binary cross entropy.
+    loss: str = setting(
+        "weighted",
+        "Binary cross entropy with the weights of each study type, or without.",
+        choices=("weighted", "plain"),
+    )
+    pooled_weights: bool = setting(
+        False, "One pair of weights for all study types together."
+    )
+    batch_size: int = setting(8, "Images a step.", low=1)  # the paper, section 3
+    lr: float = setting(1e-4, "Initial learning rate.", low=0.0)  # the same
+    # Chosen here: on MURA the three learning rates below end a run well before 30.
+    epochs: int = setting(30, "Epochs at most.", low=1)
+    # The paper, section 3: decayed each time the loss plateaus after an epoch.
+    patience: int = setting(
+        1,
+        "Epochs without a new best before the learning rate is divided by 10 "
+        "(1 here is 0 in PyTorch's counting).",
+        low=1,
+    )
+    min_delta: float = setting(
+        0.0, "How much lower a validation loss must be to be a new best.", low=0.0
+    )
+    # Chosen here: 1e-4, 1e-5, 1e-6. Below, Adam moves a weight by less than 0.005 in
+    # one of MURA's epochs (4,601 steps), and the five would be copies of one another.
+    min_lr: float = setting(
+        1e-6, "Training ends when the rate would fall below this.", low=0.0
+    )
+    seed: int = setting(0, "Seed of weights, order and augmentation.", low=0)
+    workers: int = setting(
+        1,
+        "Decoding threads. More than 1 is faster, and no longer repeats bit by bit.",
+        flags=("-j",),
+        low=1,
+        high=256,
+    )
+    ctx: str | None = setting(
+        None,
+        "Devices in MXNet's words: 'cpu()', 'gpu(0)', 'gpu(0),gpu(1)', or gpu0. "
+        "Default: gpu(0) if it can be used, else cpu().",
+        kind=str,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pretrained is None and not self.no_pretrained:
+            raise ConfigError(
+                "--pretrained",
+                "the recipe starts from ImageNet: give a .params file, or say "
+                "--no-pretrained to start from random weights",
+            )
+        if self.pretrained is not None and self.no_pretrained:
+            raise ConfigError("--no-pretrained", "contradicts --pretrained")
+        if not self.lr > 0:
+            raise ConfigError("--lr", f"must be above 0, not {self.lr}")
+        if self.min_lr > self.lr:
+            raise ConfigError("--min-lr", f"must not be above --lr {self.lr:g}")
+
+
+@dataclass(frozen=True)
+class PredictConfig(_Checked):
+    """`xenon-predict INPUT... OUT --run RUN`."""
+
+    inputs: tuple[Path, ...]
+    out: Path
+    runs: tuple[Path, ...]
+    members: int = setting(
+        MEMBERS, "How many nets to average: the lowest losses of all runs.", low=1
+    )
+    threshold: float = setting(
+        THRESHOLD, "Abnormal if the probability is above it.", low=0.0, high=1.0
+    )
+    images: Path | None = setting(
+        None, "Also write a row an image, with a column a member.", kind=Path
+    )
+    submission: bool = setting(
+        False, "Write OUT as the MURA competition wants it: study,0 or study,1."
+    )
+    root: Path | None = setting(None, _ROOT, kind=Path)
+    # 8 is what the nets were trained with; predictions do not depend on it.
+    batch_size: int = setting(8, "Images a pass.", low=1)
+    workers: int = setting(
+        0, "Decoding threads; 0 uses every core.", flags=("-j",), low=0, high=256
+    )
+    ctx: str | None = setting(None, "Devices, as for xenon-train.", kind=str)

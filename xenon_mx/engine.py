@@ -1,0 +1,285 @@
+"""The only door to MXNet: what must stand before its import, devices, its failures.
+
+    from xenon_mx.engine import gluon, mx
+
+MXNet 1.9.1 was retired in 2023 and meets libraries and GPUs that it does not know.
+Importing it through here gives it the NumPy names it expects, the CUDA libraries that
+its wheel leaves out, and all of the cores; what still fails is a `XenonError` that
+says what to do. Owns no knowledge of the task.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import ctypes
+import importlib
+import importlib.metadata
+import importlib.util
+import logging
+import os
+import re
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, Iterator, NamedTuple
+
+import numpy as np
+
+from xenon_mx.errors import ConfigError, XenonError
+from xenon_mx.parallel import usable_cores
+
+_log = logging.getLogger(__name__)
+
+_MODULES = {
+    "mx": "mxnet",
+    "nd": "mxnet.ndarray",
+    "autograd": "mxnet.autograd",
+    "gluon": "mxnet.gluon",
+    "nn": "mxnet.gluon.nn",
+    "model_zoo": "gluoncv.model_zoo",
+}
+
+# The order in which each library finds the ones it needs already loaded, read off the
+# ELF headers of NVIDIA's CUDA 11 wheels. cuDNN opens its other parts by itself.
+_CUDA_LIBRARIES = (
+    "cuda_runtime/lib/libcudart.so.11.0",
+    "cuda_nvrtc/lib/libnvrtc.so.11.2",
+    "cublas/lib/libcublasLt.so.11",
+    "cublas/lib/libcublas.so.11",
+    "cufft/lib/libcufft.so.10",
+    "curand/lib/libcurand.so.10",
+    "cusparse/lib/libcusparse.so.11",
+    "cusolver/lib/libcusolver.so.11",
+    "nccl/lib/libnccl.so.2",
+    "nvtx/lib/libnvToolsExt.so.1",
+    "cudnn/lib/libcudnn.so.8",
+)
+
+# The mxnet-cu112 1.9.1 wheel holds machine code for 5.0 to 8.6 and no PTX; 8.6 code
+# also runs on 8.7 and 8.9. Nothing in it runs on Hopper (9.0) or Blackwell (10, 12).
+_OLDEST_GPU = (5, 0)
+_FIRST_GPU_TOO_NEW = (9, 0)
+
+_INSTALL = "pip install 'xenon-mx[cpu]', or 'xenon-mx[gpu]' beside an NVIDIA GPU"
+_CTX = re.compile(r"(cpu|gpu)(?:\((\d*)\)|:?(\d*))")
+
+
+def __getattr__(name: str) -> Any:
+    """Give `mx`, `nd`, `autograd`, `gluon`, `nn` or `model_zoo`, loaded when asked."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    _load_mxnet()
+    module = importlib.import_module(_MODULES[name])
+    globals()[name] = module
+    return module
+
+
+def _load_mxnet() -> None:
+    if "mxnet" in sys.modules:
+        return
+    wheel = _wheel()
+    if np.lib.NumpyVersion(np.__version__) >= "2.0.0":
+        raise XenonError(
+            f"NumPy {np.__version__} is too new for MXNet: pip install 'numpy<2'"
+        )
+    _name_numpy_types()
+    # MXNet would take half of the cores: it counts on two threads a core.
+    os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))
+    if "-cu" in wheel:
+        _load_cuda_libraries()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            importlib.import_module("mxnet")
+    except (ImportError, OSError) as error:
+        raise XenonError(_why_no_import(error, wheel)) from error
+
+
+def _wheel() -> str:
+    """Name the installed MXNet distribution."""
+    found = {
+        (dist.metadata["Name"] or "").lower()
+        for dist in importlib.metadata.distributions()
+    }
+    wheels = sorted(name for name in found if re.fullmatch(r"mxnet(-\w+)?", name))
+    if len(wheels) > 1:
+        raise XenonError(
+            f"{' and '.join(wheels)} are both installed and overwrite one another: "
+            f"uninstall both, then {_INSTALL}"
+        )
+    if wheels:
+        return wheels[0]
+    if importlib.util.find_spec("mxnet") is None:
+        raise XenonError(f"MXNet is not installed: {_INSTALL}")
+    return "mxnet"  # built from source
+
+
+def _name_numpy_types() -> None:
+    """Give back the aliases of Python's types that NumPy 1.24 removed."""
+    for name in ("bool", "int", "float", "complex", "object", "str"):
+        # Looked up in the dict: older versions answer getattr with a warning.
+        if name not in np.__dict__:
+            setattr(np, name, getattr(builtins, name))
+
+
+def _load_cuda_libraries() -> None:
+    """Load the CUDA 11 libraries from NVIDIA's wheels, where they are installed."""
+    spec = importlib.util.find_spec("nvidia")
+    places = list(spec.submodule_search_locations or []) if spec else []
+    for library in _CUDA_LIBRARIES:
+        for file in (Path(place) / library for place in places):
+            if file.is_file():
+                # Global, so that libmxnet.so finds the symbols without an RPATH.
+                ctypes.CDLL(str(file), mode=ctypes.RTLD_GLOBAL)
+
+
+def _why_no_import(error: Exception, wheel: str) -> str:
+    """Say what keeps MXNet from being imported, and what to do."""
+    text = str(error)
+    if "libcuda.so" in text:
+        return (
+            f"{wheel} needs NVIDIA's driver (libcuda.so.1), which is not installed: "
+            f"install the driver, or use the CPU wheel: pip uninstall {wheel}, then "
+            f"pip install 'xenon-mx[cpu]'"
+        )
+    library = re.search(r"(lib(?:cu|nccl|nvrtc|nvTools)\S+): cannot open", text)
+    if library:
+        return f"{wheel} misses CUDA's {library.group(1)}: pip install 'xenon-mx[gpu]'"
+    if "distutils" in text:
+        return "MXNet needs distutils on Python 3.12: pip install 'setuptools<80'"
+    return f"{wheel} cannot be imported: {text}; reinstall it: {_INSTALL}"
+
+
+def parse_ctx(text: str) -> list[tuple[str, int]]:
+    """Read `cpu()`, `gpu(0)`, `gpu(0),gpu(1)`, `gpu0` or `gpu:0`.
+
+    Returns:
+        (device type, device id) of each device, at least one.
+
+    Raises:
+        ConfigError: The text names no device, or one device twice.
+    """
+    devices = []
+    for part in re.sub(r"\s", "", text).split(","):
+        match = _CTX.fullmatch(part)
+        if not match:
+            raise ConfigError(
+                "--ctx", f"write cpu(), gpu(0) or gpu(0),gpu(1), not {text!r}"
+            )
+        devices.append((match.group(1), int(match.group(2) or match.group(3) or 0)))
+    if len(set(devices)) < len(devices):
+        raise ConfigError("--ctx", f"names a device twice: {text!r}")
+    if len({kind for kind, _ in devices}) > 1:
+        raise ConfigError("--ctx", f"mixes cpu and gpu: {text!r}")
+    return devices
+
+
+def contexts(text: str | None) -> list[Any]:
+    """Give the MXNet contexts that `--ctx` names, checked to be usable.
+
+    Args:
+        text: As `parse_ctx` reads it; None takes gpu(0) if it can be used, else
+            cpu(), and says on the log which, and why not the GPU.
+
+    Raises:
+        XenonError: A device is not there, or this MXNet cannot use it.
+    """
+    if text is None:
+        devices = [("cpu", 0)]
+        reason = _why_no_gpu(0)
+        if reason is None:
+            devices = [("gpu", 0)]
+        _log.info("ctx: %s(0)%s", devices[0][0], f" ({reason})" if reason else "")
+    else:
+        devices = parse_ctx(text)
+        for kind, index in devices:
+            reason = _why_no_gpu(index) if kind == "gpu" else None
+            if reason:
+                raise XenonError(f"--ctx gpu({index}): {reason}; or use --ctx 'cpu()'")
+    mx = __getattr__("mx")
+    return [mx.Context(kind, index) for kind, index in devices]
+
+
+class Gpu(NamedTuple):
+    """A GPU as NVIDIA's driver reports it."""
+
+    name: str
+    capability: tuple[int, int]
+
+
+def _why_no_gpu(index: int) -> str | None:
+    """Say why gpu(index) cannot be used, or None if it can."""
+    mx = __getattr__("mx")
+    if not mx.runtime.Features().is_enabled("CUDA"):
+        return (
+            "this is MXNet's CPU wheel; for a GPU: pip uninstall mxnet, then "
+            "pip install 'xenon-mx[gpu]'"
+        )
+    gpus = _gpus()
+    if not gpus:
+        return "NVIDIA's driver reports no GPU; see what nvidia-smi says"
+    if index >= len(gpus):
+        return f"there is no such GPU: the highest is gpu({len(gpus) - 1})"
+    name, capability = gpus[index]
+    if not _OLDEST_GPU <= capability < _FIRST_GPU_TOO_NEW:
+        return (
+            f"{name} has compute capability {capability[0]}.{capability[1]}, and "
+            f"MXNet 1.9.1 holds code for 5.0 to 8.9 only (Maxwell to Ada): use such "
+            f"a GPU"
+        )
+    return None
+
+
+def _cuda_driver() -> ctypes.CDLL:
+    return ctypes.CDLL("libcuda.so.1")
+
+
+def _gpus() -> list[Gpu]:
+    """Ask NVIDIA's driver which GPUs there are; none when it cannot say.
+
+    Numbers from cuda.h: CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR is 75, MINOR 76.
+    """
+    try:
+        driver = _cuda_driver()
+    except OSError:
+        return []
+    total = ctypes.c_int()
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(total)):
+        return []
+    gpus = []
+    for index in range(total.value):
+        name = ctypes.create_string_buffer(100)
+        driver.cuDeviceGetName(name, len(name), index)
+        major, minor = ctypes.c_int(), ctypes.c_int()
+        driver.cuDeviceGetAttribute(ctypes.byref(major), 75, index)
+        driver.cuDeviceGetAttribute(ctypes.byref(minor), 76, index)
+        gpus.append(Gpu(name.value.decode(), (major.value, minor.value)))
+    return gpus
+
+
+def seed(number: int) -> None:
+    """Seed MXNet's generators on every device (initialisers, Dropout)."""
+    __getattr__("mx").random.seed(number)
+    np.random.seed(number % 2**32)  # some initialisers of MXNet draw from NumPy
+
+
+@contextlib.contextmanager
+def failures() -> Iterator[None]:
+    """Turn those failures of MXNet that a user can mend into `XenonError`."""
+    error_class = __getattr__("mx").base.MXNetError
+    try:
+        yield
+    except error_class as error:
+        text = str(error)
+        if re.search(r"out of memory|cudaMalloc", text, re.IGNORECASE):
+            raise XenonError(
+                "the GPU's memory is full: use a smaller --batch-size or another "
+                "--ctx, and see with nvidia-smi who else uses it"
+            ) from error
+        if "no kernel image" in text:
+            raise XenonError(
+                "MXNet 1.9.1 holds no code for this GPU: use one of compute "
+                "capability 5.0 to 8.9, or --ctx 'cpu()'"
+            ) from error
+        raise

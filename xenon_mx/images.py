@@ -1,0 +1,111 @@
+"""From the bytes of an image file to gray pixels of the size that nets take.
+
+Owns decoding and scaling, for packing and for predicting alike. Knows no labels and
+no records. Throughout, an image is (H, W) uint8, 0 black.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from xenon_mx.errors import XenonError
+
+_JPEG, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+_TWELVE_BITS = 4095
+
+
+def read(file: Path) -> bytes:
+    """Read an image file's bytes.
+
+    Raises:
+        XenonError: The file is missing, empty or may not be read.
+    """
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise XenonError(f"{file}: {os.strerror(error.errno or 0)}") from error
+    if not data:
+        raise XenonError(f"{file}: the file is empty")
+    return data
+
+
+def decode(data: bytes, name: object = "image") -> np.ndarray:
+    """Decode an image file into gray pixels.
+
+    Colour becomes luma (0.299 R + 0.587 G + 0.114 B), alpha is dropped, a palette is
+    looked up, EXIF rotation is applied, and 16 bits are scaled to 8 (65535 to 255).
+
+    Args:
+        data: The file's bytes.
+        name: How errors call it.
+
+    Returns:
+        (H, W) uint8.
+
+    Raises:
+        XenonError: The bytes are no image, are cut short, or hold a 16-bit image of
+            which only the lowest 12 bits are used: scaled by 65535 it would be black.
+    """
+    if data.startswith(_JPEG) and _JPEG_END not in data[-1024:]:
+        # Some decoders fill up the missing part with gray and say nothing.
+        raise XenonError(f"{name}: the JPEG file is cut short")
+    flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise XenonError(f"{name}: cannot be decoded: {error.err}") from error
+    if image is None:
+        raise XenonError(f"{name}: not an image, or a damaged one")
+    if image.dtype == np.uint8:
+        return image
+    if image.dtype != np.uint16:
+        raise XenonError(f"{name}: pixels of type {image.dtype}; expected 8 or 16 bits")
+    if image.max() <= _TWELVE_BITS:
+        raise XenonError(
+            f"{name}: a 16-bit image whose brightest pixel is {image.max()}: scale it "
+            f"to the full range of 65535 first"
+        )
+    return np.round(image / 257.0).astype(np.uint8)  # 65535 / 257 = 255
+
+
+def fit_square(image: np.ndarray, size: int, fit: str) -> np.ndarray:
+    """Scale an image to a square.
+
+    Args:
+        image: (H, W) uint8.
+        size: The square's side S, px.
+        fit: `stretch` scales both sides (the paper); `pad` keeps the aspect ratio
+            and centres the image on black.
+
+    Returns:
+        (S, S) uint8.
+    """
+    height, width = image.shape
+    if fit == "stretch":
+        return _scale(image, size, size)
+    ratio = size / max(height, width)
+    scaled = _scale(image, max(1, round(width * ratio)), max(1, round(height * ratio)))
+    square = np.zeros((size, size), np.uint8)
+    top, left = (size - scaled.shape[0]) // 2, (size - scaled.shape[1]) // 2
+    square[top : top + scaled.shape[0], left : left + scaled.shape[1]] = scaled
+    return square
+
+
+def _scale(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    if image.shape == (height, width):
+        return image
+    # INTER_AREA averages what it shrinks; where a side grows it is bilinear.
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def encode(image: np.ndarray, encoding: str, quality: int) -> bytes:
+    """Encode (H, W) uint8 pixels as one-channel `jpg` of a quality, or as `png`."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if encoding == "jpg" else []
+    done, data = cv2.imencode(f".{encoding}", image, options)
+    if not done:
+        raise XenonError(f"OpenCV cannot write {encoding}")
+    return bytes(data)

@@ -1,0 +1,138 @@
+"""What a user can ask a prediction of: CSVs, folders, image files and .rec files.
+
+Owns the way from an INPUT to a list of images and batches of their pixels. Knows no
+nets and no outputs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Iterator
+
+import numpy as np
+
+from xenon_mx import images, mura, parallel, pipeline, records
+from xenon_mx.config import PredictConfig
+from xenon_mx.errors import XenonError
+
+
+class Source:
+    """The images that a prediction is asked of.
+
+    Args:
+        config: What `xenon-predict` was told.
+        preprocessing: `size` and `fit` of the pixels that the nets were trained on.
+
+    Attributes:
+        images: Every image once, in the order of the inputs.
+
+    Raises:
+        XenonError: An input is none, or one of its images is missing.
+    """
+
+    def __init__(self, config: PredictConfig, preprocessing: dict[str, Any]) -> None:
+        self._config = config
+        self._preprocessing = preprocessing
+        self._split: records.Split | None = None
+        if any(path.suffix == ".rec" for path in config.inputs):
+            self._split = self._open_rec()
+            self.images = [_packed_image(self._split, r) for r in self._split.rows()]
+        else:
+            self.images = _list_all(config)
+
+    def batches(self) -> Iterator[np.ndarray]:
+        """Yield all pixels, (n, S, S) uint8 at a time, in the order of `images`.
+
+        Raises:
+            XenonError: Files are no images; one error names all that are not.
+        """
+        if self._split is None:
+            yield from self._decoded()
+        else:
+            size = self._config.batch_size
+            for batch in pipeline.evaluation_batches(self._split, size):
+                yield batch.pixels
+
+    def _open_rec(self) -> records.Split:
+        rec, *others = self._config.inputs
+        if others:
+            raise XenonError("a .rec file is predicted by itself: give no other INPUT")
+        split = records.open_rec(rec)
+        packed = records.open_packed(split.folder).preprocessing
+        for key, value in packed.items():
+            trained = self._preprocessing[key]
+            if value != trained:
+                raise XenonError(
+                    f"{rec}: packed with {key} {value}, but the run was trained with "
+                    f"{trained}: pack again, or predict the image files"
+                )
+        return split
+
+    def _decoded(self) -> Iterator[np.ndarray]:
+        """Decode on several threads.
+
+        After a file that is no image no more batches come, but all of the files are
+        read, so that one run names every one that is bad.
+        """
+        bad: list[str] = []
+        waiting: list[np.ndarray] = []
+        decoded = parallel.in_order(self._decode, self.images, self._config.workers)
+        for pixels in decoded:
+            if isinstance(pixels, str):
+                bad.append(pixels)
+                continue
+            waiting.append(pixels)
+            if len(waiting) == self._config.batch_size:
+                if not bad:
+                    yield np.stack(waiting)
+                waiting = []
+        if bad:
+            raise XenonError(
+                f"{len(bad)} images cannot be read; nothing is written", bad
+            )
+        if waiting:
+            yield np.stack(waiting)
+
+    def _decode(self, image: mura.Image) -> np.ndarray | str:
+        """Give an image's pixels, or the reason why it has none."""
+        try:
+            gray = images.decode(images.read(image.file), image.file)
+        except XenonError as error:
+            return str(error)
+        return images.fit_square(gray, **self._preprocessing)
+
+
+def _packed_image(split: records.Split, row: records.Row) -> mura.Image:
+    return replace(
+        mura.parse(row.path, split.path("rec")),
+        study_type=split.study_types[row.study_type],
+        label=row.abnormal,
+    )
+
+
+def _list_all(config: PredictConfig) -> list[mura.Image]:
+    """List the images of all inputs, each there and given once."""
+    listed = [image for path in config.inputs for image in _list(path, config.root)]
+    twice = [path for path, n in Counter(i.path for i in listed).items() if n > 1]
+    if twice:
+        raise XenonError(f"{len(twice)} images are given twice", twice)
+    absent = [f"{i.file}: no such file" for i in listed if not i.file.is_file()]
+    if absent:
+        raise XenonError(f"{len(absent)} of {len(listed)} images are missing", absent)
+    return listed
+
+
+def _list(path: Path, root: Path | None) -> list[mura.Image]:
+    """List the images that one INPUT stands for."""
+    if path.is_dir():
+        found = mura.read_folder(path)
+        if not found:
+            raise XenonError(f"{path}: no image in this folder or below")
+        return found
+    if not path.is_file():
+        raise XenonError(f"{path}: no such file or folder")
+    if path.suffix.lower() == ".csv":
+        return mura.read_paths(path, root)
+    return [mura.read_file(path)]

@@ -1,0 +1,116 @@
+"""MXNet's ImageRecordIter, tamed: batches for training and for evaluation.
+
+Owns the loader and its traps. Knows no nets and no loss. What comes out are copies in
+NumPy: MXNet writes its next batches into the arrays of the last ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Iterator, NamedTuple
+
+import numpy as np
+
+from xenon_mx import parallel
+from xenon_mx.engine import mx
+from xenon_mx.recordio import LABELS
+from xenon_mx.records import Split
+
+MAX_ROTATION_DEGREES = 30  # the paper, section 3: rotations of up to 30 degrees
+
+
+class Batch(NamedTuple):
+    """Images and their labels.
+
+    Attributes:
+        pixels: (N, S, S) uint8, gray.
+        labels: (N, 3) float32: abnormal, study type, study.
+    """
+
+    pixels: np.ndarray
+    labels: np.ndarray
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """A seed for one epoch of one run: a hash, so that no two runs share one.
+
+    Returns:
+        31 bits, what MXNet's seeds hold.
+    """
+    digest = hashlib.sha256(f"{seed},{epoch}".encode()).digest()
+    return int.from_bytes(digest[:4], "little") >> 1
+
+
+def steps(split: Split, batch_size: int) -> int:
+    """Count the training batches of an epoch: whole ones, or the one there is."""
+    return max(1, split.records // batch_size)
+
+
+def training_batches(
+    split: Split, batch_size: int, seed: int, epoch: int, threads: int = 1
+) -> Iterator[Batch]:
+    """Give an epoch in random order, flipped and rotated at random.
+
+    A fresh iterator each epoch, shuffled by (seed, epoch), makes any epoch
+    reproducible by itself. The stream of angles and flips is the same each epoch
+    (MXNet has no seed for it that varies), but the images meet it in another order.
+
+    Args:
+        split: A verified split.
+        batch_size: Images a batch. The ragged last batch is left out, another set of
+            images each epoch, unless the split is smaller than one batch.
+        seed: The run's seed.
+        epoch: Counted from 0.
+        threads: Decoding threads; with more than one, which image meets which angle
+            is a race.
+    """
+    iterator = _iterator(
+        split,
+        batch_size=min(batch_size, split.records),
+        preprocess_threads=threads,
+        shuffle=True,
+        seed=epoch_seed(seed, epoch),
+        rand_mirror=True,
+        max_rotate_angle=MAX_ROTATION_DEGREES,  # whole degrees; MXNet takes an int
+        fill_value=0,  # black; MXNet's default is white corners
+    )
+    # Read ahead by a thread of our own: on a CPU context MXNet's hand-over of a batch
+    # waits for the step that is still being computed.
+    number = steps(split, batch_size)
+    return parallel.ahead(_copy(next(iterator)) for _ in range(number))
+
+
+def evaluation_batches(split: Split, batch_size: int) -> Iterator[Batch]:
+    """Give every image of a split once, in record order, as it was packed.
+
+    The last batch is cut to what is left: MXNet fills it up with other images, and
+    neither its `pad` nor `round_batch=False` can be trusted to say so.
+    """
+    iterator = _iterator(
+        split, batch_size=batch_size, preprocess_threads=1, shuffle=False
+    )
+
+    def batches() -> Iterator[Batch]:
+        for left in range(split.records, 0, -batch_size):
+            batch = _copy(next(iterator))
+            yield Batch(batch.pixels[:left], batch.labels[:left])
+
+    return parallel.ahead(batches())
+
+
+def _iterator(split: Split, **options: Any) -> Any:
+    return mx.io.ImageRecordIter(
+        path_imgrec=str(split.path("rec")),
+        path_imgidx=str(split.path("idx")),
+        data_shape=(1, split.size, split.size),
+        label_width=LABELS,
+        dtype="uint8",  # normalised by the net's own door, see models.normalise
+        prefetch_buffer=1,  # a fresh iterator leaks what it has prefetched
+        round_batch=True,
+        verbose=False,
+        **options,
+    )
+
+
+def _copy(batch: Any) -> Batch:
+    return Batch(batch.data[0].asnumpy()[:, 0], batch.label[0].asnumpy())

@@ -1,0 +1,248 @@
+"""xenon-predict: from radiographs to the ensemble's CSVs.
+
+Puts `inputs`, `ensembles` and `metrics` together. Knows no command
+line.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Iterable, NamedTuple, Sequence
+
+import numpy as np
+
+from xenon_mx import (
+    engine,
+    ensembles,
+    inputs,
+    losses,
+    metrics,
+    mura,
+    progress,
+)
+from xenon_mx.config import MEMBERS, PredictConfig
+from xenon_mx.errors import XenonError
+
+_log = logging.getLogger(__name__)
+
+
+class Score(NamedTuple):
+    """The figures of one study type, or of all; NaN where they are undefined."""
+
+    study_type: str
+    studies: int
+    abnormal: int
+    kappa: float
+    auroc: float
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the ensemble says of N images.
+
+    Attributes:
+        images: The N images.
+        members: (N, M) probabilities, a column a member.
+        threshold: Abnormal if strictly above.
+        losses: The mean loss of each member, as training would log it; empty unless
+            the labels and weights of all images are known.
+        scores: A row a study type and one over all; empty without labels.
+    """
+
+    images: list[mura.Image]
+    members: np.ndarray
+    threshold: float
+    losses: list[float]
+    scores: list[Score]
+
+
+def predict(config: PredictConfig, bar: progress.Bar = progress.silent) -> Predictions:
+    """Predict every study and write the CSVs.
+
+    Args:
+        config: What `xenon-predict` was told.
+        bar: Shows the images done.
+
+    Raises:
+        XenonError: An input or a run cannot be used; nothing is written then.
+    """
+    _check_outputs(config)
+    ensemble = ensembles.Ensemble(config.runs, config.members)
+    source = inputs.Source(config, ensemble.preprocessing)
+    _announce(ensemble, config, source)
+    ctxs = engine.contexts(config.ctx)
+    with engine.failures():
+        nets = ensemble.load(ctxs)
+        with bar(total=len(source.images), unit="img", desc="predicting") as shown:
+            batches = progress.counted(source.batches(), shown)
+            logits = ensembles.logits(nets, batches, ctxs)
+    prob = ensembles.sigmoid(logits)
+    predictions = Predictions(
+        source.images,
+        prob,
+        config.threshold,
+        _losses(ensemble, source.images, logits),
+        _scores(source.images, prob, config.threshold),
+    )
+    _write(config, predictions)
+    return predictions
+
+
+def _announce(
+    ensemble: ensembles.Ensemble, config: PredictConfig, source: inputs.Source
+) -> None:
+    """Say what will be averaged, and what the inputs may not be fit for."""
+    count = len(ensemble.members)
+    _log.info(
+        "%d images, %d member%s: %s",
+        len(source.images),
+        count,
+        "s" * (count > 1),
+        ", ".join(member.params.name for member in ensemble.members),
+    )
+    if count < config.members:
+        _log.warning(
+            "fewer members than %s: the run%s finished %d epochs only",
+            f"the paper's {MEMBERS}" if config.members == MEMBERS else config.members,
+            "s" * (len(ensemble.runs) > 1),
+            count,
+        )
+    alone = sum(1 for image in source.images if not image.study_type)
+    if alone:
+        _log.warning(
+            "%d images lie outside XR_*/patient*/study*/: each counts as a study of "
+            "its own",
+            alone,
+        )
+    strange = {i.study_type for i in source.images if i.study_type}
+    strange -= set(ensemble.meta["study_types"])
+    if strange:
+        _log.warning("the run has never seen %s", ", ".join(sorted(strange)))
+
+
+def _losses(
+    ensemble: ensembles.Ensemble, listed: list[mura.Image], logits: np.ndarray
+) -> list[float]:
+    """Each member's loss over all images, by the code that training validates with."""
+    types = {name: i for i, name in enumerate(ensemble.meta["study_types"])}
+    if any(i.label is None or i.study_type not in types for i in listed):
+        return []
+    labels = np.array([image.label for image in listed])
+    kinds = np.array([types[image.study_type] for image in listed])
+    loss = losses.WeightedBCE(np.array(ensemble.meta["weights"]))
+    return [loss.mean(column, labels, kinds) for column in logits.T]
+
+
+def _scores(
+    listed: list[mura.Image], prob: np.ndarray, threshold: float
+) -> list[Score]:
+    """Kappa and AUROC over studies, for each study type and pooled."""
+    if any(image.label is None for image in listed):
+        return []
+    _, means = metrics.study_means(
+        [image.study for image in listed],
+        np.stack([[i.label or 0 for i in listed], prob.mean(axis=1)], axis=1),
+    )
+    kinds = list({image.study: image.study_type for image in listed}.values())
+    labels, mean = means[:, 0].round().astype(int), means[:, 1]
+
+    def score(name: str, chosen: np.ndarray) -> Score:
+        truth, values = labels[chosen], mean[chosen]
+        kappa = metrics.kappa(truth, (values > threshold).astype(int))
+        auroc = metrics.auroc(truth, values)
+        return Score(name, len(truth), int(truth.sum()), kappa, auroc)
+
+    by_type = [score(kind, np.array(kinds) == kind) for kind in sorted(set(kinds))]
+    return [*by_type, score("overall", np.ones(len(kinds), bool))]
+
+
+def _check_outputs(config: PredictConfig) -> None:
+    """Refuse outputs that cannot be written, or would overwrite an input."""
+    for out in (config.out, config.images):
+        if out is None or _is_stream(out):
+            continue
+        if out.resolve() in [path.resolve() for path in config.inputs]:
+            raise XenonError(
+                f"{out}: is an input too; name another file for the output"
+            )
+        if out.is_dir():
+            raise XenonError(f"{out}: is a folder; name a CSV file for the output")
+        if not out.parent.is_dir():
+            raise XenonError(f"{out}: its folder does not exist")
+        if not os.access(out.parent, os.W_OK):
+            raise XenonError(f"{out}: its folder may not be written to")
+
+
+def _write(config: PredictConfig, predictions: Predictions) -> None:
+    studies = _study_rows(predictions)
+    if config.submission:
+        rows = [[each[0], each[4]] for each in studies[1:]]
+        _write_csv(config.out, rows)
+    else:
+        _write_csv(config.out, studies)
+    if config.images is not None:
+        _write_csv(config.images, _image_rows(predictions))
+
+
+def _study_rows(predictions: Predictions) -> list[list[object]]:
+    listed = predictions.images
+    studies, means = metrics.study_means(
+        [image.study for image in listed], predictions.members.mean(axis=1)
+    )
+    first = {image.study: image for image in reversed(listed)}
+    views = Counter(image.study for image in listed)
+    header = ["study", "study_type", "images", "probability", "prediction", "label"]
+    rows: list[list[object]] = [list(header)]
+    for study, prob in zip(studies, means):
+        image = first[str(study)]
+        rows.append(
+            [study, image.study_type, views[str(study)]]
+            + _verdict(prob, predictions.threshold, image.label)
+        )
+    return rows
+
+
+def _image_rows(predictions: Predictions) -> list[list[object]]:
+    header = ["image", "study", "study_type", "probability", "prediction", "label"]
+    columns = [f"member_{i + 1}" for i in range(predictions.members.shape[1])]
+    rows: list[list[object]] = [[*header, *columns]]
+    for image, members in zip(predictions.images, predictions.members):
+        rows.append(
+            [image.path, image.study, image.study_type]
+            + _verdict(members.mean(), predictions.threshold, image.label)
+            + [_digits(value) for value in members]
+        )
+    return rows
+
+
+def _verdict(prob: float, threshold: float, label: int | None) -> list[object]:
+    return [_digits(prob), int(prob > threshold), "" if label is None else label]
+
+
+def _digits(prob: float) -> str:
+    """Nine significant digits: enough to recompute the loss to 1e-6."""
+    return f"{prob:.9g}"
+
+
+def _is_stream(path: Path) -> bool:
+    """Tell a pipe or device, such as /dev/stdout, from a file."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def _write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV whole, or not at all; into a stream, straight."""
+    partial = path if _is_stream(path) else path.with_name(path.name + ".partial")
+    try:
+        with open(partial, "w", newline="", encoding="utf-8") as stream:
+            csv.writer(stream, lineterminator="\n").writerows(rows)
+        if partial != path:
+            os.replace(partial, path)
+    except OSError as error:
+        if partial != path:
+            partial.unlink(missing_ok=True)
+        raise XenonError(f"{path}: {os.strerror(error.errno or 0)}") from error

@@ -1,0 +1,53 @@
+"""What a long job shows while it works. Owns the bars, knows no job.
+
+A verb takes a `bar`, a factory with tqdm's own signature, and never asks where it is
+drawn: a terminal gets a bar, a log file gets a line now and then, a library nothing.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Callable, Iterable, Iterator, Sized, TextIO, TypeVar
+
+from tqdm import tqdm
+
+Bar = Callable[..., Any]
+Batch = TypeVar("Batch", bound=Sized)
+
+LINE_INTERVAL_S = 10.0  # chosen here: six lines a minute keep a night's log readable
+
+
+class _Lines(tqdm):
+    """A bar for a stream that is not a terminal: whole lines, far apart."""
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        # tqdm clears a bar by displaying an empty one; a line once written stays.
+        if msg != "":
+            self.fp.write(f"{msg or self}\n")
+            self.fp.flush()
+
+
+def silent(*args: Any, **kwargs: Any) -> Any:
+    """A bar that shows nothing: the default of every verb as a library call."""
+    return tqdm(*args, **{**kwargs, "disable": True})
+
+
+def for_stream(stream: TextIO) -> Bar:
+    """The bar that suits `stream`: redrawn in place on a terminal, else lines."""
+    if stream.isatty():
+        return partial(tqdm, file=stream, dynamic_ncols=True, leave=False)
+    return partial(
+        _Lines,
+        file=stream,
+        mininterval=LINE_INTERVAL_S,
+        maxinterval=LINE_INTERVAL_S,
+        ncols=0,  # the counts without a drawn meter
+        leave=False,
+    )
+
+
+def counted(batches: Iterable[Batch], shown: Any) -> Iterator[Batch]:
+    """Pass batches on, and move a bar by the length of each once it is dealt with."""
+    for batch in batches:
+        yield batch
+        shown.update(len(batch))

@@ -1,0 +1,349 @@
+"""The packed folder: RecordIO files with their index and list, and pack.json.
+
+Owns writing it so that nothing unfinished looks finished, verifying it before MXNet
+opens it (MXNet 1.9.1 answers a damaged record with a segmentation fault), and reading
+it. Knows no data set and no net.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Iterator, NamedTuple
+
+from xenon_mx import recordio
+from xenon_mx.errors import XenonError
+
+FORMAT = 1  # of pack.json; raised when a reader of the old one would misread the new
+PACK_JSON = "pack.json"
+SPLITS = ("train", "valid", "holdout")
+KINDS = ("rec", "idx", "lst")
+
+_REPACK = "the file is damaged; pack again with --overwrite"
+_PARTIAL = ".partial"
+_CHUNK = 1 << 20
+
+
+class Row(NamedTuple):
+    """What a record says of its image; the index is its position in the file."""
+
+    abnormal: int
+    study_type: int
+    study: int
+    path: str
+
+
+class Writer:
+    """Write one split's .rec, .idx and .lst, each row in turn.
+
+    Args:
+        folder: Where the files go.
+        name: The split.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.name = name
+        self.records = 0
+        self._offset = 0
+        self._files: dict[str, IO[bytes]] = {}
+        self._sums = {}
+        for kind in KINDS:
+            self._files[kind] = open(folder / f"{name}.{kind}", "xb")  # noqa: SIM115
+            self._sums[kind] = hashlib.sha256()
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for file in self._files.values():
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()
+
+    def add(self, image: bytes, row: Row) -> None:
+        """Append an encoded image with its labels."""
+        number = self.records
+        record = recordio.pack(number, row[:3], image)
+        self._write("rec", record)
+        self._write("idx", f"{number}\t{self._offset}\n".encode())
+        self._write("lst", ("\t".join(map(str, (number, *row))) + "\n").encode())
+        self._offset += len(record)
+        self.records += 1
+
+    def summary(self) -> dict[str, Any]:
+        """What pack.json records of the split: records, bytes and SHA-256 a file."""
+        return {
+            "records": self.records,
+            "files": {
+                f"{self.name}.{kind}": {
+                    "bytes": file.tell(),
+                    "sha256": self._sums[kind].hexdigest(),
+                }
+                for kind, file in self._files.items()
+            },
+        }
+
+    def _write(self, kind: str, data: bytes) -> None:
+        self._files[kind].write(data)
+        self._sums[kind].update(data)
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split of a packed folder.
+
+    Attributes:
+        folder: The packed folder.
+        name: `train`, `valid` or `holdout`.
+        records: How many images it holds.
+        size: Side of the square images, px.
+        study_types: The names behind the study type's number.
+        files: What pack.json records of each file.
+    """
+
+    folder: Path
+    name: str
+    records: int
+    size: int
+    study_types: tuple[str, ...]
+    files: dict[str, dict[str, Any]]
+
+    def path(self, kind: str) -> Path:
+        """The split's `rec`, `idx` or `lst`."""
+        return self.folder / f"{self.name}.{kind}"
+
+    def rows(self) -> list[Row]:
+        """Read the list, in record order."""
+        lst = self.path("lst")
+        try:
+            lines = lst.read_text(encoding="utf-8").split("\n")[:-1]
+        except (OSError, UnicodeDecodeError) as error:
+            raise XenonError(f"{lst}: cannot be read: {error}; {_REPACK}") from error
+        rows = []
+        for number, line in enumerate(lines):
+            fields = line.split("\t")
+            numbers = fields[:4]
+            if len(fields) != 5 or not all(f.isdecimal() for f in numbers):
+                raise XenonError(f"{lst}:{number + 1}: not a row of a list: {_REPACK}")
+            index, abnormal, study_type, study = map(int, numbers)
+            if index != number or abnormal > 1 or study_type >= len(self.study_types):
+                raise XenonError(f"{lst}:{number + 1}: out of range: {_REPACK}")
+            rows.append(Row(abnormal, study_type, study, fields[4]))
+        return rows
+
+    def images(self) -> Iterator[recordio.Record]:
+        """Yield each record, in file order."""
+        rec = self.path("rec")
+        try:
+            with open(rec, "rb") as file:
+                yield from recordio.read(file)
+        except (OSError, recordio.DamageError) as error:
+            raise XenonError(f"{rec}: {error}: {_REPACK}") from error
+
+    def verify(self) -> None:
+        """Check sizes, every record, the index and the list against one another.
+
+        Raises:
+            XenonError: A file is missing or anything disagrees.
+        """
+        self._verify_sizes()
+        rows, index = self.rows(), self._index()
+        if not len(rows) == len(index) == self.records:
+            raise XenonError(
+                f"{self.path('lst')} lists {len(rows)} images, {self.path('idx')} "
+                f"{len(index)}, {PACK_JSON} {self.records}: {_REPACK}"
+            )
+        found = 0
+        for record, row, offset in zip(self.images(), rows, index):
+            if record.offset != offset:
+                raise XenonError(f"{self.path('idx')}:{found + 1}: {_REPACK}")
+            if record.labels.tolist() != [float(number) for number in row[:3]]:
+                raise XenonError(
+                    f"{self.path('rec')}: record {found} and {self.path('lst')} "
+                    f"disagree: {_REPACK}"
+                )
+            found += 1
+        if found != self.records:
+            raise XenonError(
+                f"{self.path('rec')}: {found} of {self.records} records: {_REPACK}"
+            )
+
+    def _verify_sizes(self) -> None:
+        for name, recorded in self.files.items():
+            file = self.folder / name
+            if not file.is_file():
+                raise XenonError(f"{file}: the file is missing; pack again")
+            actual = file.stat().st_size
+            if actual != recorded["bytes"]:
+                raise XenonError(
+                    f"{file}: {actual} bytes, but {PACK_JSON} says "
+                    f"{recorded['bytes']}: {_REPACK}"
+                )
+
+    def verify_checksums(self) -> None:
+        """Compare every file with its SHA-256 in pack.json."""
+        for name, recorded in self.files.items():
+            if sha256(self.folder / name) != recorded["sha256"]:
+                raise XenonError(f"{self.folder / name}: changed on disk: {_REPACK}")
+
+    def _index(self) -> list[int]:
+        idx = self.path("idx")
+        try:
+            lines = idx.read_text(encoding="ascii").split("\n")[:-1]
+        except (OSError, UnicodeDecodeError) as error:
+            raise XenonError(f"{idx}: cannot be read: {error}; {_REPACK}") from error
+        offsets = []
+        for number, line in enumerate(lines):
+            key, _, offset = line.partition("\t")
+            # MXNet crashes on keys that are no numbers, and sorts offsets itself.
+            if key != str(number) or not offset.isdecimal():
+                raise XenonError(f"{idx}:{number + 1}: not a row of an index")
+            offsets.append(int(offset))
+        return offsets
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A packed folder and its pack.json."""
+
+    folder: Path
+    meta: dict[str, Any]
+
+    @property
+    def splits(self) -> list[str]:
+        """The names of the splits it holds."""
+        return [name for name in SPLITS if name in self.meta["splits"]]
+
+    @property
+    def study_types(self) -> tuple[str, ...]:
+        """The study types, by the number that records carry."""
+        return tuple(self.meta["study_types"])
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """What was done to the pixels, and has to be done to others like them."""
+        return {key: self.meta[key] for key in ("size", "fit")}
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of pack.json, which holds those of all the other files."""
+        return sha256(self.folder / PACK_JSON)
+
+    def split(self, name: str) -> Split:
+        """Give one split, verified."""
+        if name not in self.splits:
+            raise XenonError(
+                f"{self.folder}: holds no {name} split, only {', '.join(self.splits)}"
+            )
+        meta = self.meta["splits"][name]
+        split = Split(
+            self.folder,
+            name,
+            meta["records"],
+            self.meta["size"],
+            self.study_types,
+            meta["files"],
+        )
+        split.verify()
+        return split
+
+
+def open_packed(folder: Path) -> Packed:
+    """Open a packed folder.
+
+    Raises:
+        XenonError: It is none, or of another format.
+    """
+    path = folder / PACK_JSON
+    if not path.is_file():
+        raise XenonError(
+            f"{folder}: not a packed folder: it has no {PACK_JSON}; make one with "
+            f"xenon-pack"
+        )
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8"))
+        version = meta["format"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise XenonError(f"{path}: cannot be read: {error}; {_REPACK}") from error
+    if version != FORMAT:
+        raise XenonError(
+            f"{path}: format {version}, but this xenon reads {FORMAT}: pack again"
+        )
+    return Packed(folder, meta)
+
+
+def open_rec(rec: Path) -> Split:
+    """Open the split that a .rec file of a packed folder belongs to."""
+    if not rec.is_file():
+        raise XenonError(f"{rec}: no such file")
+    return open_packed(rec.parent).split(rec.stem)
+
+
+class Transaction:
+    """Write a packed folder so that it is there whole, or not at all.
+
+    Files are written to a folder inside OUT, and moved into place by `commit`, with
+    pack.json last: a folder without it is not packed.
+
+    Args:
+        out: The packed folder.
+        overwrite: Whether it may replace what OUT holds.
+    """
+
+    def __init__(self, out: Path, overwrite: bool) -> None:
+        self.out = out
+        self.folder = out / _PARTIAL
+        self._overwrite = overwrite
+
+    def __enter__(self) -> Transaction:
+        if self._present() and not self._overwrite:
+            raise XenonError(
+                f"{self.out}: already holds {self._present()[0].name}; choose another "
+                f"folder, or --overwrite"
+            )
+        try:
+            shutil.rmtree(self.folder, ignore_errors=True)  # of a killed pack
+            self._made_out = not self.out.exists()
+            self.folder.mkdir(parents=True)
+        except OSError as error:
+            raise XenonError(f"{self.out}: {os.strerror(error.errno or 0)}") from error
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if self._made_out and not any(self.out.iterdir()):
+            self.out.rmdir()
+
+    def commit(self, meta: dict[str, Any]) -> Packed:
+        """Verify what was written, byte by byte, and move it into place."""
+        text = json.dumps({"format": FORMAT, **meta}, indent=2) + "\n"
+        (self.folder / PACK_JSON).write_text(text, encoding="utf-8")
+        written = open_packed(self.folder)
+        for name in written.splits:
+            written.split(name).verify_checksums()
+        for old in [self.out / PACK_JSON, *self._present()]:
+            old.unlink(missing_ok=True)
+        for name in written.splits:
+            for file in written.meta["splits"][name]["files"]:
+                os.replace(self.folder / file, self.out / file)
+        os.replace(self.folder / PACK_JSON, self.out / PACK_JSON)
+        return open_packed(self.out)
+
+    def _present(self) -> list[Path]:
+        """The files of a packed folder that OUT already holds, pack.json first."""
+        names = [PACK_JSON]
+        names += [f"{split}.{kind}" for split in SPLITS for kind in KINDS]
+        return [self.out / name for name in names if (self.out / name).exists()]
+
+
+def sha256(file: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(file, "rb") as stream:
+        for chunk in iter(lambda: stream.read(_CHUNK), b""):
+            digest.update(chunk)
+    return digest.hexdigest()

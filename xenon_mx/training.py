@@ -1,0 +1,345 @@
+"""xenon-train: the paper's recipe, from a packed folder to a run folder.
+
+Puts `pipeline`, `models`, `losses`, `handlers` and `checkpoints` together. Knows no
+command line.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import platform
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Iterator
+
+import numpy as np
+
+from xenon_mx import (
+    __version__,
+    checkpoints,
+    engine,
+    ensembles,
+    losses,
+    metrics,
+    models,
+    pipeline,
+    progress,
+    records,
+)
+from xenon_mx.config import MEMBERS, THRESHOLD, TrainConfig
+from xenon_mx.engine import autograd, gluon, mx
+from xenon_mx.errors import ConfigError, XenonError
+from xenon_mx.handlers import Best, Plateau
+
+_log = logging.getLogger(__name__)
+
+ADAM = {"beta1": 0.9, "beta2": 0.999}  # the paper, section 3
+
+
+def train(
+    config: TrainConfig, bar: progress.Bar = progress.silent
+) -> list[checkpoints.Member]:
+    """Train a net and keep its five best epochs.
+
+    Args:
+        config: What `xenon-train` was told.
+        bar: Shows the steps of each epoch.
+
+    Returns:
+        The best epochs, the lowest validation loss first.
+
+    Raises:
+        XenonError: Something that the user gave does not fit, or the loss is no
+            longer finite. The epochs finished until then are kept.
+    """
+    checkpoints.refuse_existing(config.run)
+    data = _open_data(config)
+    ctxs = engine.contexts(config.ctx)
+    _check_devices(config, data, ctxs)
+    engine.seed(config.seed)
+    net = models.build(config.model, config.pretrained, ctxs)
+    run = checkpoints.Run.create(config.run, _describe(config, data))
+    _announce(config, data, net)
+    with engine.failures():
+        loop = _Loop(config, data, net, ctxs, bar)
+        plateau = Plateau(config.lr, config.patience, config.min_delta, config.min_lr)
+        best = Best(MEMBERS)
+        try:
+            for number in range(config.epochs):
+                epoch = loop.epoch(number, plateau.lr)
+                best.step(number, epoch.val_loss)
+                run.save(epoch, best, net.save_parameters)
+                _report(epoch, config.epochs, best)
+                if not plateau.step(epoch.val_loss):
+                    _log.info("the loss stopped falling at the lowest learning rate")
+                    break
+        finally:
+            run.close()
+    return run.members()
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What to train and to validate on."""
+
+    packed: records.Packed
+    train: records.Split
+    valid: records.Split
+    table: np.ndarray  # (T, 2) weights of a normal and of an abnormal image
+
+
+def _open_data(config: TrainConfig) -> _Data:
+    packed = records.open_packed(config.packed)
+    if "train" not in packed.splits:
+        raise XenonError(f"{config.packed}: holds no train split to train on")
+    name = "holdout" if "holdout" in packed.splits else "valid"
+    if name not in packed.splits:
+        raise XenonError(
+            f"{config.packed}: holds no split to validate on; pack one, or set "
+            f"patients aside with xenon-pack --holdout 0.1"
+        )
+    table = _weights(config, packed, ("train", name))
+    return _Data(packed, packed.split("train"), packed.split(name), table)
+
+
+def _weights(
+    config: TrainConfig, packed: records.Packed, splits: tuple[str, ...]
+) -> np.ndarray:
+    """The loss weights, (T, 2), refused where the paper's formula gives 0."""
+    types = packed.study_types
+    if config.loss == "plain":
+        return np.ones((len(types), 2))
+    if config.pooled_weights:
+        pooled = packed.meta["pooled_weights"]
+        if 0 in pooled:
+            raise XenonError(
+                f"{config.packed}: the training images are all of one class"
+            )
+        return np.array([pooled] * len(types))
+    present = {t for split in splits for t in packed.meta["splits"][split]["counts"]}
+    weights = packed.meta["weights"]
+    lone = [t for t in types if t in present and 0.0 in weights.get(t, [0.0])]
+    if lone:
+        raise XenonError(
+            f"{config.packed}: {', '.join(lone)}: the training images do not hold "
+            f"both classes, so that the paper's weights are 0; train with "
+            f"--pooled-weights or --loss plain"
+        )
+    return np.array([weights.get(t, [1.0, 1.0]) for t in types])
+
+
+def _check_devices(config: TrainConfig, data: _Data, ctxs: list[Any]) -> None:
+    smallest = min(config.batch_size, data.train.records)
+    if smallest < len(ctxs):
+        raise ConfigError(
+            "--batch-size", f"{smallest} images cannot be spread over {len(ctxs)} ctx"
+        )
+
+
+def _describe(config: TrainConfig, data: _Data) -> dict[str, Any]:
+    """Make run.json: all that it takes to understand and to repeat the run."""
+    settings = {
+        key: str(value) if isinstance(value, Path) else value
+        for key, value in asdict(config).items()
+    }
+    return {
+        "config": settings,
+        "versions": {
+            "xenon": __version__,
+            "python": platform.python_version(),
+            "mxnet": mx.__version__,
+            "numpy": np.__version__,
+        },
+        "data": data.packed.fingerprint,
+        "trained_on": {"split": data.train.name, "images": data.train.records},
+        "validated_on": {"split": data.valid.name, "images": data.valid.records},
+        "study_types": list(data.packed.study_types),
+        "weights": data.table.tolist(),
+        "preprocessing": {
+            **data.packed.preprocessing,
+            "mean": models.MEAN,
+            "std": models.STD,
+        },
+        "architecture": {"pooling": "global", "logits": 1},
+        "pretrained": {
+            "file": str(config.pretrained),
+            "sha256": records.sha256(config.pretrained),
+        }
+        if config.pretrained
+        else None,
+    }
+
+
+def _announce(config: TrainConfig, data: _Data, net: models.Net) -> None:
+    _log.info(
+        "%s, %.1f M parameters, from %s",
+        config.model,
+        models.count_parameters(net) / 1e6,
+        config.pretrained or "random weights",
+    )
+    _log.info(
+        "train: %d images; validate on %s: %d images",
+        data.train.records,
+        data.valid.name,
+        data.valid.records,
+    )
+
+
+def _report(epoch: checkpoints.Epoch, epochs: int, best: Best) -> None:
+    ranks = {each.epoch: rank for rank, each in enumerate(best.ranked, 1)}
+    rank = ranks.get(epoch.epoch)
+    _log.info(
+        "epoch %d/%d  train %.4f  valid %.4f  kappa %.3f  AUROC %.3f  lr %.0e  "
+        "%.1f img/s  %s%s",
+        epoch.epoch + 1,
+        epochs,
+        epoch.train_loss,
+        epoch.val_loss,
+        epoch.kappa,
+        epoch.auroc,
+        epoch.lr,
+        epoch.images_per_s,
+        _duration(epoch.seconds),
+        f"  best {rank}" if rank else "",
+    )
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class _Loop:
+    """One epoch after another of one net on one data set."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: _Data,
+        net: models.Net,
+        ctxs: list[Any],
+        bar: progress.Bar,
+    ) -> None:
+        self._config = config
+        self._data = data
+        self._net = net
+        self._ctxs = ctxs
+        self._bar = bar
+        self._loss = losses.WeightedBCE(data.table)
+        self._trainer = gluon.Trainer(
+            net.collect_params(),
+            "adam",
+            {"learning_rate": config.lr, **ADAM},
+            # With it on, MXNet's servers keep the learning rate they started with.
+            update_on_kvstore=False,
+        )
+
+    def epoch(self, number: int, lr: float) -> checkpoints.Epoch:
+        """Train on every image once and validate."""
+        start = time.perf_counter()
+        engine.seed(pipeline.epoch_seed(self._config.seed, number))
+        self._trainer.set_learning_rate(lr)
+        waiting = _Stopwatch()
+        train_loss, images = self._train(number, waiting)
+        trained = time.perf_counter() - start
+        val_loss, kappa, auroc = self._validate(number)
+        return checkpoints.Epoch(
+            number,
+            train_loss,
+            val_loss,
+            kappa,
+            auroc,
+            lr,
+            images / trained,
+            waiting.seconds / trained,
+            time.perf_counter() - start,
+        )
+
+    def _train(self, number: int, waiting: _Stopwatch) -> tuple[float, int]:
+        """Take an epoch's steps; give the mean loss and the number of images."""
+        config, split = self._config, self._data.train
+        batches = pipeline.training_batches(
+            split, config.batch_size, config.seed, number, config.workers
+        )
+        steps = pipeline.steps(split, config.batch_size)
+        batch_size = min(config.batch_size, split.records)
+        total, images = 0.0, 0
+        label = f"epoch {number + 1}/{config.epochs}"
+        with self._bar(total=steps * batch_size, unit="img", desc=label) as shown:
+            for step, batch in enumerate(waiting.over(batches)):
+                loss = self._step(batch)
+                if not math.isfinite(loss):
+                    raise XenonError(
+                        f"the loss is {loss} at step {step + 1} of epoch {number + 1}: "
+                        f"try a lower --lr than {self._trainer.learning_rate:g}; the "
+                        f"epochs before this one are in {config.run}"
+                    )
+                total += loss * len(batch.pixels)
+                images += len(batch.pixels)
+                shown.set_postfix(loss=f"{total / images:.4f}", refresh=False)
+                shown.update(len(batch.pixels))
+        return total / images, images
+
+    def _step(self, batch: pipeline.Batch) -> float:
+        """Move the weights by one batch; give its mean loss."""
+        labels = batch.labels[:, 0]
+        weights = self._loss.weights(labels, batch.labels[:, 1])
+        spread = [
+            ensembles.spread(array, self._ctxs)
+            for array in (batch.pixels, labels.reshape(-1, 1), weights.reshape(-1, 1))
+        ]
+        results = []
+        with autograd.record():
+            for pixels, label, weight in zip(*spread):
+                logits = self._net(models.normalise(pixels))
+                results.append(self._loss(logits, label, weight))
+        autograd.backward(results)
+        # Waits for the loss, before a loss that is not finite could spoil the weights
+        # and so that MXNet's queue cannot grow without bound.
+        loss = float(np.concatenate([each.asnumpy() for each in results]).mean())
+        if math.isfinite(loss):
+            self._trainer.step(len(batch.pixels))
+        return loss
+
+    def _validate(self, number: int) -> tuple[float, float, float]:
+        """Give the validation loss, and kappa and AUROC over studies."""
+        split = self._data.valid
+        rows = split.rows()
+        labels, types, studies = (np.array(column) for column in list(zip(*rows))[:3])
+        label = f"validating {number + 1}/{self._config.epochs}"
+        with self._bar(total=len(rows), unit="img", desc=label) as shown:
+            batches = pipeline.evaluation_batches(split, self._config.batch_size)
+            pixels = progress.counted((batch.pixels for batch in batches), shown)
+            logits = ensembles.logits([self._net], pixels, self._ctxs)[:, 0]
+        prob = ensembles.sigmoid(logits)
+        _, by_study = metrics.study_means(
+            studies.tolist(), np.stack([labels, prob], axis=1)
+        )
+        truth, mean = by_study[:, 0].round().astype(int), by_study[:, 1]
+        return (
+            self._loss.mean(logits, labels, types),
+            metrics.kappa(truth, (mean > THRESHOLD).astype(int)),
+            metrics.auroc(truth, mean),
+        )
+
+
+class _Stopwatch:
+    """Adds up the time that a loop waits for its next item."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def over(self, items: Iterator[Any]) -> Iterator[Any]:
+        """Pass items on, timing how long each takes to come."""
+        while True:
+            start = time.perf_counter()
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+            finally:
+                self.seconds += time.perf_counter() - start
+            yield item
