@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import tempfile
 import traceback
 from dataclasses import fields
 from pathlib import Path
@@ -125,14 +126,21 @@ def _predict(**flags: Any) -> None:
 
     Not for medical use.
     """
-    if flags["out"] == Path("-"):
-        flags["out"] = Path("/dev/stdout")
-    config = PredictConfig(**flags)
+    if flags["out"] != Path("-"):
+        _predict_into(PredictConfig(**flags))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        table = Path(folder) / "out.csv"
+        _predict_into(PredictConfig(**{**flags, "out": table}))
+        click.echo(table.read_text(encoding="utf-8"), nl=False)
+
+
+def _predict_into(config: PredictConfig) -> None:
     from xenon_mx import predicting
 
     predictions = predicting.predict(config, progress.for_stream(sys.stderr))
-    for number, loss in enumerate(predictions.losses, 1):
-        _say(f"member {number}: loss {loss:.9g}")
+    for number, (member, loss) in enumerate(predictions.losses.items(), 1):
+        _say(f"member_{number} {member}: loss {loss:.6f}")
     _show_scores(predictions.scores)
 
 

@@ -62,15 +62,21 @@ _OLDEST_GPU = (5, 0)
 _FIRST_GPU_TOO_NEW = (9, 0)
 
 _INSTALL = "pip install 'xenon-mx[cpu]', or 'xenon-mx[gpu]' beside an NVIDIA GPU"
-_CTX = re.compile(r"(cpu|gpu)(?:\((\d*)\)|:?(\d*))")
+_CTX = re.compile(r"(cpu|gpu)(?:\((\d*)\)|:?(\d+))?")
 
 
 def __getattr__(name: str) -> Any:
     """Give `mx`, `nd`, `autograd`, `gluon`, `nn` or `model_zoo`, loaded when asked."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    _load_mxnet()
-    module = importlib.import_module(_MODULES[name])
+    with warnings.catch_warnings():
+        # Retired code meets new Python: all it has to say is deprecated by now.
+        warnings.simplefilter("ignore")
+        _load_mxnet()
+        try:
+            module = importlib.import_module(_MODULES[name])
+        except ModuleNotFoundError as error:
+            raise XenonError(f"{error.name} is not installed: {_INSTALL}") from error
     globals()[name] = module
     return module
 
@@ -86,12 +92,10 @@ def _load_mxnet() -> None:
     _name_numpy_types()
     # MXNet would take half of the cores: it counts on two threads a core.
     os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))
-    if "-cu" in wheel:
-        _load_cuda_libraries()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            importlib.import_module("mxnet")
+        if "-cu" in wheel:
+            _load_cuda_libraries()
+        importlib.import_module("mxnet")
     except (ImportError, OSError) as error:
         raise XenonError(_why_no_import(error, wheel)) from error
 
@@ -110,7 +114,8 @@ def _wheel() -> str:
         )
     if wheels:
         return wheels[0]
-    if importlib.util.find_spec("mxnet") is None:
+    spec = importlib.util.find_spec("mxnet")
+    if spec is None or spec.origin is None:  # a folder of that name is no MXNet
         raise XenonError(f"MXNet is not installed: {_INSTALL}")
     return "mxnet"  # built from source
 
@@ -143,9 +148,14 @@ def _why_no_import(error: Exception, wheel: str) -> str:
             f"install the driver, or use the CPU wheel: pip uninstall {wheel}, then "
             f"pip install 'xenon-mx[cpu]'"
         )
-    library = re.search(r"(lib(?:cu|nccl|nvrtc|nvTools)\S+): cannot open", text)
-    if library:
+    library = re.search(r"(lib\S+): cannot open", text)
+    if library and re.match("lib(cu|nccl|nvrtc|nvTools)", library.group(1)):
         return f"{wheel} misses CUDA's {library.group(1)}: pip install 'xenon-mx[gpu]'"
+    if library:
+        return (
+            f"{wheel} needs the system's {library.group(1)}: install it (on Debian and "
+            f"Ubuntu: apt-get install libgomp1 libquadmath0)"
+        )
     if "distutils" in text:
         return "MXNet needs distutils on Python 3.12: pip install 'setuptools<80'"
     return f"{wheel} cannot be imported: {text}; reinstall it: {_INSTALL}"
@@ -228,7 +238,20 @@ def _why_no_gpu(index: int) -> str | None:
             f"MXNet 1.9.1 holds code for 5.0 to 8.9 only (Maxwell to Ada): use such "
             f"a GPU"
         )
+    if index >= _counted_by_mxnet(mx):
+        return (
+            f"MXNet's CUDA 11 cannot use {name} with this driver: update NVIDIA's "
+            f"driver, to 450.80 or newer"
+        )
     return None
+
+
+def _counted_by_mxnet(mx: Any) -> int:
+    """Count the GPUs that MXNet sees; none when the driver is older than CUDA 11."""
+    try:
+        return mx.context.num_gpus()
+    except mx.base.MXNetError:
+        return 0
 
 
 def _cuda_driver() -> ctypes.CDLL:
@@ -272,7 +295,9 @@ def failures() -> Iterator[None]:
         yield
     except error_class as error:
         text = str(error)
-        if re.search(r"out of memory|cudaMalloc", text, re.IGNORECASE):
+        if re.search(
+            r"out of memory|cudaMalloc|STATUS_ALLOC_FAILED", text, re.IGNORECASE
+        ):
             raise XenonError(
                 "the GPU's memory is full: use a smaller --batch-size or another "
                 "--ctx, and see with nvidia-smi who else uses it"

@@ -74,6 +74,8 @@ class Ensemble:
     """
 
     def __init__(self, folders: Sequence[Path], members: int) -> None:
+        if len({folder.resolve() for folder in folders}) < len(folders):
+            raise XenonError("--run names a run twice")
         self.runs = [Run.open(folder) for folder in folders]
         first = self.runs[0]
         for run in self.runs[1:]:

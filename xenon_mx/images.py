@@ -14,7 +14,7 @@ import numpy as np
 
 from xenon_mx.errors import XenonError
 
-_JPEG, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+_JPEG, _JPEG_SCAN, _JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
 _TWELVE_BITS = 4095
 
 
@@ -50,8 +50,9 @@ def decode(data: bytes, name: object = "image") -> np.ndarray:
         XenonError: The bytes are no image, are cut short, or hold a 16-bit image of
             which only the lowest 12 bits are used: scaled by 65535 it would be black.
     """
-    if data.startswith(_JPEG) and _JPEG_END not in data[-1024:]:
-        # Some decoders fill up the missing part with gray and say nothing.
+    if data.startswith(_JPEG) and data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN):
+        # Some decoders fill up the missing part with gray and say nothing. An end
+        # before the last scan is that of a thumbnail in the header.
         raise XenonError(f"{name}: the JPEG file is cut short")
     flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
     try:
@@ -96,10 +97,13 @@ def fit_square(image: np.ndarray, size: int, fit: str) -> np.ndarray:
 
 
 def _scale(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    if image.shape == (height, width):
-        return image
-    # INTER_AREA averages what it shrinks; where a side grows it is bilinear.
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    # INTER_AREA averages only if neither side grows: shrink first, then grow.
+    least = (min(width, image.shape[1]), min(height, image.shape[0]))
+    if least != image.shape[::-1]:
+        image = cv2.resize(image, least, interpolation=cv2.INTER_AREA)
+    if least != (width, height):
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    return image
 
 
 def encode(image: np.ndarray, encoding: str, quality: int) -> bytes:

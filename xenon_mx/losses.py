@@ -60,5 +60,8 @@ class WeightedBCE:
             study_types: (N,) indices into the table.
         """
         columns = (logits, labels, self.weights(labels, study_types))
-        losses = self(*(mx.nd.array(np.reshape(c, (-1, 1))) for c in columns))
+        # In float64, so that nearly perfect nets still differ from one another.
+        losses = self(
+            *(mx.nd.array(np.reshape(c, (-1, 1)), dtype="float64") for c in columns)
+        )
         return float(losses.asnumpy().mean(dtype=np.float64))

@@ -27,6 +27,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 _STUDY_TYPE = re.compile(r"XR_\w+")
 _LABELS = {"_positive": 1, "_negative": 0}
+# What would break a line of a .lst file; Python decodes stray bytes to surrogates.
+_UNLISTABLE = re.compile("[\\t\\n\\r\\ud800-\\udfff]")
 _PROBES = 64  # paths looked up to find a CSV's root: enough to meet every body part
 
 T = TypeVar("T")
@@ -148,22 +150,25 @@ def hold_out(
 ) -> tuple[list[Image], list[Image]]:
     """Split images by patient into (the rest, the held-out share).
 
-    A patient is held out by a hash of their name, so that a patient added later
-    moves no other one across.
+    A patient is held out if a hash of their name, as a number from 0 to 1, is below
+    the share: a patient added later moves no other one across, and the share is met
+    on average.
     """
-    patients = shuffled({image.patient for image in images}, str, seed)
-    chosen = set(patients[: round(share * len(patients))])
-    rest = [image for image in images if image.patient not in chosen]
-    return rest, [image for image in images if image.patient in chosen]
+    rest: list[Image] = []
+    held: list[Image] = []
+    for image in images:
+        number = int.from_bytes(_hash(seed, image.patient), "big")
+        (held if number < share * 2**256 else rest).append(image)
+    return rest, held
 
 
 def shuffled(items: Iterable[T], key: Callable[[T], str], seed: int) -> list[T]:
     """Order items by a hash of (seed, key): the same on every machine and version."""
+    return sorted(items, key=lambda item: _hash(seed, key(item)))
 
-    def rank(item: T) -> bytes:
-        return hashlib.sha256(f"{seed}\0{key(item)}".encode()).digest()
 
-    return sorted(items, key=rank)
+def _hash(seed: int, key: str) -> bytes:
+    return hashlib.sha256(f"{seed}\0{key}".encode()).digest()
 
 
 @dataclass(frozen=True)
@@ -202,9 +207,11 @@ def count_all(images: Sequence[Image]) -> Counts:
 
 
 def natural(path: Path) -> list[tuple[bool, int | str]]:
-    """A sort key that puts image2 before image10."""
-    pieces = re.split(r"(\d+)", path.as_posix())
-    return [(p.isdigit(), int(p) if p.isdigit() else p) for p in pieces]
+    """A sort key that puts image2 before image10, and tells image01 from image1."""
+    name = path.as_posix()
+    pieces = re.split(r"([0-9]+)", name)
+    keys = [(at % 2 == 1, int(p) if at % 2 else p) for at, p in enumerate(pieces)]
+    return [*keys, (False, name)]
 
 
 def _rows(csv: Path, columns: int) -> list[tuple[str, ...]]:
@@ -216,7 +223,8 @@ def _rows(csv: Path, columns: int) -> list[tuple[str, ...]]:
     except pd.errors.EmptyDataError:
         raise XenonError(f"{csv}: the file is empty") from None
     except (OSError, UnicodeDecodeError, pd.errors.ParserError) as error:
-        raise XenonError(f"{csv}: cannot be read as CSV: {error}") from error
+        reason = str(error).strip()  # pandas ends some with a newline
+        raise XenonError(f"{csv}: cannot be read as CSV: {reason}") from error
     if table.shape[1] != columns:
         raise XenonError(
             f"{csv}: expected {columns} column{'s' * (columns > 1)} without a header, "
@@ -237,15 +245,16 @@ def _leaves(path: str, root: Path | None) -> bool:
 
 def _resolve(paths: Sequence[str], csv: Path, root: Path | None) -> list[Path]:
     """Find the root that a CSV's paths start from, and put it before them."""
-    bases = [root] if root is not None else [Path(), csv.parent, csv.parent.parent]
-    step = max(1, len(paths) // _PROBES)
-    best, found = (bases[0], False), 0
+    folder = csv.absolute().parent
+    bases = [root] if root is not None else [Path(), folder, folder.parent]
+    probes = paths[:: max(1, len(paths) // _PROBES)]
+    best, found = (bases[0], False), (0, 0)
     for base in bases:
         for drop in (False, True):
-            hits = sum(_join(base, p, drop).is_file() for p in paths[::step])
+            hits = _hits([_join(base, path, drop) for path in probes], base)
             if hits > found:
                 best, found = (base, drop), hits
-    if not found:
+    if found == (0, 0):
         places = ", ".join(str(base.resolve()) for base in bases)
         raise XenonError(
             f"{csv}: none of its {len(paths)} images was found, such as {paths[0]}; "
@@ -256,14 +265,25 @@ def _resolve(paths: Sequence[str], csv: Path, root: Path | None) -> list[Path]:
     inside = base.resolve()
     astray = [p for p, f in zip(paths, files) if inside not in f.resolve().parents]
     if astray:
-        raise XenonError(f"{csv}: {len(astray)} links lead out of {inside}", astray)
+        raise XenonError(
+            f"{csv}: {len(astray)} links lead out of {inside}; name the folder that "
+            f"holds links and files with --root",
+            astray,
+        )
     return files
+
+
+def _hits(files: Sequence[Path], base: Path) -> tuple[int, int]:
+    """Count the files that are there, and those of them that no link leads away."""
+    there = [file for file in files if file.is_file()]
+    inside = base.resolve()
+    return len(there), sum(inside in file.resolve().parents for file in there)
 
 
 def _join(base: Path, path: str, drop: bool) -> Path:
     """Put a root before a path, whose first folder may be the data set's old name."""
     parts = PurePosixPath(path).parts
-    return base.joinpath(*(parts[1:] if drop else parts))
+    return base.joinpath(*(parts[1:] if drop and len(parts) > 1 else parts))
 
 
 def _is_image(file: Path, below: Path) -> bool:
@@ -280,6 +300,13 @@ def _labelled(images: Sequence[Image], csv: Path) -> list[Image]:
         raise XenonError(
             f"{len(lost)} images lie outside XR_*/patient*/study*/ and have no study",
             lost,
+        )
+    odd = [ascii(image.path) for image in images if _UNLISTABLE.search(image.path)]
+    if odd:
+        raise XenonError(
+            f"{len(odd)} images have a tab, a line break or bytes that are no UTF-8 in "
+            f"their path; rename them",
+            odd,
         )
     if csv.is_file():
         images = _with_labels(images, _read_labels(csv), csv)
@@ -327,5 +354,6 @@ def _read_labels(csv: Path) -> dict[str, int]:
 
 def _tail(study: str) -> str:
     """A study from `XR_*` on: how it is known whatever the data set is called."""
-    match = re.search(r"XR_\w+/.*", study.rstrip("/"))
-    return match.group() if match else study.rstrip("/")
+    parts = PurePosixPath(study).parts
+    types = [i for i, part in enumerate(parts) if _STUDY_TYPE.fullmatch(part)]
+    return "/".join(parts[types[-1] if types else 0 :])

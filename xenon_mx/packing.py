@@ -84,7 +84,7 @@ def _read_splits(config: PackConfig) -> dict[str, list[mura.Image]]:
         if not splits["train"] or not splits["holdout"]:
             raise XenonError(
                 f"--holdout {config.holdout} of the patients in {config.source} "
-                f"leaves a split empty"
+                f"leaves a split empty; try another share or --seed"
             )
     if "train" in splits:
         # MURA's CSVs are grouped by study type, and workers read consecutive parts.

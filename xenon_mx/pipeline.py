@@ -86,6 +86,7 @@ def evaluation_batches(split: Split, batch_size: int) -> Iterator[Batch]:
     The last batch is cut to what is left: MXNet fills it up with other images, and
     neither its `pad` nor `round_batch=False` can be trusted to say so.
     """
+    batch_size = min(batch_size, split.records)
     iterator = _iterator(
         split, batch_size=batch_size, preprocess_threads=1, shuffle=False
     )

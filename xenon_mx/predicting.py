@@ -49,15 +49,15 @@ class Predictions:
         images: The N images.
         members: (N, M) probabilities, a column a member.
         threshold: Abnormal if strictly above.
-        losses: The mean loss of each member, as training would log it; empty unless
-            the labels and weights of all images are known.
+        losses: The mean loss over all images of each member, by its params file, as
+            training would log it; empty unless all labels and weights are known.
         scores: A row a study type and one over all; empty without labels.
     """
 
     images: list[mura.Image]
     members: np.ndarray
     threshold: float
-    losses: list[float]
+    losses: dict[Path, float]
     scores: list[Score]
 
 
@@ -74,6 +74,8 @@ def predict(config: PredictConfig, bar: progress.Bar = progress.silent) -> Predi
     _check_outputs(config)
     ensemble = ensembles.Ensemble(config.runs, config.members)
     source = inputs.Source(config, ensemble.preprocessing)
+    if config.submission and not all(image.study_type for image in source.images):
+        raise XenonError("--submission needs images in MURA's layout, by studies")
     _announce(ensemble, config, source)
     ctxs = engine.contexts(config.ctx)
     with engine.failures():
@@ -98,13 +100,7 @@ def _announce(
 ) -> None:
     """Say what will be averaged, and what the inputs may not be fit for."""
     count = len(ensemble.members)
-    _log.info(
-        "%d images, %d member%s: %s",
-        len(source.images),
-        count,
-        "s" * (count > 1),
-        ", ".join(member.params.name for member in ensemble.members),
-    )
+    _log.info("%d images, %d member%s", len(source.images), count, "s" * (count > 1))
     if count < config.members:
         _log.warning(
             "fewer members than %s: the run%s finished %d epochs only",
@@ -127,15 +123,18 @@ def _announce(
 
 def _losses(
     ensemble: ensembles.Ensemble, listed: list[mura.Image], logits: np.ndarray
-) -> list[float]:
+) -> dict[Path, float]:
     """Each member's loss over all images, by the code that training validates with."""
     types = {name: i for i, name in enumerate(ensemble.meta["study_types"])}
     if any(i.label is None or i.study_type not in types for i in listed):
-        return []
+        return {}
     labels = np.array([image.label for image in listed])
     kinds = np.array([types[image.study_type] for image in listed])
     loss = losses.WeightedBCE(np.array(ensemble.meta["weights"]))
-    return [loss.mean(column, labels, kinds) for column in logits.T]
+    return {
+        member.params: loss.mean(column, labels, kinds)
+        for member, column in zip(ensemble.members, logits.T)
+    }
 
 
 def _scores(
@@ -164,14 +163,16 @@ def _scores(
 def _check_outputs(config: PredictConfig) -> None:
     """Refuse outputs that cannot be written, or would overwrite an input."""
     for out in (config.out, config.images):
-        if out is None or _is_stream(out):
+        if out is None:
+            continue
+        if out.is_dir():
+            raise XenonError(f"{out}: is a folder; name a CSV file for the output")
+        if _is_stream(out):
             continue
         if out.resolve() in [path.resolve() for path in config.inputs]:
             raise XenonError(
                 f"{out}: is an input too; name another file for the output"
             )
-        if out.is_dir():
-            raise XenonError(f"{out}: is a folder; name a CSV file for the output")
         if not out.parent.is_dir():
             raise XenonError(f"{out}: its folder does not exist")
         if not os.access(out.parent, os.W_OK):
@@ -230,8 +231,11 @@ def _digits(prob: float) -> str:
 
 
 def _is_stream(path: Path) -> bool:
-    """Tell a pipe or device, such as /dev/stdout, from a file."""
-    return path.exists() and not path.is_file() and not path.is_dir()
+    """Tell what must be written in place (a pipe, /dev/stdout, any link) from a file.
+
+    Replacing /dev/stdout by a file would take it away from every other program.
+    """
+    return path.is_symlink() or (path.exists() and not path.is_file())
 
 
 def _write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:

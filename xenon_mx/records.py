@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Iterator, NamedTuple
@@ -59,10 +60,12 @@ class Writer:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        for file in self._files.values():
-            file.flush()
-            os.fsync(file.fileno())
-            file.close()
+        with ExitStack() as closing:  # all of them, even if the disk is full
+            for file in self._files.values():
+                closing.callback(file.close)
+            for file in self._files.values():
+                file.flush()
+                os.fsync(file.fileno())
 
     def add(self, image: bytes, row: Row) -> None:
         """Append an encoded image with its labels."""
@@ -161,7 +164,7 @@ class Split:
         for record, row, offset in zip(self.images(), rows, index):
             if record.offset != offset:
                 raise XenonError(f"{self.path('idx')}:{found + 1}: {_REPACK}")
-            if record.labels.tolist() != [float(number) for number in row[:3]]:
+            if (record.number, *record.labels.tolist()) != (found, *row[:3]):
                 raise XenonError(
                     f"{self.path('rec')}: record {found} and {self.path('lst')} "
                     f"disagree: {_REPACK}"
@@ -266,14 +269,49 @@ def open_packed(folder: Path) -> Packed:
         )
     try:
         meta = json.loads(path.read_text(encoding="utf-8"))
-        version = meta["format"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        _expect(meta, format=int)
+        if meta["format"] == FORMAT:
+            _check(meta)
+    except (OSError, ValueError) as error:
         raise XenonError(f"{path}: cannot be read: {error}; {_REPACK}") from error
-    if version != FORMAT:
+    if meta["format"] != FORMAT:
         raise XenonError(
-            f"{path}: format {version}, but this xenon reads {FORMAT}: pack again"
+            f"{path}: format {meta['format']}, but this xenon reads {FORMAT}: pack "
+            f"again"
         )
     return Packed(folder, meta)
+
+
+def _check(meta: dict[str, Any]) -> None:
+    """Raise a ValueError if pack.json lacks what its readers take for granted."""
+    _expect(meta, size=int, fit=str, study_types=list, weights=dict, splits=dict)
+    types = meta["study_types"]
+    if not all(isinstance(name, str) for name in types):
+        raise ValueError("study_types are no names")
+    pairs = [*meta["weights"].values()]
+    pairs += [meta.get("pooled_weights", ())] if "train" in meta["splits"] else []
+    if not all(_is_pair(pair) for pair in pairs) or not {*meta["weights"]} <= {*types}:
+        raise ValueError("weights are no pairs of numbers, one a study type")
+    for name, split in meta["splits"].items():
+        _expect(split, records=int, files=dict, counts=dict)
+        if {*split["files"]} != {f"{name}.{kind}" for kind in KINDS}:
+            raise ValueError(f"the files of {name} are not {', '.join(KINDS)}")
+        for file in split["files"].values():
+            _expect(file, bytes=int, sha256=str)
+
+
+def _expect(value: Any, **fields: type) -> None:
+    """Raise a ValueError unless a JSON value is an object with these fields."""
+    if not isinstance(value, dict):
+        raise ValueError(f"not a JSON object: {value!r:.40}")
+    for key, kind in fields.items():
+        if type(value.get(key)) is not kind:
+            raise ValueError(f"{key!r} is missing or not of type {kind.__name__}")
+
+
+def _is_pair(value: Any) -> bool:
+    """Tell whether a JSON value is two numbers."""
+    return isinstance(value, list) and [type(v) for v in value] == [float, float]
 
 
 def open_rec(rec: Path) -> Split:
@@ -313,10 +351,12 @@ class Transaction:
             raise XenonError(f"{self.out}: {os.strerror(error.errno or 0)}") from error
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
         if self._made_out and not any(self.out.iterdir()):
             self.out.rmdir()
+        if isinstance(error, OSError):  # a full disk, mostly
+            raise XenonError(f"{self.out}: {error.strerror or error}") from error
 
     def commit(self, meta: dict[str, Any]) -> Packed:
         """Verify what was written, byte by byte, and move it into place."""

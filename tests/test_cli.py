@@ -1,0 +1,232 @@
+"""The commands as a user meets them: real processes, real files, every way to end."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import click
+import pytest
+
+from xenon_mx import cli, config
+from xenon_mx.errors import XenonError
+
+COMMANDS = {
+    "pack": (cli._pack, config.PackConfig),
+    "train": (cli._train, config.TrainConfig),
+    "predict": (cli._predict, config.PredictConfig),
+}
+
+
+def start(command, *args, **options):
+    code = f"from xenon_mx import cli; cli.{command}()"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, args)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def run(command, *args, status=0, **options):
+    """Run a command, expect its exit status, and give (stdout, stderr)."""
+    process = start(command, *args, **options)
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == status, err
+    assert status == 70 or "Traceback" not in err
+    return out, err
+
+
+@pytest.fixture
+def packed(mura_tree, tmp_path):
+    run("pack", mura_tree(), tmp_path / "packed", "--size", 32)
+    return tmp_path / "packed"
+
+
+TRAIN = ("--model", "resnet18_v1b", "--no-pretrained", "--ctx", "cpu0", "--epochs", 2)
+
+
+def test_the_three_commands_take_a_folder_to_csvs(mura_tree, tmp_path):
+    root = mura_tree()
+    out, err = run("pack", root, tmp_path / "packed", "--size", 32)
+    assert out == ""
+    assert re.search(r"split +study type +images +studies +abnormal +missing", err)
+    assert "XR_WRIST" in err
+    assert "of disk" in err
+    out, err = run("train", tmp_path / "packed", tmp_path / "run", *TRAIN)
+    assert out == ""
+    assert re.search(r"epoch 2/2 +train [\d.]+ +valid [\d.]+ +kappa", err)
+    assert "next: xenon-predict" in err
+    images = root / "valid_image_paths.csv"
+    arguments = (images, tmp_path / "out.csv", "--run", tmp_path / "run")
+    out, err = run("predict", *arguments, "--ctx", "cpu()")
+    assert out == ""
+    assert re.search(r"study type +studies +abnormal +kappa +AUROC", err)
+    assert "overall" in err
+    table = (tmp_path / "out.csv").read_text()
+    out, _ = run("predict", images, "-", "--run", tmp_path / "run")
+    assert out == table
+
+
+def test_training_says_which_ctx_it_took(packed, tmp_path):
+    arguments = ("--model", "resnet18_v1b", "--no-pretrained", "--epochs", 1)
+    _, err = run("train", packed, tmp_path / "run", *arguments)
+    assert re.search(r"^ctx: (cpu|gpu)\(0\)", err, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("command", "args", "said"),
+    [
+        ("pack", [], "Missing argument 'SOURCE'"),
+        ("pack", ["a"], "Missing argument 'OUT'"),
+        ("pack", ["a", "b", "--size", "x"], "not a valid integer"),
+        ("pack", ["a", "b", "--size", "1"], "--size: must be at least 32"),
+        ("pack", ["a", "b", "--fit", "crop"], "crop"),
+        ("pack", ["a", "b", "--sise", "64"], "--sise"),
+        ("train", ["a", "b"], "--no-pretrained"),
+        ("train", ["a", "b", "--no-pretrained", "--lr", "0"], "above 0"),
+        ("predict", ["a", "b"], "--run"),
+        ("predict", ["a", "--run", "c"], "Missing argument"),
+    ],
+)
+def test_wrong_usage_exits_2_and_says_what(command, args, said):
+    out, err = run(command, *args, status=2)
+    assert out == ""
+    assert said in err
+    assert f"Usage: xenon-{command}" in err
+
+
+def test_a_wrong_ctx_is_wrong_usage(packed, tmp_path):
+    options = ("--no-pretrained", "--model", "resnet18_v1b", "--ctx", "tpu(0)")
+    _, err = run("train", packed, tmp_path / "run", *options, status=2)
+    assert "cpu(), gpu(0)" in err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "args"),
+    [
+        ("pack", ["nowhere", "out"]),
+        ("train", ["nowhere", "run", "--no-pretrained"]),
+        ("predict", ["nowhere.csv", "out.csv", "--run", "nowhere"]),
+    ],
+)
+def test_a_failure_exits_1_with_one_line(command, args, tmp_path):
+    out, err = run(command, *args, status=1, cwd=tmp_path)
+    assert out == ""
+    assert err.startswith("error: nowhere")
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_things_at_fault_are_listed_above_the_error(mura_tree, tmp_path):
+    root = mura_tree()
+    gone = sorted(root.rglob("image1.png"))[:2]
+    for file in gone:
+        file.unlink()
+    _, err = run("pack", root, tmp_path / "packed", status=1)
+    *details, error = err.splitlines()[-3:]
+    assert all(str(file) in "\n".join(details) for file in gone)
+    assert error.startswith("error: 2 images cannot be read")
+
+
+def test_a_bug_shows_its_traceback_and_exits_70(monkeypatch, capsys):
+    def fail(**flags):
+        raise KeyError("surprise")
+
+    monkeypatch.setattr(cli._pack, "callback", fail)
+    monkeypatch.setattr(fail, "__name__", "_pack")
+    monkeypatch.setattr(sys, "argv", ["xenon-pack", "a", "b"])
+    assert cli._status(cli._pack) == 70
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert "surprise" in err
+
+
+def test_an_error_keeps_its_details_in_order(monkeypatch, capsys):
+    def fail(**flags):
+        raise XenonError("two things", ["one", "other"])
+
+    monkeypatch.setattr(cli._pack, "callback", fail)
+    monkeypatch.setattr(fail, "__name__", "_pack")
+    monkeypatch.setattr(sys, "argv", ["xenon-pack", "a", "b"])
+    assert cli._status(cli._pack) == 1
+    assert capsys.readouterr().err == "  one\n  other\nerror: two things\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "said"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_a_signal_ends_training_with_its_status(packed, tmp_path, number, status, said):
+    options = (*TRAIN[:-1], 999, "--patience", 999)
+    process = start("train", packed, tmp_path / "run", *options)
+    log = tmp_path / "run" / "log.csv"
+    deadline = time.monotonic() + 120
+    while not (log.exists() and log.read_text().count("\n") > 1):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert err.splitlines()[-1] == said
+    assert "Traceback" not in err
+
+
+def test_a_terminal_gets_a_bar_and_a_file_gets_lines(mura_tree, tmp_path):
+    root = mura_tree()
+    _, lines = run("pack", root, tmp_path / "a", "--size", 32)
+    assert "\r" not in lines
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    code = "from xenon_mx import cli; cli.pack()"
+    subprocess.run(
+        [sys.executable, "-c", code, str(root), str(tmp_path / "b"), "--size", "32"],
+        stderr=slave,
+        check=True,
+    )
+    os.close(slave)
+    shown = os.read(master, 100_000).decode()
+    os.close(master)
+    assert "\r" in shown
+    assert "img/s" in shown
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_flags_and_config_fields_are_the_same_in_name_and_default(command):
+    clicked, dataclass = COMMANDS[command]
+    options = {p.name: p for p in clicked.params if isinstance(p, click.Option)}
+    options.pop("version")
+    options.pop("runs", None)
+    settings = {f.name: f for f in fields(dataclass) if f.metadata}
+    assert set(options) == set(settings)
+    for name, option in options.items():
+        assert config.flag_name(name) in option.opts
+        assert option.default == settings[name].default
+        assert option.help
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_version_and_help_exit_0(command):
+    out, _ = run(command, "--version")
+    assert re.fullmatch(r"xenon, version \d+\.\d+\.\d+\n", out)
+    out, _ = run(command, "-h")
+    assert out.startswith(f"Usage: xenon-{command}")
+
+
+def test_setup_names_the_three_commands():
+    setup = (Path(cli.__file__).parent.parent / "setup.py").read_text()
+    for command in COMMANDS:
+        assert f"xenon-{command} = xenon_mx.cli:{command}" in setup

@@ -1,0 +1,121 @@
+"""Which checkpoints make an ensemble, and its forward pass."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import small
+
+from xenon_mx import models
+from xenon_mx.checkpoints import Epoch, Run
+from xenon_mx.engine import mx
+from xenon_mx.ensembles import Ensemble, logits, sigmoid
+from xenon_mx.errors import XenonError
+from xenon_mx.handlers import Best
+
+META = {
+    "config": {"model": "resnet18_v1b"},
+    "data": "abc",
+    "preprocessing": {"size": 32, "fit": "stretch"},
+    "study_types": ["XR_A"],
+    "weights": [[0.5, 0.5]],
+}
+
+
+def make(folder, losses, **changes):
+    """Make a run whose params files hold a word only."""
+    run, best = Run.create(folder, {**META, **changes}), Best(5)
+
+    def write_params(path):
+        with open(path, "w") as file:
+            file.write("params")
+
+    for number, loss in enumerate(losses):
+        best.step(number, loss)
+        run.save(Epoch(number, 1, loss, 0, 0, 0, 0, 0, 0), best, write_params)
+    run.close()
+    return folder
+
+
+def test_the_lowest_losses_over_all_runs_are_chosen(tmp_path):
+    a = make(tmp_path / "a", [0.5, 0.1, 0.4])
+    b = make(tmp_path / "b", [0.2, 0.6])
+    chosen = Ensemble([a, b], members=3).members
+    assert [(m.params.parts[-3], m.epoch) for m in chosen] == [
+        ("a", 1),
+        ("b", 0),
+        ("a", 2),
+    ]
+
+
+def test_fewer_members_than_asked_for_are_all_taken(tmp_path):
+    assert len(Ensemble([make(tmp_path / "a", [0.5, 0.1])], members=5).members) == 2
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("data", "other"),
+        ("preprocessing", {"size": 64, "fit": "stretch"}),
+        ("weights", [[1.0, 1.0]]),
+    ],
+)
+def test_runs_that_differ_are_refused(tmp_path, key, value):
+    a, b = make(tmp_path / "a", [0.5]), make(tmp_path / "b", [0.4], **{key: value})
+    with pytest.raises(XenonError, match=f"differ in {key}"):
+        Ensemble([a, b], members=5)
+
+
+def test_a_run_given_twice_is_refused(tmp_path):
+    a = make(tmp_path / "a", [0.5])
+    with pytest.raises(XenonError, match="twice"):
+        Ensemble([a, tmp_path / "b" / ".." / "a"], members=5)
+
+
+def test_a_run_without_an_epoch_is_refused(tmp_path):
+    with pytest.raises(XenonError, match="no finished epoch"):
+        Ensemble([make(tmp_path / "a", [])], members=5)
+
+
+def test_a_changed_params_file_is_refused_before_mxnet_reads_it(tmp_path):
+    ensemble = Ensemble([make(tmp_path / "a", [0.5])], members=1)
+    ensemble.members[0].params.write_bytes(b"other")
+    with pytest.raises(XenonError, match="damaged"):
+        ensemble.load([mx.cpu()])
+
+
+def test_a_missing_params_file_is_refused(tmp_path):
+    ensemble = Ensemble([make(tmp_path / "a", [0.5])], members=1)
+    ensemble.members[0].params.unlink()
+    with pytest.raises(XenonError, match="missing"):
+        ensemble.load([mx.cpu()])
+
+
+@pytest.fixture(scope="module")
+def nets():
+    """Two nets on two contexts each."""
+    return [models.build("resnet18_v1b", ctx=[mx.cpu(0), mx.cpu(1)]) for _ in range(2)]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 7])
+@pytest.mark.parametrize("devices", [1, 2])
+def test_logits_do_not_depend_on_batches_or_devices(nets, batch_size, devices):
+    pixels = small.blobs(7)
+    expected = np.concatenate(
+        [
+            net(models.normalise(mx.nd.array(pixels, dtype="uint8"))).asnumpy()
+            for net in nets
+        ],
+        axis=1,
+    )
+    batches = [pixels[i : i + batch_size] for i in range(0, 7, batch_size)]
+    ctxs = [mx.cpu(i) for i in range(devices)]
+    found = logits(nets, batches, ctxs)
+    assert found.shape == (7, 2)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_sigmoid_follows_the_formula_without_overflow():
+    values = np.array([-1000.0, -2.0, 0.0, 3.0, 1000.0])
+    expected = [0, 1 / (1 + np.exp(2)), 0.5, 1 / (1 + np.exp(-3)), 1]
+    np.testing.assert_allclose(sigmoid(values), expected, atol=1e-15)

@@ -1,0 +1,164 @@
+"""The nets: pooled over the whole map, one logit, and the zoo's weights in them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from xenon_mx import models
+from xenon_mx.engine import model_zoo, mx, nn
+from xenon_mx.errors import XenonError
+
+SMALL = ["densenet121", "resnet18_v1", "resnet18_v2", "resnet18_v1b"]
+
+
+@pytest.fixture(scope="module")
+def zoo_params(tmp_path_factory):
+    """Random weights of zoo nets with 1000 classes, in Gluon's own files."""
+    made = {}
+
+    def make(name):
+        if name not in made:
+            net = model_zoo.get_model(name, classes=1000, pretrained=False)
+            net.initialize(mx.init.Xavier())
+            net(mx.nd.zeros((1, 3, 224, 224)))
+            made[name] = tmp_path_factory.mktemp("zoo") / f"{name}.params"
+            net.save_parameters(str(made[name]))
+        return made[name]
+
+    return make
+
+
+def image(size, seed=0):
+    pixels = np.random.RandomState(seed).uniform(-2, 2, (2, 3, size, size))
+    return mx.nd.array(pixels)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_net_gives_one_logit_an_image(name):
+    net = models.build(name)
+    assert net(image(64)).shape == (2, 1)
+    assert net.features(image(64)).ndim == 2
+
+
+def test_densenet_pools_the_whole_map_at_320():
+    net = models.build("densenet121")
+    maps = image(320)
+    for layer in list(net.features._children.values())[:-2]:
+        maps = layer(maps)
+    assert maps.shape[2:] == (10, 10)
+    pooled, whole = net.features(image(320)).asnumpy(), maps.asnumpy()
+    np.testing.assert_allclose(pooled, whole.mean(axis=(2, 3)), rtol=1e-4, atol=1e-6)
+    cropped = whole[:, :, :7, :7].mean(axis=(2, 3))  # what the zoo's own net pools
+    assert np.abs(pooled - cropped).max() > 1e-2
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_pretrained_features_are_those_of_the_zoo_at_224(name, zoo_params):
+    zoo = model_zoo.get_model(name, classes=1000, pretrained=False)
+    zoo.load_parameters(str(zoo_params(name)))
+    net = models.build(name, zoo_params(name))
+    head = getattr(zoo, "output", None) or zoo.fc
+    expected = zoo(image(224)).asnumpy()
+    ours = mx.nd.FullyConnected(
+        net.features(image(224)), head.weight.data(), head.bias.data(), num_hidden=1000
+    )
+    np.testing.assert_allclose(ours.asnumpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_parameter_keys_are_those_of_the_zoo(zoo_params):
+    ours = models.build("densenet121")._collect_params_with_prefix()
+    assert set(ours) == set(mx.nd.load(str(zoo_params("densenet121"))))
+
+
+def test_a_saved_net_comes_back_whole(tmp_path):
+    net = models.build("resnet18_v1b")
+    net.save_parameters(str(tmp_path / "net.params"))
+    again = models.build("resnet18_v1b", tmp_path / "net.params")
+    assert (net(image(64)).asnumpy() == again(image(64)).asnumpy()).all()
+
+
+def test_random_weights_repeat_with_the_seed_and_only_with_it():
+    from xenon_mx import engine
+
+    def first_layer(seed):
+        engine.seed(seed)
+        return models.build("resnet18_v1b").features[0].weight.data().asnumpy()
+
+    assert (first_layer(1) == first_layer(1)).all()
+    assert (first_layer(1) != first_layer(2)).any()
+
+
+def test_unknown_name_is_refused_with_those_there_are():
+    with pytest.raises(XenonError, match="densenet169"):
+        models.build("densenet168")
+
+
+def test_weights_of_another_net_are_refused_by_their_differences(zoo_params):
+    with pytest.raises(XenonError, match="does not fit the net") as caught:
+        models.build("resnet18_v2", zoo_params("resnet18_v1"))
+    assert caught.value.details
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"", "not a .params"), (b"\x12\x01" + b"\0" * 40, "not a .params|no named")],
+)
+def test_a_file_that_holds_no_params_is_refused(tmp_path, content, said):
+    (tmp_path / "x.params").write_bytes(content)
+    with pytest.raises(XenonError, match=said):
+        models.build("resnet18_v1b", tmp_path / "x.params")
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(XenonError, match="no such file"):
+        models.build("resnet18_v1b", tmp_path / "x.params")
+
+
+def test_values_that_are_not_finite_are_refused(tmp_path):
+    net = models.build("resnet18_v1b")
+    net.output.bias.set_data(mx.nd.array([np.nan]))
+    net.save_parameters(str(tmp_path / "x.params"))
+    with pytest.raises(XenonError, match="finite"):
+        models.build("resnet18_v1b", tmp_path / "x.params")
+
+
+def test_a_misshapen_array_is_named(tmp_path):
+    net = models.build("resnet18_v1b")
+    arrays = {k: p.data() for k, p in net._collect_params_with_prefix().items()}
+    arrays["features.0.weight"] = mx.nd.zeros((64, 3, 5, 5))
+    mx.nd.save(str(tmp_path / "x.params"), arrays)
+    with pytest.raises(XenonError, match=r"features\.0\.weight"):
+        models.build("resnet18_v1b", tmp_path / "x.params")
+
+
+def test_normalise_follows_the_formula():
+    pixels = np.array([[[0, 128], [255, 7]]], dtype=np.uint8)
+    result = models.normalise(mx.nd.array(pixels, dtype="uint8")).asnumpy()
+    assert result.shape == (1, 3, 2, 2)
+    assert result.dtype == np.float32
+    for channel, (mean, std) in enumerate(
+        zip((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    ):
+        expected = (pixels[0] / 255 - mean) / std
+        np.testing.assert_allclose(result[0, channel], expected, rtol=1e-5)
+
+
+def test_count_parameters_counts_what_is_trained():
+    net = nn.HybridSequential()
+    net.add(nn.Dense(3, in_units=2), nn.BatchNorm(in_channels=3))
+    assert models.count_parameters(net) == 3 * 2 + 3 + 3 + 3  # running means are not
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", models.NAMES)
+def test_every_listed_net_takes_a_step_at_320(name):
+    from xenon_mx.engine import autograd, gluon
+
+    net = models.build(name)
+    trainer = gluon.Trainer(net.collect_params(), "adam", update_on_kvstore=False)
+    with autograd.record():
+        loss = net(image(320)).mean()
+    loss.backward()
+    trainer.step(2)
+    assert np.isfinite(net(image(320)).asnumpy()).all()

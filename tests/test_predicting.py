@@ -1,0 +1,328 @@
+"""Prediction: what every form of INPUT gives, and what the CSVs hold to the letter."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import small
+
+from xenon_mx import models, packing, predicting, training
+from xenon_mx.checkpoints import Run
+from xenon_mx.config import PackConfig, PredictConfig, TrainConfig
+from xenon_mx.engine import mx
+from xenon_mx.errors import XenonError
+
+SIZE = 32
+TYPES = ("XR_WRIST", "XR_HAND")
+
+
+def draw(root: Path, split: str, studies: int, seed: int) -> None:
+    """Write studies of one to three views in MURA's layout, with its two CSVs."""
+    paths, labels = [], []
+    pixels, _ = small.labelled(3 * studies, SIZE, seed)
+    for study in range(studies):
+        label = study % 2
+        end = ("negative", "positive")[label]
+        patient = f"patient{seed * 100 + study // 4:05d}"  # two studies, two types
+        folder = f"{split}/{TYPES[study // 2 % 2]}/{patient}/study1_{end}/"
+        (root / folder).mkdir(parents=True)
+        for view in range(1 + study % 3):
+            image = pixels[3 * study + view]
+            paths.append(f"MURA-v1.1/{folder}image{view + 1}.png\n")
+            cv2.imwrite(str(root.parent / paths[-1].strip()), image)
+        labels.append(f"MURA-v1.1/{folder},{label}\n")
+    (root / f"{split}_image_paths.csv").write_text("".join(paths))
+    (root / f"{split}_labeled_studies.csv").write_text("".join(labels))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A data set, the packed folder of it (lossless), and a run of three epochs."""
+    base = tmp_path_factory.mktemp("world")
+    root = base / "MURA-v1.1"
+    draw(root, "train", 24, seed=1)
+    draw(root, "valid", 10, seed=2)
+    packing.pack(PackConfig(root, base / "packed", size=SIZE, encoding="png"))
+    for name in ("run", "other"):
+        config = TrainConfig(
+            base / "packed",
+            base / name,
+            model="resnet18_v1b",
+            no_pretrained=True,
+            epochs=3,
+            ctx="cpu()",
+            seed=len(name),
+        )
+        training.train(config)
+    return base
+
+
+def ask(world, tmp_path, *inputs, runs=("run",), **options):
+    """Predict and give (rows of OUT.csv, rows of --images, what predict returned)."""
+    config = PredictConfig(
+        tuple(Path(i) for i in inputs),
+        tmp_path / "out.csv",
+        tuple(world / run for run in runs),
+        images=tmp_path / "images.csv",
+        ctx="cpu()",
+        **options,
+    )
+    result = predicting.predict(config)
+    return read(tmp_path / "out.csv"), read(tmp_path / "images.csv"), result
+
+
+def read(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def valid_csv(world):
+    return world / "MURA-v1.1" / "valid_image_paths.csv"
+
+
+def test_the_columns_are_those_of_the_contract(world, tmp_path):
+    ask(world, tmp_path, valid_csv(world))
+    header = (tmp_path / "out.csv").read_text().splitlines()[0]
+    assert header == "study,study_type,images,probability,prediction,label"
+    header = (tmp_path / "images.csv").read_text().splitlines()[0]
+    assert header == (
+        "image,study,study_type,probability,prediction,label,member_1,member_2,member_3"
+    )
+
+
+def test_a_study_is_the_mean_of_its_images_and_an_image_of_its_members(world, tmp_path):
+    studies, images, _ = ask(world, tmp_path, valid_csv(world))
+    members = [m.params for m in Run.open(world / "run").members()]
+    nets = [models.build("resnet18_v1b", each) for each in members]
+    for row in images:
+        file = world / row["image"]
+        pixels = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)[np.newaxis]
+        batch = models.normalise(mx.nd.array(pixels, dtype="uint8"))
+        probs = [net(batch).sigmoid().asnumpy().item() for net in nets]
+        found = [float(row[f"member_{i + 1}"]) for i in range(3)]
+        assert found == pytest.approx(probs, rel=1e-4)
+        assert float(row["probability"]) == pytest.approx(np.mean(found), rel=1e-6)
+    for row in studies:
+        views = [float(i["probability"]) for i in images if i["study"] == row["study"]]
+        assert int(row["images"]) == len(views)
+        assert float(row["probability"]) == pytest.approx(np.mean(views), rel=1e-6)
+
+
+def test_study_type_and_label_come_from_the_path(world, tmp_path):
+    studies, _, _ = ask(world, tmp_path, valid_csv(world))
+    assert len(studies) == 10
+    for row in studies:
+        assert row["study_type"] == row["study"].split("/")[2]
+        assert row["label"] == str(int("positive" in row["study"]))
+        assert row["study"].startswith("MURA-v1.1/valid/")
+        assert row["study"].endswith("/")
+
+
+def test_every_form_of_input_gives_the_same_predictions(world, tmp_path):
+    root = world / "MURA-v1.1"
+    expected, _, _ = ask(world, tmp_path, valid_csv(world))
+    files = [world / line for line in valid_csv(world).read_text().split()]
+    for form in (
+        [root / "valid"],
+        files,
+        [root / "valid" / "XR_HAND", root / "valid" / "XR_WRIST"],
+        [world / "packed" / "valid.rec"],
+    ):
+        found, _, _ = ask(world, tmp_path, *form)
+        key = lambda row: row["study"]  # noqa: E731
+        for ours, theirs in zip(sorted(found, key=key), sorted(expected, key=key)):
+            assert ours["study"] == theirs["study"]
+            assert ours["label"] == theirs["label"]
+            assert float(ours["probability"]) == pytest.approx(
+                float(theirs["probability"]), rel=1e-4
+            )
+
+
+def test_a_member_on_valid_rec_has_the_loss_that_training_logged(world, tmp_path):
+    """Also recomputed from the nine digits of --images, in float64."""
+    best = Run.open(world / "run").members()[0]
+    _, images, result = ask(world, tmp_path, world / "packed" / "valid.rec", members=1)
+    assert list(result.losses) == [best.params]
+    assert result.losses[best.params] == pytest.approx(best.loss, abs=1e-6)
+    meta = Run.open(world / "run").meta
+    total = 0.0
+    for row in images:
+        label, prob = int(row["label"]), float(row["member_1"])
+        weight = meta["weights"][meta["study_types"].index(row["study_type"])][label]
+        total -= weight * math.log(prob if label else 1 - prob)
+    assert total / len(images) == pytest.approx(best.loss, abs=1e-6)
+
+
+def test_scores_are_a_row_a_type_and_one_over_all(world, tmp_path):
+    _, _, result = ask(world, tmp_path, valid_csv(world))
+    assert [s.study_type for s in result.scores] == ["XR_HAND", "XR_WRIST", "overall"]
+    assert [s.studies for s in result.scores] == [4, 6, 10]
+    assert [s.abnormal for s in result.scores] == [2, 3, 5]
+
+
+def test_submission_is_the_competition_form_to_the_letter(world, tmp_path):
+    """Shuffled lines, views apart, test folders without a label, the last study too."""
+    lines = valid_csv(world).read_text().split()
+    unlabelled = []
+    for line in lines:
+        test = line.replace("/valid/", "/test/")
+        test = test.replace("_positive", "").replace("_negative", "")
+        unlabelled.append(test.replace("study1", f"study{'_positive' in line:d}"))
+        copy = world / unlabelled[-1]
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes((world / line).read_bytes())
+    np.random.RandomState(0).shuffle(unlabelled)
+    asked = tmp_path / "test_image_paths.csv"
+    asked.write_text("\n".join(unlabelled))  # no newline at the end
+    config = PredictConfig(
+        (asked,), tmp_path / "p.csv", (world / "run",), root=world, submission=True
+    )
+    result = predicting.predict(config)
+    assert result.scores == []
+    written = (tmp_path / "p.csv").read_text()
+    rows = [line.split(",") for line in written.splitlines()]
+    assert written == "".join(f"{study},{value}\n" for study, value in rows)
+    expected = {line.rpartition("/")[0] + "/" for line in unlabelled}
+    assert {study for study, _ in rows} == expected
+    assert len(rows) == len(expected)
+    assert {value for _, value in rows} <= {"0", "1"}
+
+
+def test_threshold_is_strict_and_changes_the_prediction_only(world, tmp_path):
+    base, _, _ = ask(world, tmp_path, valid_csv(world), members=1)
+    middle = base[3]["probability"]
+    exact = predicting._verdict(0.25, 0.25, None)
+    assert exact[1] == 0
+    found, _, _ = ask(
+        world, tmp_path, valid_csv(world), members=1, threshold=float(middle)
+    )
+    for before, after in zip(base, found):
+        assert before["probability"] == after["probability"]
+        above = float(after["probability"]) > float(middle)
+        if after["probability"] != middle:
+            assert after["prediction"] == str(int(above))
+
+
+def test_several_runs_give_their_best_to_one_ensemble(world, tmp_path):
+    _, images, result = ask(
+        world, tmp_path, valid_csv(world), runs=("run", "other"), members=4
+    )
+    both = Run.open(world / "run").members() + Run.open(world / "other").members()
+    best = [m.params for m in sorted(both, key=lambda m: m.loss)[:4]]
+    assert list(result.losses) == best
+    assert "member_4" in images[0]
+    assert "member_5" not in images[0]
+
+
+def test_fewer_than_five_members_is_said(world, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        ask(world, tmp_path, valid_csv(world))
+    assert "fewer members than the paper's 5" in caplog.text
+
+
+def test_images_outside_the_layout_are_studies_by_themselves_and_said(
+    world, tmp_path, caplog
+):
+    loose = tmp_path / "loose"
+    loose.mkdir()
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(loose / name), small.blobs(1)[0])
+    with caplog.at_level(logging.WARNING):
+        studies, _, result = ask(world, tmp_path, loose)
+    assert "each counts as a study of its own" in caplog.text
+    assert [Path(row["study"]).name for row in studies] == ["a.png", "b.png"]
+    assert studies[0]["label"] == ""
+    assert result.scores == []
+    with pytest.raises(XenonError, match="--submission"):
+        ask(world, tmp_path, loose, submission=True)
+
+
+def test_an_unknown_study_type_is_said(world, tmp_path, caplog):
+    image = tmp_path / "XR_FOOT" / "patient1" / "study1" / "image1.png"
+    image.parent.mkdir(parents=True)
+    cv2.imwrite(str(image), small.blobs(1)[0])
+    with caplog.at_level(logging.WARNING):
+        ask(world, tmp_path, image)
+    assert "never seen XR_FOOT" in caplog.text
+
+
+def test_all_images_that_cannot_be_read_are_named_and_nothing_is_written(
+    world, tmp_path
+):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(20):
+        cv2.imwrite(str(folder / f"{number}.png"), small.blobs(1)[0])
+    for name in ("3.png", "17.png"):
+        (folder / name).write_bytes(b"no image")
+    with pytest.raises(XenonError, match="2 images cannot be read") as caught:
+        ask(world, tmp_path, folder)
+    assert [Path(d.split(":")[0]).name for d in caught.value.details] == [
+        "3.png",
+        "17.png",
+    ]
+    assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("nothing.csv", "no such file"), ("empty", "no image in this folder")],
+)
+def test_an_input_that_is_none_is_refused(world, tmp_path, name, said):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(XenonError, match=said):
+        ask(world, tmp_path, tmp_path / name)
+
+
+def test_an_image_given_twice_is_refused(world, tmp_path):
+    root = world / "MURA-v1.1"
+    with pytest.raises(XenonError, match="given twice"):
+        ask(world, tmp_path, valid_csv(world), root / "valid" / "XR_HAND")
+
+
+def test_a_rec_of_another_size_is_refused(world, tmp_path):
+    packing.pack(PackConfig(world / "MURA-v1.1", tmp_path / "p", size=48))
+    with pytest.raises(XenonError, match="packed with size 48"):
+        ask(world, tmp_path, tmp_path / "p" / "valid.rec")
+
+
+def test_a_rec_beside_other_inputs_is_refused(world, tmp_path):
+    rec = world / "packed" / "valid.rec"
+    for inputs in ((rec, valid_csv(world)), (valid_csv(world), rec)):
+        with pytest.raises(XenonError, match="by itself"):
+            ask(world, tmp_path, *inputs)
+
+
+def test_an_output_that_is_an_input_is_refused(world, tmp_path):
+    copy = tmp_path / "out.csv"
+    copy.write_text(valid_csv(world).read_text())
+    with pytest.raises(XenonError, match="is an input too"):
+        ask(world, tmp_path, copy, root=world)
+    assert copy.read_text() == valid_csv(world).read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("no/such/out.csv", "does not exist"), (".", "is a folder")]
+)
+def test_an_output_that_cannot_be_written_is_refused_first(world, tmp_path, name, said):
+    config = PredictConfig((valid_csv(world),), tmp_path / name, (world / "run",))
+    with pytest.raises(XenonError, match=said):
+        predicting.predict(config)
+
+
+def test_a_folder_that_is_no_run_is_refused(world, tmp_path):
+    with pytest.raises(XenonError, match="not a run"):
+        ask(world, tmp_path, valid_csv(world), runs=("packed",))
+
+
+def test_a_link_is_written_through_and_stays_a_link(world, tmp_path):
+    (tmp_path / "out.csv").symlink_to(tmp_path / "real.csv")
+    ask(world, tmp_path, valid_csv(world))
+    assert (tmp_path / "out.csv").is_symlink()
+    assert read(tmp_path / "real.csv")

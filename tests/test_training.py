@@ -1,0 +1,270 @@
+"""Training: the loop, its refusals, and what it leaves behind."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+import small
+
+from xenon_mx import ensembles, losses, models, records, training
+from xenon_mx.checkpoints import Run
+from xenon_mx.config import TrainConfig
+from xenon_mx.engine import mx
+from xenon_mx.errors import ConfigError, XenonError
+
+NET = "resnet18_v1b"
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("training") / "packed"
+    splits = {"train": small.labelled(36), "valid": small.labelled(18, seed=9)}
+    return small.pack(folder, splits)
+
+
+def config(packed, run, **options):
+    defaults = {"model": NET, "no_pretrained": True, "ctx": "cpu()", "epochs": 1}
+    return TrainConfig(packed.folder, run, **{**defaults, **options})
+
+
+def log(run):
+    with open(run / "log.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def trained(packed, tmp_path_factory):
+    """A run of seven epochs, so that two are dropped."""
+    run = tmp_path_factory.mktemp("trained") / "run"
+    training.train(config(packed, run, epochs=7, patience=7))
+    return run
+
+
+def test_a_run_keeps_the_five_lowest_losses_of_its_log(trained):
+    rows = log(trained)
+    assert [int(row["epoch"]) for row in rows] == list(range(7))
+    expected = sorted(rows, key=lambda row: (float(row["val_loss"]), int(row["epoch"])))
+    kept = [f"{NET}-{int(row['epoch']):04d}.params" for row in expected[:5]]
+    assert [member.params.name for member in Run.open(trained).members()] == kept
+    assert sorted(p.name for p in (trained / "params").iterdir()) == sorted(kept)
+
+
+def test_run_json_tells_how_to_repeat_the_run(trained, packed):
+    meta = json.loads((trained / "run.json").read_text())
+    assert meta["config"]["model"] == NET
+    assert meta["config"]["epochs"] == 7
+    assert meta["data"] == packed.fingerprint
+    assert meta["preprocessing"]["size"] == 32
+    assert meta["architecture"] == {"pooling": "global", "logits": 1}
+    assert meta["validated_on"] == {"split": "valid", "images": 18}
+    assert meta["pretrained"] is None
+    assert set(meta["versions"]) >= {"xenon", "mxnet", "numpy", "python"}
+
+
+def test_the_logged_loss_is_the_mean_weighted_loss_of_the_saved_net(trained, packed):
+    member = Run.open(trained).members()[0]
+    net = models.build(NET, member.params)
+    split = packed.split("valid")
+    pixels, labels = small.labelled(18, seed=9)
+    logits = ensembles.logits([net], [pixels], [mx.cpu()])[:, 0].astype(np.float64)
+    table = np.array([packed.meta["weights"][t] for t in packed.study_types])
+    types = np.array([row.study_type for row in split.rows()])
+    prob = 1 / (1 + np.exp(-logits))
+    hit = np.where(np.array(labels) == 1, prob, 1 - prob)
+    expected = -(table[types, labels] * np.log(hit)).mean()
+    assert member.loss == pytest.approx(expected, rel=1e-4)
+    assert float(log(trained)[member.epoch]["val_loss"]) == pytest.approx(
+        expected, rel=1e-4
+    )
+
+
+def test_the_same_seed_gives_the_same_bytes(packed, tmp_path):
+    for name in ("a", "b"):
+        training.train(config(packed, tmp_path / name, seed=4))
+    training.train(config(packed, tmp_path / "c", seed=5))
+    digest = {
+        name: records.sha256(tmp_path / name / "params" / f"{NET}-0000.params")
+        for name in ("a", "b", "c")
+    }
+    assert digest["a"] == digest["b"] != digest["c"]
+
+
+class _Bar:
+    """A bar that remembers what it was shown."""
+
+    def __init__(self):
+        self.done = {}
+
+    def __call__(self, total, unit, desc):
+        self.desc, self.done[desc] = desc, [0, total]
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        pass
+
+    def update(self, n):
+        self.done[self.desc][0] += n
+
+    def set_postfix(self, loss, refresh):
+        assert float(loss) > 0
+
+
+def test_the_bar_is_filled_for_training_and_for_validation(packed, tmp_path):
+    bar = _Bar()
+    training.train(config(packed, tmp_path / "run"), bar)
+    assert bar.done == {"epoch 1/1": [32, 32], "validating 1/1": [18, 18]}
+
+
+@pytest.mark.parametrize("name", ["densenet121", NET])
+def test_one_step_moves_every_trainable_parameter(packed, tmp_path, name):
+    start = models.build(name)
+    start.save_parameters(str(tmp_path / "start.params"))
+    data = small.pack(
+        tmp_path / "p", {"train": small.labelled(8), "valid": small.labelled(2)}
+    )
+    options = {"model": name, "pretrained": tmp_path / "start.params"}
+    training.train(config(data, tmp_path / "run", no_pretrained=False, **options))
+    before = mx.nd.load(str(tmp_path / "start.params"))
+    after = mx.nd.load(str(tmp_path / "run" / "params" / f"{name}-0000.params"))
+    assert set(before) == set(after)
+    still = [k for k in before if (before[k] == after[k]).asnumpy().all()]
+    assert still == []  # the running statistics moved, too
+
+
+@pytest.mark.parametrize("name", [NET, "densenet121"])
+def test_eight_images_are_learnt_by_heart(tmp_path, name):
+    pixels, labels = small.labelled(8)
+    many = np.concatenate([pixels] * 8), labels * 8
+    data = small.pack(tmp_path / "p", {"train": many, "valid": (pixels, labels)})
+    training.train(config(data, tmp_path / "run", model=name, epochs=3, lr=1e-3))
+    best = Run.open(tmp_path / "run").members()[0]
+    assert best.loss < 0.03  # of ln(2) / 2 = 0.35, the weighted loss of a coin
+    assert max(float(row["auroc"]) for row in log(tmp_path / "run")) == 1
+
+
+def test_two_contexts_follow_one_where_nothing_looks_at_the_batch(packed, tmp_path):
+    """Without BatchNorm a batch in two halves gives the gradients of the whole."""
+    data = training._open_data(config(packed, tmp_path / "run"))
+    results = []
+    for ctxs in ([mx.cpu(0)], [mx.cpu(0), mx.cpu(1)]):
+        mx.random.seed(3)
+        net = mx.gluon.nn.HybridSequential()
+        net.add(mx.gluon.nn.Flatten(), mx.gluon.nn.Dense(1, in_units=3 * 32 * 32))
+        net.initialize(mx.init.Xavier(), ctx=ctxs)
+        loop = training._Loop(config(packed, tmp_path / "run"), data, net, ctxs, _Bar())
+        epoch = loop.epoch(0, 1e-3)
+        weight = net[1].weight.data(ctxs[0]).asnumpy()
+        if len(ctxs) == 2:
+            assert (weight == net[1].weight.data(ctxs[1]).asnumpy()).all()
+        results.append((epoch.train_loss, epoch.val_loss, weight))
+    assert results[0][:2] == pytest.approx(results[1][:2], rel=1e-4)
+    np.testing.assert_allclose(results[0][2], results[1][2], atol=1e-5)
+
+
+def test_a_run_on_two_contexts_works_whole(packed, tmp_path):
+    run = tmp_path / "run"
+    training.train(config(packed, run, ctx="cpu(0),cpu(1)", batch_size=5))
+    assert len(log(run)) == 1
+
+
+def test_more_contexts_than_images_a_batch_is_refused(packed, tmp_path):
+    with pytest.raises(ConfigError, match="spread"):
+        training.train(
+            config(packed, tmp_path / "run", ctx="cpu(0),cpu(1)", batch_size=1)
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_step(packed, tmp_path, monkeypatch):
+    steps = []
+
+    def poisoned(self, logits, labels, weights):
+        steps.append(1)
+        value = math.nan if len(steps) == 3 else 1.0
+        return (logits * 0 + value).reshape((-1,))
+
+    monkeypatch.setattr(losses.WeightedBCE, "__call__", poisoned)
+    with pytest.raises(XenonError, match="nan at step 3 of epoch 1"):
+        training.train(config(packed, tmp_path / "run"))
+    assert log(tmp_path / "run") == []
+
+
+def test_a_plateau_divides_the_rate_and_ends_the_run(packed, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        training._Loop, "_validate", lambda self, number: (0.5 + number, 0.0, 0.5)
+    )
+    run = tmp_path / "run"
+    options = {"epochs": 9, "lr": 1e-4, "min_lr": 1e-5}
+    training.train(config(packed, run, **options))
+    assert [float(row["lr"]) for row in log(run)] == pytest.approx([1e-4, 1e-4, 1e-5])
+
+
+def test_the_holdout_chooses_where_there_is_one(tmp_path):
+    splits = {name: small.labelled(8, seed=i) for i, name in enumerate(records.SPLITS)}
+    data = small.pack(tmp_path / "p", splits)
+    training.train(config(data, tmp_path / "run"))
+    assert Run.open(tmp_path / "run").meta["validated_on"]["split"] == "holdout"
+
+
+def test_a_run_in_a_folder_that_holds_one_is_refused(trained, packed):
+    before = (trained / "log.csv").read_bytes()
+    with pytest.raises(XenonError, match="holds a run already"):
+        training.train(config(packed, trained))
+    assert (trained / "log.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [("train", "no train split"), ("valid", "no split to validate")],
+)
+def test_a_missing_split_is_refused(tmp_path, missing, said):
+    splits = {n: small.labelled(8) for n in ("train", "valid") if n != missing}
+    data = small.pack(tmp_path / "p", splits)
+    with pytest.raises(XenonError, match=said):
+        training.train(config(data, tmp_path / "run"))
+
+
+def test_a_type_of_one_class_is_refused_unless_weights_do_not_need_it(tmp_path):
+    pixels, _ = small.labelled(8)
+    data = small.pack(
+        tmp_path / "p",
+        {"train": (pixels, [0, 1, 0, 1, 0, 0, 0, 0]), "valid": (pixels, [0, 1] * 4)},
+    )
+    with pytest.raises(XenonError, match="XR_B.*--pooled-weights"):
+        training.train(config(data, tmp_path / "a"))
+    training.train(config(data, tmp_path / "b", pooled_weights=True))
+    assert Run.open(tmp_path / "b").meta["weights"] == [[0.25, 0.75]] * 2
+    training.train(config(data, tmp_path / "c", loss="plain"))
+    assert Run.open(tmp_path / "c").meta["weights"] == [[1.0, 1.0]] * 2
+
+
+def test_a_type_that_only_validation_has_is_refused(tmp_path):
+    pixels, labels = small.labelled(8)
+    data = small.pack(
+        tmp_path / "p", {"train": (pixels[:4], labels[:4]), "valid": (pixels, labels)}
+    )
+    with pytest.raises(XenonError, match="XR_B"):
+        training.train(config(data, tmp_path / "run"))
+
+
+def test_a_start_from_scratch_is_never_silent(packed, tmp_path):
+    with pytest.raises(ConfigError, match="--no-pretrained"):
+        TrainConfig(packed.folder, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_densenet169_takes_real_steps_at_320(tmp_path):
+    """The paper's net, size and batch, on the CPU."""
+    pixels, labels = small.labelled(16, size=320)
+    valid = (pixels[:2], labels[:2])
+    data = small.pack(tmp_path / "p", {"train": (pixels, labels), "valid": valid})
+    training.train(config(data, tmp_path / "run", model="densenet169"))
+    (row,) = log(tmp_path / "run")
+    assert math.isfinite(float(row["train_loss"]))
