@@ -38,20 +38,23 @@ setup(
     license="Apache-2.0",
     packages=["xenon_mx"],
     package_data={"xenon_mx": ["py.typed"]},
+    # 3.13 has no wheel of NumPy 1, which MXNet needs.
     python_requires=">=3.8,<3.13",
+    # The lowest were run together on Python 3.8, the newest on 3.8 to 3.12.
     install_requires=[
         "click>=8.0",
-        "numpy>=1.20,<2",
-        "opencv-python>=4.5,<4.12",
-        "pandas>=1.2",
-        "scikit-learn>=1.0",
-        "tensorboardX>=2.5",
-        "tqdm>=4.60",
+        "numpy>=1.18.5,<2",
+        "opencv-python>=4.2.0.34,<4.12",
+        "pandas>=1.0.5",
+        "scikit-learn>=0.22.2",
+        "tensorboardX>=2.6",
+        "tqdm>=4.40",
     ],
     extras_require={
         "cpu": ["mxnet==1.9.1", *MXNET],
         "gpu": ["mxnet-cu112==1.9.1", *MXNET, *CUDA],
-        "test": ["pytest>=7", "pillow", "ruff==0.17.6", "mypy"],
+        "test": ["pytest>=7", "pillow"],
+        "lint": ["ruff==0.17.6", "mypy==2.4.1"],
     },
     entry_points={
         "console_scripts": [
