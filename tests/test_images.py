@@ -262,7 +262,7 @@ def test_read_what_is_no_file_is_refused_by_name(
 # --- geometry ---
 
 SHAPES = [(512, 512), (512, 89), (132, 512), (200, 512), (320, 321), (319, 320)]
-SMALL = [(31, 17), (1, 1), (1, 512), (512, 1), (160, 160), (320, 320)]
+SMALL = [(31, 17), (1, 1), (1, 1000), (1000, 1), (160, 160), (320, 320)]
 
 
 @pytest.mark.parametrize("shape", SHAPES + SMALL)

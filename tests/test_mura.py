@@ -74,7 +74,16 @@ def test_parse_root_named_like_a_study_type_takes_the_inner_one() -> None:
     assert (parsed.study_type, parsed.patient) == ("XR_HAND", "p1")
 
 
-@pytest.mark.parametrize("path", ["scan.png", "XR_HAND/p1/image1.png", "a/b/c/d/e.png"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "scan.png",
+        "XR_HAND/p1/image1.png",
+        "a/b/c/d/e.png",
+        "train/XR_HAND.old/p1/study1_positive/image1.png",
+        "train/MY_XR_HAND/p1/study1_positive/image1.png",
+    ],
+)
 def test_parse_other_layout_is_a_study_by_itself(path: str) -> None:
     assert mura.parse(path, Path(path)) == mura.Image(
         path, Path(path), path, "", "", None
@@ -191,6 +200,14 @@ def test_read_dataset_without_csvs_finds_the_same_images(
     for split in ("train", "valid"):
         by_path = {i.path: (i.study, i.label) for i in listed[split]}
         assert {i.path: (i.study, i.label) for i in walked[split]} == by_path
+
+
+def test_read_dataset_walked_through_a_link_names_the_folder_behind_it(
+    tmp_path: Path,
+) -> None:
+    touch(tmp_path, WRIST)
+    (tmp_path / "link").symlink_to("MURA-v1.1")
+    assert mura.read_dataset(tmp_path / "link")["train"][0].path == WRIST
 
 
 def test_read_dataset_one_split_without_a_csv_is_walked(
