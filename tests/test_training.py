@@ -46,7 +46,7 @@ def trained(packed, tmp_path_factory):
 
 def test_a_run_keeps_the_five_lowest_losses_of_its_log(trained):
     rows = log(trained)
-    assert [int(row["epoch"]) for row in rows] == list(range(7))
+    assert [int(row["epoch"]) for row in rows] == list(range(1, 8))
     expected = sorted(rows, key=lambda row: (float(row["val_loss"]), int(row["epoch"])))
     kept = [f"{NET}-{int(row['epoch']):04d}.params" for row in expected[:5]]
     assert [member.params.name for member in Run.open(trained).members()] == kept
@@ -77,7 +77,7 @@ def test_the_logged_loss_is_the_mean_weighted_loss_of_the_saved_net(trained, pac
     hit = np.where(np.array(labels) == 1, prob, 1 - prob)
     expected = -(table[types, labels] * np.log(hit)).mean()
     assert member.loss == pytest.approx(expected, rel=1e-4)
-    assert float(log(trained)[member.epoch]["val_loss"]) == pytest.approx(
+    assert float(log(trained)[member.epoch - 1]["val_loss"]) == pytest.approx(
         expected, rel=1e-4
     )
 
@@ -87,7 +87,7 @@ def test_the_same_seed_gives_the_same_bytes(packed, tmp_path):
         training.train(config(packed, tmp_path / name, seed=4))
     training.train(config(packed, tmp_path / "c", seed=5))
     digest = {
-        name: records.sha256(tmp_path / name / "params" / f"{NET}-0000.params")
+        name: records.sha256(tmp_path / name / "params" / f"{NET}-0001.params")
         for name in ("a", "b", "c")
     }
     assert digest["a"] == digest["b"] != digest["c"]
@@ -132,7 +132,7 @@ def test_one_step_moves_every_trainable_parameter(packed, tmp_path, name):
     options = {"model": name, "pretrained": tmp_path / "start.params"}
     training.train(config(data, tmp_path / "run", no_pretrained=False, **options))
     before = mx.nd.load(str(tmp_path / "start.params"))
-    after = mx.nd.load(str(tmp_path / "run" / "params" / f"{name}-0000.params"))
+    after = mx.nd.load(str(tmp_path / "run" / "params" / f"{name}-0001.params"))
     assert set(before) == set(after)
     still = [k for k in before if (before[k] == after[k]).asnumpy().all()]
     assert still == []  # the running statistics moved, too
@@ -159,7 +159,7 @@ def test_two_contexts_follow_one_where_nothing_looks_at_the_batch(packed, tmp_pa
         net.add(mx.gluon.nn.Flatten(), mx.gluon.nn.Dense(1, in_units=3 * 32 * 32))
         net.initialize(mx.init.Xavier(), ctx=ctxs)
         loop = training._Loop(config(packed, tmp_path / "run"), data, net, ctxs, _Bar())
-        epoch = loop.epoch(0, 1e-3)
+        epoch = loop.epoch(1, 1e-3)
         weight = net[1].weight.data(ctxs[0]).asnumpy()
         if len(ctxs) == 2:
             assert (weight == net[1].weight.data(ctxs[1]).asnumpy()).all()
@@ -204,6 +204,17 @@ def test_a_plateau_divides_the_rate_and_ends_the_run(packed, tmp_path, monkeypat
     options = {"epochs": 9, "lr": 1e-4, "min_lr": 1e-5}
     training.train(config(packed, run, **options))
     assert [float(row["lr"]) for row in log(run)] == pytest.approx([1e-4, 1e-4, 1e-5])
+
+
+def test_a_run_without_a_finite_validation_loss_is_a_failure(
+    packed, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(
+        training._Loop, "_validate", lambda self, number: (math.nan, 0.0, 0.5)
+    )
+    with pytest.raises(XenonError, match="no epoch had a finite validation loss"):
+        training.train(config(packed, tmp_path / "run"))
+    assert list((tmp_path / "run" / "params").iterdir()) == []
 
 
 def test_the_holdout_chooses_where_there_is_one(tmp_path):

@@ -25,7 +25,7 @@ class Epoch(NamedTuple):
     """A row of log.csv.
 
     Attributes:
-        epoch: Counted from 0.
+        epoch: Counted from 1.
         train_loss: Mean over the epoch's training images, as they were trained on.
         val_loss: Mean over all validation images, after the epoch.
         kappa: Cohen's kappa over the validation studies, at 0.5.

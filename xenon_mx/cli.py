@@ -101,7 +101,7 @@ def _train(**flags: Any) -> None:
     from xenon_mx import training
 
     best = training.train(config, progress.for_stream(sys.stderr))
-    _say(f"best epoch {best[0].epoch + 1}, validation loss {best[0].loss:.4f}")
+    _say(f"best epoch {best[0].epoch}, validation loss {best[0].loss:.4f}")
     _say(f"next: xenon-predict INPUT OUT.csv --run {config.run}")
 
 

@@ -18,7 +18,9 @@ _AHEAD = 4  # results a thread may be ahead of the reader: enough to never wait
 
 def usable_cores() -> int:
     """Count the cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # macOS
 
 
 def in_order(work: Callable[[S], T], items: Iterable[S], threads: int) -> Iterator[T]:

@@ -60,7 +60,7 @@ def training_batches(
         batch_size: Images a batch. The ragged last batch is left out, another set of
             images each epoch, unless the split is smaller than one batch.
         seed: The run's seed.
-        epoch: Counted from 0.
+        epoch: Counted from 1.
         threads: Decoding threads; with more than one, which image meets which angle
             is a race.
     """

@@ -6,6 +6,7 @@ command line.
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
 import math
 import platform
@@ -67,7 +68,7 @@ def train(
         plateau = Plateau(config.lr, config.patience, config.min_delta, config.min_lr)
         best = Best(MEMBERS)
         try:
-            for number in range(config.epochs):
+            for number in range(1, config.epochs + 1):
                 epoch = loop.epoch(number, plateau.lr)
                 best.step(number, epoch.val_loss)
                 run.save(epoch, best, net.save_parameters)
@@ -77,6 +78,10 @@ def train(
                     break
         finally:
             run.close()
+    if not best.ranked:
+        raise XenonError(
+            f"{config.run}: no epoch had a finite validation loss: try a lower --lr"
+        )
     return run.members()
 
 
@@ -150,6 +155,7 @@ def _describe(config: TrainConfig, data: _Data) -> dict[str, Any]:
             "xenon": __version__,
             "python": platform.python_version(),
             "mxnet": mx.__version__,
+            "gluoncv": importlib.metadata.version("gluoncv"),
             "numpy": np.__version__,
         },
         "data": data.packed.fingerprint,
@@ -193,7 +199,7 @@ def _report(epoch: checkpoints.Epoch, epochs: int, best: Best) -> None:
     _log.info(
         "epoch %d/%d  train %.4f  valid %.4f  kappa %.3f  AUROC %.3f  lr %.0e  "
         "%.1f img/s  %s%s",
-        epoch.epoch + 1,
+        epoch.epoch,
         epochs,
         epoch.train_loss,
         epoch.val_loss,
@@ -267,13 +273,13 @@ class _Loop:
         steps = pipeline.steps(split, config.batch_size)
         batch_size = min(config.batch_size, split.records)
         total, images = 0.0, 0
-        label = f"epoch {number + 1}/{config.epochs}"
+        label = f"epoch {number}/{config.epochs}"
         with self._bar(total=steps * batch_size, unit="img", desc=label) as shown:
             for step, batch in enumerate(waiting.over(batches)):
                 loss = self._step(batch)
                 if not math.isfinite(loss):
                     raise XenonError(
-                        f"the loss is {loss} at step {step + 1} of epoch {number + 1}: "
+                        f"the loss is {loss} at step {step + 1} of epoch {number}: "
                         f"try a lower --lr than {self._trainer.learning_rate:g}; the "
                         f"epochs before this one are in {config.run}"
                     )
@@ -309,7 +315,7 @@ class _Loop:
         split = self._data.valid
         rows = split.rows()
         labels, types, studies = (np.array(column) for column in list(zip(*rows))[:3])
-        label = f"validating {number + 1}/{self._config.epochs}"
+        label = f"validating {number}/{self._config.epochs}"
         with self._bar(total=len(rows), unit="img", desc=label) as shown:
             batches = pipeline.evaluation_batches(split, self._config.batch_size)
             pixels = progress.counted((batch.pixels for batch in batches), shown)
