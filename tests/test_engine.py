@@ -281,6 +281,7 @@ def test_numpy_2_is_refused(site):
 
 def test_no_gluoncv_is_told_how_to_install_it(site):
     install(site, "mxnet")
+    (site / "cv2.py").write_text("")
     message = refusal(site, "from xenon_mx.engine import model_zoo")
     assert message.startswith("gluoncv is not installed: pip install")
 
@@ -550,3 +551,21 @@ def test_seed_repeats_mxnet_and_numpy(number):
         return mx.nd.random.uniform(shape=3).asnumpy().tolist(), np.random.rand()
 
     assert draw() == draw()
+
+
+def test_torch_beside_gluoncv_does_no_harm(tmp_path):
+    """It imports torch where that is installed, and refuses version 2."""
+    (tmp_path / "torch.py").write_text("__version__ = '2.5.0'\n")
+    code = "from xenon_mx.engine import model_zoo; import torch; print(torch)"
+    found = output(code, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
+    assert str(tmp_path / "torch.py") in found
+
+
+@pytest.mark.parametrize("module", ["images", "models"])
+def test_opencv_without_its_libraries_says_what_to_install(tmp_path, module):
+    missing = "libGL.so.1: cannot open shared object file"
+    (tmp_path / "cv2.py").write_text(f"raise ImportError({missing!r})\n")
+    path = f"{tmp_path}{os.pathsep}{ROOT}"
+    said = refusal(None, f"import xenon_mx.{module}", PYTHONPATH=path)
+    assert "libGL.so.1" in said
+    assert "apt-get install libgl1 libglib2.0-0" in said

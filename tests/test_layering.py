@@ -15,7 +15,7 @@ PACKAGE = Path(xenon_mx.__file__).parent
 
 ROWS = {
     0: {"__init__", "errors", "progress", "parallel"},
-    1: {"config", "mura", "metrics", "handlers", "recordio"},
+    1: {"config", "mura", "metrics", "handlers", "recordio", "opencv"},
     2: {"engine", "images"},
     3: {"records", "models", "losses"},
     4: {"pipeline", "checkpoints"},
@@ -24,7 +24,12 @@ ROWS = {
     7: {"cli"},
 }
 ROW = {name: row for row, names in ROWS.items() for name in names}
-DOORS = {"mxnet": {"engine"}, "gluoncv": {"engine"}, "click": {"cli"}}
+DOORS = {
+    "mxnet": {"engine"},
+    "gluoncv": {"engine"},
+    "cv2": {"opencv"},
+    "click": {"cli"},
+}
 
 
 def imports(module: str) -> set[str]:
@@ -54,7 +59,7 @@ def test_a_module_imports_from_smaller_rows_only(module):
 
 
 @pytest.mark.parametrize("module", sorted(ROW))
-def test_mxnet_gluoncv_and_click_have_one_door(module):
+def test_mxnet_gluoncv_opencv_and_click_have_one_door(module):
     for name in imports(module):
         door = DOORS.get(name.split(".")[0])
         assert door is None or module in door, f"{module} imports {name}"

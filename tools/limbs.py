@@ -273,10 +273,10 @@ def _break(bone: np.ndarray, limb: Limb, view: View) -> np.ndarray:
     degrees = side * (10 + 20 * angle)
     turn: np.ndarray = cv2.getRotationMatrix2D((x, y), degrees, 1.0)
     # The ends gape, or muscles have pulled them past each other.
-    apart = 0.6 + gap if gap < 0.4 else -0.8 - 0.9 * gap
+    apart = 0.6 + gap if gap < 0.3 else -0.8 - 0.9 * gap
     turn[:, 2] += radius * (apart * axis + side * (0.8 + 0.6 * shift) * normal)
     moved = cv2.warpAffine(bone * far, turn, (view.width, view.height))
-    return bone * (1 - far) + moved + 0.85 * _splinters(limb, view)
+    return bone * (1 - far) + moved + 1.0 * _splinters(limb, view)
 
 
 def _splinters(limb: Limb, view: View) -> np.ndarray:
@@ -300,12 +300,12 @@ def _strokes(limb: Limb) -> np.ndarray:
     if limb.implant == "wires":
         tilt = 0.5 + 0.4 * lean
         return np.array(
-            [[-reach, -tilt, reach, tilt, 0.16], [-reach, tilt, reach, -tilt, 0.16]]
+            [[-reach, -tilt, reach, tilt, 0.19], [-reach, tilt, reach, -tilt, 0.19]]
         )
     edge = 0.75 if lean < 0.5 else -0.75
-    plate = [-reach, edge, reach, edge, 0.27]
+    plate = [-reach, edge, reach, edge, 0.3]
     screws = np.linspace(-0.85 * reach, 0.85 * reach, 4 + int(3 * number))
-    return np.array([plate] + [[u, edge, u, -1.3 * edge, 0.13] for u in screws])
+    return np.array([plate] + [[u, edge, u, -1.3 * edge, 0.15] for u in screws])
 
 
 def _implant(limb: Limb, view: View) -> np.ndarray:

@@ -29,8 +29,9 @@ from limbs import ANATOMY, Limb, cast_shadow, choose_view, grow_limb
 ROOT = "MURA-v1.1"
 ABNORMAL_SHARE = 0.45
 RGB_SHARE = 0.25  # some of MURA's files have three equal channels
-# Kind of lead marker: the share of its square that it covers on an average film.
-MARKERS = {"L": 0.2, "R": 0.3, "ball": 0.45, "ring": 0.38}
+LETTER_SHARE = 0.7  # of films that say which side of the body they show
+# Kind of round marker: the share of its square that it covers on an average film.
+ROUND_MARKERS = {"ball": 0.45, "ring": 0.38}
 
 
 def _marker(kind: str, side: int) -> np.ndarray:
@@ -50,22 +51,25 @@ def _marker(kind: str, side: int) -> np.ndarray:
 def _put_markers(
     rng: np.random.RandomState, bones: np.ndarray, area: float
 ) -> np.ndarray:
-    """Lay one or two markers where they cover the least bone.
+    """Lay a ball or ring, and often a letter, where they cover the least bone.
 
     Args:
         rng: Source of randomness.
         bones: What not to cover, (H, W) float32.
-        area: Pixels of metal to lay, about.
+        area: Pixels of metal that the ball or ring should have, about.
 
     Returns:
         The markers, (H, W) uint8 in 0..255.
     """
     canvas = np.zeros(bones.shape, np.uint8)
     height, width = bones.shape
-    kinds = rng.choice(list(MARKERS), rng.randint(1, 3))
-    for kind in kinds:
-        side = int(np.sqrt(area / len(kinds) / MARKERS[kind]))
-        side = max(1, min(side, int(0.45 * min(height, width))))
+    kind = rng.choice(list(ROUND_MARKERS))
+    markers = [(kind, np.sqrt(area / ROUND_MARKERS[kind]))]
+    if rng.rand() < LETTER_SHARE:
+        size = rng.uniform(0.1, 0.17) * np.sqrt(height * width)
+        markers.append(("LR"[rng.randint(2)], size))
+    for kind, size in markers:
+        side = max(1, int(min(size, 0.45 * height, 0.45 * width)))
         marker = _marker(kind, side)
         room = np.array([height - side, width - side])
         corners = (rng.uniform(0.06, 0.94, (24, 2)) * room).astype(int)
@@ -139,7 +143,8 @@ def expose_limb(
     keep_clear = round(3 * limb.width * view.scale)
     occupied = bones.copy()
     cv2.circle(occupied, (round(x), round(y)), keep_clear, (9.0,), -1)
-    lead = max(0.003 * bones.size, rng.uniform(0.003, 0.03) * bones.size + shadow.lead)
+    lead = rng.uniform(0.002, 0.03) * bones.size + 0.8 * shadow.lead
+    lead = max(lead, 0.002 * bones.size)
     metal = np.maximum(shadow.metal, _put_markers(rng, occupied, lead))
     flesh = _flesh(bones, ANATOMY[limb.study_type].flesh * view.scale)
     absorbed = 0.25 * flesh + 0.5 * bones * _grain(rng, view.height, view.width)

@@ -73,8 +73,11 @@ def __getattr__(name: str) -> Any:
         # Retired code meets new Python: all it has to say is deprecated by now.
         warnings.simplefilter("ignore")
         _load_mxnet()
+        if name == "model_zoo":  # gluoncv would hide why OpenCV cannot be loaded
+            importlib.import_module("xenon_mx.opencv")
         try:
-            module = importlib.import_module(_MODULES[name])
+            with _without_torch():
+                module = importlib.import_module(_MODULES[name])
         except ModuleNotFoundError as error:
             raise XenonError(f"{error.name} is not installed: {_INSTALL}") from error
     globals()[name] = module
