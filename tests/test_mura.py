@@ -730,3 +730,39 @@ def test_weights_of_one_class_are_0_for_it() -> None:
 def test_count_studies_counts_folders_and_not_images() -> None:
     images = [image(number=1), image(number=2), image("patient00002")]
     assert mura.count_all(images) == mura.Counts(3, 2, 0, 3)
+
+
+def test_a_study_that_the_csv_lacks_is_refused_though_its_folder_has_a_label(
+    tmp_path: Path,
+) -> None:
+    labelled_set(
+        tmp_path,
+        "p1/study1_positive p2/study1_negative",
+        "MURA-v1.1/train/XR_HAND/p1/study1_positive/,1",
+    )
+    with pytest.raises(XenonError, match="1 studies have no label") as caught:
+        mura.read_dataset(tmp_path)
+    assert "p2/study1_negative" in caught.value.details[0]
+
+
+def test_labelled_studies_without_images_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    labelled_set(
+        tmp_path,
+        "p1/study1_positive",
+        "MURA-v1.1/train/XR_HAND/p1/study1_positive/,1\n"
+        "MURA-v1.1/train/XR_HAND/p9/study1_negative/,0",
+    )
+    mura.read_dataset(tmp_path)
+    assert "1 labelled studies have no image, such as XR_HAND/p9" in caplog.text
+
+
+def test_a_linked_study_type_is_walked_and_a_loop_of_links_ends(tmp_path: Path) -> None:
+    touch(tmp_path, "store/XR_HAND/p1/study1_positive/image1.png")
+    folder = tmp_path / "MURA-v1.1" / "train"
+    folder.mkdir(parents=True)
+    (folder / "XR_HAND").symlink_to(tmp_path / "store" / "XR_HAND")
+    (folder / "XR_LOOP").symlink_to(folder)
+    (image,) = mura.read_dataset(tmp_path / "MURA-v1.1")["train"]
+    assert image.path == "MURA-v1.1/train/XR_HAND/p1/study1_positive/image1.png"

@@ -781,7 +781,7 @@ def test_for_stream_that_is_no_terminal_writes_whole_lines() -> None:
     assert "\r" not in stream.getvalue()
     assert stream.getvalue().endswith("\n")
     counts = [line.split()[2] for line in stream.getvalue().splitlines()]
-    assert counts == ["0/3", "1/3", "2/3", "3/3"]
+    assert counts == ["1/3", "2/3", "3/3"]
 
 
 def test_silent_bar_writes_nothing(capfd: pytest.CaptureFixture) -> None:
@@ -797,3 +797,9 @@ def test_counted_moves_the_bar_once_a_batch_is_dealt_with() -> None:
         seen.append((batch, shown.done))
     assert seen == [([1, 2], 0), ([3, 4], 2), ([5], 4)]
     assert shown.done == 5
+
+
+def test_packing_into_the_data_set_itself_is_refused(mura_tree: Tree) -> None:
+    root = mura_tree()
+    with pytest.raises(XenonError, match="is the data set itself"):
+        packing.pack(PackConfig(root, root))

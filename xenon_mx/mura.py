@@ -11,16 +11,19 @@ study the folder of the image, written with a slash at its end.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Callable, Iterable, Sequence, TypeVar
+from typing import Callable, Iterable, Iterator, Sequence, TypeVar
 
 import pandas as pd
 
 from xenon_mx.errors import XenonError
+
+_log = logging.getLogger(__name__)
 
 SPLITS = ("train", "valid")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
@@ -129,7 +132,7 @@ def read_paths(csv: Path, root: Path | None = None) -> list[Image]:
 
 def read_folder(folder: Path) -> list[Image]:
     """List the images below a folder, in natural order, hidden files left out."""
-    files = sorted(folder.rglob("*"), key=natural)
+    files = sorted(_walk(folder), key=natural)
     return [read_file(file) for file in files if _is_image(file, below=folder)]
 
 
@@ -286,11 +289,23 @@ def _join(base: Path, path: str, drop: bool) -> Path:
     return base.joinpath(*(parts[1:] if drop and len(parts) > 1 else parts))
 
 
+def _walk(folder: Path) -> Iterator[Path]:
+    """Yield every file below a folder, through links, each real folder once."""
+    seen = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:  # a link back to where it came from
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(place, file) for file in files)
+
+
 def _is_image(file: Path, below: Path) -> bool:
     """Tell an image file from what macOS leaves beside one (`._image1.png`)."""
     parts = file.relative_to(below).parts
     hidden = any(part.startswith((".", "__MACOSX")) for part in parts)
-    return not hidden and file.suffix.lower() in SUFFIXES and not file.is_dir()
+    return not hidden and file.suffix.lower() in SUFFIXES
 
 
 def _labelled(images: Sequence[Image], csv: Path) -> list[Image]:
@@ -324,7 +339,19 @@ def _with_labels(
     images: Sequence[Image], labels: dict[str, int], csv: Path
 ) -> list[Image]:
     """Apply the CSV's labels, refusing those that the folders' names contradict."""
-    result = [replace(i, label=labels.get(_tail(i.study), i.label)) for i in images]
+    studies = {_tail(image.study): image.study for image in images}
+    absent = sorted(study for tail, study in studies.items() if tail not in labels)
+    if absent:
+        raise XenonError(f"{csv}: {len(absent)} studies have no label in it", absent)
+    alone = sorted(labels.keys() - studies.keys())
+    if alone:
+        _log.warning(
+            "%s: %d labelled studies have no image, such as %s",
+            csv,
+            len(alone),
+            alone[0],
+        )
+    result = [replace(image, label=labels[_tail(image.study)]) for image in images]
     against = sorted(
         {
             f"{old.study} is {new.label} in the CSV"

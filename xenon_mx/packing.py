@@ -53,6 +53,8 @@ def pack(config: PackConfig, bar: progress.Bar = progress.silent) -> records.Pac
         XenonError: The data set is incomplete or contradictory, or the disk is too
             small. OUT is then as it was.
     """
+    if config.out.resolve() == config.source.resolve():
+        raise XenonError(f"{config.out}: is the data set itself; name another folder")
     splits = _read_splits(config)
     everything = [image for listed in splits.values() for image in listed]
     types = sorted({image.study_type for image in everything})
@@ -249,7 +251,7 @@ def _reason(bad: _Encoded) -> str:
 
 def _warn_of_lone_classes(meta: dict[str, Any]) -> None:
     """Say which study types cannot be trained with the paper's weights."""
-    for name in meta["study_types"]:
+    for name in meta["study_types"] if meta["weights"] else ():
         if 0.0 in meta["weights"].get(name, [0.0]):
             _log.warning(
                 "%s: the training images do not hold both classes: its weights are 0 "

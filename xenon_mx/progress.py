@@ -21,8 +21,9 @@ class _Lines(tqdm):
     """A bar for a stream that is not a terminal: whole lines, far apart."""
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
-        # tqdm clears a bar by displaying an empty one; a line once written stays.
-        if msg != "":
+        # tqdm clears a bar by displaying an empty one, and begins with one at 0: a
+        # line once written stays.
+        if msg != "" and self.n:
             self.fp.write(f"{msg or self}\n")
             self.fp.flush()
 
