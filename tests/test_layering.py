@@ -16,7 +16,7 @@ PACKAGE = Path(xenon_mx.__file__).parent
 ROWS = {
     0: {"__init__", "errors", "progress", "parallel"},
     1: {"config", "mura", "metrics", "handlers", "recordio", "opencv"},
-    2: {"engine", "images"},
+    2: {"engine", "images", "datasets"},
     3: {"records", "models", "losses"},
     4: {"pipeline", "checkpoints"},
     5: {"ensembles", "inputs"},

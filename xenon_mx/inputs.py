@@ -13,7 +13,7 @@ from typing import Any, Iterator
 
 import numpy as np
 
-from xenon_mx import images, mura, parallel, pipeline, records
+from xenon_mx import datasets, images, mura, parallel, pipeline, records
 from xenon_mx.config import PredictConfig
 from xenon_mx.errors import XenonError
 
@@ -127,12 +127,12 @@ def _list_all(config: PredictConfig) -> list[mura.Image]:
 def _list(path: Path, root: Path | None) -> list[mura.Image]:
     """List the images that one INPUT stands for."""
     if path.is_dir():
-        found = mura.read_folder(path)
+        found = datasets.read_folder(path)
         if not found:
             raise XenonError(f"{path}: no image in this folder or below")
         return found
     if not path.is_file():
         raise XenonError(f"{path}: no such file or folder")
     if path.suffix.lower() == ".csv":
-        return mura.read_paths(path, root)
-    return [mura.read_file(path)]
+        return datasets.read_paths(path, root)
+    return [datasets.read_file(path)]

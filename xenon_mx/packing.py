@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator
 
-from xenon_mx import __version__, images, mura, parallel, progress, records
+from xenon_mx import __version__, datasets, images, mura, parallel, progress, records
 from xenon_mx.config import PackConfig
 from xenon_mx.errors import XenonError
 
@@ -75,7 +75,7 @@ def pack(config: PackConfig, bar: progress.Bar = progress.silent) -> records.Pac
 
 def _read_splits(config: PackConfig) -> dict[str, list[mura.Image]]:
     """List the images of each split in record order."""
-    splits = mura.read_dataset(config.source, config.root)
+    splits = datasets.read_dataset(config.source, config.root)
     _warn_of_leakage(splits)
     if config.holdout:
         if not splits.get("train"):
