@@ -276,7 +276,7 @@ def _break(bone: np.ndarray, limb: Limb, view: View) -> np.ndarray:
     apart = 0.6 + gap if gap < 0.3 else -0.8 - 0.9 * gap
     turn[:, 2] += radius * (apart * axis + side * (0.8 + 0.6 * shift) * normal)
     moved = cv2.warpAffine(bone * far, turn, (view.width, view.height))
-    return bone * (1 - far) + moved + 1.0 * _splinters(limb, view)
+    return bone * (1 - far) + moved + _splinters(limb, view)
 
 
 def _splinters(limb: Limb, view: View) -> np.ndarray:
@@ -303,9 +303,9 @@ def _strokes(limb: Limb) -> np.ndarray:
             [[-reach, -tilt, reach, tilt, 0.19], [-reach, tilt, reach, -tilt, 0.19]]
         )
     edge = 0.75 if lean < 0.5 else -0.75
-    plate = [-reach, edge, reach, edge, 0.3]
+    plate = [-reach, edge, reach, edge, 0.25]
     screws = np.linspace(-0.85 * reach, 0.85 * reach, 4 + int(3 * number))
-    return np.array([plate] + [[u, edge, u, -1.3 * edge, 0.15] for u in screws])
+    return np.array([plate] + [[u, edge, u, -1.2 * edge, 0.14] for u in screws])
 
 
 def _implant(limb: Limb, view: View) -> np.ndarray:

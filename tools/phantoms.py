@@ -143,7 +143,7 @@ def expose_limb(
     keep_clear = round(3 * limb.width * view.scale)
     occupied = bones.copy()
     cv2.circle(occupied, (round(x), round(y)), keep_clear, (9.0,), -1)
-    lead = rng.uniform(0.002, 0.03) * bones.size + 0.8 * shadow.lead
+    lead = rng.uniform(0.002, 0.03) * bones.size + shadow.lead
     lead = max(lead, 0.002 * bones.size)
     metal = np.maximum(shadow.metal, _put_markers(rng, occupied, lead))
     flesh = _flesh(bones, ANATOMY[limb.study_type].flesh * view.scale)
