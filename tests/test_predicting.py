@@ -302,7 +302,7 @@ def test_a_rec_beside_other_inputs_is_refused(world, tmp_path):
 def test_an_output_that_is_an_input_is_refused(world, tmp_path):
     copy = tmp_path / "out.csv"
     copy.write_text(valid_csv(world).read_text())
-    with pytest.raises(XenonError, match="is an input too"):
+    with pytest.raises(XenonError, match="a file of its own"):
         ask(world, tmp_path, copy, root=world)
     assert copy.read_text() == valid_csv(world).read_text()
 
@@ -326,3 +326,15 @@ def test_a_link_is_written_through_and_stays_a_link(world, tmp_path):
     ask(world, tmp_path, valid_csv(world))
     assert (tmp_path / "out.csv").is_symlink()
     assert read(tmp_path / "real.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("out.csv", "a file of its own"), ("-", "only")]
+)
+def test_images_need_a_file_of_their_own(world, tmp_path, name, said):
+    images = Path(name) if name == "-" else tmp_path / name
+    asked = PredictConfig(
+        (valid_csv(world),), tmp_path / "out.csv", (world / "run",), images=images
+    )
+    with pytest.raises(XenonError, match=said):
+        predicting.predict(asked)

@@ -161,22 +161,26 @@ def _scores(
 
 
 def _check_outputs(config: PredictConfig) -> None:
-    """Refuse outputs that cannot be written, or would overwrite an input."""
-    for out in (config.out, config.images):
-        if out is None:
-            continue
-        if out.is_dir():
-            raise XenonError(f"{out}: is a folder; name a CSV file for the output")
-        if _is_stream(out):
-            continue
-        if out.resolve() in [path.resolve() for path in config.inputs]:
-            raise XenonError(
-                f"{out}: is an input too; name another file for the output"
-            )
-        if not out.parent.is_dir():
-            raise XenonError(f"{out}: its folder does not exist")
-        if not os.access(out.parent, os.W_OK):
-            raise XenonError(f"{out}: its folder may not be written to")
+    """Refuse outputs that cannot be written, or would overwrite something else."""
+    taken = [path.resolve() for path in config.inputs]
+    _check_output(config.out, taken)
+    if config.images is not None:
+        _check_output(config.images, [*taken, config.out.resolve()])
+
+
+def _check_output(out: Path, taken: Sequence[Path]) -> None:
+    if out == Path("-"):
+        raise XenonError("--images: write to a file; only OUT.csv may be -")
+    if out.is_dir():
+        raise XenonError(f"{out}: is a folder; name a CSV file for the output")
+    if out.resolve() in taken:
+        raise XenonError(f"{out}: is named twice; an output needs a file of its own")
+    if _is_stream(out):
+        return
+    if not out.parent.is_dir():
+        raise XenonError(f"{out}: its folder does not exist")
+    if not os.access(out.parent, os.W_OK):
+        raise XenonError(f"{out}: its folder may not be written to")
 
 
 def _write(config: PredictConfig, predictions: Predictions) -> None:

@@ -15,6 +15,8 @@ Bar = Callable[..., Any]
 Batch = TypeVar("Batch", bound=Sized)
 
 LINE_INTERVAL_S = 10.0  # chosen here: six lines a minute keep a night's log readable
+# tqdm's own, but for a rate that never turns into seconds an image.
+_COUNTS = "{n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
 
 
 class _Lines(tqdm):
@@ -36,13 +38,15 @@ def silent(*args: Any, **kwargs: Any) -> Any:
 def for_stream(stream: TextIO) -> Bar:
     """The bar that suits `stream`: redrawn in place on a terminal, else lines."""
     if stream.isatty():
-        return partial(tqdm, file=stream, dynamic_ncols=True, leave=False)
+        bar = "{l_bar}{bar}| " + _COUNTS
+        options = {"dynamic_ncols": True, "leave": False, "bar_format": bar}
+        return partial(tqdm, file=stream, **options)
     return partial(
         _Lines,
         file=stream,
         mininterval=LINE_INTERVAL_S,
         maxinterval=LINE_INTERVAL_S,
-        ncols=0,  # the counts without a drawn meter
+        bar_format="{desc}: {percentage:3.0f}% " + _COUNTS,
         leave=False,
     )
 
