@@ -28,17 +28,6 @@ def write(file: Path, *lines: str) -> Path:
     return file
 
 
-def image(
-    patient: str = "patient00001",
-    kind: str = "XR_HAND",
-    label: int = 0,
-    number: int = 1,
-) -> mura.Image:
-    study = f"MURA-v1.1/train/{kind}/{patient}/study1/"
-    path = f"{study}image{number}.png"
-    return mura.Image(path, Path(path), study, kind, patient, label)
-
-
 def test_read_file_in_mura_starts_two_folders_above_the_type(tmp_path: Path) -> None:
     file = tmp_path / "deep" / WRIST
     assert datasets.read_file(file).path == WRIST
