@@ -25,9 +25,19 @@ def save(run, best, number, loss):
     run.save(epoch(number, loss), best, write_params)
 
 
+META = {
+    "config": {"model": "net"},
+    "data": "abc",
+    "preprocessing": {"size": 32, "fit": "stretch"},
+    "architecture": {"pooling": "global"},
+    "study_types": ["XR_A"],
+    "weights": [[0.5, 0.5]],
+}
+
+
 @pytest.fixture
 def run(tmp_path):
-    return Run.create(tmp_path / "runs" / "a", {"config": {"model": "net"}})
+    return Run.create(tmp_path / "runs" / "a", META)
 
 
 def names(run):
@@ -105,3 +115,43 @@ def test_a_damaged_best_json_is_refused_or_empty(run, content):
     else:
         with pytest.raises(XenonError, match=r"best\.json"):
             run.members()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"config": []},
+        {"config": {}},
+        {"preprocessing": {"fit": "stretch"}},
+        {"preprocessing": {"size": "64", "fit": "stretch"}},
+        {"preprocessing": {"size": 0, "fit": "stretch"}},
+        {"preprocessing": {"size": 64, "fit": "crop"}},
+        {"study_types": None},
+        {"weights": []},
+    ],
+)
+def test_a_damaged_run_json_is_refused(run, change):
+    (run.folder / "run.json").write_text(json.dumps({**run.meta, **change}))
+    with pytest.raises(XenonError, match=r"run\.json: is damaged"):
+        Run.open(run.folder)
+
+
+def test_a_folder_that_holds_anything_else_is_refused(tmp_path):
+    (tmp_path / "packed").mkdir()
+    (tmp_path / "packed" / "pack.json").write_text("{}")
+    with pytest.raises(XenonError, match="not empty"):
+        Run.create(tmp_path / "packed", META)
+
+
+def test_a_full_disk_is_one_error_and_keeps_what_was_whole(run):
+    best = Best(2)
+    save(run, best, 1, 0.5)
+
+    def no_space(path):
+        raise OSError(28, "No space left on device")
+
+    best.step(2, 0.4)
+    with pytest.raises(XenonError, match="No space left.*epochs before it are whole"):
+        run.save(epoch(2, 0.4), best, no_space)
+    run.close()
+    assert [member.epoch for member in Run.open(run.folder).members()] == [1]

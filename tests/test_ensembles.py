@@ -16,7 +16,13 @@ from xenon_mx.handlers import Best
 META = {
     "config": {"model": "resnet18_v1b"},
     "data": "abc",
-    "preprocessing": {"size": 32, "fit": "stretch"},
+    "preprocessing": {
+        "size": 32,
+        "fit": "stretch",
+        "mean": [0.485, 0.456, 0.406],
+        "std": [0.229, 0.224, 0.225],
+    },
+    "architecture": {"pooling": "global", "logits": 1},
     "study_types": ["XR_A"],
     "weights": [[0.5, 0.5]],
 }
@@ -56,7 +62,7 @@ def test_fewer_members_than_asked_for_are_all_taken(tmp_path):
     ("key", "value"),
     [
         ("data", "other"),
-        ("preprocessing", {"size": 64, "fit": "stretch"}),
+        ("preprocessing", {**META["preprocessing"], "size": 64}),
         ("weights", [[1.0, 1.0]]),
     ],
 )
@@ -119,3 +125,15 @@ def test_sigmoid_follows_the_formula_without_overflow():
     values = np.array([-1000.0, -2.0, 0.0, 3.0, 1000.0])
     expected = [0, 1 / (1 + np.exp(2)), 0.5, 1 / (1 + np.exp(-3)), 1]
     np.testing.assert_allclose(sigmoid(values), expected, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("architecture", {"pooling": "7x7", "logits": 1}, "another kind of net"),
+        ("preprocessing", {**META["preprocessing"], "mean": [0.5] * 3}, "another mean"),
+    ],
+)
+def test_a_run_of_another_kind_is_refused(tmp_path, key, value, said):
+    with pytest.raises(XenonError, match=said):
+        Ensemble([make(tmp_path / "a", [0.5], **{key: value})], members=5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 import math
+import shutil
 from pathlib import Path
 
 import cv2
@@ -338,3 +339,28 @@ def test_images_need_a_file_of_their_own(world, tmp_path, name, said):
     )
     with pytest.raises(XenonError, match=said):
         predicting.predict(asked)
+
+
+@pytest.mark.parametrize("name", ["image1.png", "valid.rec", "paths.csv"])
+def test_a_forgotten_out_does_not_destroy_the_last_input(world, tmp_path, name):
+    precious = tmp_path / name
+    precious.write_text("MURA-v1.1/valid/XR_HAND/patient1/study1/image1.png\n")
+    asked = PredictConfig((valid_csv(world),), precious, (world / "run",))
+    with pytest.raises(XenonError, match=r"not named \.csv|no prediction of xenon"):
+        predicting.predict(asked)
+    assert precious.read_text().startswith("MURA-v1.1/")
+
+
+def test_a_prediction_may_be_written_again(world, tmp_path):
+    for options in ({}, {"submission": True}, {}):
+        ask(world, tmp_path, valid_csv(world), **options)
+
+
+def test_a_changed_byte_in_a_rec_is_refused(world, tmp_path):
+    folder = tmp_path / "packed"
+    shutil.copytree(world / "packed", folder)
+    data = bytearray((folder / "valid.rec").read_bytes())
+    data[-200] ^= 1
+    (folder / "valid.rec").write_bytes(bytes(data))
+    with pytest.raises(XenonError, match=r"valid\.rec.*changed on disk"):
+        ask(world, tmp_path, folder / "valid.rec")

@@ -13,6 +13,7 @@ from typing import Any, Callable, NamedTuple
 
 from tensorboardX import SummaryWriter
 
+from xenon_mx.config import FITS
 from xenon_mx.errors import XenonError
 from xenon_mx.handlers import Best
 from xenon_mx.records import sha256
@@ -102,6 +103,8 @@ class Run:
         meta = _read_json(path)
         if not isinstance(meta, dict) or meta.get("format") != FORMAT:
             raise XenonError(f"{path}: not of format {FORMAT}, which this xenon reads")
+        if not _is_whole(meta):
+            raise XenonError(f"{path}: is damaged: it is not as xenon-train wrote it")
         return cls(folder, meta)
 
     def save(
@@ -117,6 +120,17 @@ class Run:
             best: The best epochs, this one among them if it is kept.
             write_params: Writes the net's params to the file named.
         """
+        try:
+            self._save(epoch, best, write_params)
+        except OSError as error:
+            raise XenonError(
+                f"{self.folder}: epoch {epoch.epoch} cannot be saved: "
+                f"{os.strerror(error.errno or 0)}; the epochs before it are whole"
+            ) from error
+
+    def _save(
+        self, epoch: Epoch, best: Best, write_params: Callable[[str], None]
+    ) -> None:
         params = self._params(epoch.epoch)
         if epoch.epoch in [kept.epoch for kept in best.ranked]:
             partial = params.with_suffix(".partial")
@@ -153,7 +167,7 @@ class Run:
                 for each in _read_json(path)
             ]
         except (KeyError, TypeError) as error:
-            raise XenonError(f"{path}: damaged: {error!r} is missing") from error
+            raise XenonError(f"{path}: is damaged: {error!r}") from error
 
     def close(self) -> None:
         """Finish TensorBoard's events."""
@@ -187,12 +201,33 @@ class Run:
         os.replace(partial, self.folder / name)
 
 
+def _is_whole(meta: dict[str, Any]) -> bool:
+    """Tell whether run.json says all that a prediction needs to know."""
+    try:
+        kinds = [
+            isinstance(meta["config"]["model"], str),
+            isinstance(meta["data"], str),
+            type(meta["preprocessing"]["size"]) is int,
+            meta["preprocessing"]["size"] > 0,
+            meta["preprocessing"]["fit"] in FITS,
+            all(isinstance(name, str) for name in meta["study_types"]),
+            len(meta["weights"]) == len(meta["study_types"]),
+            all(len(pair) == 2 for pair in meta["weights"]),
+            isinstance(meta["architecture"], dict),
+        ]
+    except (KeyError, TypeError):
+        return False
+    return all(kinds)
+
+
 def refuse_existing(folder: Path) -> None:
     """Stop if a folder holds a run already."""
     if (folder / RUN_JSON).exists():
         raise XenonError(f"{folder}: holds a run already; choose another folder")
     if folder.exists() and not folder.is_dir():
         raise XenonError(f"{folder}: is a file; name a folder for the run")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise XenonError(f"{folder}: is not empty; a run needs a folder of its own")
 
 
 def _read_json(path: Path) -> Any:

@@ -9,6 +9,7 @@ flags are read, so that `--help` is quick.
 from __future__ import annotations
 
 import logging
+import shlex
 import signal
 import sys
 import tempfile
@@ -24,6 +25,8 @@ from xenon_mx import __version__, progress
 from xenon_mx.config import PackConfig, PredictConfig, TrainConfig, flag_name
 from xenon_mx.errors import ConfigError, XenonError
 
+# What cannot be read is the verbs' to say.
+_PATH = click.Path(path_type=Path, readable=False)
 _USAGE, _FAILED, _BUG, _INTERRUPTED, _TERMINATED = 2, 1, 70, 130, 143
 
 
@@ -59,11 +62,10 @@ def _type(meta: Any) -> Any:
     if meta["choices"]:
         return click.Choice(meta["choices"])
     if meta["kind"] is Path:
-        return click.Path(path_type=Path)
+        return _PATH
     return meta["kind"]
 
 
-_PATH = click.Path(path_type=Path)
 _NAMES = {"help_option_names": ["-h", "--help"]}
 _version = click.version_option(__version__, "--version", prog_name="xenon")
 
@@ -102,7 +104,7 @@ def _train(**flags: Any) -> None:
 
     best = training.train(config, progress.for_stream(sys.stderr))
     _say(f"best epoch {best[0].epoch}, validation loss {best[0].loss:.4f}")
-    _say(f"next: xenon-predict INPUT OUT.csv --run {config.run}")
+    _say(f"next: xenon-predict INPUT OUT.csv --run {_quoted(config.run)}")
 
 
 @click.command(context_settings=_NAMES)
@@ -132,7 +134,10 @@ def _predict(**flags: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / "out.csv"
         _predict_into(PredictConfig(**{**flags, "out": table}))
-        click.echo(table.read_text(encoding="utf-8"), nl=False)
+        try:
+            click.echo(table.read_text(encoding="utf-8"), nl=False)
+        except OSError as error:  # such as a full disk behind the standard output
+            raise XenonError(f"standard output: {error.strerror}") from error
 
 
 def _predict_into(config: PredictConfig) -> None:
@@ -142,6 +147,10 @@ def _predict_into(config: PredictConfig) -> None:
     for number, (member, loss) in enumerate(predictions.losses.items(), 1):
         _say(f"member_{number} {member}: loss {loss:.6f}")
     _show_scores(predictions.scores)
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))
 
 
 def _say(line: str) -> None:
@@ -158,7 +167,7 @@ def _show_packed(packed: Any) -> None:
             numbers = (count[key] for key in rows[0][2:])
             rows.append((split, name, *(f"{number:,}" for number in numbers)))
     _table(rows, left=2)
-    _say(f"packed into {packed.folder}; next: xenon-train {packed.folder} RUN")
+    _say(f"packed into {packed.folder}; next: xenon-train {_quoted(packed.folder)} RUN")
 
 
 def _show_scores(scores: Any) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from xenon_mx.errors import ConfigError
 
 MEMBERS = 5  # the paper, section 3: the five models with the lowest losses
+FITS = ("stretch", "pad")
 THRESHOLD = 0.5  # the paper, section 3: abnormal if the probability is above 0.5
 
 
@@ -98,7 +99,7 @@ class PackConfig(_Checked):
     fit: str = setting(
         "stretch",
         "Scale to the square, or keep the shape and pad with black.",
-        choices=("stretch", "pad"),
+        choices=FITS,
     )
     encoding: str = setting(
         "jpg",
@@ -147,7 +148,7 @@ class TrainConfig(_Checked):
         False, "One pair of weights for all study types together."
     )
     batch_size: int = setting(8, "Images a step.", low=1)  # the paper, section 3
-    lr: float = setting(1e-4, "Initial learning rate.", low=0.0)  # the same
+    lr: float = setting(1e-4, "Initial learning rate.", low=0.0, high=1.0)  # the same
     # Chosen here: on MURA the three learning rates below end a run well before 30.
     epochs: int = setting(30, "Epochs at most.", low=1)
     # The paper, section 3: decayed each time the loss plateaus after an epoch.

@@ -211,13 +211,7 @@ def _labelled(images: Sequence[Image], csv: Path) -> list[Image]:
             f"{len(lost)} images lie outside XR_*/patient*/study*/ and have no study",
             lost,
         )
-    odd = [ascii(image.path) for image in images if _UNLISTABLE.search(image.path)]
-    if odd:
-        raise XenonError(
-            f"{len(odd)} images have a tab, a line break or bytes that are no UTF-8 in "
-            f"their path; rename them",
-            odd,
-        )
+    refuse_odd_names(images)
     if csv.is_file():
         images = _with_labels(images, _read_labels(csv), csv)
     unknown = sorted({image.study for image in images if image.label is None})
@@ -228,6 +222,17 @@ def _labelled(images: Sequence[Image], csv: Path) -> list[Image]:
             unknown,
         )
     return list(images)
+
+
+def refuse_odd_names(images: Sequence[Image]) -> None:
+    """Stop at paths that no list or CSV could hold."""
+    odd = [ascii(image.path) for image in images if _UNLISTABLE.search(image.path)]
+    if odd:
+        raise XenonError(
+            f"{len(odd)} images have a tab, a line break or bytes that are no UTF-8 in "
+            f"their path; rename them",
+            odd,
+        )
 
 
 def _with_labels(

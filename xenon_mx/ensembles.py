@@ -61,6 +61,16 @@ def sigmoid(values: np.ndarray) -> np.ndarray:
     return 0.5 * (1 + np.tanh(0.5 * np.asarray(values, np.float64)))
 
 
+def _check_door(run: Run) -> None:
+    """Refuse a run whose nets saw other pixels, or are others, than ours would be."""
+    seen = run.meta["preprocessing"]
+    door = {"mean": list(models.MEAN), "std": list(models.STD)}
+    if {key: seen.get(key) for key in door} != door:
+        raise XenonError(f"{run.folder}: trained with another mean or std than xenon's")
+    if run.meta["architecture"] != models.ARCHITECTURE:
+        raise XenonError(f"{run.folder}: trained with another kind of net than xenon's")
+
+
 class Ensemble:
     """The best checkpoints of one run or several.
 
@@ -78,6 +88,8 @@ class Ensemble:
             raise XenonError("--run names a run twice")
         self.runs = [Run.open(folder) for folder in folders]
         first = self.runs[0]
+        for run in self.runs:
+            _check_door(run)
         for run in self.runs[1:]:
             for key in _AGREE:
                 if run.meta[key] != first.meta[key]:

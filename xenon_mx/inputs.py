@@ -121,6 +121,7 @@ def _list_all(config: PredictConfig) -> list[mura.Image]:
     absent = [f"{i.file}: no such file" for i in listed if not i.file.is_file()]
     if absent:
         raise XenonError(f"{len(absent)} of {len(listed)} images are missing", absent)
+    datasets.refuse_odd_names(listed)
     return listed
 
 

@@ -31,6 +31,9 @@ NAMES = tuple(
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
+# What a run records of its net, beside the name: params alone do not tell the pooling.
+ARCHITECTURE = {"pooling": "global", "logits": 1}
+
 _IMAGENET_CLASSES = 1000
 _PROBE_PX = 64  # any size that every net can pool: weights do not depend on it
 
@@ -71,7 +74,7 @@ def build(name: str, pretrained: Path | None = None, ctx: Any = None) -> Net:
         XenonError: The name is unknown, or the file does not fit the net.
     """
     if name not in NAMES:
-        raise XenonError(f"--model {name}: unknown; choose one of {', '.join(NAMES)}")
+        raise XenonError(f"{name}: no net of this name; there are {', '.join(NAMES)}")
     ctx = ctx or mx.cpu()
     zoo = model_zoo.get_model(name, classes=_IMAGENET_CLASSES, pretrained=False)
     layers = _layers(zoo)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import logging
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +27,13 @@ from xenon_mx import (
     progress,
 )
 from xenon_mx.config import MEMBERS, PredictConfig
-from xenon_mx.errors import XenonError
+from xenon_mx.errors import ConfigError, XenonError
 
 _log = logging.getLogger(__name__)
+
+# How a file begins that may be written anew: our two tables, a submission, nothing.
+_OURS = re.compile(rb"study,study_type,|image,study,|[^\n]*/,[01]\r?\n|\Z")
+_HEAD_BYTES = 1000
 
 
 class Score(NamedTuple):
@@ -177,10 +182,25 @@ def _check_output(out: Path, taken: Sequence[Path]) -> None:
         raise XenonError(f"{out}: is named twice; an output needs a file of its own")
     if _is_stream(out):
         return
+    _check_replaceable(out)
     if not out.parent.is_dir():
         raise XenonError(f"{out}: its folder does not exist")
     if not os.access(out.parent, os.W_OK):
         raise XenonError(f"{out}: its folder may not be written to")
+
+
+def _check_replaceable(out: Path) -> None:
+    """Refuse what a forgotten OUT.csv would destroy: the last of the inputs."""
+    if out.suffix.lower() != ".csv":
+        raise ConfigError("OUT.csv", f"{out} is not named .csv: which file to write?")
+    if not out.exists():
+        return
+    with open(out, "rb") as stream:
+        head = stream.read(_HEAD_BYTES)
+    if not _OURS.match(head):
+        raise XenonError(
+            f"{out}: exists and is no prediction of xenon's: name another file"
+        )
 
 
 def _write(config: PredictConfig, predictions: Predictions) -> None:

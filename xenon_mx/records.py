@@ -252,6 +252,7 @@ class Packed:
             meta["files"],
         )
         split.verify()
+        split.verify_checksums()
         return split
 
 
@@ -364,7 +365,7 @@ class Transaction:
         (self.folder / PACK_JSON).write_text(text, encoding="utf-8")
         written = open_packed(self.folder)
         for name in written.splits:
-            written.split(name).verify_checksums()
+            written.split(name)
         for old in [self.out / PACK_JSON, *self._present()]:
             old.unlink(missing_ok=True)
         for name in written.splits:

@@ -55,6 +55,10 @@ def train(
         XenonError: Something that the user gave does not fit, or the loss is no
             longer finite. The epochs finished until then are kept.
     """
+    if config.model not in models.NAMES:
+        raise ConfigError("--model", f"must be one of {', '.join(models.NAMES)}")
+    if config.pretrained is not None and not config.pretrained.is_file():
+        raise XenonError(f"--pretrained {config.pretrained}: no such file")
     checkpoints.refuse_existing(config.run)
     data = _open_data(config)
     ctxs = engine.contexts(config.ctx)
@@ -168,7 +172,7 @@ def _describe(config: TrainConfig, data: _Data) -> dict[str, Any]:
             "mean": models.MEAN,
             "std": models.STD,
         },
-        "architecture": {"pooling": "global", "logits": 1},
+        "architecture": models.ARCHITECTURE,
         "pretrained": {
             "file": str(config.pretrained),
             "sha256": records.sha256(config.pretrained),
