@@ -134,9 +134,12 @@ class Run:
         params = self._params(epoch.epoch)
         if epoch.epoch in [kept.epoch for kept in best.ranked]:
             partial = params.with_suffix(".partial")
-            write_params(str(partial))
-            _sync(partial)
-            os.replace(partial, params)
+            try:
+                write_params(str(partial))
+                _sync(partial)
+                os.replace(partial, params)
+            finally:
+                partial.unlink(missing_ok=True)
         known = {member.epoch: member.sha256 for member in self.members()}
         entries = []
         for loss, number in best.ranked:
