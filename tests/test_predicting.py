@@ -364,3 +364,10 @@ def test_a_changed_byte_in_a_rec_is_refused(world, tmp_path):
     (folder / "valid.rec").write_bytes(bytes(data))
     with pytest.raises(XenonError, match=r"valid\.rec.*changed on disk"):
         ask(world, tmp_path, folder / "valid.rec")
+
+
+@pytest.mark.parametrize(("split", "said"), [("train", True), ("valid", False)])
+def test_predicting_the_training_images_is_said(world, tmp_path, caplog, split, said):
+    with caplog.at_level(logging.WARNING):
+        ask(world, tmp_path, world / "packed" / f"{split}.rec")
+    assert ("trained the nets" in caplog.text) == said

@@ -27,6 +27,8 @@ class Source:
 
     Attributes:
         images: Every image once, in the order of the inputs.
+        origin: The fingerprint of the packed folder and the split's name, where the
+            input is a .rec file.
 
     Raises:
         XenonError: An input is none, or one of its images is missing.
@@ -36,6 +38,7 @@ class Source:
         self._config = config
         self._preprocessing = preprocessing
         self._split: records.Split | None = None
+        self.origin: tuple[str, str] | None = None
         if any(path.suffix == ".rec" for path in config.inputs):
             self._split = self._open_rec()
             self.images = [_packed_image(self._split, r) for r in self._split.rows()]
@@ -60,8 +63,9 @@ class Source:
         if others:
             raise XenonError("a .rec file is predicted by itself: give no other INPUT")
         split = records.open_rec(rec)
-        packed = records.open_packed(split.folder).preprocessing
-        for key, value in packed.items():
+        packed = records.open_packed(split.folder)
+        self.origin = (packed.fingerprint, split.name)
+        for key, value in packed.preprocessing.items():
             trained = self._preprocessing[key]
             if value != trained:
                 raise XenonError(

@@ -113,6 +113,8 @@ def _announce(
             "s" * (len(ensemble.runs) > 1),
             count,
         )
+    if source.origin == (ensemble.meta["data"], "train"):
+        _log.warning("these images trained the nets: no figure on them is a result")
     alone = sum(1 for image in source.images if not image.study_type)
     if alone:
         _log.warning(
