@@ -224,7 +224,7 @@ def _is_whole(meta: dict[str, Any]) -> bool:
 
 
 def refuse_existing(folder: Path) -> None:
-    """Stop if a folder holds a run already."""
+    """Stop if a folder holds a run already, or anything else."""
     if (folder / RUN_JSON).exists():
         raise XenonError(f"{folder}: holds a run already; choose another folder")
     if folder.exists() and not folder.is_dir():

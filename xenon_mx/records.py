@@ -366,8 +366,8 @@ class Transaction:
         written = open_packed(self.folder)
         for name in written.splits:
             written.split(name)
-        for old in [self.out / PACK_JSON, *self._present()]:
-            old.unlink(missing_ok=True)
+        for old in self._present():
+            old.unlink()
         for name in written.splits:
             for file in written.meta["splits"][name]["files"]:
                 os.replace(self.folder / file, self.out / file)

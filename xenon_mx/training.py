@@ -239,6 +239,9 @@ class _Loop:
         self._ctxs = ctxs
         self._bar = bar
         self._loss = losses.WeightedBCE(data.table)
+        # Labels, study types and studies, read once and not at every epoch.
+        columns = list(zip(*data.valid.rows()))[:3]
+        self._valid_columns = [np.array(column) for column in columns]
         self._trainer = gluon.Trainer(
             net.collect_params(),
             "adam",
@@ -317,10 +320,9 @@ class _Loop:
     def _validate(self, number: int) -> tuple[float, float, float]:
         """Give the validation loss, and kappa and AUROC over studies."""
         split = self._data.valid
-        rows = split.rows()
-        labels, types, studies = (np.array(column) for column in list(zip(*rows))[:3])
+        labels, types, studies = self._valid_columns
         label = f"validating {number}/{self._config.epochs}"
-        with self._bar(total=len(rows), unit="img", desc=label) as shown:
+        with self._bar(total=split.records, unit="img", desc=label) as shown:
             batches = pipeline.evaluation_batches(split, self._config.batch_size)
             pixels = progress.counted((batch.pixels for batch in batches), shown)
             logits = ensembles.logits([self._net], pixels, self._ctxs)[:, 0]
