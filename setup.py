@@ -43,9 +43,12 @@ setup(
     # The lowest were run together on Python 3.8, the newest on 3.8 to 3.12.
     install_requires=[
         "click>=8.0",
+        "huggingface_hub>=0.16.4",
         "numpy>=1.18.5,<2",
         "opencv-python>=4.2.0.34,<4.12",
         "pandas>=1.0.5",
+        "requests>=2.20",
+        "safetensors>=0.3.1",
         "scikit-learn>=0.22.2",
         "tensorboardX>=2.6",
         "tqdm>=4.40",
@@ -53,6 +56,7 @@ setup(
     extras_require={
         "cpu": ["mxnet==1.9.1", *MXNET],
         "gpu": ["mxnet-cu112==1.9.1", *MXNET, *CUDA],
+        "torch": ["torch>=1.13"],
         "test": ["pytest>=7", "pillow"],
         "lint": ["ruff==0.17.6", "mypy==2.4.1"],
     },

@@ -18,7 +18,7 @@ from pathlib import Path
 import click
 import pytest
 
-from xenon_mx import cli, config
+from xenon_mx import cli, config, models
 from xenon_mx.errors import XenonError
 
 COMMANDS = {
@@ -94,7 +94,9 @@ def test_training_says_which_ctx_it_took(packed, tmp_path):
         ("pack", ["a", "b", "--size", "1"], "--size: must be at least 32"),
         ("pack", ["a", "b", "--fit", "crop"], "crop"),
         ("pack", ["a", "b", "--sise", "64"], "--sise"),
-        ("train", ["a", "b"], "--no-pretrained"),
+        ("train", ["a", "b", "--no-pretrained", "--pretrained", "x"], "contradicts"),
+        ("train", ["a", "b", "--no-pretrained", "--freeze-epochs", "1"], "freeze"),
+        ("train", ["--list-models", "31"], "32<=x<=2048"),
         ("train", ["a", "b", "--no-pretrained", "--lr", "0"], "above 0"),
         ("predict", ["a", "b"], "--run"),
         ("predict", ["a", "--run", "c"], "Missing argument"),
@@ -210,6 +212,7 @@ def test_flags_and_config_fields_are_the_same_in_name_and_default(command):
     options = {p.name: p for p in clicked.params if isinstance(p, click.Option)}
     options.pop("version")
     options.pop("runs", None)
+    options.pop("list_models", None)
     settings = {f.name: f for f in fields(dataclass) if f.metadata}
     assert set(options) == set(settings)
     for name, option in options.items():
@@ -224,6 +227,17 @@ def test_version_and_help_exit_0(command):
     assert re.fullmatch(r"xenon, version \d+\.\d+\.\d+\n", out)
     out, _ = run(command, "-h")
     assert out.startswith(f"Usage: xenon-{command}")
+
+
+def test_list_models_prints_every_net_on_standard_output():
+    out, _ = run("train", "--list-models", "224")
+    head, *rows = [re.split(r"  +", line) for line in out.splitlines()]
+    assert head == ["net", "ImageNet weights", "parameters", "GFLOP at 224 px"]
+    assert {row[0] for row in rows} == set(models.NAMES)
+    # torchvision's documentation: 14,149,480 parameters with 1000 classes of 1664
+    # inputs, and 3.36 G multiplications and additions.
+    (row,) = [row for row in rows if row[0] == "densenet169"]
+    assert row[1:] == ["gluon, hub", f"{14_149_480 - 999 * 1665:,}", "6.7"]
 
 
 def test_setup_names_the_three_commands():

@@ -54,8 +54,9 @@ def test_a_packing_setting_out_of_range_is_refused_by_its_flag(flag, options):
         ("--min-delta", {"min_delta": -1.0}),
         ("--min-lr", {"min_lr": 1.0}),
         ("--workers", {"workers": 0}),
-        ("--no-pretrained", {"pretrained": A}),
-        ("--pretrained", {"no_pretrained": False}),
+        ("--no-pretrained", {"pretrained": "a.params"}),
+        ("--freeze-epochs", {"freeze_epochs": 1}),
+        ("--freeze-epochs", {"freeze_epochs": -1}),
     ],
 )
 def test_a_training_setting_out_of_range_is_refused_by_its_flag(flag, options):

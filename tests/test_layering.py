@@ -14,12 +14,12 @@ import xenon_mx
 PACKAGE = Path(xenon_mx.__file__).parent
 
 ROWS = {
-    0: {"__init__", "errors", "progress", "parallel"},
-    1: {"config", "mura", "metrics", "handlers", "recordio", "opencv"},
+    0: {"__init__", "errors", "progress", "parallel", "torch_names"},
+    1: {"config", "mura", "metrics", "handlers", "recordio", "opencv", "arrays"},
     2: {"engine", "images", "datasets"},
     3: {"records", "models", "losses"},
     4: {"pipeline", "checkpoints"},
-    5: {"ensembles", "inputs"},
+    5: {"ensembles", "inputs", "sources"},
     6: {"packing", "training", "predicting"},
     7: {"cli"},
 }

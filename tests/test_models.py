@@ -9,7 +9,15 @@ from xenon_mx import models
 from xenon_mx.engine import model_zoo, mx, nn
 from xenon_mx.errors import XenonError
 
-SMALL = ["densenet121", "resnet18_v1", "resnet18_v2", "resnet18_v1b"]
+SMALL = [
+    "densenet121",
+    "resnet18_v1",
+    "resnet18_v2",
+    "resnet18_v1b",
+    "mobilenet0.25",
+    "mobilenetv2_0.25",
+    "squeezenet1.1",
+]
 
 
 @pytest.fixture(scope="module")
@@ -53,17 +61,88 @@ def test_densenet_pools_the_whole_map_at_320():
     assert np.abs(pooled - cropped).max() > 1e-2
 
 
+def last_layer(zoo):
+    """The weight (K, C) and the bias (K,) of a zoo net's linear layer."""
+    params = zoo._collect_params_with_prefix()
+    found = {k.split(".")[-1]: p for k, p in params.items() if k[:2] in ("ou", "fc")}
+    weight = found["weight"].data().asnumpy()
+    bias = found["bias"].data().asnumpy() if "bias" in found else np.zeros(len(weight))
+    return weight.reshape(len(weight), -1), bias
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_pretrained_features_are_those_of_the_zoo_at_224(name, zoo_params):
     zoo = model_zoo.get_model(name, classes=1000, pretrained=False)
     zoo.load_parameters(str(zoo_params(name)))
     net = models.build(name, zoo_params(name))
-    head = getattr(zoo, "output", None) or zoo.fc
+    weight, bias = last_layer(zoo)
+    ours = net.features(image(224)).asnumpy() @ weight.T + bias
+    if name == "squeezenet1.1":  # the zoo's rectifies its map before it pools it
+        zoo.output._children["1"] = nn.HybridLambda("identity")
     expected = zoo(image(224)).asnumpy()
-    ours = mx.nd.FullyConnected(
-        net.features(image(224)), head.weight.data(), head.bias.data(), num_hidden=1000
-    )
-    np.testing.assert_allclose(ours.asnumpy(), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_logit_of_squeezenet_is_linear_in_its_last_layer():
+    net = models.build("squeezenet1.0")
+    before = net(image(64)).asnumpy()
+    net.output.weight.set_data(-net.output.weight.data())
+    assert (before != 0).all()
+    assert (net(image(64)).asnumpy() == -before).all()
+
+
+@pytest.mark.parametrize("name", ["densenet121", "resnet18_v1", "squeezenet1.1"])
+def test_names_without_dots_as_mxnet_once_saved_them_are_understood(
+    name, zoo_params, tmp_path
+):
+    zoo = model_zoo.get_model(name, classes=1000, pretrained=False)
+    zoo.load_parameters(str(zoo_params(name)))
+    zoo.collect_params().save(str(tmp_path / "old.params"), strip_prefix=zoo.prefix)
+    assert not any("." in key for key in mx.nd.load(str(tmp_path / "old.params")))
+    old, new = models.build(name, tmp_path / "old.params"), zoo_params(name)
+    expected = models.build(name, new).features(image(64)).asnumpy()
+    assert (old.features(image(64)).asnumpy() == expected).all()
+
+
+def test_a_last_layer_of_the_wrong_width_is_refused(zoo_params, tmp_path):
+    held = mx.nd.load(str(zoo_params("resnet18_v1")))
+    held["output.weight"] = mx.nd.zeros((1, 9))
+    held["output.bias"] = mx.nd.zeros((1,))
+    mx.nd.save(str(tmp_path / "x.params"), held)
+    with pytest.raises(XenonError, match=r"output\.weight is \(1, 9\), not \(1, 512\)"):
+        models.build("resnet18_v1", tmp_path / "x.params")
+
+
+def test_the_new_last_layer_is_drawn_by_the_seed(zoo_params):
+    from xenon_mx import engine
+
+    def last(seed):
+        engine.seed(seed)
+        net = models.build("resnet18_v1", zoo_params("resnet18_v1"))
+        return net.output.weight.data().asnumpy()
+
+    assert (last(1) == last(1)).all()
+    assert (last(1) != last(2)).any()
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "gflop"),
+    [
+        # 2 x the multiply-adds that torchvision's documentation gives at 224 px, less
+        # the 999 logits that this net has not.
+        ("densenet121", 224, 2 * (2.834 - 999 * 1024e-9)),
+        ("densenet161", 224, 2 * (7.728 - 999 * 2208e-9)),
+        ("resnet18_v1b", 224, 2 * (1.814 - 999 * 512e-9)),
+        ("resnet152_v1b", 224, 2 * (11.514 - 999 * 2048e-9)),
+    ],
+)
+def test_the_gflop_are_those_that_torchvision_documents(name, size, gflop):
+    assert models.size_of(name, size)[1] == pytest.approx(gflop, rel=2e-3)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_size_of_a_net_is_that_of_the_net_built(name):
+    assert models.size_of(name, 64)[0] == models.count_parameters(models.build(name))
 
 
 def test_parameter_keys_are_those_of_the_zoo(zoo_params):
@@ -95,14 +174,14 @@ def test_unknown_name_is_refused_with_those_there_are():
 
 
 def test_weights_of_another_net_are_refused_by_their_differences(zoo_params):
-    with pytest.raises(XenonError, match="does not fit the net") as caught:
+    with pytest.raises(XenonError, match="does not fit resnet18_v2") as caught:
         models.build("resnet18_v2", zoo_params("resnet18_v1"))
     assert caught.value.details
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"", "not a .params"), (b"\x12\x01" + b"\0" * 40, "not a .params|no named")],
+    [(b"", "no weights"), (b"\x12\x01" + b"\0" * 30, "no named arrays")],
 )
 def test_a_file_that_holds_no_params_is_refused(tmp_path, content, said):
     (tmp_path / "x.params").write_bytes(content)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import small
 
-from xenon_mx import ensembles, losses, models, records, training
+from xenon_mx import ensembles, losses, models, pipeline, records, training
 from xenon_mx.checkpoints import Run
 from xenon_mx.config import TrainConfig
-from xenon_mx.engine import mx
+from xenon_mx.engine import autograd, mx
 from xenon_mx.errors import ConfigError, XenonError
 
 NET = "resnet18_v1b"
@@ -129,7 +129,7 @@ def test_one_step_moves_every_trainable_parameter(packed, tmp_path, name):
     data = small.pack(
         tmp_path / "p", {"train": small.labelled(8), "valid": small.labelled(2)}
     )
-    options = {"model": name, "pretrained": tmp_path / "start.params"}
+    options = {"model": name, "pretrained": str(tmp_path / "start.params")}
     training.train(config(data, tmp_path / "run", no_pretrained=False, **options))
     before = mx.nd.load(str(tmp_path / "start.params"))
     after = mx.nd.load(str(tmp_path / "run" / "params" / f"{name}-0001.params"))
@@ -151,7 +151,7 @@ def test_eight_images_are_learnt_by_heart(tmp_path, name):
 
 def test_two_contexts_follow_one_where_nothing_looks_at_the_batch(packed, tmp_path):
     """Without BatchNorm a batch in two halves gives the gradients of the whole."""
-    data = training._open_data(config(packed, tmp_path / "run"))
+    data = training._open_data(config(packed, tmp_path / "run"), packed)
     results = []
     for ctxs in ([mx.cpu(0)], [mx.cpu(0), mx.cpu(1)]):
         mx.random.seed(3)
@@ -265,9 +265,70 @@ def test_a_type_that_only_validation_has_is_refused(tmp_path):
         training.train(config(data, tmp_path / "run"))
 
 
-def test_a_start_from_scratch_is_never_silent(packed, tmp_path):
-    with pytest.raises(ConfigError, match="--no-pretrained"):
-        TrainConfig(packed.folder, tmp_path / "run")
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """Weights to start from, whose BatchNorm has seen more than zeros."""
+    net = models.build(NET)
+    with autograd.record():
+        net(mx.nd.random.normal(shape=(4, 3, 32, 32)))
+    file = tmp_path_factory.mktemp("start") / "start.params"
+    net.save_parameters(str(file))
+    return file
+
+
+def changed(before, after):
+    """The keys whose arrays differ between two files."""
+    old, new = mx.nd.load(str(before)), mx.nd.load(str(after))
+    assert old.keys() == new.keys()
+    return {key for key in old if (old[key] != new[key]).asnumpy().any()}
+
+
+def test_frozen_epochs_move_the_last_layer_alone(packed, tmp_path, start):
+    options = {"no_pretrained": False, "pretrained": str(start)}
+    options.update(freeze_epochs=2, epochs=3, patience=9)
+    training.train(config(packed, tmp_path / "run", **options))
+    params = [tmp_path / "run" / "params" / f"{NET}-000{n}.params" for n in (1, 2, 3)]
+    head = {"output.weight", "output.bias"}
+    assert changed(start, params[0]) == changed(params[0], params[1]) == head
+    rest = changed(params[1], params[2])
+    assert head < rest
+    assert {"features.0.weight", "features.1.running_mean"} < rest
+
+
+def test_frozen_epochs_do_not_lower_the_learning_rate(packed, tmp_path, start):
+    options = {"no_pretrained": False, "pretrained": str(start), "min_delta": 1e9}
+    # The third epoch is the first that counts; none is ever better than the first.
+    options.update(freeze_epochs=2, epochs=5, patience=1)
+    training.train(config(packed, tmp_path / "run", **options))
+    rates = [float(row["lr"]) for row in log(tmp_path / "run")]
+    assert rates == pytest.approx([1e-4] * 4 + [1e-5])
+
+
+def test_the_head_is_trained_on_the_features_that_prediction_sees(
+    packed, tmp_path, start
+):
+    """One frozen step is Adam's on logistic regression over the pooled features."""
+    few = small.pack(
+        tmp_path / "p", {"train": small.labelled(4), "valid": small.labelled(2)}
+    )
+    options = {"no_pretrained": False, "pretrained": str(start), "loss": "plain"}
+    options.update(freeze_epochs=1, batch_size=4)
+    training.train(config(few, tmp_path / "run", **options))
+    net = models.build(NET, start)
+    (batch,) = pipeline.training_batches(few.split("train"), 4, 0, 1, 1)
+    images = models.normalise(mx.nd.array(batch.pixels, dtype="uint8"))
+    pooled = net.features(images).asnumpy().astype(np.float64)
+    logits = net(images).asnumpy()[:, 0]
+    error = 1 / (1 + np.exp(-logits)) - batch.labels[:, 0]
+    gradient = (error[:, None] * pooled).mean(axis=0)
+    large = np.abs(gradient) > 1e-5
+    assert large.sum() > 100
+    before = mx.nd.load(str(start))["output.weight"].asnumpy()[0]
+    after = mx.nd.load(str(tmp_path / "run" / "params" / f"{NET}-0001.params"))
+    moved = before - after["output.weight"].asnumpy()[0]
+    # Adam's first step is the rate times the sign, but for its epsilon.
+    expected = 1e-4 * np.sign(gradient[large])
+    np.testing.assert_allclose(moved[large], expected, rtol=0.05)
 
 
 @pytest.mark.slow

@@ -56,6 +56,15 @@ class Member(NamedTuple):
     params: Path
     sha256: str
 
+    def check(self) -> None:
+        """Stop unless the file is there, with the bytes that its run recorded."""
+        if not self.params.is_file():
+            raise XenonError(f"{self.params}: the file is missing")
+        if sha256(self.params) != self.sha256:
+            raise XenonError(
+                f"{self.params}: damaged: its bytes are not those that training wrote"
+            )
+
 
 class Run:
     """A run folder.

@@ -58,6 +58,12 @@ def _option(setting: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return click.option(*names, **options)
 
 
+def _range_of(config: type, name: str) -> click.IntRange:
+    """The values that a setting may have."""
+    meta = next(each.metadata for each in fields(config) if each.name == name)
+    return click.IntRange(meta["low"], meta["high"])
+
+
 def _type(meta: Any) -> Any:
     if meta["choices"]:
         return click.Choice(meta["choices"])
@@ -88,10 +94,47 @@ def _pack(**flags: Any) -> None:
     _show_packed(packing.pack(config, progress.for_stream(sys.stderr)))
 
 
+def _list_models(context: click.Context, _: click.Parameter, size: int | None) -> None:
+    """Print every net with its size and with who has ImageNet weights of it."""
+    if size is None:
+        return
+    from xenon_mx import models, sources
+
+    rows: list[tuple[str, ...]] = [
+        ("net", "ImageNet weights", "parameters", f"GFLOP at {size} px")
+    ]
+    bar = progress.for_stream(sys.stderr)
+    with bar(total=len(models.NAMES), unit="net", desc="sizing") as shown:
+        for name in models.NAMES:
+            parameters, gflop = models.size_of(name, size)
+            places = ", ".join(sources.known(name))
+            rows.append((name, places, f"{parameters:,}", f"{gflop:.1f}"))
+            shown.update()
+    _table(rows, left=2, say=click.echo)
+    _say(
+        "--pretrained takes 'gluon', 'hub', or a file of any net; gluon's server has "
+        "been reported dead since 2024, but what it gave is still in many a "
+        "~/.mxnet/models"
+    )
+    context.exit()
+
+
 @click.command(context_settings=_NAMES)
 @click.argument("packed", type=_PATH)
 @click.argument("run", type=_PATH)
 @_options(TrainConfig)
+@click.option(
+    "--list-models",
+    type=_range_of(PackConfig, "size"),
+    is_flag=False,
+    flag_value=PackConfig.size,
+    metavar="[PIXELS]",
+    is_eager=True,
+    expose_value=False,
+    callback=_list_models,
+    help="Show every net, with the size of its weights, its work an image of PIXELS "
+    f"(default {PackConfig.size}), and who has ImageNet weights of it; and exit.",
+)
 @_version
 def _train(**flags: Any) -> None:
     """Train a net on the packed folder PACKED, and keep its five best epochs in RUN.
@@ -187,7 +230,11 @@ def _figure(value: float) -> str:
     return "undefined" if value != value else f"{value:.3f}"  # noqa: PLR0124
 
 
-def _table(rows: Sequence[tuple[str, ...]], left: int) -> None:
+def _table(
+    rows: Sequence[tuple[str, ...]],
+    left: int,
+    say: Callable[[str], None] = _say,
+) -> None:
     """Print rows in columns, the first `left` of them flush left."""
     widths = [max(map(len, column)) for column in zip(*rows)]
     for row in rows:
@@ -195,7 +242,7 @@ def _table(rows: Sequence[tuple[str, ...]], left: int) -> None:
             cell.ljust(width) if i < left else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(row, widths))
         ]
-        _say("  ".join(cells).rstrip())
+        say("  ".join(cells).rstrip())
 
 
 class _Log(logging.Handler):

@@ -132,12 +132,25 @@ class TrainConfig(_Checked):
     packed: Path
     run: Path
     # The paper, section 3: a 169-layer DenseNet with one output.
-    model: str = setting("densenet169", "A net of the zoo: densenet*, resnet*.")
+    model: str = setting(
+        "densenet169", "A net of gluoncv's zoo; --list-models shows which."
+    )
     # The paper, section 3: initialised from a model pretrained on ImageNet.
-    pretrained: Path | None = setting(
-        None, "ImageNet weights: a .params file in Gluon's format.", kind=Path
+    pretrained: str | None = setting(
+        None,
+        "The first weights: a .params, .safetensors or .pth file; a run, for its best "
+        "epoch; 'gluon' for MXNet's model store; 'hub' for Hugging Face's. Default: "
+        "what 'gluon', then 'hub', has on this disk; then their servers, in this "
+        "order.",
+        kind=str,
     )
     no_pretrained: bool = setting(False, "Start from random weights instead.")
+    freeze_epochs: int = setting(
+        0,
+        "Train the new last layer alone in the first epochs. The other layers, their "
+        "BatchNorm statistics included, stay as they were pretrained.",
+        low=0,
+    )
     # The paper, section 3: weighted binary cross entropy.
     loss: str = setting(
         "weighted",
@@ -183,14 +196,12 @@ class TrainConfig(_Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.pretrained is None and not self.no_pretrained:
-            raise ConfigError(
-                "--pretrained",
-                "the recipe starts from ImageNet: give a .params file, or say "
-                "--no-pretrained to start from random weights",
-            )
         if self.pretrained is not None and self.no_pretrained:
             raise ConfigError("--no-pretrained", "contradicts --pretrained")
+        if self.freeze_epochs and self.no_pretrained:
+            raise ConfigError(
+                "--freeze-epochs", "would freeze random weights: leave --no-pretrained"
+            )
         if not self.lr > 0:
             raise ConfigError("--lr", f"must be above 0, not {self.lr}")
         if self.min_lr > self.lr:

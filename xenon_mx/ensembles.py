@@ -15,7 +15,6 @@ from xenon_mx import models
 from xenon_mx.checkpoints import Member, Run
 from xenon_mx.engine import gluon, mx
 from xenon_mx.errors import XenonError
-from xenon_mx.records import sha256
 
 # What runs must share, for one set of pixels to suit all of their nets, and for their
 # validation losses to be comparable.
@@ -125,13 +124,7 @@ class Ensemble:
         """Build the nets, checked against the SHA-256 that their run recorded."""
         nets = []
         for member, run in self._chosen:
-            if not member.params.is_file():
-                raise XenonError(f"{member.params}: the file is missing")
-            if sha256(member.params) != member.sha256:
-                raise XenonError(
-                    f"{member.params}: damaged: its bytes are not those that training "
-                    f"wrote"
-                )
+            member.check()
             model = run.meta["config"]["model"]
             nets.append(models.build(model, member.params, list(ctxs)))
         return nets

@@ -1,6 +1,7 @@
 """From a name to a Gluon net with one logit, and ImageNet's weights into it.
 
-Owns the architecture and the normalisation of what goes in. Knows no data, no loss.
+Owns the architecture and the normalisation of what goes in. Knows no data, no loss,
+and not where weights come from.
 
     net = models.build("densenet169", pretrained=Path("densenet169.params"))
     logit = net(models.normalise(pixels))       # (N, 1)
@@ -9,21 +10,37 @@ Owns the architecture and the normalisation of what goes in. Knows no data, no l
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Sequence
 
 import numpy as np
 
+from xenon_mx import arrays, torch_names
 from xenon_mx.engine import gluon, model_zoo, mx, nn
 from xenon_mx.errors import XenonError
 
-NAMES = tuple(
-    [f"densenet{depth}" for depth in (121, 161, 169, 201)]
-    + [
+# Nets of gluoncv's zoo that end in a map, a pooling of it and a linear layer. ResNeSt
+# is left out: from 26 layers on, its DropBlock holds masks of a 224 px image's maps.
+NAMES = (
+    *(f"densenet{depth}" for depth in (121, 161, 169, 201)),
+    *(
         f"resnet{depth}_{version}"
         for version in ("v1", "v2", "v1b")
         for depth in (18, 34, 50, 101, 152)
-    ]
+    ),
+    *(
+        f"{family}{depth}_{groups}"
+        for family in ("resnext", "se_resnext")
+        for depth, groups in ((50, "32x4d"), (101, "32x4d"), (101, "64x4d"))
+    ),
+    *(
+        f"mobilenet{version}{width}"
+        for version in ("", "v2_")
+        for width in ("0.25", "0.5", "0.75", "1.0")
+    ),
+    "squeezenet1.0",
+    "squeezenet1.1",
 )
 
 # Mean and standard deviation of ImageNet's training images, RGB, on the scale 0-1:
@@ -34,7 +51,7 @@ STD = (0.229, 0.224, 0.225)
 # What a run records of its net, beside the name: params alone do not tell the pooling.
 ARCHITECTURE = {"pooling": "global", "logits": 1}
 
-_IMAGENET_CLASSES = 1000
+_HEAD = {"output.weight", "output.bias"}
 _PROBE_PX = 64  # any size that every net can pool: weights do not depend on it
 
 
@@ -42,10 +59,12 @@ class Net(gluon.HybridBlock):
     """A zoo net's layers, pooled over the whole map, and one logit.
 
     The zoo's DenseNets end in a 7x7 pooling that, at 320 px, reads the top left half
-    of the 10x10 map only, without an error. Here every net pools all of it.
+    of the 10x10 map only, without an error; its SqueezeNets in a 13x13 one, after a
+    ReLU that would keep a logit from being negative. Here every net pools all of its
+    map, and nothing follows the linear layer.
 
-    Parameter keys are those of the zoo (`features.0.weight`, `output.weight`); the
-    v1b ResNets, which have no `features` there, follow the same form.
+    Parameter keys have the form of the zoo's (`features.0.weight`, `output.weight`),
+    also for nets that have another there.
     """
 
     def __init__(self, layers: Sequence[gluon.Block]) -> None:
@@ -65,31 +84,36 @@ def build(name: str, pretrained: Path | None = None, ctx: Any = None) -> Net:
 
     Args:
         name: One of `NAMES`.
-        pretrained: A .params file of the zoo's net with ImageNet's 1000 classes,
-            whose last layer is then drawn anew, or of a net of this module, taken
-            whole. None draws random weights (He et al. 2015).
+        pretrained: A weights file, in any format that `arrays.read` knows and in the
+            naming of Gluon's zoo, of torchvision and timm, or of this module. One
+            logit is taken whole; with any other number of classes, the last layer is
+            drawn anew. None draws random weights (He et al. 2015).
         ctx: An MXNet context or a list of them; None is cpu().
 
     Raises:
         XenonError: The name is unknown, or the file does not fit the net.
     """
-    if name not in NAMES:
-        raise XenonError(f"{name}: no net of this name; there are {', '.join(NAMES)}")
     ctx = ctx or mx.cpu()
-    zoo = model_zoo.get_model(name, classes=_IMAGENET_CLASSES, pretrained=False)
-    layers = _layers(zoo)
-    net = Net(layers)
+    net, zoo = _outline(name)
+    he = mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2)
+    weights = _fitted(pretrained, name, net, zoo) if pretrained else {}
+    net.features.initialize(mx.init.Zero() if weights else he, ctx=ctx)
     net.output.initialize(mx.init.Xavier(), ctx=ctx)
-    if pretrained is None:
-        he = mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2)
-        net.features.initialize(he, ctx=ctx)
-    elif _outputs(pretrained) == 1:
-        _load(net, pretrained, ctx)
-    else:
-        _load(zoo, pretrained, ctx)
-    _materialise(net, ctx)
+    params = net._collect_params_with_prefix()
+    for key, array in weights.items():
+        params[key].set_data(mx.nd.array(array))
     net.hybridize()
     return net
+
+
+def _outline(name: str) -> tuple[Net, gluon.Block]:
+    """Make a net that knows the shapes of its weights, and the zoo's net around it."""
+    if name not in NAMES:
+        raise XenonError(f"{name}: no net of this name; there are {', '.join(NAMES)}")
+    zoo = model_zoo.get_model(name, pretrained=False)
+    net = Net(_layers(zoo))
+    net.infer_shape(mx.nd.zeros((1, 3, _PROBE_PX, _PROBE_PX)))
+    return net, zoo
 
 
 def _layers(zoo: gluon.Block) -> list[gluon.Block]:
@@ -104,69 +128,97 @@ def _layers(zoo: gluon.Block) -> list[gluon.Block]:
     return layers
 
 
-def _materialise(net: Net, ctx: Any) -> None:
-    """Run an image through, so that every weight has a shape and a value."""
-    first = ctx[0] if isinstance(ctx, list) else ctx
-    net(mx.nd.zeros((1, 3, _PROBE_PX, _PROBE_PX), ctx=first)).wait_to_read()
+def _fitted(file: Path, name: str, net: Net, zoo: gluon.Block) -> dict[str, np.ndarray]:
+    """Read the weights of a net, every array accounted for.
 
-
-def _outputs(file: Path) -> int:
-    """Count the outputs of the net that a .params file holds."""
-    arrays = _read_params(file)
-    for key in ("output.weight", "fc.weight"):
-        if key in arrays:
-            return int(arrays[key].shape[0])
-    raise XenonError(
-        f"{file}: holds neither output.weight nor fc.weight: not a classifier of "
-        f"Gluon's model zoo"
-    )
-
-
-def _read_params(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        raise XenonError(f"{file}: no such file")
-    try:
-        arrays = mx.nd.load(str(file))
-    except mx.base.MXNetError as error:
-        raise XenonError(f"{file}: not a .params file of Gluon, or damaged") from error
-    if not isinstance(arrays, dict) or not arrays:
-        raise XenonError(f"{file}: holds no named parameters")
-    return arrays
-
-
-def _load(net: gluon.Block, file: Path, ctx: Any) -> None:
-    """Load a .params file that has exactly the arrays of a net."""
-    arrays = _read_params(file)
-    params = net._collect_params_with_prefix()
-    wrong = [f"{key} is missing" for key in params if key not in arrays]
-    wrong += [f"{key} is unknown to the net" for key in arrays if key not in params]
-    for key, array in arrays.items():
-        if key in params and not _fits(params[key].shape, array.shape):
-            wrong.append(f"{key} is {array.shape}, not {params[key].shape}")
-        elif not np.isfinite(array.asnumpy()).all():
-            wrong.append(f"{key} holds values that are not finite")
+    Returns:
+        The net's key to float32 array, without `output` if the file has not one logit.
+    """
+    held = arrays.read(file)
+    current = torch_names.renewed(held)
+    namings = _namings(name, net, zoo)
+    # The naming that explains most of the file, to say then what it leaves unexplained.
+    naming = max(namings, key=lambda each: len(current.keys() & set(each.values())))
+    wrong = [f"{theirs} is missing" for theirs in naming.values() - current.keys()]
+    surplus = current.keys() - set(naming.values())
+    wrong += [f"{current[theirs]} is unknown to the net" for theirs in surplus]
+    found = {k: held[current[t]] for k, t in naming.items() if t in current}
+    head = {key: _linear(array) for key, array in found.items() if key in _HEAD}
+    found.update(head)
+    classes = max(map(len, head.values()), default=0)
+    for key, shape in _shapes(net, classes).items():
+        if key in found and found[key].shape != shape:
+            wrong.append(f"{current[naming[key]]} is {found[key].shape}, not {shape}")
     if wrong:
         raise XenonError(
-            f"{file}: does not fit the net: {len(wrong)} differences, such as: "
-            f"{wrong[0]}",
-            wrong,
+            f"{file}: does not fit {name}: {len(wrong)} differences, such as: "
+            f"{min(wrong)}",
+            sorted(wrong),
         )
-    net.load_parameters(str(file), ctx=ctx)
+    dropped = () if classes == 1 else _HEAD
+    return {k: a.astype(np.float32) for k, a in found.items() if k not in dropped}
 
 
-def _fits(expected: tuple[int, ...] | None, actual: tuple[int, ...]) -> bool:
-    """Compare shapes; 0 stands for a size that the net learns from its input."""
-    if not expected:
-        return True
-    return len(expected) == len(actual) and all(
-        e in (0, a) for e, a in zip(expected, actual)
-    )
+def _namings(name: str, net: Net, zoo: gluon.Block) -> list[dict[str, str]]:
+    """Every way in which a file may name the weights of a net: key to name."""
+    own = {param: key for key, param in net._collect_params_with_prefix().items()}
+    zoos = zoo._collect_params_with_prefix()
+    # What is not among the layers that the net took over is the zoo's last layer.
+    keys = {k: own.get(p, "output." + k.split(".")[-1]) for k, p in zoos.items()}
+    namings = [
+        {key: key for key in own.values()},
+        {keys[k]: k for k in zoos},
+        # Before MXNet 1.2: names without dots, after the net's prefix.
+        {keys[k]: param.name[len(zoo.prefix) :] for k, param in zoos.items()},
+    ]
+    torch_name = torch_names.namer(name)
+    if torch_name:
+        namings.append({keys[k]: torch_name(k) for k in zoos})
+    return namings
+
+
+def _linear(array: np.ndarray) -> np.ndarray:
+    """Give a 1x1 convolution as the linear layer that it is."""
+    return array[:, :, 0, 0] if array.shape[2:] == (1, 1) else array
+
+
+def _shapes(net: Net, classes: int) -> dict[str, tuple[int, ...]]:
+    """Give the shape of each weight of a net with a number of classes."""
+    shapes = {k: p.shape for k, p in net._collect_params_with_prefix().items()}
+    return {k: (classes, *s[1:]) if k in _HEAD else s for k, s in shapes.items()}
 
 
 def count_parameters(net: gluon.Block) -> int:
     """Count a net's trainable numbers."""
     params = net.collect_params().values()
     return sum(int(np.prod(p.shape)) for p in params if p.grad_req != "null")
+
+
+def size_of(name: str, pixels: int) -> tuple[int, float]:
+    """Tell how large a net is, without building it.
+
+    Args:
+        name: One of `NAMES`.
+        pixels: The side of its square input.
+
+    Returns:
+        The number of its trainable numbers, and the GFLOP of one image's forward
+        pass: 2 for each multiplication and addition of its convolutions and linear
+        layers; what little the others do is left out.
+    """
+    net, _ = _outline(name)
+    symbol = net(mx.sym.var("data"))
+    inner = symbol.get_internals()
+    _, shapes, _ = inner.infer_shape(data=(1, 3, pixels, pixels))
+    shape = dict(zip(inner.list_outputs(), shapes))
+    nodes = json.loads(symbol.tojson())["nodes"]
+    total = 0
+    for node in nodes:
+        if node["op"] in ("Convolution", "FullyConnected"):
+            weight = nodes[node["inputs"][1][0]]["name"]
+            places = shape[f"{node['name']}_output"][2:]  # of the map
+            total += 2 * int(np.prod(shape[weight]) * np.prod(places))
+    return count_parameters(net), total / 1e9
 
 
 def normalise(pixels: Any) -> Any:

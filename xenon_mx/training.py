@@ -28,6 +28,7 @@ from xenon_mx import (
     pipeline,
     progress,
     records,
+    sources,
 )
 from xenon_mx.config import MEMBERS, THRESHOLD, TrainConfig
 from xenon_mx.engine import autograd, gluon, mx
@@ -57,16 +58,17 @@ def train(
     """
     if config.model not in models.NAMES:
         raise ConfigError("--model", f"must be one of {', '.join(models.NAMES)}")
-    if config.pretrained is not None and not config.pretrained.is_file():
-        raise XenonError(f"--pretrained {config.pretrained}: no such file")
     checkpoints.refuse_existing(config.run)
-    data = _open_data(config)
+    packed = records.open_packed(config.packed)
     ctxs = engine.contexts(config.ctx)
+    # Before the records are verified, which takes a while with all of MURA.
+    start = _start(config, bar)
+    data = _open_data(config, packed)
     _check_devices(config, data, ctxs)
     engine.seed(config.seed)
-    net = models.build(config.model, config.pretrained, ctxs)
-    run = checkpoints.Run.create(config.run, _describe(config, data))
-    _announce(config, data, net)
+    net = models.build(config.model, start.file if start else None, ctxs)
+    run = checkpoints.Run.create(config.run, _describe(config, data, start))
+    _announce(config, data, net, start)
     with engine.failures():
         loop = _Loop(config, data, net, ctxs, bar)
         plateau = Plateau(config.lr, config.patience, config.min_delta, config.min_lr)
@@ -77,6 +79,9 @@ def train(
                 best.step(number, epoch.val_loss)
                 run.save(epoch, best, net.save_parameters)
                 _report(epoch, config.epochs, best)
+                # While most of the net is frozen, a plateau says nothing of its rate.
+                if number <= config.freeze_epochs:
+                    continue
                 if not plateau.step(epoch.val_loss):
                     _log.info("the loss stopped falling at the lowest learning rate")
                     break
@@ -89,6 +94,13 @@ def train(
     return run.members()
 
 
+def _start(config: TrainConfig, bar: progress.Bar) -> sources.Weights | None:
+    """Find the first weights, unless they are to be random."""
+    if config.no_pretrained:
+        return None
+    return sources.find(config.model, config.pretrained, bar)
+
+
 @dataclass(frozen=True)
 class _Data:
     """What to train and to validate on."""
@@ -99,8 +111,7 @@ class _Data:
     table: np.ndarray  # (T, 2) weights of a normal and of an abnormal image
 
 
-def _open_data(config: TrainConfig) -> _Data:
-    packed = records.open_packed(config.packed)
+def _open_data(config: TrainConfig, packed: records.Packed) -> _Data:
     if "train" not in packed.splits:
         raise XenonError(f"{config.packed}: holds no train split to train on")
     name = "holdout" if "holdout" in packed.splits else "valid"
@@ -147,7 +158,9 @@ def _check_devices(config: TrainConfig, data: _Data, ctxs: list[Any]) -> None:
         )
 
 
-def _describe(config: TrainConfig, data: _Data) -> dict[str, Any]:
+def _describe(
+    config: TrainConfig, data: _Data, start: sources.Weights | None
+) -> dict[str, Any]:
     """Make run.json: all that it takes to understand and to repeat the run."""
     settings = {
         key: str(value) if isinstance(value, Path) else value
@@ -173,21 +186,18 @@ def _describe(config: TrainConfig, data: _Data) -> dict[str, Any]:
             "std": models.STD,
         },
         "architecture": models.ARCHITECTURE,
-        "pretrained": {
-            "file": str(config.pretrained),
-            "sha256": records.sha256(config.pretrained),
-        }
-        if config.pretrained
-        else None,
+        "pretrained": start.record() if start else None,
     }
 
 
-def _announce(config: TrainConfig, data: _Data, net: models.Net) -> None:
+def _announce(
+    config: TrainConfig, data: _Data, net: models.Net, start: sources.Weights | None
+) -> None:
     _log.info(
         "%s, %.1f M parameters, from %s",
         config.model,
         models.count_parameters(net) / 1e6,
-        config.pretrained or "random weights",
+        f"{start.source}: {start.origin}" if start else "random weights",
     )
     _log.info(
         "train: %d images; validate on %s: %d images",
@@ -242,10 +252,16 @@ class _Loop:
         # Labels, study types and studies, read once and not at every epoch.
         columns = list(zip(*data.valid.rows()))[:3]
         self._valid_columns = [np.array(column) for column in columns]
-        self._trainer = gluon.Trainer(
-            net.collect_params(),
+        self._frozen = config.freeze_epochs > 0
+        self._trainer = self._make_trainer()
+
+    def _make_trainer(self) -> Any:
+        """Make Adam, new, for what is to be trained now."""
+        trained = self._net.output if self._frozen else self._net
+        return gluon.Trainer(
+            trained.collect_params(),
             "adam",
-            {"learning_rate": config.lr, **ADAM},
+            {"learning_rate": self._config.lr, **ADAM},
             # With it on, MXNet's servers keep the learning rate they started with.
             update_on_kvstore=False,
         )
@@ -254,6 +270,10 @@ class _Loop:
         """Train on every image once and validate."""
         start = time.perf_counter()
         engine.seed(pipeline.epoch_seed(self._config.seed, number))
+        if self._frozen and number > self._config.freeze_epochs:
+            _log.info("from epoch %d on, all of the net is trained", number)
+            self._frozen = False
+            self._trainer = self._make_trainer()
         self._trainer.set_learning_rate(lr)
         waiting = _Stopwatch()
         train_loss, images = self._train(number, waiting)
@@ -307,7 +327,7 @@ class _Loop:
         results = []
         with autograd.record():
             for pixels, label, weight in zip(*spread):
-                logits = self._net(models.normalise(pixels))
+                logits = self._forward(models.normalise(pixels))
                 results.append(self._loss(logits, label, weight))
         autograd.backward(results)
         # Waits for the loss, before a loss that is not finite could spoil the weights
@@ -316,6 +336,18 @@ class _Loop:
         if math.isfinite(loss):
             self._trainer.step(len(batch.pixels))
         return loss
+
+    def _forward(self, images: Any) -> Any:
+        """Run the net for training; the frozen layers as they run for prediction.
+
+        So BatchNorm normalises by the statistics it was pretrained with, and leaves
+        them; and Dropout before the last layer rests.
+        """
+        if not self._frozen:
+            return self._net(images)
+        with autograd.pause(train_mode=False):
+            pooled = self._net.features(images)
+        return self._net.output(pooled)
 
     def _validate(self, number: int) -> tuple[float, float, float]:
         """Give the validation loss, and kappa and AUROC over studies."""

@@ -1,0 +1,77 @@
+"""How torchvision and timm name the arrays of nets that Gluon has too. Owns no arrays.
+
+Gluon's DenseNets and its ResNets of the v1b family have torchvision's layers, in
+torchvision's order and with its strides; only the names differ. timm keeps
+torchvision's names.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Callable, Iterable
+
+# Not a weight: how many batches BatchNorm has seen. Gluon does not count them.
+_COUNTER = "num_batches_tracked"
+
+# In torchvision's published DenseNets, made when a layer's name could hold a dot.
+_OLD_DENSELAYER = re.compile(r"(\.denselayer\d+\.(?:norm|conv))\.([12])\.")
+
+_BATCHNORM = {"gamma": "weight", "beta": "bias"}
+
+# Gluon counts the layers of a DenseNet as one list: the stem's, then each block,
+# followed by a transition but for the last.
+_STEM = {"0": "conv0", "1": "norm0", "11": "norm5"}
+_DENSELAYER = {"0": "norm1", "2": "conv1", "3": "norm2", "5": "conv2"}
+_TRANSITION = {"0": "norm", "2": "conv"}
+
+
+def namer(net: str) -> Callable[[str], str] | None:
+    """Give the function from Gluon's name of an array of a net to torchvision's.
+
+    Args:
+        net: Its name in Gluon's zoo, such as `densenet169` or `resnet50_v1b`.
+
+    Returns:
+        The function; None for a net that torchvision does not have.
+    """
+    if net.startswith("densenet"):
+        return _densenet
+    if re.fullmatch(r"resnet\d+_v1b", net):
+        return _leaf
+    return None
+
+
+def renewed(names: Iterable[str]) -> dict[str, str]:
+    """Give torchvision's present name of every weight in a file.
+
+    Args:
+        names: As in the file, today's or the old ones.
+
+    Returns:
+        Present name to the name in the file, without the counters of BatchNorm.
+    """
+    return {
+        _OLD_DENSELAYER.sub(r"\1\2.", name): name
+        for name in names
+        if not name.endswith(_COUNTER)
+    }
+
+
+def _leaf(name: str) -> str:
+    layer, _, array = name.rpartition(".")
+    return f"{layer}.{_BATCHNORM.get(array, array)}"
+
+
+def _densenet(name: str) -> str:
+    first, *parts = _leaf(name).split(".")
+    if first == "output":
+        return ".".join(["classifier", *parts])
+    position, array = parts[0], parts[-1]
+    if position in _STEM:
+        return f"features.{_STEM[position]}.{array}"
+    number = int(position)
+    if number % 2:  # 5, 7, 9
+        layer = _TRANSITION[parts[1]]
+        return f"features.transition{(number - 3) // 2}.{layer}.{array}"
+    layer = f"denselayer{int(parts[1]) + 1}.{_DENSELAYER[parts[3]]}"  # parts[2] is 1
+    return f"features.denseblock{(number - 2) // 2}.{layer}.{array}"
