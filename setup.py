@@ -43,7 +43,7 @@ setup(
     # The lowest were run together on Python 3.8, the newest on 3.8 to 3.12.
     install_requires=[
         "click>=8.0",
-        "huggingface_hub>=0.16.4",
+        "huggingface_hub>=0.23",
         "numpy>=1.18.5,<2",
         "opencv-python>=4.2.0.34,<4.12",
         "pandas>=1.0.5",

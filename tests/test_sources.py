@@ -18,6 +18,7 @@ import zipfile
 from pathlib import Path
 
 import huggingface_hub.constants
+import huggingface_hub.file_download
 import numpy as np
 import pytest
 import small
@@ -81,9 +82,12 @@ def _nobody(tmp_path, monkeypatch):
     nowhere = "http://127.0.0.1:9"  # RFC 863's discard service: not in use
     monkeypatch.setenv("MXNET_HOME", str(tmp_path / "mxnet"))
     monkeypatch.setenv("MXNET_GLUON_REPO", nowhere)
-    ask_hub(monkeypatch, nowhere)
+    monkeypatch.setenv("HF_ENDPOINT", nowhere)
     cache = str(tmp_path / "hub")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", cache)
+    # Where versions before 0.26 keep a copy.
+    old = huggingface_hub.file_download
+    monkeypatch.setattr(old, "HF_HUB_CACHE", cache, raising=False)
 
 
 @pytest.fixture
@@ -116,14 +120,6 @@ def hub(tmp_path):
     return tmp_path / "served"
 
 
-def ask_hub(monkeypatch, url):
-    """Set what HF_ENDPOINT sets, which the library reads when it is imported."""
-    constants = huggingface_hub.constants
-    rest = constants.HUGGINGFACE_CO_URL_TEMPLATE[len(constants.ENDPOINT) :]
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + rest)
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-
-
 def test_gluons_store_is_asked_once_and_then_its_cache(store, monkeypatch):
     with serving(store) as url:
         monkeypatch.setenv("MXNET_GLUON_REPO", url)
@@ -138,7 +134,7 @@ def test_gluons_store_is_asked_once_and_then_its_cache(store, monkeypatch):
 
 def test_the_hub_is_asked_once_and_then_its_cache(hub, monkeypatch):
     with serving(hub) as url:
-        ask_hub(monkeypatch, url)
+        monkeypatch.setenv("HF_ENDPOINT", url)
         first = sources.find("densenet121", "hub")
     again = sources.find("densenet121", "hub")
     assert first.file.read_bytes() == (hub / HUB_PATH).read_bytes()
@@ -150,7 +146,7 @@ def test_by_default_disks_come_before_servers_and_gluon_before_the_hub(
     store, hub, monkeypatch
 ):
     with serving(hub) as url:
-        ask_hub(monkeypatch, url)
+        monkeypatch.setenv("HF_ENDPOINT", url)
         assert sources.find("densenet121").source == "hub"  # gluon's is silent
         with serving(store) as gluons:
             monkeypatch.setenv("MXNET_GLUON_REPO", gluons)
@@ -186,7 +182,7 @@ def test_a_damaged_download_is_not_kept(store, tmp_path, monkeypatch, content):
 def test_a_server_that_has_moved_on_is_named_with_its_answer(tmp_path, monkeypatch):
     with serving(tmp_path) as url:
         monkeypatch.setenv("MXNET_GLUON_REPO", url)
-        ask_hub(monkeypatch, url)
+        monkeypatch.setenv("HF_ENDPOINT", url)
         with pytest.raises(XenonError) as caught:
             sources.find("densenet169")
     assert "answers 404" in caught.value.details[2]
@@ -207,7 +203,7 @@ def test_a_silent_server_is_not_waited_for_longer_than_the_limit(monkeypatch):
     monkeypatch.setattr(sources, "_LIMIT_S", 0.3)
     with silence() as url:
         monkeypatch.setenv("MXNET_GLUON_REPO", url)
-        ask_hub(monkeypatch, url)
+        monkeypatch.setenv("HF_ENDPOINT", url)
         with pytest.raises(XenonError) as caught:
             sources.find("densenet169")
     assert "no answer within 0.3 s" in caught.value.details[2]

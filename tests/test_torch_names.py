@@ -136,10 +136,12 @@ def test_an_array_that_does_not_fit_is_named_as_the_file_names_it(
         models.build("resnet18_v1b", file)
 
 
-def test_another_net_of_torchvision_is_refused_with_every_difference(tmp_path):
-    with pytest.raises(XenonError, match="does not fit resnet34_v1b") as caught:
+def test_another_net_of_torchvision_is_refused_with_a_count(tmp_path):
+    count = len(
+        torch_names.renewed(state_dict("resnet34")).keys() - state_dict("resnet18")
+    )
+    with pytest.raises(XenonError, match=f"fit resnet34_v1b: {count} diff.*--model"):
         models.build("resnet34_v1b", weights("resnet18", tmp_path))
-    assert len(caught.value.details) > 50
 
 
 def test_a_net_of_pytorch_with_one_logit_is_taken_whole(tmp_path):

@@ -52,6 +52,7 @@ STD = (0.229, 0.224, 0.225)
 ARCHITECTURE = {"pooling": "global", "logits": 1}
 
 _HEAD = {"output.weight", "output.bias"}
+_MOST_DETAILS = 20  # another net's weights differ in hundreds of ways
 _PROBE_PX = 64  # any size that every net can pool: weights do not depend on it
 
 
@@ -150,13 +151,17 @@ def _fitted(file: Path, name: str, net: Net, zoo: gluon.Block) -> dict[str, np.n
         if key in found and found[key].shape != shape:
             wrong.append(f"{current[naming[key]]} is {found[key].shape}, not {shape}")
     if wrong:
-        raise XenonError(
-            f"{file}: does not fit {name}: {len(wrong)} differences, such as: "
-            f"{min(wrong)}",
-            sorted(wrong),
-        )
+        raise XenonError(_misfit(file, name, wrong), sorted(wrong)[:_MOST_DETAILS])
     dropped = () if classes == 1 else _HEAD
     return {k: a.astype(np.float32) for k, a in found.items() if k not in dropped}
+
+
+def _misfit(file: Path, name: str, wrong: list[str]) -> str:
+    some = f", of which {_MOST_DETAILS} are above" if len(wrong) > _MOST_DETAILS else ""
+    return (
+        f"{file}: does not fit {name}: {len(wrong)} differences{some}, such as: "
+        f"{min(wrong)}; are these the weights of another --model?"
+    )
 
 
 def _namings(name: str, net: Net, zoo: gluon.Block) -> list[dict[str, str]]:

@@ -259,7 +259,8 @@ class _Hub:
 
     def __init__(self, repo: str) -> None:
         self._repo = repo
-        self._url = huggingface_hub.hf_hub_url(repo, _HUB_FILE)
+        self._endpoint = os.environ.get("HF_ENDPOINT")
+        self._url = huggingface_hub.hf_hub_url(repo, _HUB_FILE, endpoint=self._endpoint)
         self.advice = f"download {self._url} on a computer that can"
 
     def cached(self) -> Weights:
@@ -281,6 +282,7 @@ class _Hub:
                 self._repo,
                 _HUB_FILE,
                 etag_timeout=_LIMIT_S,
+                endpoint=self._endpoint,
             )
         )
 
