@@ -15,8 +15,8 @@ PACKAGE = Path(xenon_mx.__file__).parent
 
 ROWS = {
     0: {"__init__", "errors", "progress", "parallel", "torch_names"},
-    1: {"config", "mura", "metrics", "handlers", "recordio", "opencv", "arrays"},
-    2: {"engine", "images", "datasets"},
+    1: {"config", "mura", "metrics", "handlers", "recordio", "opencv", "files"},
+    2: {"engine", "images", "datasets", "arrays"},
     3: {"records", "models", "losses"},
     4: {"pipeline", "checkpoints"},
     5: {"ensembles", "inputs", "sources"},

@@ -16,7 +16,7 @@ from typing import Any, Callable
 import numpy as np
 import pytest
 
-from xenon_mx import recordio, records
+from xenon_mx import files, recordio, records
 from xenon_mx.errors import XenonError
 from xenon_mx.records import Row
 
@@ -65,7 +65,8 @@ def edit_json(folder: Path, change: Callable[[dict], Any]) -> None:
     """Change pack.json as `change` does."""
     meta = json.loads((folder / "pack.json").read_text())
     change(meta)
-    (folder / "pack.json").write_text(json.dumps(meta))
+    del meta["checksum"]
+    files.write_json(folder / "pack.json", meta)
 
 
 def edit(folder: Path, name: str, data: bytes) -> None:
@@ -196,7 +197,7 @@ def test_preprocessing_is_size_and_fit(folder: Path) -> None:
 )
 def test_open_packed_damaged_json_is_refused(folder: Path, content: bytes) -> None:
     (folder / "pack.json").write_bytes(content)
-    with pytest.raises(XenonError, match=r"pack\.json: cannot be read: .*pack again"):
+    with pytest.raises(XenonError, match=r"pack\.json: damaged: .*pack again"):
         records.open_packed(folder)
 
 
@@ -204,7 +205,7 @@ def test_open_packed_damaged_json_is_refused(folder: Path, content: bytes) -> No
 def test_open_packed_other_format_is_refused_whatever_it_holds(
     folder: Path, version: int
 ) -> None:
-    (folder / "pack.json").write_text(json.dumps({"format": version}))
+    files.write_json(folder / "pack.json", {"format": version})
     with pytest.raises(XenonError, match=f"format {version}, but this xenon reads 1"):
         records.open_packed(folder)
 
@@ -240,7 +241,7 @@ def test_open_packed_missing_value_is_refused(folder: Path, path: str) -> None:
         del holder[key]
 
     edit_json(folder, change)
-    with pytest.raises(XenonError, match=r"pack\.json: cannot be read"):
+    with pytest.raises(XenonError, match=r"pack\.json: damaged"):
         records.open_packed(folder)
 
 
@@ -254,7 +255,7 @@ def test_open_packed_value_of_another_kind_is_refused(
         holder[key] = value
 
     edit_json(folder, change)
-    with pytest.raises(XenonError, match=r"pack\.json: cannot be read"):
+    with pytest.raises(XenonError, match=r"pack\.json: damaged"):
         records.open_packed(folder)
 
 
@@ -570,14 +571,14 @@ test_records.pack(Path(sys.argv[1]), overwrite=True, train=test_records.VALID)
     [
         (False, "Writer.add", 1),
         (False, "Writer.add", 2),
-        (False, "Path.write_text", 1),  # pack.json, still in its hidden folder
-        (False, "os.replace", 1),
-        (False, "os.replace", 7),  # pack.json itself
+        (False, "os.replace", 1),  # pack.json, still in its hidden folder
+        (False, "os.replace", 2),
+        (False, "os.replace", 8),  # pack.json itself
         (True, "os.fsync", 2),
         (True, "Path.unlink", 1),
         (True, "Path.unlink", 2),
-        (True, "os.replace", 2),
-        (True, "os.replace", 7),
+        (True, "os.replace", 3),
+        (True, "os.replace", 8),
     ],
 )
 def test_transaction_killed_leaves_the_old_pack_or_none(

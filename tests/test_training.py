@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import small
 
-from xenon_mx import ensembles, losses, models, pipeline, records, training
+from xenon_mx import ensembles, files, losses, models, pipeline, training
 from xenon_mx.checkpoints import Run
 from xenon_mx.config import TrainConfig
 from xenon_mx.engine import autograd, mx
@@ -87,7 +87,7 @@ def test_the_same_seed_gives_the_same_bytes(packed, tmp_path):
         training.train(config(packed, tmp_path / name, seed=4))
     training.train(config(packed, tmp_path / "c", seed=5))
     digest = {
-        name: records.sha256(tmp_path / name / "params" / f"{NET}-0001.params")
+        name: files.sha256(tmp_path / name / "params" / f"{NET}-0001.params")
         for name in ("a", "b", "c")
     }
     assert digest["a"] == digest["b"] != digest["c"]

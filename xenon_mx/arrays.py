@@ -1,4 +1,4 @@
-"""Named arrays from a weights file: .params, .safetensors or .pth. Knows no nets.
+"""Named arrays in files: Gluon's .params, .safetensors and .pth. Knows no nets.
 
 A file is told by its first bytes, not by its name. Nothing is unpickled blindly, and
 nothing reaches MXNet's own reader, which some damaged files hang or crash.
@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, Mapping
 
 import numpy as np
 
+from xenon_mx import files
 from xenon_mx.errors import XenonError
 
 # Gluon's format, from NDArray::Save and MXNet's C API in src/ndarray/ndarray.cc, all
@@ -20,7 +21,7 @@ from xenon_mx.errors import XenonError
 _LIST_MAGIC = 0x112
 _V1, _V2, _V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 _DTYPES = ("<f4", "<f8", "<f2", "u1", "<i4", "i1", "<i8")  # mshadow's type flags
-_DENSE = 0
+_DENSE, _CPU = 0, 1
 _MOST_AXES = 32  # NumPy's own limit
 
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"  # torch.save since 1.6, and before
@@ -58,6 +59,33 @@ def read(file: Path) -> dict[str, np.ndarray]:
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise XenonError(f"{file}: {name} holds values that are not finite")
     return arrays
+
+
+def write(file: Path, arrays: Mapping[str, np.ndarray]) -> str:
+    """Write a .params file, whole or not at all, that MXNet 1.9 loads too.
+
+    Args:
+        file: The file.
+        arrays: Name to array, of a type that MXNet has, each with at least one axis.
+
+    Returns:
+        The SHA-256 of the file.
+
+    Raises:
+        OSError: The disk is full, or the like.
+    """
+    parts = [struct.pack("<QQQ", _LIST_MAGIC, 0, len(arrays))]
+    for array in arrays.values():
+        flag = _DTYPES.index(array.dtype.str.lstrip("|"))
+        parts.append(struct.pack("<IiI", _V2, _DENSE, array.ndim))
+        parts.append(struct.pack(f"<{array.ndim}q", *array.shape))
+        parts.append(struct.pack("<iii", _CPU, 0, flag))
+        parts.append(np.ascontiguousarray(array).tobytes())
+    parts.append(struct.pack("<Q", len(arrays)))
+    for name in arrays:
+        encoded = name.encode()
+        parts += [struct.pack("<Q", len(encoded)), encoded]
+    return files.write(file, b"".join(parts))
 
 
 def _reader(file: Path, start: bytes) -> Any:

@@ -7,7 +7,7 @@ at nothing but the validation loss.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 FACTOR = 10.0  # the paper, section 3: the rate is decayed by a factor of 10
 
@@ -38,6 +38,20 @@ class Plateau:
         """The learning rate of the next epoch."""
         # From the initial rate each time: 1e-4 / 10 / 10 is not exactly 1e-6.
         return self._initial_lr / FACTOR**self._divisions
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give what `load_state_dict` takes to go on from here, for JSON."""
+        return {
+            "best": self._best,
+            "waited": self._waited,
+            "divisions": self._divisions,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from where a `state_dict` was taken."""
+        self._best = float(state["best"])
+        self._waited = int(state["waited"])
+        self._divisions = int(state["divisions"])
 
     def step(self, loss: float) -> bool:
         """Take an epoch's validation loss; tell whether training should go on.
@@ -78,6 +92,14 @@ class Best:
     def __init__(self, keep: int) -> None:
         self._keep = keep
         self.ranked: list[Ranked] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give what `load_state_dict` takes to go on from here, for JSON."""
+        return {"ranked": [list(each) for each in self.ranked]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from where a `state_dict` was taken."""
+        self.ranked = [Ranked(float(loss), int(e)) for loss, e in state["ranked"]]
 
     def step(self, epoch: int, loss: float) -> list[int]:
         """Take an epoch's validation loss; give the epochs to drop, perhaps this one.

@@ -8,7 +8,6 @@ it. Knows no data set and no net.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from contextlib import ExitStack
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Iterator, NamedTuple
 
-from xenon_mx import recordio
+from xenon_mx import files, recordio
 from xenon_mx.errors import XenonError
 
 FORMAT = 1  # of pack.json; raised when a reader of the old one would misread the new
@@ -26,7 +25,6 @@ KINDS = ("rec", "idx", "lst")
 
 _REPACK = "the file is damaged; pack again with --overwrite"
 _PARTIAL = ".partial"
-_CHUNK = 1 << 20
 
 
 class Row(NamedTuple):
@@ -190,7 +188,7 @@ class Split:
     def verify_checksums(self) -> None:
         """Compare every file with its SHA-256 in pack.json."""
         for name, recorded in self.files.items():
-            if sha256(self.folder / name) != recorded["sha256"]:
+            if files.sha256(self.folder / name) != recorded["sha256"]:
                 raise XenonError(f"{self.folder / name}: changed on disk: {_REPACK}")
 
     def _index(self) -> list[int]:
@@ -234,7 +232,7 @@ class Packed:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of pack.json, which holds those of all the other files."""
-        return sha256(self.folder / PACK_JSON)
+        return files.sha256(self.folder / PACK_JSON)
 
     def split(self, name: str) -> Split:
         """Give one split, verified."""
@@ -269,12 +267,14 @@ def open_packed(folder: Path) -> Packed:
             f"xenon-pack"
         )
     try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
+        meta = files.read_json(path)
         _expect(meta, format=int)
         if meta["format"] == FORMAT:
             _check(meta)
-    except (OSError, ValueError) as error:
-        raise XenonError(f"{path}: cannot be read: {error}; {_REPACK}") from error
+    except XenonError as error:
+        raise XenonError(f"{error}; {_REPACK}") from error
+    except ValueError as error:
+        raise XenonError(f"{path}: damaged: {error}; {_REPACK}") from error
     if meta["format"] != FORMAT:
         raise XenonError(
             f"{path}: format {meta['format']}, but this xenon reads {FORMAT}: pack "
@@ -361,8 +361,7 @@ class Transaction:
 
     def commit(self, meta: dict[str, Any]) -> Packed:
         """Verify what was written, byte by byte, and move it into place."""
-        text = json.dumps({"format": FORMAT, **meta}, indent=2) + "\n"
-        (self.folder / PACK_JSON).write_text(text, encoding="utf-8")
+        files.write_json(self.folder / PACK_JSON, {"format": FORMAT, **meta})
         written = open_packed(self.folder)
         for name in written.splits:
             written.split(name)
@@ -380,11 +379,3 @@ class Transaction:
         names += [f"{split}.{kind}" for split in SPLITS for kind in KINDS]
         return [self.out / name for name in names if (self.out / name).exists()]
 
-
-def sha256(file: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    digest = hashlib.sha256()
-    with open(file, "rb") as stream:
-        for chunk in iter(lambda: stream.read(_CHUNK), b""):
-            digest.update(chunk)
-    return digest.hexdigest()

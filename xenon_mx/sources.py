@@ -22,7 +22,7 @@ import requests
 from xenon_mx import checkpoints, progress
 from xenon_mx.engine import model_zoo
 from xenon_mx.errors import XenonError
-from xenon_mx.records import sha256
+from xenon_mx.files import sha256
 
 GLUON, HUB = "gluon", "hub"  # what --pretrained takes beside a path
 
