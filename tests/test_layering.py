@@ -17,7 +17,7 @@ ROWS = {
     0: {"__init__", "errors", "progress", "parallel", "torch_names"},
     1: {"config", "mura", "metrics", "handlers", "recordio", "opencv", "files"},
     2: {"engine", "images", "datasets", "arrays"},
-    3: {"records", "models", "losses"},
+    3: {"records", "models", "losses", "optimizers"},
     4: {"pipeline", "checkpoints"},
     5: {"ensembles", "inputs", "sources"},
     6: {"packing", "training", "predicting"},

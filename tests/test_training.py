@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import small
 
-from xenon_mx import ensembles, files, losses, models, pipeline, training
+from xenon_mx import ensembles, files, losses, models, pipeline, records, training
 from xenon_mx.checkpoints import Run
 from xenon_mx.config import TrainConfig
 from xenon_mx.engine import autograd, mx

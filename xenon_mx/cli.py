@@ -142,12 +142,38 @@ def _train(**flags: Any) -> None:
     The defaults are the recipe of the MURA paper (arXiv 1712.06957). The validation
     loss chooses the five; it is that of the holdout split where PACKED has one.
     """
+    if flags["resume"]:
+        flags = _with_recorded(flags)
     config = TrainConfig(**flags)
     from xenon_mx import training
 
-    best = training.train(config, progress.for_stream(sys.stderr))
+    try:
+        best = training.train(config, progress.for_stream(sys.stderr))
+    except (KeyboardInterrupt, _Terminated):
+        if (config.run / "run.json").exists():
+            folders = f"{_quoted(config.packed)} {_quoted(config.run)}"
+            _say(
+                f"the epoch in progress is discarded; go on with: "
+                f"xenon-train {folders} --resume"
+            )
+        raise
     _say(f"best epoch {best[0].epoch}, validation loss {best[0].loss:.4f}")
     _say(f"next: xenon-predict INPUT OUT.csv --run {_quoted(config.run)}")
+
+
+def _with_recorded(flags: dict[str, Any]) -> dict[str, Any]:
+    """Take the settings that were not given from the run that is to go on."""
+    from xenon_mx import checkpoints
+
+    recorded = checkpoints.Run.open(flags["run"]).meta["config"]
+    source = click.get_current_context().get_parameter_source
+    given = {
+        name for name in flags if source(name) is not click.core.ParameterSource.DEFAULT
+    }
+    return {
+        name: value if name in given else recorded.get(name, value)
+        for name, value in flags.items()
+    }
 
 
 @click.command(context_settings=_NAMES)
@@ -253,13 +279,18 @@ class _Log(logging.Handler):
         tqdm.write(warning + record.getMessage(), file=sys.stderr)
 
 
-def _terminate(*_: object) -> NoReturn:
-    raise _Terminated
+def _stop(number: int, _: object) -> NoReturn:
+    """End the command cleanly; the second time, the system ends it at once."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_DFL)
+    raise KeyboardInterrupt if number == signal.SIGINT else _Terminated
 
 
 def _run(command: click.Command) -> NoReturn:
     """Run a command and exit with the status that its end deserves."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for each in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(each) is not signal.SIG_IGN:  # as nohup and & set it
+            signal.signal(each, _stop)
     log = logging.getLogger("xenon_mx")
     log.setLevel(logging.INFO)
     log.addHandler(_Log())

@@ -131,6 +131,11 @@ class TrainConfig(_Checked):
 
     packed: Path
     run: Path
+    resume: bool = setting(
+        False,
+        "Go on with RUN where its last finished epoch left it, with its own settings. "
+        "--epochs, --workers and --ctx may be others.",
+    )
     # The paper, section 3: a 169-layer DenseNet with one output.
     model: str = setting(
         "densenet169", "A net of gluoncv's zoo; --list-models shows which."

@@ -316,10 +316,6 @@ def failures() -> Iterator[None]:
                 "the GPU's memory is full: use a smaller --batch-size or another "
                 "--ctx, and see with nvidia-smi who else uses it"
             ) from error
-        if "Write incomplete" in text:
-            raise XenonError(
-                "the disk is full: make room, or name a RUN on another disk"
-            ) from error
         if "no kernel image" in text:
             raise XenonError(
                 "MXNet 1.9.1 holds no code for this GPU: use one of compute "

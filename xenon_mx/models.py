@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Mapping, Sequence
 
 import numpy as np
 
@@ -191,6 +191,39 @@ def _shapes(net: Net, classes: int) -> dict[str, tuple[int, ...]]:
     """Give the shape of each weight of a net with a number of classes."""
     shapes = {k: p.shape for k, p in net._collect_params_with_prefix().items()}
     return {k: (classes, *s[1:]) if k in _HEAD else s for k, s in shapes.items()}
+
+
+def share_statistics(net: Net) -> None:
+    """Give all devices of a net the mean of BatchNorm's running statistics.
+
+    Each device keeps those of the images that it saw; the weights are the same on all.
+    """
+    for param in net.collect_params().values():
+        copies = param.list_data()
+        if param.grad_req == "null" and len(copies) > 1:
+            mean = np.mean([copy.asnumpy() for copy in copies], axis=0)
+            param.set_data(mx.nd.array(mean))
+
+
+def state(net: Net) -> dict[str, np.ndarray]:
+    """Give every array of a net, from its first device: key to float32 array."""
+    params = net._collect_params_with_prefix()
+    return {key: param.list_data()[0].asnumpy() for key, param in params.items()}
+
+
+def restore(net: Net, arrays: Mapping[str, np.ndarray]) -> None:
+    """Give a net back what `state` took.
+
+    Raises:
+        XenonError: The arrays are not those of this net.
+    """
+    params = net._collect_params_with_prefix()
+    if {k: a.shape for k, a in arrays.items()} != {
+        k: p.shape for k, p in params.items()
+    }:
+        raise XenonError("the arrays are not those of this net")
+    for key, array in arrays.items():
+        params[key].set_data(mx.nd.array(array))
 
 
 def count_parameters(net: gluon.Block) -> int:

@@ -378,4 +378,3 @@ class Transaction:
         names = [PACK_JSON]
         names += [f"{split}.{kind}" for split in SPLITS for kind in KINDS]
         return [self.out / name for name in names if (self.out / name).exists()]
-

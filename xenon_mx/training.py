@@ -6,6 +6,7 @@ command line.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import logging
 import math
@@ -25,19 +26,22 @@ from xenon_mx import (
     losses,
     metrics,
     models,
+    optimizers,
     pipeline,
     progress,
     records,
     sources,
 )
-from xenon_mx.config import MEMBERS, THRESHOLD, TrainConfig
-from xenon_mx.engine import autograd, gluon, mx
+from xenon_mx.config import MEMBERS, THRESHOLD, TrainConfig, flag_name
+from xenon_mx.engine import autograd, mx
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.handlers import Best, Plateau
 
 _log = logging.getLogger(__name__)
 
-ADAM = {"beta1": 0.9, "beta2": 0.999}  # the paper, section 3
+# What of its settings a run may be resumed with others of: where things are, how long
+# and how fast it goes, not what comes out.
+_MAY_CHANGE = {"packed", "run", "resume", "epochs", "workers", "ctx"}
 
 
 def train(
@@ -58,47 +62,90 @@ def train(
     """
     if config.model not in models.NAMES:
         raise ConfigError("--model", f"must be one of {', '.join(models.NAMES)}")
-    checkpoints.refuse_existing(config.run)
+    run = _opened(config)
     packed = records.open_packed(config.packed)
+    if run:
+        _refuse_changes(run, config, packed)
     ctxs = engine.contexts(config.ctx)
     # Before the records are verified, which takes a while with all of MURA.
-    start = _start(config, bar)
+    start = None if run and run.is_begun else _start(config, run, bar)
     data = _open_data(config, packed)
     _check_devices(config, data, ctxs)
     engine.seed(config.seed)
     net = models.build(config.model, start.file if start else None, ctxs)
-    run = checkpoints.Run.create(config.run, _describe(config, data, start))
-    _announce(config, data, net, start)
-    with engine.failures():
+    if run:
+        last = run.resume(_settings(config))
+    else:
+        run, last = (
+            checkpoints.Run.create(config.run, _describe(config, data, start)),
+            None,
+        )
+    with contextlib.closing(run), engine.failures():
+        _announce(config, run, data, net)
         loop = _Loop(config, data, net, ctxs, bar)
-        plateau = Plateau(config.lr, config.patience, config.min_delta, config.min_lr)
-        best = Best(MEMBERS)
-        try:
-            for number in range(1, config.epochs + 1):
-                epoch = loop.epoch(number, plateau.lr)
-                best.step(number, epoch.val_loss)
-                run.save(epoch, best, net.save_parameters)
-                _report(epoch, config.epochs, best)
-                # While most of the net is frozen, a plateau says nothing of its rate.
-                if number <= config.freeze_epochs:
-                    continue
-                if not plateau.step(epoch.val_loss):
-                    _log.info("the loss stopped falling at the lowest learning rate")
-                    break
-        finally:
-            run.close()
-    if not best.ranked:
+        if last:
+            loop.restore(last)
+        loop.run(run)
+    if not run.members():
         raise XenonError(
             f"{config.run}: no epoch had a finite validation loss: try a lower --lr"
         )
     return run.members()
 
 
-def _start(config: TrainConfig, bar: progress.Bar) -> sources.Weights | None:
+def _opened(config: TrainConfig) -> checkpoints.Run | None:
+    """Open the run to go on with; None if there is to be a new one."""
+    if config.resume:
+        return checkpoints.Run.open(config.run)
+    checkpoints.refuse_existing(config.run)
+    return None
+
+
+def _refuse_changes(
+    run: checkpoints.Run, config: TrainConfig, packed: records.Packed
+) -> None:
+    """Stop if a run would go on with other data, another net or another recipe."""
+    then, now = run.meta["config"], _settings(config)
+    changed = [
+        f"{flag_name(name)} was {then.get(name)} and is {value}"
+        for name, value in now.items()
+        if name not in _MAY_CHANGE and then.get(name) != value
+    ]
+    if packed.fingerprint != run.meta["data"]:
+        changed.append(
+            f"{config.packed} holds other data than {then['packed']} did, by the "
+            f"SHA-256 of {records.PACK_JSON}"
+        )
+    if changed:
+        raise XenonError(
+            f"{run.folder}: cannot go on with another recipe or other data: "
+            f"{changed[0]}",
+            changed[1:],
+        )
+
+
+def _settings(config: TrainConfig) -> dict[str, Any]:
+    """What run.json says of the settings."""
+    return {
+        key: str(value) if isinstance(value, Path) else value
+        for key, value in asdict(config).items()
+        if key != "resume"
+    }
+
+
+def _start(
+    config: TrainConfig, run: checkpoints.Run | None, bar: progress.Bar
+) -> sources.Weights | None:
     """Find the first weights, unless they are to be random."""
     if config.no_pretrained:
         return None
-    return sources.find(config.model, config.pretrained, bar)
+    start = sources.find(config.model, config.pretrained, bar)
+    if run and start.record()["sha256"] != run.meta["pretrained"]["sha256"]:
+        raise XenonError(
+            f"{start.file}: not the weights that {run.folder} began with, by the "
+            f"SHA-256 in its {checkpoints.RUN_JSON}; begin another run"
+        )
+    return start
 
 
 @dataclass(frozen=True)
@@ -162,12 +209,8 @@ def _describe(
     config: TrainConfig, data: _Data, start: sources.Weights | None
 ) -> dict[str, Any]:
     """Make run.json: all that it takes to understand and to repeat the run."""
-    settings = {
-        key: str(value) if isinstance(value, Path) else value
-        for key, value in asdict(config).items()
-    }
     return {
-        "config": settings,
+        "config": _settings(config),
         "versions": {
             "xenon": __version__,
             "python": platform.python_version(),
@@ -191,13 +234,14 @@ def _describe(
 
 
 def _announce(
-    config: TrainConfig, data: _Data, net: models.Net, start: sources.Weights | None
+    config: TrainConfig, run: checkpoints.Run, data: _Data, net: models.Net
 ) -> None:
+    begun = run.meta["pretrained"]
     _log.info(
         "%s, %.1f M parameters, from %s",
         config.model,
         models.count_parameters(net) / 1e6,
-        f"{start.source}: {start.origin}" if start else "random weights",
+        f"{begun['source']}: {begun['origin']}" if begun else "random weights",
     )
     _log.info(
         "train: %d images; validate on %s: %d images",
@@ -205,6 +249,8 @@ def _announce(
         data.valid.name,
         data.valid.records,
     )
+    if run.epochs:
+        _log.info("epoch %d was finished", run.epochs[-1].epoch)
 
 
 def _report(epoch: checkpoints.Epoch, epochs: int, best: Best) -> None:
@@ -252,19 +298,57 @@ class _Loop:
         # Labels, study types and studies, read once and not at every epoch.
         columns = list(zip(*data.valid.rows()))[:3]
         self._valid_columns = [np.array(column) for column in columns]
-        self._frozen = config.freeze_epochs > 0
-        self._trainer = self._make_trainer()
-
-    def _make_trainer(self) -> Any:
-        """Make Adam, new, for what is to be trained now."""
-        trained = self._net.output if self._frozen else self._net
-        return gluon.Trainer(
-            trained.collect_params(),
-            "adam",
-            {"learning_rate": self._config.lr, **ADAM},
-            # With it on, MXNet's servers keep the learning rate they started with.
-            update_on_kvstore=False,
+        self._plateau = Plateau(
+            config.lr, config.patience, config.min_delta, config.min_lr
         )
+        self._best = Best(MEMBERS)
+        self._frozen = config.freeze_epochs > 0
+        self._adam = self._new_adam()
+        self._done = False
+
+    def _new_adam(self) -> optimizers.Adam:
+        """Make an optimizer for what is to be trained now."""
+        trained = self._net.output if self._frozen else self._net
+        return optimizers.Adam(trained, self._config.lr)
+
+    def restore(self, last: checkpoints.Last) -> None:
+        """Go on from where a run stands."""
+        models.restore(self._net, last.net)
+        self._plateau.load_state_dict(last.handlers["plateau"])
+        self._best.load_state_dict(last.handlers["best"])
+        self._done = last.done
+        if last.epoch > self._config.freeze_epochs and self._frozen:
+            self._unfreeze()
+        self._adam.restore(last.trainer, last.steps)
+
+    def _last(self, number: int) -> checkpoints.Last:
+        """Give what `restore` takes to go on after an epoch."""
+        trainer, steps = self._adam.state()
+        handlers = {
+            "plateau": self._plateau.state_dict(),
+            "best": self._best.state_dict(),
+        }
+        net = models.state(self._net)
+        return checkpoints.Last(number, net, trainer, steps, handlers, self._done)
+
+    def run(self, run: checkpoints.Run) -> None:
+        """Train every epoch that is left."""
+        for number in range(len(run.epochs) + 1, self._config.epochs + 1):
+            if self._done:
+                break
+            epoch = self.epoch(number, self._plateau.lr)
+            self._best.step(number, epoch.val_loss)
+            # While most of the net is frozen, a plateau says nothing of its rate.
+            if number > self._config.freeze_epochs:
+                self._done = not self._plateau.step(epoch.val_loss)
+            run.save(epoch, self._last(number), self._best.ranked)
+            _report(epoch, self._config.epochs, self._best)
+        if self._done:
+            _log.info("the loss stopped falling at the lowest learning rate")
+
+    def _unfreeze(self) -> None:
+        self._frozen = False
+        self._adam = self._new_adam()
 
     def epoch(self, number: int, lr: float) -> checkpoints.Epoch:
         """Train on every image once and validate."""
@@ -272,9 +356,8 @@ class _Loop:
         engine.seed(pipeline.epoch_seed(self._config.seed, number))
         if self._frozen and number > self._config.freeze_epochs:
             _log.info("from epoch %d on, all of the net is trained", number)
-            self._frozen = False
-            self._trainer = self._make_trainer()
-        self._trainer.set_learning_rate(lr)
+            self._unfreeze()
+        self._adam.lr = lr
         waiting = _Stopwatch()
         train_loss, images = self._train(number, waiting)
         trained = time.perf_counter() - start
@@ -307,13 +390,14 @@ class _Loop:
                 if not math.isfinite(loss):
                     raise XenonError(
                         f"the loss is {loss} at step {step + 1} of epoch {number}: "
-                        f"try a lower --lr than {self._trainer.learning_rate:g}; the "
+                        f"try a lower --lr than {self._adam.lr:g}; the "
                         f"epochs before this one are in {config.run}"
                     )
                 total += loss * len(batch.pixels)
                 images += len(batch.pixels)
                 shown.set_postfix(loss=f"{total / images:.4f}", refresh=False)
                 shown.update(len(batch.pixels))
+        models.share_statistics(self._net)
         return total / images, images
 
     def _step(self, batch: pipeline.Batch) -> float:
@@ -334,7 +418,7 @@ class _Loop:
         # and so that MXNet's queue cannot grow without bound.
         loss = float(np.concatenate([each.asnumpy() for each in results]).mean())
         if math.isfinite(loss):
-            self._trainer.step(len(batch.pixels))
+            self._adam.step(len(batch.pixels))
         return loss
 
     def _forward(self, images: Any) -> Any:
