@@ -240,6 +240,30 @@ def test_list_models_prints_every_net_on_standard_output():
     assert row[1:] == ["gluon, hub", f"{14_149_480 - 999 * 1665:,}", "6.7"]
 
 
+TWICE = """
+import os, signal, time
+import click
+from xenon_mx import cli
+
+@click.command()
+def _stubborn():
+    try:
+        os.kill(os.getpid(), signal.SIGNAL)
+    finally:
+        os.kill(os.getpid(), signal.SIGNAL)
+        time.sleep(60)
+
+cli._run(_stubborn)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_stops_a_command_at_once(number):
+    script = TWICE.replace("SIGNAL", signal.Signals(number).name)
+    done = subprocess.run([sys.executable, "-c", script], timeout=30)
+    assert done.returncode == -number
+
+
 def test_setup_names_the_three_commands():
     setup = (Path(cli.__file__).parent.parent / "setup.py").read_text()
     for command in COMMANDS:

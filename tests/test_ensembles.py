@@ -7,7 +7,7 @@ import pytest
 import small
 
 from xenon_mx import models
-from xenon_mx.checkpoints import Epoch, Run
+from xenon_mx.checkpoints import Epoch, Last, Run
 from xenon_mx.engine import mx
 from xenon_mx.ensembles import Ensemble, logits, sigmoid
 from xenon_mx.errors import XenonError
@@ -29,16 +29,13 @@ META = {
 
 
 def make(folder, losses, **changes):
-    """Make a run whose params files hold a word only."""
+    """Make a run whose params files hold a single number."""
     run, best = Run.create(folder, {**META, **changes}), Best(5)
-
-    def write_params(path):
-        with open(path, "w") as file:
-            file.write("params")
-
+    held = {"a": np.zeros(1, np.float32)}
     for number, loss in enumerate(losses):
         best.step(number, loss)
-        run.save(Epoch(number, 1, loss, 0, 0, 0, 0, 0, 0), best, write_params)
+        row = Epoch(number, 1, loss, 0, 0, 0, 0, 0, 0)
+        run.save(row, Last(number, held, held, 1, {}, False), best.ranked)
     run.close()
     return folder
 

@@ -260,7 +260,7 @@ def run(tmp_path_factory):
 
 
 def test_a_run_gives_its_best_epoch_and_any_of_its_five(run):
-    best, *others = json.loads((run / "best.json").read_text())
+    best, *others = json.loads((run / "best.json").read_text())["best"]
     found = sources.find("resnet18_v1b", str(run))
     assert (found.source, found.file) == ("run", run / best["params"])
     assert found.record()["sha256"] == best["sha256"]
@@ -276,7 +276,7 @@ def test_a_run_of_another_net_is_refused_by_both_names(run):
 def test_a_damaged_epoch_of_a_run_is_refused(run, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
-    params = copy / json.loads((copy / "best.json").read_text())[0]["params"]
+    params = copy / json.loads((copy / "best.json").read_text())["best"][0]["params"]
     content = bytearray(params.read_bytes())
     content[len(content) // 2] ^= 1
     params.write_bytes(content)
