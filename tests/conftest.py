@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import xenon_mx.opencv  # noqa: F401 - before a test imports cv2: it sets its limits
+
 SEED = int(os.environ.get("XENON_TEST_SEED", "20180522"))
 
 TYPES = ("XR_WRIST", "XR_ELBOW", "XR_HAND")  # in no order, as in MURA's CSVs

@@ -213,6 +213,7 @@ def test_flags_and_config_fields_are_the_same_in_name_and_default(command):
     options.pop("version")
     options.pop("runs", None)
     options.pop("list_models", None)
+    options.pop("check", None)
     settings = {f.name: f for f in fields(dataclass) if f.metadata}
     assert set(options) == set(settings)
     for name, option in options.items():
@@ -238,6 +239,19 @@ def test_list_models_prints_every_net_on_standard_output():
     # inputs, and 3.36 G multiplications and additions.
     (row,) = [row for row in rows if row[0] == "densenet169"]
     assert row[1:] == ["gluon, hub", f"{14_149_480 - 999 * 1665:,}", "6.7"]
+
+
+def test_check_tells_a_whole_packed_folder_from_a_damaged_one(packed):
+    out, _ = run("pack", "--check", packed)
+    assert out == (
+        f"{packed}: train: 36 records, whole\n{packed}: valid: 25 records, whole\n"
+    )
+    rec = packed / "valid.rec"
+    content = bytearray(rec.read_bytes())
+    content[len(content) // 2] ^= 1
+    rec.write_bytes(content)
+    _, err = run("pack", "--check", packed, status=1)
+    assert err.startswith(f"error: {rec}")
 
 
 TWICE = """

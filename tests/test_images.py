@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import resource
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -380,3 +383,25 @@ def quantization(quality: int) -> np.ndarray:
 def test_encode_jpg_95_is_close_to_the_image() -> None:
     image = smooth(320, 320)
     assert differ(images.decode(images.encode(image, "jpg", 95)), image) <= 6
+
+
+def claiming(width: int, height: int) -> bytes:
+    """A PNG of one row of pixels that claims to be larger."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        end = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + end
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    row = zlib.compress(bytes(width + 1))
+    chunks = ((b"IHDR", header), (b"IDAT", row), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in chunks)
+
+
+@pytest.mark.parametrize("side", [8_193, 60_000])
+def test_decode_image_that_claims_too_many_pixels_is_refused_unread(side: int) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(XenonError, match="bomb.png: claims more than 67,108,864"):
+        images.decode(claiming(side, side), "bomb.png")
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 50_000  # kB

@@ -76,10 +76,34 @@ _NAMES = {"help_option_names": ["-h", "--help"]}
 _version = click.version_option(__version__, "--version", prog_name="xenon")
 
 
+def _check_packed(context: click.Context, _: click.Parameter, out: Path | None) -> None:
+    """Verify a packed folder, and say what it holds."""
+    if out is None:
+        return
+    from xenon_mx import records
+
+    packed = records.open_packed(out)
+    for name in packed.splits:
+        packed.split(name)
+        count = packed.meta["splits"][name]["records"]
+        click.echo(f"{out}: {name}: {count:,} records, whole")
+    context.exit()
+
+
 @click.command(context_settings=_NAMES)
 @click.argument("source", type=_PATH)
 @click.argument("out", type=_PATH)
 @_options(PackConfig)
+@click.option(
+    "--check",
+    type=_PATH,
+    metavar="OUT",
+    is_eager=True,
+    expose_value=False,
+    callback=_check_packed,
+    help="Verify the packed folder OUT, every byte of it, and exit. Training and "
+    "predicting do so, too, before they begin.",
+)
 @_version
 def _pack(**flags: Any) -> None:
     """Pack the radiographs of SOURCE into record files in the folder OUT.

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from xenon_mx.errors import XenonError
-from xenon_mx.opencv import cv2
+from xenon_mx.opencv import MOST_PIXELS, cv2
 
 _JPEG, _JPEG_SCAN, _JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
 _TWELVE_BITS = 4095
@@ -58,6 +58,11 @@ def decode(data: bytes, name: object = "image") -> np.ndarray:
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
+        if "MAX_IMAGE_PIXELS" in str(error):
+            raise XenonError(
+                f"{name}: claims more than {MOST_PIXELS:,} pixels; if it is right, set "
+                f"the environment variable OPENCV_IO_MAX_IMAGE_PIXELS"
+            ) from error
         raise XenonError(f"{name}: cannot be decoded: {error.err}") from error
     if image is None:
         raise XenonError(f"{name}: not an image, or a damaged one")
