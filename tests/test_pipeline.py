@@ -9,6 +9,7 @@ import small
 
 from xenon_mx import pipeline
 from xenon_mx.engine import mx
+from xenon_mx.errors import XenonError
 
 SIZE = 64
 
@@ -172,3 +173,12 @@ def test_mxnet_knows_every_option_that_it_is_given(monkeypatch, distinct):
         pipeline.training_batches(distinct[8][1], 8, 0, 0)
     # MXNet takes an unknown option without a word.
     assert [name for name in given if f"\n{name} :" not in documented] == []
+
+
+@pytest.mark.parametrize("kind", ["rec", "idx"])
+def test_a_file_that_vanished_since_it_was_verified_is_one_error(tmp_path, kind):
+    packed = small.pack(tmp_path / "p", {"train": small.labelled(4)})
+    split = packed.split("train")
+    split.path(kind).unlink()
+    with pytest.raises(XenonError, match=rf"train\.{kind}: the file is missing"):
+        pipeline.training_batches(split, 2, 0, 1)

@@ -198,6 +198,31 @@ def test_a_signal_ends_the_run_cleanly_and_says_how_to_go_on(
     assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
 
 
+def test_a_disk_that_takes_no_more_ends_the_run_which_then_goes_on(packed, tmp_path):
+    """The system refuses to write more than a megabyte; Adam's state is larger."""
+    run = tmp_path / "run"
+    limited = [
+        "bash",
+        "-c",
+        'ulimit -f 1024; exec "$@"',
+        "-",
+        Path(sys.executable).with_name("xenon-train"),
+        packed.folder,
+        run,
+        *map(str, flags(NETS[1], 2)),
+    ]
+    done = subprocess.run(limited, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"error: {run}: cannot be written: File too large; the epochs finished before "
+        f"are whole: mend that, and go on with --resume"
+    )
+    assert not list(run.rglob("*.partial"))
+    finish(packed, run)
+    training.train(config(packed, tmp_path / "whole", epochs=2))
+    assert outcome(run) == outcome(tmp_path / "whole")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("net", NETS)
 def test_runs_killed_at_random_instants_end_as_one_that_was_not(packed, tmp_path, net):

@@ -100,6 +100,7 @@ def evaluation_batches(split: Split, batch_size: int) -> Iterator[Batch]:
 
 
 def _iterator(split: Split, **options: Any) -> Any:
+    split.verify_sizes()  # a file gone since it was verified is a segmentation fault
     return mx.io.ImageRecordIter(
         path_imgrec=str(split.path("rec")),
         path_imgidx=str(split.path("idx")),

@@ -151,7 +151,7 @@ class Split:
         Raises:
             XenonError: A file is missing or anything disagrees.
         """
-        self._verify_sizes()
+        self.verify_sizes()
         rows, index = self.rows(), self._index()
         if not len(rows) == len(index) == self.records:
             raise XenonError(
@@ -173,7 +173,12 @@ class Split:
                 f"{self.path('rec')}: {found} of {self.records} records: {_REPACK}"
             )
 
-    def _verify_sizes(self) -> None:
+    def verify_sizes(self) -> None:
+        """Check that the files are still there, in a moment.
+
+        Raises:
+            XenonError: One is missing or of another size.
+        """
         for name, recorded in self.files.items():
             file = self.folder / name
             if not file.is_file():
