@@ -65,6 +65,7 @@ setup(
             "xenon-pack = xenon_mx.cli:pack",
             "xenon-train = xenon_mx.cli:train",
             "xenon-predict = xenon_mx.cli:predict",
+            "xenon-launch = xenon_mx.cli:launch",
         ]
     },
 )

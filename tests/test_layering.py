@@ -17,10 +17,10 @@ ROWS = {
     0: {"__init__", "errors", "progress", "parallel", "torch_names"},
     1: {"config", "mura", "metrics", "handlers", "recordio", "opencv", "files"},
     2: {"engine", "images", "datasets", "arrays"},
-    3: {"records", "models", "losses", "optimizers"},
-    4: {"pipeline", "checkpoints"},
+    3: {"records", "losses", "workers"},
+    4: {"pipeline", "checkpoints", "optimizers", "models"},
     5: {"ensembles", "inputs", "sources"},
-    6: {"packing", "training", "predicting"},
+    6: {"packing", "training", "predicting", "launching"},
     7: {"cli"},
 }
 ROW = {name: row for row, names in ROWS.items() for name in names}

@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 import small
 
-from xenon_mx import ensembles, files, losses, models, pipeline, records, training
+from xenon_mx import (
+    ensembles,
+    files,
+    losses,
+    models,
+    pipeline,
+    records,
+    training,
+    workers,
+)
 from xenon_mx.checkpoints import Run
 from xenon_mx.config import TrainConfig
 from xenon_mx.engine import autograd, mx
@@ -158,7 +167,8 @@ def test_two_contexts_follow_one_where_nothing_looks_at_the_batch(packed, tmp_pa
         net = mx.gluon.nn.HybridSequential()
         net.add(mx.gluon.nn.Flatten(), mx.gluon.nn.Dense(1, in_units=3 * 32 * 32))
         net.initialize(mx.init.Xavier(), ctx=ctxs)
-        loop = training._Loop(config(packed, tmp_path / "run"), data, net, ctxs, _Bar())
+        asked = config(packed, tmp_path / "run")
+        loop = training._Loop(asked, data, net, ctxs, workers.Alone(), _Bar())
         epoch = loop.epoch(1, 1e-3)
         weight = net[1].weight.data(ctxs[0]).asnumpy()
         if len(ctxs) == 2:

@@ -22,7 +22,13 @@ import click
 from tqdm import tqdm
 
 from xenon_mx import __version__, progress
-from xenon_mx.config import PackConfig, PredictConfig, TrainConfig, flag_name
+from xenon_mx.config import (
+    LaunchConfig,
+    PackConfig,
+    PredictConfig,
+    TrainConfig,
+    flag_name,
+)
 from xenon_mx.errors import ConfigError, XenonError
 
 # What cannot be read is the verbs' to say.
@@ -181,6 +187,8 @@ def _train(**flags: Any) -> None:
                 f"xenon-train {folders} --resume"
             )
         raise
+    if not best:  # one of several workers; the first has the run
+        return
     _say(f"best epoch {best[0].epoch}, validation loss {best[0].loss:.4f}")
     _say(f"next: xenon-predict INPUT OUT.csv --run {_quoted(config.run)}")
 
@@ -231,6 +239,26 @@ def _predict(**flags: Any) -> None:
             click.echo(table.read_text(encoding="utf-8"), nl=False)
         except OSError as error:  # such as a full disk behind the standard output
             raise XenonError(f"standard output: {error.strerror}") from error
+
+
+@click.command(context_settings={**_NAMES, "ignore_unknown_options": False})
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@_options(LaunchConfig)
+@_version
+def _launch(**flags: Any) -> None:
+    """Run COMMAND as several workers that train one net together.
+
+    Such as: xenon-launch -n 2 -- xenon-train PACKED RUN --kvstore dist_sync
+
+    Starts MXNet's scheduler and servers beside the workers, passes their lines on, and
+    ends with the worst of their exit statuses; no process stays behind. MXNet's servers
+    trust whoever reaches them: use a network of your own.
+    """
+    from xenon_mx import launching
+
+    status = launching.launch(LaunchConfig(**flags), _say)
+    if status:
+        raise click.exceptions.Exit(status)
 
 
 def _predict_into(config: PredictConfig) -> None:
@@ -323,11 +351,10 @@ def _run(command: click.Command) -> NoReturn:
 
 def _status(command: click.Command) -> int:
     try:
-        command.main(prog_name=_prog(command), standalone_mode=False)
+        # The status of a click.exceptions.Exit; None of a command that has run.
+        return command.main(prog_name=_prog(command), standalone_mode=False) or 0
     except XenonError as error:
         return _failure(error, command)
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
     except click.ClickException as error:
         return _usage(error, command)
     except (KeyboardInterrupt, click.Abort):
@@ -340,7 +367,6 @@ def _status(command: click.Command) -> int:
         traceback.print_exc()
         _say("this is a bug in xenon: please report it with the lines above")
         return _BUG
-    return 0
 
 
 def _failure(error: XenonError, command: click.Command) -> int:
@@ -376,3 +402,8 @@ def train() -> NoReturn:
 def predict() -> NoReturn:
     """Run xenon-predict."""
     _run(_predict)
+
+
+def launch() -> NoReturn:
+    """Run xenon-launch."""
+    _run(_launch)

@@ -199,6 +199,14 @@ class TrainConfig(_Checked):
         kind=str,
     )
 
+    kvstore: str | None = setting(
+        None,
+        "Train with several workers, each with --batch-size images a step: MXNet's "
+        "parameter server, as xenon-launch sets it up.",
+        kind=str,
+        choices=("dist_sync", "dist_device_sync"),
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.pretrained is not None and self.no_pretrained:
@@ -239,3 +247,31 @@ class PredictConfig(_Checked):
         0, "Decoding threads; 0 uses every core.", flags=("-j",), low=0, high=256
     )
     ctx: str | None = setting(None, "Devices, as for xenon-train.", kind=str)
+
+
+@dataclass(frozen=True)
+class LaunchConfig(_Checked):
+    """`xenon-launch -n WORKERS -- COMMAND`."""
+
+    command: tuple[str, ...]
+    workers: int = setting(2, "How many workers.", flags=("-n",), low=1, high=1000)
+    servers: int = setting(
+        1, "How many parameter servers share the work.", flags=("-s",), low=1, high=1000
+    )
+    hosts: Path | None = setting(
+        None,
+        "A file of hosts, one a line as ssh takes it; workers and servers take turns "
+        "on them, in this folder. Without it, all run here.",
+        kind=Path,
+    )
+    address: str | None = setting(
+        None, "The address of this computer that the hosts reach it under.", kind=str
+    )
+    interface: str | None = setting(
+        None,
+        "The network interface that MXNet listens on, such as eth0; here alone, lo.",
+        kind=str,
+    )
+    python: str | None = setting(
+        None, "The Python of the servers. Default: this one.", kind=str
+    )

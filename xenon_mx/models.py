@@ -19,6 +19,7 @@ import numpy as np
 from xenon_mx import arrays, torch_names
 from xenon_mx.engine import gluon, model_zoo, mx, nn
 from xenon_mx.errors import XenonError
+from xenon_mx.workers import Alone
 
 # Nets of gluoncv's zoo that end in a map, a pooling of it and a linear layer. ResNeSt
 # is left out: from 26 layers on, its DropBlock holds masks of a 224 px image's maps.
@@ -193,15 +194,16 @@ def _shapes(net: Net, classes: int) -> dict[str, tuple[int, ...]]:
     return {k: (classes, *s[1:]) if k in _HEAD else s for k, s in shapes.items()}
 
 
-def share_statistics(net: Net) -> None:
-    """Give all devices of a net the mean of BatchNorm's running statistics.
+def share_statistics(net: Net, workers: Alone) -> None:
+    """Give all devices of all workers the mean of BatchNorm's running statistics.
 
     Each device keeps those of the images that it saw; the weights are the same on all.
     """
-    for param in net.collect_params().values():
+    for key, param in net._collect_params_with_prefix().items():
         copies = param.list_data()
-        if param.grad_req == "null" and len(copies) > 1:
+        if param.grad_req == "null" and len(copies) * workers.count > 1:
             mean = np.mean([copy.asnumpy() for copy in copies], axis=0)
+            mean = workers.total(key, mean) / workers.count
             param.set_data(mx.nd.array(mean))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from xenon_mx.engine import gluon, mx
 from xenon_mx.errors import XenonError
+from xenon_mx.workers import Alone
 
 BETAS = {"beta1": 0.9, "beta2": 0.999}  # the paper, section 3
 
@@ -23,15 +24,20 @@ class Adam:
     Args:
         block: Initialised on every device that it is trained on.
         lr: The learning rate of the first step.
+        workers: Who trains the same block elsewhere.
     """
 
-    def __init__(self, block: gluon.Block, lr: float) -> None:
+    def __init__(self, block: gluon.Block, lr: float, workers: Alone) -> None:
         params = block._collect_params_with_prefix()
+        self._workers = workers
+        self._params = params
         self._keys = {param.name: key for key, param in params.items()}
         self._trainer = gluon.Trainer(
             block.collect_params(),
             "adam",
             {"learning_rate": lr, **BETAS},
+            # Several workers sum their gradients themselves, see step.
+            kvstore="device" if workers.count == 1 else None,
             # With it on, MXNet's servers keep the learning rate they started with.
             update_on_kvstore=False,
         )
@@ -46,8 +52,13 @@ class Adam:
         self._trainer.set_learning_rate(lr)
 
     def step(self, images: int) -> None:
-        """Move the parameters by the gradients, which are sums over `images` losses."""
-        self._trainer.step(images)
+        """Move the parameters by the gradients, which are sums over `images` losses.
+
+        Args:
+            images: Of this worker; every worker has as many.
+        """
+        self._workers.sum_gradients(self._params)
+        self._trainer.step(images * self._workers.count)
 
     def state(self) -> tuple[dict[str, np.ndarray], int]:
         """Give what `restore` takes to go on from here.
@@ -66,20 +77,22 @@ class Adam:
         }
         return arrays, max(counts.values(), default=0)
 
+    def blank(self) -> dict[str, np.ndarray]:
+        """Give the arrays of a `state` before the first step: zeros."""
+        return {
+            f"{key}.{moment}": np.zeros(self._trainer._params[index].shape, np.float32)
+            for index, key in self._trained()
+            for moment in _MOMENTS
+        }
+
     def restore(self, arrays: Mapping[str, np.ndarray], steps: int) -> None:
         """Go on from where a `state` was taken.
 
         Raises:
             XenonError: The arrays are not those of these parameters.
         """
-        if not steps:
-            return
-        shapes = {
-            f"{key}.{moment}": self._trainer._params[index].shape
-            for index, key in self._trained()
-            for moment in _MOMENTS
-        }
-        if {name: array.shape for name, array in arrays.items()} != shapes:
+        expected = {name: array.shape for name, array in self.blank().items()}
+        if {name: array.shape for name, array in arrays.items()} != expected:
             raise XenonError("the state of Adam is not one of this net")
         optimizer = self._trainer._optimizer
         for updater, ctx in zip(self._trainer._updaters, self._trainer._contexts):

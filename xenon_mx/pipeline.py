@@ -13,6 +13,7 @@ import numpy as np
 
 from xenon_mx import parallel
 from xenon_mx.engine import mx
+from xenon_mx.errors import XenonError
 from xenon_mx.recordio import LABELS
 from xenon_mx.records import Split
 
@@ -31,23 +32,55 @@ class Batch(NamedTuple):
     labels: np.ndarray
 
 
-def epoch_seed(seed: int, epoch: int) -> int:
-    """A seed for one epoch of one run: a hash, so that no two runs share one.
+class Part(NamedTuple):
+    """Which part of a split one of several workers trains on."""
+
+    rank: int
+    workers: int
+
+
+WHOLE = Part(0, 1)
+
+
+def epoch_seed(seed: int, epoch: int, rank: int = 0) -> int:
+    """A seed for one epoch of one worker of one run: a hash, so that none share one.
 
     Returns:
         31 bits, what MXNet's seeds hold.
     """
-    digest = hashlib.sha256(f"{seed},{epoch}".encode()).digest()
+    text = f"{seed},{epoch},{rank}" if rank else f"{seed},{epoch}"
+    digest = hashlib.sha256(text.encode()).digest()
     return int.from_bytes(digest[:4], "little") >> 1
 
 
-def steps(split: Split, batch_size: int) -> int:
-    """Count the training batches of an epoch: whole ones, or the one there is."""
-    return max(1, split.records // batch_size)
+def steps(split: Split, batch_size: int, parts: int = 1) -> int:
+    """Count the training batches of an epoch: whole ones, or the one there is.
+
+    With several workers, as many as the smallest part has, for each of them: one that
+    went on alone would wait for the others for ever.
+
+    Raises:
+        XenonError: There are too few images for so many workers.
+    """
+    if parts == 1:
+        return max(1, split.records // batch_size)
+    each = -(-split.records // parts)  # MXNet's own way to cut: the last has the rest
+    smallest = split.records - (parts - 1) * each
+    if smallest < batch_size:
+        raise XenonError(
+            f"{split.path('rec')}: {split.records} images are too few for {parts} "
+            f"workers with batches of {batch_size}"
+        )
+    return smallest // batch_size
 
 
 def training_batches(
-    split: Split, batch_size: int, seed: int, epoch: int, threads: int = 1
+    split: Split,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    threads: int = 1,
+    part: Part = WHOLE,
 ) -> Iterator[Batch]:
     """Give an epoch in random order, flipped and rotated at random.
 
@@ -63,20 +96,23 @@ def training_batches(
         epoch: Counted from 1.
         threads: Decoding threads; with more than one, which image meets which angle
             is a race.
+        part: What this worker trains on: consecutive records.
     """
     iterator = _iterator(
         split,
         batch_size=min(batch_size, split.records),
         preprocess_threads=threads,
         shuffle=True,
-        seed=epoch_seed(seed, epoch),
+        seed=epoch_seed(seed, epoch, part.rank),
+        num_parts=part.workers,
+        part_index=part.rank,
         rand_mirror=True,
         max_rotate_angle=MAX_ROTATION_DEGREES,  # whole degrees; MXNet takes an int
         fill_value=0,  # black; MXNet's default is white corners
     )
     # Read ahead by a thread of our own: on a CPU context MXNet's hand-over of a batch
     # waits for the step that is still being computed.
-    number = steps(split, batch_size)
+    number = steps(split, batch_size, part.workers)
     return parallel.ahead(_copy(next(iterator)) for _ in range(number))
 
 

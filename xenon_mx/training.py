@@ -14,7 +14,7 @@ import platform
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterator, Mapping
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from xenon_mx import (
     progress,
     records,
     sources,
+    workers,
 )
 from xenon_mx.config import MEMBERS, THRESHOLD, TrainConfig, flag_name
 from xenon_mx.engine import autograd, mx
@@ -62,29 +63,46 @@ def train(
     """
     if config.model not in models.NAMES:
         raise ConfigError("--model", f"must be one of {', '.join(models.NAMES)}")
-    run = _opened(config)
+    with contextlib.closing(workers.join(config.kvstore)) as group:
+        if group.count > 1:
+            _log.info("rank %d of %d", group.rank, group.count)
+        return _train(config, group, bar if group.rank == 0 else progress.silent)
+
+
+def _train(
+    config: TrainConfig, group: workers.Alone, bar: progress.Bar
+) -> list[checkpoints.Member]:
+    """Train as one of several workers, of which the first alone has the run."""
+    first = group.rank == 0
+    run = _opened(config) if first else None
     packed = records.open_packed(config.packed)
+    if group.from_first(packed.fingerprint) != packed.fingerprint:
+        raise XenonError(f"{config.packed}: other data than the first worker's")
     if run:
         _refuse_changes(run, config, packed)
     ctxs = engine.contexts(config.ctx)
     # Before the records are verified, which takes a while with all of MURA.
-    start = None if run and run.is_begun else _start(config, run, bar)
+    start = None
+    if first and not (run and run.is_begun):
+        start = _start(config, run, bar)
     data = _open_data(config, packed)
     _check_devices(config, data, ctxs)
     engine.seed(config.seed)
     net = models.build(config.model, start.file if start else None, ctxs)
+    loop = _Loop(config, data, net, ctxs, group, bar)
+    if not first:
+        with engine.failures():
+            loop.begin(None)
+            loop.run(None)
+        return []
+    last = None
     if run:
         last = run.resume(_settings(config))
     else:
-        run, last = (
-            checkpoints.Run.create(config.run, _describe(config, data, start)),
-            None,
-        )
+        run = checkpoints.Run.create(config.run, _describe(config, data, start))
     with contextlib.closing(run), engine.failures():
         _announce(config, run, data, net)
-        loop = _Loop(config, data, net, ctxs, bar)
-        if last:
-            loop.restore(last)
+        loop.begin(last)
         loop.run(run)
     if not run.members():
         raise XenonError(
@@ -287,8 +305,10 @@ class _Loop:
         data: _Data,
         net: models.Net,
         ctxs: list[Any],
+        group: workers.Alone,
         bar: progress.Bar,
     ) -> None:
+        self._group = group
         self._config = config
         self._data = data
         self._net = net
@@ -304,22 +324,47 @@ class _Loop:
         self._best = Best(MEMBERS)
         self._frozen = config.freeze_epochs > 0
         self._adam = self._new_adam()
+        self._finished = 0
         self._done = False
 
     def _new_adam(self) -> optimizers.Adam:
         """Make an optimizer for what is to be trained now."""
         trained = self._net.output if self._frozen else self._net
-        return optimizers.Adam(trained, self._config.lr)
+        return optimizers.Adam(trained, self._config.lr, self._group)
 
-    def restore(self, last: checkpoints.Last) -> None:
-        """Go on from where a run stands."""
-        models.restore(self._net, last.net)
-        self._plateau.load_state_dict(last.handlers["plateau"])
-        self._best.load_state_dict(last.handlers["best"])
-        self._done = last.done
-        if last.epoch > self._config.freeze_epochs and self._frozen:
+    def begin(self, last: checkpoints.Last | None) -> None:
+        """Take every worker to where the first one stands.
+
+        Args:
+            last: Where the run stands; None begins it, or is not for this worker to
+                know.
+        """
+        known = last and [last.epoch, last.steps, last.handlers, last.done]
+        known = self._group.from_first(known)
+        models.restore(self._net, self._shared(last.net if last else None))
+        if not known:
+            return
+        self._finished, steps, handlers, self._done = known
+        self._plateau.load_state_dict(handlers["plateau"])
+        self._best.load_state_dict(handlers["best"])
+        if self._frozen and self._finished > self._config.freeze_epochs:
             self._unfreeze()
-        self._adam.restore(last.trainer, last.steps)
+        moments = last.trainer if last else self._adam.blank()
+        self._adam.restore(self._group_total("moment", moments), steps)
+
+    def _shared(self, net: Mapping[str, np.ndarray] | None) -> dict[str, np.ndarray]:
+        """Give the first worker's net, or the one that it is to begin with."""
+        return self._group_total("weight", net or models.state(self._net))
+
+    def _group_total(
+        self, what: str, arrays: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Give the first worker's arrays: all the others add zeros."""
+        own = 1.0 if self._group.rank == 0 else 0.0
+        return {
+            key: self._group.total(f"{what} {key}", own * array)
+            for key, array in sorted(arrays.items())
+        }
 
     def _last(self, number: int) -> checkpoints.Last:
         """Give what `restore` takes to go on after an epoch."""
@@ -331,9 +376,9 @@ class _Loop:
         net = models.state(self._net)
         return checkpoints.Last(number, net, trainer, steps, handlers, self._done)
 
-    def run(self, run: checkpoints.Run) -> None:
-        """Train every epoch that is left."""
-        for number in range(len(run.epochs) + 1, self._config.epochs + 1):
+    def run(self, run: checkpoints.Run | None) -> None:
+        """Train every epoch that is left; without a run, for the first worker's."""
+        for number in range(self._finished + 1, self._config.epochs + 1):
             if self._done:
                 break
             epoch = self.epoch(number, self._plateau.lr)
@@ -341,9 +386,10 @@ class _Loop:
             # While most of the net is frozen, a plateau says nothing of its rate.
             if number > self._config.freeze_epochs:
                 self._done = not self._plateau.step(epoch.val_loss)
-            run.save(epoch, self._last(number), self._best.ranked)
-            _report(epoch, self._config.epochs, self._best)
-        if self._done:
+            if run:
+                run.save(epoch, self._last(number), self._best.ranked)
+                _report(epoch, self._config.epochs, self._best)
+        if self._done and run:
             _log.info("the loss stopped falling at the lowest learning rate")
 
     def _unfreeze(self) -> None:
@@ -353,7 +399,7 @@ class _Loop:
     def epoch(self, number: int, lr: float) -> checkpoints.Epoch:
         """Train on every image once and validate."""
         start = time.perf_counter()
-        engine.seed(pipeline.epoch_seed(self._config.seed, number))
+        engine.seed(pipeline.epoch_seed(self._config.seed, number, self._group.rank))
         if self._frozen and number > self._config.freeze_epochs:
             _log.info("from epoch %d on, all of the net is trained", number)
             self._unfreeze()
@@ -361,7 +407,10 @@ class _Loop:
         waiting = _Stopwatch()
         train_loss, images = self._train(number, waiting)
         trained = time.perf_counter() - start
-        val_loss, kappa, auroc = self._validate(number)
+        # On the first worker alone, whose word the others take: a learning rate that
+        # differed by a rounding would part their weights.
+        scores = self._validate(number) if self._group.rank == 0 else None
+        val_loss, kappa, auroc = self._group.from_first(scores)
         return checkpoints.Epoch(
             number,
             train_loss,
@@ -377,10 +426,11 @@ class _Loop:
     def _train(self, number: int, waiting: _Stopwatch) -> tuple[float, int]:
         """Take an epoch's steps; give the mean loss and the number of images."""
         config, split = self._config, self._data.train
+        part = pipeline.Part(self._group.rank, self._group.count)
         batches = pipeline.training_batches(
-            split, config.batch_size, config.seed, number, config.workers
+            split, config.batch_size, config.seed, number, config.workers, part
         )
-        steps = pipeline.steps(split, config.batch_size)
+        steps = pipeline.steps(split, config.batch_size, part.workers)
         batch_size = min(config.batch_size, split.records)
         total, images = 0.0, 0
         label = f"epoch {number}/{config.epochs}"
@@ -397,8 +447,9 @@ class _Loop:
                 images += len(batch.pixels)
                 shown.set_postfix(loss=f"{total / images:.4f}", refresh=False)
                 shown.update(len(batch.pixels))
-        models.share_statistics(self._net)
-        return total / images, images
+        models.share_statistics(self._net, self._group)
+        totals = self._group.total("loss", np.array([total, images]))
+        return float(totals[0] / totals[1]), int(totals[1])
 
     def _step(self, batch: pipeline.Batch) -> float:
         """Move the weights by one batch; give its mean loss."""
