@@ -63,7 +63,7 @@ def train(
     """
     if config.model not in models.NAMES:
         raise ConfigError("--model", f"must be one of {', '.join(models.NAMES)}")
-    with contextlib.closing(workers.join(config.kvstore)) as group:
+    with workers.join(config.kvstore) as group:
         if group.count > 1:
             _log.info("rank %d of %d", group.rank, group.count)
         return _train(config, group, bar if group.rank == 0 else progress.silent)

@@ -51,8 +51,11 @@ class Alone:
         """Give every worker what the first one has, anything that JSON can hold."""
         return content
 
-    def close(self) -> None:
-        """Take leave: from here on, nobody waits for this worker."""
+    def __enter__(self) -> Alone:
+        return self
+
+    def __exit__(self, kind: type | None, error: object, trace: object) -> None:
+        """Take leave of the others, or let them know that this worker has failed."""
 
 
 class Workers(Alone):
@@ -68,14 +71,9 @@ class Workers(Alone):
         self._kvstore = kvstore
         self.rank, self.count = int(kvstore.rank), int(kvstore.num_workers)
         self._keys: dict[tuple[str, tuple[int, ...]], int] = {}
-        address = None
-        self._watch: _Watch | None = None
-        if self.rank == 0:
-            self._watch = _Watch.of_first(self.count)
-            address = self._watch.address
-        address = self.from_first(address)
-        if self._watch is None:
-            self._watch = _Watch.of_other(self.rank, address)
+        first = _Watch.of_first(self.count) if self.rank == 0 else None
+        address = self.from_first(first and first.address)
+        self._watch = first or _Watch.of_other(address)
 
     def total(self, name: str, values: np.ndarray) -> np.ndarray:
         """Give the sum over all workers of float32 values, alike on each."""
@@ -102,11 +100,15 @@ class Workers(Alone):
         sent[: len(data)] = np.frombuffer(data, np.uint8)
         return json.loads(self.total("bytes", sent).astype(np.uint8).tobytes())
 
-    def close(self) -> None:
-        """Take leave: from here on, nobody waits for this worker."""
-        self.total("leave", np.zeros(1))  # all have come so far
-        if self._watch is not None:
-            self._watch.close()
+    def __exit__(self, kind: type | None, error: object, trace: object) -> None:
+        """Take leave of the others, or let them know that this worker has failed."""
+        if kind is None:
+            self.total("leave", np.zeros(1))  # all have come so far
+            self._watch.take_leave()
+        else:
+            # Without this, MXNet would wait for the others before the process ends.
+            mx.base._LIB.MXKVStoreSetBarrierBeforeExit(self._kvstore.handle, 0)
+            self._watch.fail()
 
     def _sum(self, name: str, arrays: Sequence[Any]) -> None:
         """Sum arrays of one shape, on any devices, over themselves and the workers."""
@@ -164,7 +166,7 @@ class _Watch:
         return watch
 
     @classmethod
-    def of_other(cls, rank: int, address: Sequence[Any]) -> _Watch:
+    def of_other(cls, address: Sequence[Any]) -> _Watch:
         """Connect to the first worker."""
         watch = cls((address[0], address[1], address[2]))
         connection = socket.create_connection((address[0], address[1]), _LOST_S)
@@ -172,12 +174,19 @@ class _Watch:
         watch._hold(connection, "the first worker")
         return watch
 
-    def close(self) -> None:
-        """Take leave from the others."""
+    def take_leave(self) -> None:
+        """Let the others know that all is done here."""
         self._closing.set()
         for connection in self._connections:
             with contextlib.suppress(OSError):  # the other has gone before
                 connection.sendall(_GOODBYE)
+
+    def fail(self) -> None:
+        """Let the others know that this worker is lost."""
+        self._closing.set()
+        for connection in self._connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def _start(self, work: Any, *args: Any) -> None:
         threading.Thread(target=work, args=args, daemon=True).start()
