@@ -25,6 +25,7 @@ COMMANDS = {
     "pack": (cli._pack, config.PackConfig),
     "train": (cli._train, config.TrainConfig),
     "predict": (cli._predict, config.PredictConfig),
+    "launch": (cli._launch, config.LaunchConfig),
 }
 
 
@@ -278,7 +279,7 @@ def test_a_second_signal_stops_a_command_at_once(number):
     assert done.returncode == -number
 
 
-def test_setup_names_the_three_commands():
+def test_setup_names_every_command():
     setup = (Path(cli.__file__).parent.parent / "setup.py").read_text()
     for command in COMMANDS:
         assert f"xenon-{command} = xenon_mx.cli:{command}" in setup

@@ -65,7 +65,7 @@ def test_mxnet_gluoncv_opencv_and_click_have_one_door(module):
         assert door is None or module in door, f"{module} imports {name}"
 
 
-@pytest.mark.parametrize("command", ["pack", "train", "predict"])
+@pytest.mark.parametrize("command", ["pack", "train", "predict", "launch"])
 def test_help_imports_neither_mxnet_nor_anything_else_that_is_slow(command):
     script = f"""
 import sys

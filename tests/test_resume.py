@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import os
+import pickle
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -147,6 +149,43 @@ def test_other_first_weights_are_refused(packed, tmp_path):
     models.build(NETS[1]).save_parameters(str(start))  # others
     with pytest.raises(XenonError, match="not the weights that .* began with"):
         training.train(config(packed, tmp_path / "run", resume=True, **options))
+
+
+class Hostile:
+    """Unpickling it leaves a mark."""
+
+    def __init__(self, mark):
+        self._mark = mark
+
+    def __reduce__(self):
+        return os.system, (f"touch {self._mark}",)
+
+
+@pytest.mark.parametrize(
+    "name", ["last/trainer-0001.states", "last/net-0001.params", "params/*"]
+)
+def test_a_hostile_run_executes_nothing(packed, begun, tmp_path, name):
+    """Whoever forges a file of a run can forge its checksums, too."""
+    run = tmp_path / "run"
+    shutil.copytree(begun, run)
+    (file,) = run.glob(name)
+    file.write_bytes(pickle.dumps(Hostile(tmp_path / "executed")))
+    digest = files.sha256(file)
+    state = files.read_json(run / "last" / "state.json")
+    best = files.read_json(run / "best.json")
+    if file.name in state["files"]:
+        state["files"][file.name] = digest
+    else:
+        state["best"][0]["sha256"] = best["best"][0]["sha256"] = digest
+    files.write_json(run / "last" / "state.json", state)
+    files.write_json(run / "best.json", best)
+    if file.name in state["files"]:
+        with pytest.raises(XenonError, match=file.name):
+            training.train(config(packed, run, resume=True))
+    else:
+        with pytest.raises(XenonError, match=file.name):
+            models.build(NETS[1], Run.open(run).members()[0].params)
+    assert not (tmp_path / "executed").exists()
 
 
 def start(packed, run, *flags):
