@@ -49,7 +49,7 @@ def whole(tmp_path_factory):
     return folder / "whole"
 
 
-def test_two_hundred_damaged_files_are_refused_or_read_as_they_were(whole, tmp_path):
+def test_damaged_files_are_refused_or_read_as_they_were(whole, tmp_path):
     draw, refused = random.Random(5), 0
     readers = {
         "packed": lambda folder: [
@@ -57,7 +57,7 @@ def test_two_hundred_damaged_files_are_refused_or_read_as_they_were(whole, tmp_p
         ],
         "run": read_run,
     }
-    for number in range(200):
+    for number in range(150):
         name = ("packed", "run")[number % 2]
         copy = tmp_path / str(number)
         shutil.copytree(whole / name, copy)
@@ -72,7 +72,7 @@ def test_two_hundred_damaged_files_are_refused_or_read_as_they_were(whole, tmp_p
         else:
             assert same(file.read_bytes(), before), file
         shutil.rmtree(copy)
-    assert refused > 150
+    assert refused > 110
 
 
 KINDS = {".rec", ".idx", ".lst", ".json", ".params", ".states"}
@@ -106,7 +106,7 @@ def same(content, before):
 def test_damaged_radiographs_are_refused_or_decode_as_they_were(whole):
     draw, refused = random.Random(6), 0
     pictures = sorted((whole / "source").rglob("*.png"))
-    for _ in range(200):
+    for _ in range(50):
         picture = draw.choice(pictures)
         data = picture.read_bytes()
         damaged = fuzzing.damage(draw, data)
@@ -116,7 +116,7 @@ def test_damaged_radiographs_are_refused_or_decode_as_they_were(whole):
             assert picture.name in refusal
         else:
             assert np.array_equal(images.decode(damaged), images.decode(data))
-    assert refused > 150
+    assert refused > 35
 
 
 @pytest.mark.slow

@@ -41,7 +41,7 @@ def test_steps_are_those_of_kingma_and_ba():
         var = 0.999 * var + 0.001 * gradient**2
         rate = 0.1 * np.sqrt(1 - 0.999**t) / (1 - 0.9**t)
         expected = expected - rate * mean / (np.sqrt(var) + 1e-8)
-        np.testing.assert_allclose(weights(block), expected, rtol=1e-4)
+        np.testing.assert_allclose(weights(block), expected, atol=1e-5)
 
 
 def test_restored_it_takes_the_same_steps():

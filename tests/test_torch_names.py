@@ -22,7 +22,7 @@ NETS = {
     "densenet201": "densenet201",
     **{f"resnet{depth}": f"resnet{depth}_v1b" for depth in (18, 34, 50, 101, 152)},
 }
-ORDINARY = ["densenet121", "densenet169", "resnet18", "resnet50"]
+ORDINARY = ["densenet121", "resnet18"]
 
 
 def _maker():

@@ -80,6 +80,7 @@ def flags(packed, run, *more):
     ]
 
 
+@pytest.mark.slow
 def test_workers_train_save_and_resume_as_one_run(packed, tmp_path):
     status, said = launch(2, *flags(packed, tmp_path / "a", "--epochs", "3"))
     assert status == 0, said
@@ -119,7 +120,9 @@ def left_over(mark):
     return found
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_launch_ends_with_all_its_processes(packed, tmp_path, number):
     """By SIGKILL of a worker, and by SIGTERM of the launcher itself."""
     command = [PROGRAMS / "xenon-launch", "-n", "2", "--"]
@@ -189,7 +192,7 @@ def by_hand(packed, run):
     ]
 
 
-@pytest.mark.parametrize("lost", [0, 1])
+@pytest.mark.parametrize("lost", [1, pytest.param(0, marks=pytest.mark.slow)])
 def test_workers_started_by_hand_do_not_wait_for_a_lost_one(packed, tmp_path, lost):
     processes = by_hand(packed, tmp_path / "run")
     both = processes[2:]

@@ -151,13 +151,14 @@ def _wait(processes: list[_Process]) -> int:
 
 def _end(processes: list[_Process]) -> None:
     """Leave no process behind."""
-    if all(process.status() == 0 for process in processes if process.is_worker):
+    workers = [process for process in processes if process.is_worker]
+    if workers and all(process.status() == 0 for process in workers):
         _let_end(processes)  # so do the servers, by themselves
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        for process in processes:
-            process.end(number)
-        _let_end(processes)
-    for process in processes:
+    for process in workers:
+        process.end(signal.SIGTERM)
+    _let_end(workers)
+    for process in processes:  # servers have nothing to lose
+        process.end(signal.SIGKILL)
         process.finish()
 
 
