@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xenon_mx import arrays, models, pipeline, progress, training, workers
+from xenon_mx import arrays, loops, models, pipeline, progress, training, workers
 from xenon_mx.config import TrainConfig
 from xenon_mx.engine import mx, nn
 from xenon_mx.records import open_packed
@@ -58,7 +58,7 @@ def train(config: TrainConfig, group: workers.Alone, model: str, out: Path) -> N
     mx.random.seed(7 + group.rank)  # the first worker's weights are to count
     net = plain_net() if model == "plain" else models.build(model)
     data = training._open_data(config, open_packed(config.packed))
-    loop = training._Loop(config, data, net, [mx.cpu()], group, progress.silent)
+    loop = loops.Loop(config, data, net, [mx.cpu()], group, progress.silent)
     loop.begin(None)
     loop.run(None)
     state = models.state(net)

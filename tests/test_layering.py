@@ -20,8 +20,9 @@ ROWS = {
     3: {"records", "losses", "workers"},
     4: {"pipeline", "checkpoints", "optimizers", "models"},
     5: {"ensembles", "inputs", "sources"},
-    6: {"packing", "training", "predicting", "launching"},
-    7: {"cli"},
+    6: {"loops"},
+    7: {"packing", "training", "predicting", "launching"},
+    8: {"cli"},
 }
 ROW = {name: row for row, names in ROWS.items() for name in names}
 DOORS = {

@@ -13,6 +13,7 @@ import small
 from xenon_mx import (
     ensembles,
     files,
+    loops,
     losses,
     models,
     pipeline,
@@ -168,7 +169,7 @@ def test_two_contexts_follow_one_where_nothing_looks_at_the_batch(packed, tmp_pa
         net.add(mx.gluon.nn.Flatten(), mx.gluon.nn.Dense(1, in_units=3 * 32 * 32))
         net.initialize(mx.init.Xavier(), ctx=ctxs)
         asked = config(packed, tmp_path / "run")
-        loop = training._Loop(asked, data, net, ctxs, workers.Alone(), _Bar())
+        loop = loops.Loop(asked, data, net, ctxs, workers.Alone(), _Bar())
         epoch = loop.epoch(1, 1e-3)
         weight = net[1].weight.data(ctxs[0]).asnumpy()
         if len(ctxs) == 2:
@@ -208,7 +209,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(packed, tmp_path, monkeyp
 
 def test_a_plateau_divides_the_rate_and_ends_the_run(packed, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        training._Loop, "_validate", lambda self, number: (0.5 + number, 0.0, 0.5)
+        loops.Loop, "_validate", lambda self, number: (0.5 + number, 0.0, 0.5)
     )
     run = tmp_path / "run"
     options = {"epochs": 9, "lr": 1e-4, "min_lr": 1e-5}
@@ -220,7 +221,7 @@ def test_a_run_without_a_finite_validation_loss_is_a_failure(
     packed, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(
-        training._Loop, "_validate", lambda self, number: (math.nan, 0.0, 0.5)
+        loops.Loop, "_validate", lambda self, number: (math.nan, 0.0, 0.5)
     )
     with pytest.raises(XenonError, match="no epoch had a finite validation loss"):
         training.train(config(packed, tmp_path / "run"))

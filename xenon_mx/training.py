@@ -1,6 +1,6 @@
 """xenon-train: the paper's recipe, from a packed folder to a run folder.
 
-Puts `pipeline`, `models`, `losses`, `handlers` and `checkpoints` together. Knows no
+Puts `records`, `sources`, `models`, `loops` and `checkpoints` together. Knows no
 command line.
 """
 
@@ -9,12 +9,10 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import logging
-import math
 import platform
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -22,21 +20,16 @@ from xenon_mx import (
     __version__,
     checkpoints,
     engine,
-    ensembles,
-    losses,
-    metrics,
+    loops,
     models,
-    optimizers,
-    pipeline,
     progress,
     records,
     sources,
     workers,
 )
-from xenon_mx.config import MEMBERS, THRESHOLD, TrainConfig, flag_name
-from xenon_mx.engine import autograd, mx
+from xenon_mx.config import TrainConfig, flag_name
+from xenon_mx.engine import mx
 from xenon_mx.errors import ConfigError, XenonError
-from xenon_mx.handlers import Best, Plateau
 
 _log = logging.getLogger(__name__)
 
@@ -89,7 +82,7 @@ def _train(
     _check_devices(config, data, ctxs)
     engine.seed(config.seed)
     net = models.build(config.model, start.file if start else None, ctxs)
-    loop = _Loop(config, data, net, ctxs, group, bar)
+    loop = loops.Loop(config, data, net, ctxs, group, bar)
     if not first:
         with engine.failures():
             loop.begin(None)
@@ -166,17 +159,7 @@ def _start(
     return start
 
 
-@dataclass(frozen=True)
-class _Data:
-    """What to train and to validate on."""
-
-    packed: records.Packed
-    train: records.Split
-    valid: records.Split
-    table: np.ndarray  # (T, 2) weights of a normal and of an abnormal image
-
-
-def _open_data(config: TrainConfig, packed: records.Packed) -> _Data:
+def _open_data(config: TrainConfig, packed: records.Packed) -> loops.Data:
     if "train" not in packed.splits:
         raise XenonError(f"{config.packed}: holds no train split to train on")
     name = "holdout" if "holdout" in packed.splits else "valid"
@@ -186,7 +169,7 @@ def _open_data(config: TrainConfig, packed: records.Packed) -> _Data:
             f"patients aside with xenon-pack --holdout 0.1"
         )
     table = _weights(config, packed, ("train", name))
-    return _Data(packed, packed.split("train"), packed.split(name), table)
+    return loops.Data(packed, packed.split("train"), packed.split(name), table)
 
 
 def _weights(
@@ -215,7 +198,7 @@ def _weights(
     return np.array([weights.get(t, [1.0, 1.0]) for t in types])
 
 
-def _check_devices(config: TrainConfig, data: _Data, ctxs: list[Any]) -> None:
+def _check_devices(config: TrainConfig, data: loops.Data, ctxs: list[Any]) -> None:
     smallest = min(config.batch_size, data.train.records)
     if smallest < len(ctxs):
         raise ConfigError(
@@ -224,7 +207,7 @@ def _check_devices(config: TrainConfig, data: _Data, ctxs: list[Any]) -> None:
 
 
 def _describe(
-    config: TrainConfig, data: _Data, start: sources.Weights | None
+    config: TrainConfig, data: loops.Data, start: sources.Weights | None
 ) -> dict[str, Any]:
     """Make run.json: all that it takes to understand and to repeat the run."""
     return {
@@ -252,7 +235,7 @@ def _describe(
 
 
 def _announce(
-    config: TrainConfig, run: checkpoints.Run, data: _Data, net: models.Net
+    config: TrainConfig, run: checkpoints.Run, data: loops.Data, net: models.Net
 ) -> None:
     begun = run.meta["pretrained"]
     _log.info(
@@ -269,256 +252,3 @@ def _announce(
     )
     if run.epochs:
         _log.info("epoch %d was finished", run.epochs[-1].epoch)
-
-
-def _report(epoch: checkpoints.Epoch, epochs: int, best: Best) -> None:
-    ranks = {each.epoch: rank for rank, each in enumerate(best.ranked, 1)}
-    rank = ranks.get(epoch.epoch)
-    _log.info(
-        "epoch %d/%d  train %.4f  valid %.4f  kappa %.3f  AUROC %.3f  lr %.0e  "
-        "%.1f img/s  %s%s",
-        epoch.epoch,
-        epochs,
-        epoch.train_loss,
-        epoch.val_loss,
-        epoch.kappa,
-        epoch.auroc,
-        epoch.lr,
-        epoch.images_per_s,
-        _duration(epoch.seconds),
-        f"  best {rank}" if rank else "",
-    )
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-class _Loop:
-    """One epoch after another of one net on one data set."""
-
-    def __init__(
-        self,
-        config: TrainConfig,
-        data: _Data,
-        net: models.Net,
-        ctxs: list[Any],
-        group: workers.Alone,
-        bar: progress.Bar,
-    ) -> None:
-        self._group = group
-        self._config = config
-        self._data = data
-        self._net = net
-        self._ctxs = ctxs
-        self._bar = bar
-        self._loss = losses.WeightedBCE(data.table)
-        # Labels, study types and studies, read once and not at every epoch.
-        columns = list(zip(*data.valid.rows()))[:3]
-        self._valid_columns = [np.array(column) for column in columns]
-        self._plateau = Plateau(
-            config.lr, config.patience, config.min_delta, config.min_lr
-        )
-        self._best = Best(MEMBERS)
-        self._frozen = config.freeze_epochs > 0
-        self._adam = self._new_adam()
-        self._finished = 0
-        self._done = False
-
-    def _new_adam(self) -> optimizers.Adam:
-        """Make an optimizer for what is to be trained now."""
-        trained = self._net.output if self._frozen else self._net
-        return optimizers.Adam(trained, self._config.lr, self._group)
-
-    def begin(self, last: checkpoints.Last | None) -> None:
-        """Take every worker to where the first one stands.
-
-        Args:
-            last: Where the run stands; None begins it, or is not for this worker to
-                know.
-        """
-        known = last and [last.epoch, last.steps, last.handlers, last.done]
-        known = self._group.from_first(known)
-        models.restore(self._net, self._shared(last.net if last else None))
-        if not known:
-            return
-        self._finished, steps, handlers, self._done = known
-        self._plateau.load_state_dict(handlers["plateau"])
-        self._best.load_state_dict(handlers["best"])
-        if self._frozen and self._finished > self._config.freeze_epochs:
-            self._unfreeze()
-        moments = last.trainer if last else self._adam.blank()
-        self._adam.restore(self._group_total("moment", moments), steps)
-
-    def _shared(self, net: Mapping[str, np.ndarray] | None) -> dict[str, np.ndarray]:
-        """Give the first worker's net, or the one that it is to begin with."""
-        return self._group_total("weight", net or models.state(self._net))
-
-    def _group_total(
-        self, what: str, arrays: Mapping[str, np.ndarray]
-    ) -> dict[str, np.ndarray]:
-        """Give the first worker's arrays: all the others add zeros."""
-        own = 1.0 if self._group.rank == 0 else 0.0
-        return {
-            key: self._group.total(f"{what} {key}", own * array)
-            for key, array in sorted(arrays.items())
-        }
-
-    def _last(self, number: int) -> checkpoints.Last:
-        """Give what `restore` takes to go on after an epoch."""
-        trainer, steps = self._adam.state()
-        handlers = {
-            "plateau": self._plateau.state_dict(),
-            "best": self._best.state_dict(),
-        }
-        net = models.state(self._net)
-        return checkpoints.Last(number, net, trainer, steps, handlers, self._done)
-
-    def run(self, run: checkpoints.Run | None) -> None:
-        """Train every epoch that is left; without a run, for the first worker's."""
-        for number in range(self._finished + 1, self._config.epochs + 1):
-            if self._done:
-                break
-            epoch = self.epoch(number, self._plateau.lr)
-            self._best.step(number, epoch.val_loss)
-            # While most of the net is frozen, a plateau says nothing of its rate.
-            if number > self._config.freeze_epochs:
-                self._done = not self._plateau.step(epoch.val_loss)
-            if run:
-                run.save(epoch, self._last(number), self._best.ranked)
-                _report(epoch, self._config.epochs, self._best)
-        if self._done and run:
-            _log.info("the loss stopped falling at the lowest learning rate")
-
-    def _unfreeze(self) -> None:
-        self._frozen = False
-        self._adam = self._new_adam()
-
-    def epoch(self, number: int, lr: float) -> checkpoints.Epoch:
-        """Train on every image once and validate."""
-        start = time.perf_counter()
-        engine.seed(pipeline.epoch_seed(self._config.seed, number, self._group.rank))
-        if self._frozen and number > self._config.freeze_epochs:
-            _log.info("from epoch %d on, all of the net is trained", number)
-            self._unfreeze()
-        self._adam.lr = lr
-        waiting = _Stopwatch()
-        train_loss, images = self._train(number, waiting)
-        trained = time.perf_counter() - start
-        # On the first worker alone, whose word the others take: a learning rate that
-        # differed by a rounding would part their weights.
-        scores = self._validate(number) if self._group.rank == 0 else None
-        val_loss, kappa, auroc = self._group.from_first(scores)
-        return checkpoints.Epoch(
-            number,
-            train_loss,
-            val_loss,
-            kappa,
-            auroc,
-            lr,
-            images / trained,
-            waiting.seconds / trained,
-            time.perf_counter() - start,
-        )
-
-    def _train(self, number: int, waiting: _Stopwatch) -> tuple[float, int]:
-        """Take an epoch's steps; give the mean loss and the number of images."""
-        config, split = self._config, self._data.train
-        part = pipeline.Part(self._group.rank, self._group.count)
-        batches = pipeline.training_batches(
-            split, config.batch_size, config.seed, number, config.workers, part
-        )
-        steps = pipeline.steps(split, config.batch_size, part.workers)
-        batch_size = min(config.batch_size, split.records)
-        total, images = 0.0, 0
-        label = f"epoch {number}/{config.epochs}"
-        with self._bar(total=steps * batch_size, unit="img", desc=label) as shown:
-            for step, batch in enumerate(waiting.over(batches)):
-                loss = self._step(batch)
-                if not math.isfinite(loss):
-                    raise XenonError(
-                        f"the loss is {loss} at step {step + 1} of epoch {number}: "
-                        f"try a lower --lr than {self._adam.lr:g}; the "
-                        f"epochs before this one are in {config.run}"
-                    )
-                total += loss * len(batch.pixels)
-                images += len(batch.pixels)
-                shown.set_postfix(loss=f"{total / images:.4f}", refresh=False)
-                shown.update(len(batch.pixels))
-        models.share_statistics(self._net, self._group)
-        totals = self._group.total("loss", np.array([total, images]))
-        return float(totals[0] / totals[1]), int(totals[1])
-
-    def _step(self, batch: pipeline.Batch) -> float:
-        """Move the weights by one batch; give its mean loss."""
-        labels = batch.labels[:, 0]
-        weights = self._loss.weights(labels, batch.labels[:, 1])
-        spread = [
-            ensembles.spread(array, self._ctxs)
-            for array in (batch.pixels, labels.reshape(-1, 1), weights.reshape(-1, 1))
-        ]
-        results = []
-        with autograd.record():
-            for pixels, label, weight in zip(*spread):
-                logits = self._forward(models.normalise(pixels))
-                results.append(self._loss(logits, label, weight))
-        autograd.backward(results)
-        # Waits for the loss, before a loss that is not finite could spoil the weights
-        # and so that MXNet's queue cannot grow without bound.
-        loss = float(np.concatenate([each.asnumpy() for each in results]).mean())
-        if math.isfinite(loss):
-            self._adam.step(len(batch.pixels))
-        return loss
-
-    def _forward(self, images: Any) -> Any:
-        """Run the net for training; the frozen layers as they run for prediction.
-
-        So BatchNorm normalises by the statistics it was pretrained with, and leaves
-        them; and Dropout before the last layer rests.
-        """
-        if not self._frozen:
-            return self._net(images)
-        with autograd.pause(train_mode=False):
-            pooled = self._net.features(images)
-        return self._net.output(pooled)
-
-    def _validate(self, number: int) -> tuple[float, float, float]:
-        """Give the validation loss, and kappa and AUROC over studies."""
-        split = self._data.valid
-        labels, types, studies = self._valid_columns
-        label = f"validating {number}/{self._config.epochs}"
-        with self._bar(total=split.records, unit="img", desc=label) as shown:
-            batches = pipeline.evaluation_batches(split, self._config.batch_size)
-            pixels = progress.counted((batch.pixels for batch in batches), shown)
-            logits = ensembles.logits([self._net], pixels, self._ctxs)[:, 0]
-        prob = ensembles.sigmoid(logits)
-        _, by_study = metrics.study_means(
-            studies.tolist(), np.stack([labels, prob], axis=1)
-        )
-        truth, mean = by_study[:, 0].round().astype(int), by_study[:, 1]
-        return (
-            self._loss.mean(logits, labels, types),
-            metrics.kappa(truth, (mean > THRESHOLD).astype(int)),
-            metrics.auroc(truth, mean),
-        )
-
-
-class _Stopwatch:
-    """Adds up the time that a loop waits for its next item."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def over(self, items: Iterator[Any]) -> Iterator[Any]:
-        """Pass items on, timing how long each takes to come."""
-        while True:
-            start = time.perf_counter()
-            try:
-                item = next(items)
-            except StopIteration:
-                return
-            finally:
-                self.seconds += time.perf_counter() - start
-            yield item
