@@ -302,6 +302,12 @@ def test_without_the_others_dist_sync_says_how_to_start_them(monkeypatch):
         workers.join("dist_sync")
 
 
+def test_one_of_several_workers_does_not_train_alone(monkeypatch):
+    monkeypatch.setenv("DMLC_NUM_WORKER", "2")
+    with pytest.raises(ConfigError, match="one of 2 workers.*--kvstore dist_sync"):
+        workers.join(None)
+
+
 def test_alone_everything_stays_as_it_is():
     alone = workers.join(None)
     assert (alone.rank, alone.count) == (0, 1)

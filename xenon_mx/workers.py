@@ -128,9 +128,17 @@ def join(kvstore: str | None) -> Alone:
         kvstore: `dist_sync` or `dist_device_sync`; None trains alone.
 
     Raises:
-        ConfigError: Nothing tells where the others are.
+        ConfigError: Nothing tells where the others are, or there are others and no
+            kvstore.
     """
     if kvstore is None:
+        count = os.environ.get("DMLC_NUM_WORKER", "1")
+        if count != "1":
+            raise ConfigError(
+                "--kvstore",
+                f"started as one of {count} workers, which would all train the same: "
+                f"say --kvstore dist_sync",
+            )
         return Alone()
     missing = [name for name in _VARIABLES if name not in os.environ]
     if missing:
