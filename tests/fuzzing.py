@@ -55,13 +55,14 @@ def damage(draw: random.Random, content: bytes) -> bytes:
     """Cut, change, delete, insert or blank out a few bytes."""
     at = draw.randrange(len(content)) if content else 0
     few = draw.randint(1, max(1, min(40, len(content) - at)))
+    noise = bytes(draw.getrandbits(8) for _ in range(few))
     return draw.choice(
         [
             lambda: content[:at],
             lambda: content[:at] + bytes([content[at] ^ 1 << draw.randrange(8)])
             + content[at + 1 :],
             lambda: content[:at] + content[at + few :],
-            lambda: content[:at] + draw.randbytes(few) + content[at:],
+            lambda: content[:at] + noise + content[at:],
             lambda: content[:at] + bytes(few) + content[at + few :],
         ]
     )()  # fmt: skip

@@ -241,7 +241,7 @@ def _predict(**flags: Any) -> None:
             raise XenonError(f"standard output: {error.strerror}") from error
 
 
-@click.command(context_settings={**_NAMES, "ignore_unknown_options": False})
+@click.command(context_settings={**_NAMES, "allow_interspersed_args": False})
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @_options(LaunchConfig)
 @_version
