@@ -1,9 +1,8 @@
-"""A worker that trains a small net on a given order of images: see test_workers.py.
+"""A worker that trains a small net on records in their order: see test_workers.py.
 
     python steps.py PACKED OUT.params MODEL BATCH EPOCHS
 
-Without shuffling and augmentation: step k of all the workers together sees the images
-k * B to (k + 1) * B, B being the images of all the workers.
+Without shuffling and augmentation, each worker on its own part of the records.
 """
 
 from __future__ import annotations
@@ -28,12 +27,17 @@ def plain_net() -> models.Net:
 
 
 def consecutive(split, batch_size, seed, epoch, threads, part):
-    """The batches of a worker: its share of each of the common ones."""
-    batches = list(pipeline.evaluation_batches(split, batch_size * part.workers))
-    for batch in batches:
-        if len(batch.pixels) == batch_size * part.workers:
-            own = slice(part.rank * batch_size, (part.rank + 1) * batch_size)
-            yield pipeline.Batch(batch.pixels[own], batch.labels[own])
+    """The batches of a worker's part of the records, in their order, as they are."""
+    iterator = pipeline._iterator(
+        split,
+        batch_size=batch_size,
+        preprocess_threads=1,
+        shuffle=False,
+        num_parts=part.workers,
+        part_index=part.rank,
+    )
+    for _ in range(pipeline.steps(split, batch_size, part.workers)):
+        yield pipeline._copy(next(iterator))
 
 
 def main(packed: str, out: str, model: str, batch: str, epochs: str) -> None:

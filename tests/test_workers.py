@@ -51,9 +51,22 @@ def steps(packed, out, model, count, batch, epochs):
     return arrays.read(out)
 
 
-def test_two_workers_with_half_batches_take_the_steps_of_one(packed, tmp_path):
-    one = steps(packed, tmp_path / "1", "plain", 1, 8, 3)
-    two = steps(packed, tmp_path / "2", "plain", 2, 4, 3)
+def in_order(folder, order):
+    """Pack the same 32 images in another order."""
+    pixels, labels = small.labelled(32)
+    train = (pixels[order], [labels[i] for i in order])
+    splits = {"train": train, "valid": small.labelled(8, seed=9)}
+    return small.pack(folder, splits, types=("XR_A",))
+
+
+def test_two_workers_with_half_batches_take_the_steps_of_one(tmp_path):
+    """Each common batch is cut in two, and each half lies in one worker's part."""
+    whole = np.arange(32)
+    halves = whole.reshape(4, 2, 4).transpose(1, 0, 2).ravel()
+    one = in_order(tmp_path / "p1", whole)
+    two = in_order(tmp_path / "p2", halves)
+    one = steps(one, tmp_path / "1", "plain", 1, 8, 3)
+    two = steps(two, tmp_path / "2", "plain", 2, 4, 3)
     assert one["rate"] == two["rate"] == pytest.approx(1e-4)  # a plateau, once
     for key, array in one.items():
         np.testing.assert_allclose(two[key], array, rtol=1e-4, atol=1e-7)
