@@ -182,3 +182,36 @@ def test_a_file_that_vanished_since_it_was_verified_is_one_error(tmp_path, kind)
     split.path(kind).unlink()
     with pytest.raises(XenonError, match=rf"train\.{kind}: the file is missing"):
         pipeline.training_batches(split, 2, 0, 1)
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_share_the_records_and_repeat_bit_by_bit(tmp_path, threads):
+    pixels, labels = small.labelled(26, SIZE)
+    split = small.pack(tmp_path / "p", {"train": (pixels, labels)}, views=1).split(
+        "train"
+    )
+
+    def epoch(number):
+        return list(pipeline.training_batches(split, 4, 0, number, threads))
+
+    first, again, other = epoch(1), epoch(1), epoch(2)
+    assert len(first) == pipeline.steps(split, 4, threads=threads)
+    rows = [tuple(row) for batch in first for row in batch.labels]
+    assert len(set(rows)) == len(rows) >= 24 - 4 * (threads - 1)
+    for one, two in zip(first, again):
+        assert (one.pixels == two.pixels).all()
+        assert (one.labels == two.labels).all()
+    assert any((a.labels != b.labels).any() for a, b in zip(first, other))
+
+
+@pytest.mark.parametrize(
+    ("count", "batch_size", "threads", "expected"),
+    [(21, 8, 1, 2), (21, 8, 2, 2), (21, 8, 9, 2), (9, 8, 4, 1), (7, 8, 4, 1)],
+)
+def test_more_threads_than_batches_leave_some_idle(
+    distinct, count, batch_size, threads, expected
+):
+    _, split = distinct[count]
+    assert pipeline.steps(split, batch_size, threads=threads) == expected
+    batches = list(pipeline.training_batches(split, batch_size, 0, 1, threads))
+    assert len(batches) == expected

@@ -7,6 +7,7 @@ NumPy: MXNet writes its next batches into the arrays of the last ones.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from typing import Any, Iterator, NamedTuple
 
 import numpy as np
@@ -53,25 +54,45 @@ def epoch_seed(seed: int, epoch: int, rank: int = 0) -> int:
     return int.from_bytes(digest[:4], "little") >> 1
 
 
-def steps(split: Split, batch_size: int, parts: int = 1) -> int:
+def steps(split: Split, batch_size: int, workers: int = 1, threads: int = 1) -> int:
     """Count the training batches of an epoch: whole ones, or the one there is.
 
     With several workers, as many as the smallest part has, for each of them: one that
     went on alone would wait for the others for ever.
 
+    Args:
+        split: What is to be read.
+        batch_size: Images a batch.
+        workers: How many read the split together.
+        threads: How many threads each of them decodes with.
+
     Raises:
         XenonError: There are too few images for so many workers.
     """
-    if parts == 1:
-        return max(1, split.records // batch_size)
-    each = -(-split.records // parts)  # MXNet's own way to cut: the last has the rest
-    smallest = split.records - (parts - 1) * each
-    if smallest < batch_size:
-        raise XenonError(
-            f"{split.path('rec')}: {split.records} images are too few for {parts} "
-            f"workers with batches of {batch_size}"
-        )
-    return smallest // batch_size
+    threads, batches = _cut(split, batch_size, workers, threads)
+    return threads * batches
+
+
+def _cut(split: Split, batch_size: int, workers: int, threads: int) -> tuple[int, int]:
+    """Give each worker's parts, one a thread, and the whole batches of every part.
+
+    Fewer parts than threads, where they would be smaller than a batch.
+    """
+    for parts in range(threads, 0, -1):
+        batches = _smallest(split.records, workers * parts) // batch_size
+        if batches > 0:
+            return parts, batches
+    if workers == 1:
+        return 1, 1
+    raise XenonError(
+        f"{split.path('rec')}: {split.records} images are too few for {workers} "
+        f"workers with batches of {batch_size}"
+    )
+
+
+def _smallest(records: int, parts: int) -> int:
+    """Count the records of the last part, by MXNet's way to cut; it has the rest."""
+    return records - (parts - 1) * -(-records // parts)
 
 
 def training_batches(
@@ -90,30 +111,40 @@ def training_batches(
 
     Args:
         split: A verified split.
-        batch_size: Images a batch. The ragged last batch is left out, another set of
-            images each epoch, unless the split is smaller than one batch.
+        batch_size: Images a batch. The ragged last batch of each part is left out,
+            another set of images each epoch, unless the split is smaller than a batch.
         seed: The run's seed.
         epoch: Counted from 1.
-        threads: Decoding threads; with more than one, which image meets which angle
-            is a race.
+        threads: How many threads decode. Each has a part of the records of its own,
+            with the same stream of angles and flips, and gives every n-th batch, so
+            that an epoch repeats bit by bit whatever their number; other numbers give
+            other epochs.
         part: What this worker trains on: consecutive records.
     """
-    iterator = _iterator(
-        split,
-        batch_size=min(batch_size, split.records),
-        preprocess_threads=threads,
-        shuffle=True,
-        seed=epoch_seed(seed, epoch, part.rank),
-        num_parts=part.workers,
-        part_index=part.rank,
-        rand_mirror=True,
-        max_rotate_angle=MAX_ROTATION_DEGREES,  # whole degrees; MXNet takes an int
-        fill_value=0,  # black; MXNet's default is white corners
-    )
-    # Read ahead by a thread of our own: on a CPU context MXNet's hand-over of a batch
-    # waits for the step that is still being computed.
-    number = steps(split, batch_size, part.workers)
-    return parallel.ahead(_copy(next(iterator)) for _ in range(number))
+    threads, each = _cut(split, batch_size, part.workers, threads)
+    readers = []
+    for number in range(part.rank * threads, (part.rank + 1) * threads):
+        iterator = _iterator(
+            split,
+            batch_size=min(batch_size, split.records),
+            preprocess_threads=1,  # with more, which image meets which angle is a race
+            shuffle=True,
+            seed=epoch_seed(seed, epoch, number),
+            num_parts=part.workers * threads,
+            part_index=number,
+            rand_mirror=True,
+            max_rotate_angle=MAX_ROTATION_DEGREES,  # whole degrees; MXNet takes an int
+            fill_value=0,  # black; MXNet's default is white corners
+        )
+        # Read ahead by a thread of our own: on a CPU context MXNet's hand-over of a
+        # batch waits for the step that is still being computed.
+        readers.append(parallel.ahead(_copies(iterator, each)))
+    return itertools.chain.from_iterable(zip(*readers))
+
+
+def _copies(iterator: Any, number: int) -> Iterator[Batch]:
+    for _ in range(number):
+        yield _copy(next(iterator))
 
 
 def evaluation_batches(split: Split, batch_size: int) -> Iterator[Batch]:
