@@ -216,6 +216,65 @@ def test_threads_set_are_left_alone(site):
     assert output(IMPORT, site, OMP_NUM_THREADS="7") == "7"
 
 
+@pytest.mark.parametrize(
+    ("cores", "nets", "threads", "at_once"),
+    [
+        (2, 5, 1, 2),
+        (2, 1, 2, 1),
+        (1, 5, 1, 1),
+        (8, 5, 2, 4),
+        (16, 5, 4, 4),
+        (4, 2, 2, 2),
+    ],
+)
+def test_nets_share_the_cores(site, cores, nets, threads, at_once):
+    install(site, "mxnet", "")
+    code = f"""
+import os
+from xenon_mx import engine
+engine.usable_cores = lambda: {cores}
+engine.share_cores({nets})
+{IMPORT}
+print(os.environ["OMP_NUM_THREADS"], os.environ["MXNET_CPU_WORKER_NTHREADS"])
+"""
+    assert output(code, site).split() == [str(threads), str(at_once)]
+
+
+def test_cores_are_not_shared_where_threads_were_set(site):
+    install(site, "mxnet", "")
+    code = f"""
+import os
+from xenon_mx import engine
+engine.share_cores(5)
+{IMPORT}
+print(os.environ["OMP_NUM_THREADS"], "MXNET_CPU_WORKER_NTHREADS" in os.environ)
+"""
+    assert output(code, site, OMP_NUM_THREADS="3").split() == ["3", "False"]
+
+
+def test_memory_that_is_freed_is_kept():
+    """256 MB that a thread frees come again without a page fault for each page."""
+    code = f"""
+{IMPORT}
+import ctypes, resource, threading
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    block = ctypes.c_void_p(libc.malloc(2**28))
+    libc.memset(block, 1, 2**28)
+    libc.free(block)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+for _ in range(2):
+    thread = threading.Thread(target=faults)
+    thread.start()
+    thread.join()
+"""
+    first, second = map(int, output(code).split())
+    assert first > 2**28 / 4096 / 2
+    assert second < first / 10
+
+
 def test_cuda_libraries_are_loaded_before_the_cuda_wheel(site):
     places = [site / "nvidia" / library for library in engine._CUDA_LIBRARIES]
     for place in places:

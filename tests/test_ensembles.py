@@ -1,15 +1,13 @@
-"""Which checkpoints make an ensemble, and its forward pass."""
+"""Which checkpoints make an ensemble, and which may not."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-import small
 
-from xenon_mx import models
 from xenon_mx.checkpoints import Epoch, Last, Run
 from xenon_mx.engine import mx
-from xenon_mx.ensembles import Ensemble, logits, sigmoid
+from xenon_mx.ensembles import Ensemble
 from xenon_mx.errors import XenonError
 from xenon_mx.handlers import Best
 
@@ -92,36 +90,6 @@ def test_a_missing_params_file_is_refused(tmp_path):
     ensemble.members[0].params.unlink()
     with pytest.raises(XenonError, match="missing"):
         ensemble.load([mx.cpu()])
-
-
-@pytest.fixture(scope="module")
-def nets():
-    """Two nets on two contexts each."""
-    return [models.build("resnet18_v1b", ctx=[mx.cpu(0), mx.cpu(1)]) for _ in range(2)]
-
-
-@pytest.mark.parametrize("batch_size", [1, 2, 5, 7])
-@pytest.mark.parametrize("devices", [1, 2])
-def test_logits_do_not_depend_on_batches_or_devices(nets, batch_size, devices):
-    pixels = small.blobs(7)
-    expected = np.concatenate(
-        [
-            net(models.normalise(mx.nd.array(pixels, dtype="uint8"))).asnumpy()
-            for net in nets
-        ],
-        axis=1,
-    )
-    batches = [pixels[i : i + batch_size] for i in range(0, 7, batch_size)]
-    ctxs = [mx.cpu(i) for i in range(devices)]
-    found = logits(nets, batches, ctxs)
-    assert found.shape == (7, 2)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
-
-
-def test_sigmoid_follows_the_formula_without_overflow():
-    values = np.array([-1000.0, -2.0, 0.0, 3.0, 1000.0])
-    expected = [0, 1 / (1 + np.exp(2)), 0.5, 1 / (1 + np.exp(-3)), 1]
-    np.testing.assert_allclose(sigmoid(values), expected, atol=1e-15)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ ROWS = {
     2: {"engine", "images", "datasets", "arrays"},
     3: {"records", "losses", "workers"},
     4: {"pipeline", "checkpoints", "optimizers", "models"},
-    5: {"ensembles", "inputs", "sources"},
+    5: {"ensembles", "inputs", "passes", "sources"},
     6: {"loops"},
     7: {"packing", "training", "predicting", "launching"},
     8: {"cli"},

@@ -47,3 +47,9 @@ def test_study_means_follow_first_appearance_when_studies_are_interleaved():
 def test_study_means_average_each_column():
     _, means = metrics.study_means([7, 7, 9], np.array([[0, 1], [1, 1], [1, 0]]))
     np.testing.assert_allclose(means, [[0.5, 1.0], [1.0, 0.0]])
+
+
+def test_sigmoid_follows_the_formula_without_overflow():
+    values = np.array([-1000.0, -2.0, 0.0, 3.0, 1000.0])
+    expected = [0, 1 / (1 + np.exp(2)), 0.5, 1 / (1 + np.exp(-3)), 1]
+    np.testing.assert_allclose(metrics.sigmoid(values), expected, atol=1e-15)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from xenon_mx import models
-from xenon_mx.engine import model_zoo, mx, nn
+from xenon_mx.engine import autograd, model_zoo, mx, nn
 from xenon_mx.errors import XenonError
 
 SMALL = [
@@ -241,3 +243,47 @@ def test_every_listed_net_takes_a_step_at_320(name):
     loss.backward()
     trainer.step(2)
     assert np.isfinite(net(image(320)).asnumpy()).all()
+
+
+FUSED = ["densenet121", "resnet18_v1", "resnet18_v2", "mobilenet0.25"]
+
+
+def step(net, pixels):
+    """Take one step of descent; give the loss and all arrays after it."""
+    with autograd.record():
+        loss = (net(pixels) ** 2).mean()
+    loss.backward()
+    for param in net.collect_params().values():
+        if param.grad_req != "null":
+            param.set_data(param.data() - 0.01 * param.grad())
+    return float(loss.asscalar()), models.state(net)
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_the_fast_net_is_the_plain_one_to_the_bit(name, tmp_path):
+    models.build(name).save_parameters(str(tmp_path / "x.params"))
+    fast = models.build(name, tmp_path / "x.params")
+    plain = models.build(name, tmp_path / "x.params", reference=True)
+    assert models.state(fast).keys() == models.state(plain).keys()
+    pixels = image(64)
+    np.testing.assert_array_equal(fast(pixels).asnumpy(), plain(pixels).asnumpy())
+    for _ in range(2):
+        loss, arrays = step(fast, pixels)
+        expected_loss, expected = step(plain, pixels)
+        assert loss == expected_loss
+        for key, array in arrays.items():
+            np.testing.assert_array_equal(array, expected[key], err_msg=key)
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_a_batch_norm_before_a_relu_does_its_work(name):
+    def operators(net):
+        return [n["op"] for n in json.loads(net(mx.sym.var("x")).tojson())["nodes"]]
+
+    fast = operators(models.build(name))
+    plain = operators(models.build(name, reference=True))
+    fused = fast.count("_contrib_BatchNormWithReLU")
+    assert fused > 1
+    assert plain.count("_contrib_BatchNormWithReLU") == 0
+    assert plain.count("BatchNorm") == fast.count("BatchNorm") + fused
+    assert plain.count("Activation") == fast.count("Activation") + fused

@@ -6,6 +6,8 @@ import csv
 import logging
 import math
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -371,3 +373,39 @@ def test_predicting_the_training_images_is_said(world, tmp_path, caplog, split, 
     with caplog.at_level(logging.WARNING):
         ask(world, tmp_path, world / "packed" / f"{split}.rec")
     assert ("trained the nets" in caplog.text) == said
+
+
+def test_the_reference_gives_the_same_probabilities(world, tmp_path):
+    valid = world / "MURA-v1.1/valid_image_paths.csv"
+    _, fast, _ = ask(world, tmp_path, valid)
+    _, plain, _ = ask(world, tmp_path, valid, reference=True)
+    assert len(fast) == len(plain) > 1
+    for one, two in zip(fast, plain):
+        assert one["image"] == two["image"]
+        for column in ("probability", "member_1", "member_2", "member_3"):
+            assert float(one[column]) == pytest.approx(float(two[column]), abs=1e-5)
+
+
+def test_a_command_lets_mxnet_work_on_all_members_at_once(world, tmp_path):
+    """In a process of its own: how cores are used is settled as MXNet is loaded."""
+    code = f"""
+import os
+from pathlib import Path
+from xenon_mx import parallel, predicting
+from xenon_mx.config import PredictConfig
+os.environ.pop("OMP_NUM_THREADS", None)
+parallel.usable_cores.__code__ = (lambda: 2).__code__
+predicting.predict(PredictConfig(
+    (Path({str(world / "packed/valid.rec")!r}),), Path({str(tmp_path / "o.csv")!r}),
+    (Path({str(world / "run")!r}),), ctx="cpu()"))
+print(os.environ["OMP_NUM_THREADS"], os.environ["MXNET_CPU_WORKER_NTHREADS"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["1", "2"]
+    here, _, _ = ask(world, tmp_path, world / "packed/valid.rec")
+    for one, two in zip(read(tmp_path / "o.csv"), here):
+        assert float(one["probability"]) == pytest.approx(
+            float(two["probability"]), abs=1e-5
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import math
 
 import numpy as np
@@ -11,11 +12,11 @@ import pytest
 import small
 
 from xenon_mx import (
-    ensembles,
     files,
     loops,
     losses,
     models,
+    passes,
     pipeline,
     records,
     training,
@@ -80,7 +81,7 @@ def test_the_logged_loss_is_the_mean_weighted_loss_of_the_saved_net(trained, pac
     net = models.build(NET, member.params)
     split = packed.split("valid")
     pixels, labels = small.labelled(18, seed=9)
-    logits = ensembles.logits([net], [pixels], [mx.cpu()])[:, 0].astype(np.float64)
+    logits = passes.logits([net], [pixels], [mx.cpu()])[:, 0].astype(np.float64)
     table = np.array([packed.meta["weights"][t] for t in packed.study_types])
     types = np.array([row.study_type for row in split.rows()])
     prob = 1 / (1 + np.exp(-logits))
@@ -122,8 +123,29 @@ class _Bar:
     def update(self, n):
         self.done[self.desc][0] += n
 
-    def set_postfix(self, loss, refresh):
+    def set_postfix(self, loss, wait, refresh):
         assert float(loss) > 0
+        assert wait.endswith("%")
+
+
+def test_the_reference_trains_to_the_same_bytes(packed, tmp_path):
+    for name, reference in (("fast", False), ("plain", True)):
+        options = {"epochs": 2, "model": "resnet18_v1", "reference": reference}
+        training.train(config(packed, tmp_path / name, **options))
+    for fast in sorted((tmp_path / "fast" / "params").iterdir()):
+        plain = tmp_path / "plain" / "params" / fast.name
+        assert fast.read_bytes() == plain.read_bytes()
+    for fast, plain in zip(log(tmp_path / "fast"), log(tmp_path / "plain")):
+        assert fast["train_loss"] == plain["train_loss"]
+        assert float(fast["val_loss"]) == pytest.approx(float(plain["val_loss"]), 1e-6)
+
+
+def test_waiting_for_images_is_told(packed, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(loops, "_MOST_WAIT", -1)
+    with caplog.at_level(logging.WARNING):
+        training.train(config(packed, tmp_path / "run"))
+    assert "waiting for images" in caplog.text
+    assert "--workers 2" in caplog.text
 
 
 def test_the_bar_is_filled_for_training_and_for_validation(packed, tmp_path):

@@ -27,6 +27,8 @@ from xenon_mx.errors import XenonError
 FORMAT = 1  # of run.json; raised when a reader of the old one would misread the new
 RUN_JSON, BEST_JSON, LOG_CSV = "run.json", "best.json", "log.csv"
 PARAMS, LAST, STATE_JSON = "params", "last", "state.json"
+# What a run records of its net, beside the name: params alone do not tell the pooling.
+ARCHITECTURE = {"pooling": "global", "logits": 1}
 
 
 class Epoch(NamedTuple):

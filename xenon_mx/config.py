@@ -16,6 +16,10 @@ from xenon_mx.errors import ConfigError
 
 MEMBERS = 5  # the paper, section 3: the five models with the lowest losses
 FITS = ("stretch", "pad")
+# Mean and standard deviation of ImageNet's training images, RGB, on the scale 0-1:
+# what the zoo's weights were trained with (gluoncv, torchvision).
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
 THRESHOLD = 0.5  # the paper, section 3: abnormal if the probability is above 0.5
 
 
@@ -80,6 +84,10 @@ def _check(each: Field[Any], value: Any) -> None:
         raise ConfigError(flag_name(each.name), f"must be at most {high}, not {value}")
 
 
+_REFERENCE = (
+    "Compute by the plain way, to compare with: no fused layers, no memory kept from "
+    "pass to pass, no operators side by side."
+)
 _ROOT = (
     "Folder that the paths in CSVs start from. Default: the working directory, else "
     "the CSV's folder, else its parent."
@@ -187,7 +195,7 @@ class TrainConfig(_Checked):
     seed: int = setting(0, "Seed of weights, order and augmentation.", low=0)
     workers: int = setting(
         1,
-        "Decoding threads. More than 1 is faster, and no longer repeats bit by bit.",
+        "Decoding threads, each of which reads a part of the records of its own.",
         flags=("-j",),
         low=1,
         high=256,
@@ -206,6 +214,7 @@ class TrainConfig(_Checked):
         kind=str,
         choices=("dist_sync", "dist_device_sync"),
     )
+    reference: bool = setting(False, _REFERENCE)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -247,6 +256,7 @@ class PredictConfig(_Checked):
         0, "Decoding threads; 0 uses every core.", flags=("-j",), low=0, high=256
     )
     ctx: str | None = setting(None, "Devices, as for xenon-train.", kind=str)
+    reference: bool = setting(False, _REFERENCE)
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,17 @@
-"""Members in, logits out: the forward pass that validation and prediction share.
+"""Which checkpoints make an ensemble, of one run or several.
 
-Owns which checkpoints make an ensemble, and how nets see images. Knows no image files
-and no CSVs.
+Owns the choice of the members and whether they may be averaged. Knows no image files
+and no CSVs, and MXNet only once the members are loaded: how many they are decides how
+MXNet is to use the cores.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Iterable, Sequence
+from typing import Any, Sequence
 
-import numpy as np
-
-from xenon_mx import models
-from xenon_mx.checkpoints import Member, Run
-from xenon_mx.engine import gluon, mx
+from xenon_mx.checkpoints import ARCHITECTURE, Member, Run
+from xenon_mx.config import MEAN, STD
 from xenon_mx.errors import XenonError
 
 # What runs must share, for one set of pixels to suit all of their nets, and for their
@@ -21,52 +19,13 @@ from xenon_mx.errors import XenonError
 _AGREE = ("data", "preprocessing", "study_types", "weights")
 
 
-def logits(
-    nets: Sequence[Any], batches: Iterable[np.ndarray], ctxs: Sequence[Any]
-) -> np.ndarray:
-    """Run images through nets.
-
-    Args:
-        nets: M nets, each on every one of `ctxs`.
-        batches: (n, S, S) uint8 each, N images altogether.
-        ctxs: Devices that share every batch.
-
-    Returns:
-        (N, M) float32 logits.
-    """
-    results = []
-    for pixels in batches:
-        parts = [models.normalise(part) for part in spread(pixels, ctxs)]
-        outputs = [[net(part) for part in parts] for net in nets]
-        columns = [np.concatenate([o.asnumpy() for o in each]) for each in outputs]
-        results.append(np.concatenate(columns, axis=1))
-    if not results:
-        return np.zeros((0, len(nets)), np.float32)
-    return np.concatenate(results)
-
-
-def spread(array: np.ndarray, ctxs: Sequence[Any]) -> list[Any]:
-    """Cut an array along its first axis into a part for each device, and send them.
-
-    Fewer rows than devices leave the last devices idle.
-    """
-    sent = mx.nd.array(array, dtype=array.dtype)
-    used = list(ctxs[: len(array)])
-    return gluon.utils.split_and_load(sent, used, even_split=False)
-
-
-def sigmoid(values: np.ndarray) -> np.ndarray:
-    """Turn logits into probabilities, float64, without overflow."""
-    return 0.5 * (1 + np.tanh(0.5 * np.asarray(values, np.float64)))
-
-
 def _check_door(run: Run) -> None:
     """Refuse a run whose nets saw other pixels, or are others, than ours would be."""
     seen = run.meta["preprocessing"]
-    door = {"mean": list(models.MEAN), "std": list(models.STD)}
+    door = {"mean": list(MEAN), "std": list(STD)}
     if {key: seen.get(key) for key in door} != door:
         raise XenonError(f"{run.folder}: trained with another mean or std than xenon's")
-    if run.meta["architecture"] != models.ARCHITECTURE:
+    if run.meta["architecture"] != ARCHITECTURE:
         raise XenonError(f"{run.folder}: trained with another kind of net than xenon's")
 
 
@@ -120,11 +79,13 @@ class Ensemble:
         """The checkpoints, the lowest validation loss first."""
         return [member for member, _ in self._chosen]
 
-    def load(self, ctxs: Sequence[Any]) -> list[models.Net]:
+    def load(self, ctxs: Sequence[Any], reference: bool = False) -> list[Any]:
         """Build the nets, checked against the SHA-256 that their run recorded."""
+        from xenon_mx import models
+
         nets = []
         for member, run in self._chosen:
             member.check()
             model = run.meta["config"]["model"]
-            nets.append(models.build(model, member.params, list(ctxs)))
+            nets.append(models.build(model, member.params, list(ctxs), reference))
         return nets

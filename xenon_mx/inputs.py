@@ -13,7 +13,7 @@ from typing import Any, Iterator
 
 import numpy as np
 
-from xenon_mx import datasets, images, mura, parallel, pipeline, records
+from xenon_mx import datasets, images, mura, parallel, records
 from xenon_mx.config import PredictConfig
 from xenon_mx.errors import XenonError
 
@@ -54,6 +54,8 @@ class Source:
         if self._split is None:
             yield from self._decoded()
         else:
+            from xenon_mx import pipeline  # loads MXNet
+
             size = self._config.batch_size
             for batch in pipeline.evaluation_batches(self._split, size):
                 yield batch.pixels

@@ -17,11 +17,11 @@ import numpy as np
 from xenon_mx import (
     checkpoints,
     engine,
-    ensembles,
     losses,
     metrics,
     models,
     optimizers,
+    passes,
     pipeline,
     progress,
     records,
@@ -33,6 +33,9 @@ from xenon_mx.errors import XenonError
 from xenon_mx.handlers import Best, Plateau
 
 _log = logging.getLogger(__name__)
+
+# Chosen here: above it, a second decoding thread is worth its core.
+_MOST_WAIT = 0.1
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,14 @@ class Loop:
         self._adam.lr = lr
         waiting = _Stopwatch()
         train_loss, images = self._train(number, waiting)
-        trained = time.perf_counter() - start
+        trained, wait_share = time.perf_counter() - start, waiting.share
+        if wait_share > _MOST_WAIT:
+            _log.warning(
+                "%.0f%% of the time was spent waiting for images: more decoding "
+                "threads (--workers %d) would help",
+                100 * wait_share,
+                2 * self._config.workers,
+            )
         # On the first worker alone, whose word the others take: a learning rate that
         # differed by a rounding would part their weights.
         scores = self._validate(number) if self._group.rank == 0 else None
@@ -168,7 +178,7 @@ class Loop:
             auroc,
             lr,
             images / trained,
-            waiting.seconds / trained,
+            wait_share,
             time.perf_counter() - start,
         )
 
@@ -179,7 +189,7 @@ class Loop:
         batches = pipeline.training_batches(
             split, config.batch_size, config.seed, number, config.workers, part
         )
-        steps = pipeline.steps(split, config.batch_size, part.workers)
+        steps = pipeline.steps(split, config.batch_size, part.workers, config.workers)
         batch_size = min(config.batch_size, split.records)
         total, images = 0.0, 0
         label = f"epoch {number}/{config.epochs}"
@@ -194,7 +204,11 @@ class Loop:
                     )
                 total += loss * len(batch.pixels)
                 images += len(batch.pixels)
-                shown.set_postfix(loss=f"{total / images:.4f}", refresh=False)
+                shown.set_postfix(
+                    loss=f"{total / images:.4f}",
+                    wait=f"{waiting.share:.0%}",
+                    refresh=False,
+                )
                 shown.update(len(batch.pixels))
         models.share_statistics(self._net, self._group)
         totals = self._group.total("loss", np.array([total, images]))
@@ -205,7 +219,7 @@ class Loop:
         labels = batch.labels[:, 0]
         weights = self._loss.weights(labels, batch.labels[:, 1])
         spread = [
-            ensembles.spread(array, self._ctxs)
+            passes.spread(array, self._ctxs)
             for array in (batch.pixels, labels.reshape(-1, 1), weights.reshape(-1, 1))
         ]
         results = []
@@ -241,8 +255,10 @@ class Loop:
         with self._bar(total=split.records, unit="img", desc=label) as shown:
             batches = pipeline.evaluation_batches(split, self._config.batch_size)
             pixels = progress.counted((batch.pixels for batch in batches), shown)
-            logits = ensembles.logits([self._net], pixels, self._ctxs)[:, 0]
-        prob = ensembles.sigmoid(logits)
+            logits = passes.logits(
+                [self._net], pixels, self._ctxs, self._config.reference
+            )[:, 0]
+        prob = metrics.sigmoid(logits)
         _, by_study = metrics.study_means(
             studies.tolist(), np.stack([labels, prob], axis=1)
         )
@@ -259,6 +275,12 @@ class _Stopwatch:
 
     def __init__(self) -> None:
         self.seconds = 0.0
+        self._start = time.perf_counter()
+
+    @property
+    def share(self) -> float:
+        """The share of all the time until now that was spent waiting."""
+        return self.seconds / (time.perf_counter() - self._start)
 
     def over(self, items: Iterator[Any]) -> Iterator[Any]:
         """Pass items on, timing how long each takes to come."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from xenon_mx.engine import gluon, mx
+from xenon_mx import engine
 
 
 class WeightedBCE:
@@ -24,7 +24,6 @@ class WeightedBCE:
 
     def __init__(self, table: np.ndarray) -> None:
         self._table = np.asarray(table, dtype=np.float32)
-        self._bce = gluon.loss.SigmoidBinaryCrossEntropyLoss(from_sigmoid=False)
 
     def weights(self, labels: np.ndarray, study_types: np.ndarray) -> np.ndarray:
         """Look up each image's weight: (N,) float32."""
@@ -47,7 +46,8 @@ class WeightedBCE:
                 f"expected three (N, 1) arrays, got {logits.shape}, {labels.shape}, "
                 f"{weights.shape}"
             )
-        return self._bce(logits, labels, weights)
+        bce = engine.gluon.loss.SigmoidBinaryCrossEntropyLoss(from_sigmoid=False)
+        return bce(logits, labels, weights)
 
     def mean(
         self, logits: np.ndarray, labels: np.ndarray, study_types: np.ndarray
@@ -59,9 +59,8 @@ class WeightedBCE:
             labels: (N,) of 0 and 1.
             study_types: (N,) indices into the table.
         """
-        columns = (logits, labels, self.weights(labels, study_types))
-        # In float64, so that nearly perfect nets still differ from one another.
-        losses = self(
-            *(mx.nd.array(np.reshape(c, (-1, 1)), dtype="float64") for c in columns)
-        )
-        return float(losses.asnumpy().mean(dtype=np.float64))
+        # In float64, so that nearly perfect nets still differ from one another. As
+        # Gluon's loss does: max(x, 0) - x y + log(1 + e^-|x|) cannot overflow.
+        x = np.asarray(logits, np.float64)
+        losses = np.maximum(x, 0) - x * labels + np.log1p(np.exp(-np.abs(x)))
+        return float((losses * self.weights(labels, study_types)).mean())

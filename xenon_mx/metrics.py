@@ -34,6 +34,11 @@ def study_means(
     return list(order), (sums.T / counts).T
 
 
+def sigmoid(values: np.ndarray) -> np.ndarray:
+    """Turn logits into probabilities, float64, without overflow."""
+    return 0.5 * (1 + np.tanh(0.5 * np.asarray(values, np.float64)))
+
+
 def kappa(labels: np.ndarray, predictions: np.ndarray) -> float:
     """Cohen's unweighted kappa between (N,) labels and predictions of 0 and 1.
 

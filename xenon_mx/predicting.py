@@ -17,15 +17,7 @@ from typing import Iterable, NamedTuple, Sequence
 
 import numpy as np
 
-from xenon_mx import (
-    engine,
-    ensembles,
-    inputs,
-    losses,
-    metrics,
-    mura,
-    progress,
-)
+from xenon_mx import engine, ensembles, inputs, losses, metrics, mura, progress
 from xenon_mx.config import MEMBERS, PredictConfig
 from xenon_mx.errors import ConfigError, XenonError
 
@@ -82,13 +74,8 @@ def predict(config: PredictConfig, bar: progress.Bar = progress.silent) -> Predi
     if config.submission and not all(image.study_type for image in source.images):
         raise XenonError("--submission needs images in MURA's layout, by studies")
     _announce(ensemble, config, source)
-    ctxs = engine.contexts(config.ctx)
-    with engine.failures():
-        nets = ensemble.load(ctxs)
-        with bar(total=len(source.images), unit="img", desc="predicting") as shown:
-            batches = progress.counted(source.batches(), shown)
-            logits = ensembles.logits(nets, batches, ctxs)
-    prob = ensembles.sigmoid(logits)
+    logits = _logits(config, ensemble, source, bar)
+    prob = metrics.sigmoid(logits)
     predictions = Predictions(
         source.images,
         prob,
@@ -98,6 +85,25 @@ def predict(config: PredictConfig, bar: progress.Bar = progress.silent) -> Predi
     )
     _write(config, predictions)
     return predictions
+
+
+def _logits(
+    config: PredictConfig,
+    ensemble: ensembles.Ensemble,
+    source: inputs.Source,
+    bar: progress.Bar,
+) -> np.ndarray:
+    """Run all images through all members, (N, M), in one pass over the images."""
+    if not config.reference:
+        engine.share_cores(len(ensemble.members))
+    from xenon_mx import passes  # loads MXNet, which then knows how to use the cores
+
+    ctxs = engine.contexts(config.ctx)
+    with engine.failures():
+        nets = ensemble.load(ctxs, config.reference)
+        with bar(total=len(source.images), unit="img", desc="predicting") as shown:
+            batches = progress.counted(source.batches(), shown)
+            return passes.logits(nets, batches, ctxs, config.reference)
 
 
 def _announce(

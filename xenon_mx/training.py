@@ -27,7 +27,7 @@ from xenon_mx import (
     sources,
     workers,
 )
-from xenon_mx.config import TrainConfig, flag_name
+from xenon_mx.config import MEAN, STD, TrainConfig, flag_name
 from xenon_mx.engine import mx
 from xenon_mx.errors import ConfigError, XenonError
 
@@ -71,6 +71,8 @@ def _train(
     packed = records.open_packed(config.packed)
     if group.from_first(packed.fingerprint) != packed.fingerprint:
         raise XenonError(f"{config.packed}: other data than the first worker's")
+    if group.from_first(config.workers) != config.workers:
+        raise XenonError("--workers: must be alike for all that train together")
     if run:
         _refuse_changes(run, config, packed)
     ctxs = engine.contexts(config.ctx)
@@ -81,7 +83,8 @@ def _train(
     data = _open_data(config, packed)
     _check_devices(config, data, ctxs)
     engine.seed(config.seed)
-    net = models.build(config.model, start.file if start else None, ctxs)
+    begin = start.file if start else None
+    net = models.build(config.model, begin, ctxs, config.reference)
     loop = loops.Loop(config, data, net, ctxs, group, bar)
     if not first:
         with engine.failures():
@@ -116,11 +119,15 @@ def _refuse_changes(
     run: checkpoints.Run, config: TrainConfig, packed: records.Packed
 ) -> None:
     """Stop if a run would go on with other data, another net or another recipe."""
-    then, now = run.meta["config"], _settings(config)
+    then = run.meta["config"]
+    # A run may be older than a setting.
+    settings = [
+        (n, v, getattr(TrainConfig, n, None)) for n, v in _settings(config).items()
+    ]
     changed = [
-        f"{flag_name(name)} was {then.get(name)} and is {value}"
-        for name, value in now.items()
-        if name not in _MAY_CHANGE and then.get(name) != value
+        f"{flag_name(name)} was {then.get(name, default)} and is {value}"
+        for name, value, default in settings
+        if name not in _MAY_CHANGE and then.get(name, default) != value
     ]
     if packed.fingerprint != run.meta["data"]:
         changed.append(
@@ -226,10 +233,10 @@ def _describe(
         "weights": data.table.tolist(),
         "preprocessing": {
             **data.packed.preprocessing,
-            "mean": models.MEAN,
-            "std": models.STD,
+            "mean": MEAN,
+            "std": STD,
         },
-        "architecture": models.ARCHITECTURE,
+        "architecture": checkpoints.ARCHITECTURE,
         "pretrained": start.record() if start else None,
     }
 
