@@ -33,7 +33,7 @@ def ensure(*extras: str) -> Path:
     if all(stamp.is_file() and stamp.read_text() == wanted for stamp in stamps):
         return programs
     if not (programs / "python").exists():
-        make_venv()
+        make_venv(VENV)
     say("installing xenon (about a minute) ...")
     pip = [str(programs / "python"), "-m", "pip", "install", "--quiet"]
     pip += ["--disable-pip-version-check", "-e", f"{ROOT}[{','.join(extras)}]"]
@@ -44,12 +44,12 @@ def ensure(*extras: str) -> Path:
     return programs
 
 
-def make_venv() -> None:
+def make_venv(folder: Path) -> None:
     """Make an empty environment with a Python that MXNet runs on."""
     python = supported_python()
-    say(f"making {VENV.relative_to(ROOT)} with {python} ...")
-    if subprocess.call([python, "-m", "venv", str(VENV)]):
-        shutil.rmtree(VENV, ignore_errors=True)
+    say(f"making {folder.relative_to(ROOT)} with {python} ...")
+    if subprocess.call([python, "-m", "venv", str(folder)]):
+        shutil.rmtree(folder, ignore_errors=True)
         sys.exit(
             "error: python -m venv failed; on Debian: apt-get install python3-venv"
         )

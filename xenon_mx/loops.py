@@ -64,6 +64,7 @@ class Loop:
         self._config = config
         self._data = data
         self._net = net
+        self._evaluator = models.evaluator(net, config.reference)
         self._ctxs = ctxs
         self._bar = bar
         self._loss = losses.WeightedBCE(data.table)
@@ -256,7 +257,7 @@ class Loop:
             batches = pipeline.evaluation_batches(split, self._config.batch_size)
             pixels = progress.counted((batch.pixels for batch in batches), shown)
             logits = passes.logits(
-                [self._net], pixels, self._ctxs, self._config.reference
+                [self._evaluator], pixels, self._ctxs, self._config.reference
             )[:, 0]
         prob = metrics.sigmoid(logits)
         _, by_study = metrics.study_means(

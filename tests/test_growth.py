@@ -1,0 +1,84 @@
+"""Memory does not grow with the number of images."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import cv2
+import pytest
+import small
+
+from xenon_mx import training
+from xenon_mx.config import TrainConfig
+
+SIZE = 32
+FEW, MANY = 60, 600
+MOST_GROWTH = 1.1
+
+
+def draw(root, count):
+    """Write a data set of `count` studies with one image each."""
+    pixels, labels = small.labelled(count, 256)
+    for number, (image, label) in enumerate(zip(pixels, labels)):
+        split = "valid" if number % 10 < 2 else "train"
+        end = ("negative", "positive")[label]
+        folder = root / f"{split}/XR_HAND/patient{number:05d}/study1_{end}"
+        folder.mkdir(parents=True)
+        cv2.imwrite(str(folder / "image1.png"), image)
+    return root
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    base = tmp_path_factory.mktemp("growth")
+    return {count: draw(base / str(count), count) for count in (FEW, MANY)}
+
+
+def peak_mb(*arguments):
+    """Run a command of xenon's and give the most memory that it held."""
+    command, *others = map(str, arguments)
+    code = f"""
+import resource, sys
+from xenon_mx import cli
+sys.argv = [{command!r}, *{others!r}]
+try:
+    cli.{command}()
+except SystemExit as stop:
+    assert stop.code == 0, stop.code
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout.split()[-1]) / 1000
+
+
+def test_packing_ten_times_the_images_takes_no_more_memory(data, tmp_path):
+    few, many = (peak_mb("pack", data[n], tmp_path / str(n)) for n in (FEW, MANY))
+    assert many < MOST_GROWTH * few
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_predicting_ten_times_the_images_takes_no_more_memory(data, tmp_path, packed):
+    run = tmp_path / "run"
+    splits = {"train": small.labelled(16, SIZE), "valid": small.labelled(8, SIZE)}
+    config = TrainConfig(
+        small.pack(tmp_path / "small", splits).folder,
+        run,
+        model="mobilenet0.25",
+        no_pretrained=True,
+        ctx="cpu()",
+        epochs=2,
+    )
+    training.train(config)
+    peaks = []
+    for count in (FEW, MANY):
+        asked = data[count]
+        if packed:
+            many = {"valid": small.labelled(count, SIZE)}
+            asked = small.pack(tmp_path / str(count), many).folder / "valid.rec"
+        out = tmp_path / f"{count}.csv"
+        peaks.append(peak_mb("predict", asked, out, "--run", run, "--ctx", "cpu()"))
+    assert peaks[1] < MOST_GROWTH * peaks[0]
