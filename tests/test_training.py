@@ -142,6 +142,7 @@ def test_the_reference_trains_to_the_same_bytes(packed, tmp_path):
 
 def test_waiting_for_images_is_told(packed, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(loops, "_MOST_WAIT", -1)
+    monkeypatch.setattr(loops, "_LEAST_S", 0)
     with caplog.at_level(logging.WARNING):
         training.train(config(packed, tmp_path / "run"))
     assert "waiting for images" in caplog.text

@@ -34,8 +34,9 @@ from xenon_mx.handlers import Best, Plateau
 
 _log = logging.getLogger(__name__)
 
-# Chosen here: above it, a second decoding thread is worth its core.
-_MOST_WAIT = 0.1
+# Chosen here: above this share, another decoding thread is worth its core. An epoch
+# shorter than that many seconds waits for its first batch, mostly.
+_MOST_WAIT, _LEAST_S = 0.1, 10
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ class Loop:
         waiting = _Stopwatch()
         train_loss, images = self._train(number, waiting)
         trained, wait_share = time.perf_counter() - start, waiting.share
-        if wait_share > _MOST_WAIT:
+        if wait_share > _MOST_WAIT and trained > _LEAST_S:
             _log.warning(
                 "%.0f%% of the time was spent waiting for images: more decoding "
                 "threads (--workers %d) would help",
