@@ -14,10 +14,17 @@ import xenon_mx
 PACKAGE = Path(xenon_mx.__file__).parent
 
 ROWS = {
-    0: {"__init__", "errors", "progress", "parallel", "torch_names"},
+    0: {
+        "__init__",
+        "errors",
+        "progress",
+        "parallel",
+        "torch_names",
+        "reference_figures",
+    },
     1: {"config", "mura", "metrics", "handlers", "recordio", "opencv", "files"},
-    2: {"engine", "images", "datasets", "arrays"},
-    3: {"records", "losses", "workers"},
+    2: {"engine", "images", "datasets", "arrays", "bootstrap", "cases"},
+    3: {"records", "losses", "workers", "evaluation"},
     4: {"pipeline", "checkpoints", "optimizers", "models"},
     5: {"ensembles", "inputs", "passes", "sources"},
     6: {"loops"},
