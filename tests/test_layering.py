@@ -15,7 +15,16 @@ PACKAGE = Path(xenon_mx.__file__).parent
 
 ROWS = {
     0: {"__init__", "errors", "progress", "parallel", "torch_names"},
-    1: {"config", "mura", "metrics", "handlers", "recordio", "opencv", "files"},
+    1: {
+        "config",
+        "mura",
+        "metrics",
+        "handlers",
+        "recordio",
+        "opencv",
+        "files",
+        "dicom",
+    },
     2: {"engine", "images", "datasets", "arrays"},
     3: {"records", "losses", "workers"},
     4: {"pipeline", "checkpoints", "optimizers", "models"},
@@ -30,6 +39,7 @@ DOORS = {
     "gluoncv": {"engine"},
     "cv2": {"opencv"},
     "click": {"cli"},
+    "pydicom": {"dicom"},
 }
 
 
@@ -60,7 +70,7 @@ def test_a_module_imports_from_smaller_rows_only(module):
 
 
 @pytest.mark.parametrize("module", sorted(ROW))
-def test_mxnet_gluoncv_opencv_and_click_have_one_door(module):
+def test_mxnet_gluoncv_opencv_click_and_pydicom_have_one_door(module):
     for name in imports(module):
         door = DOORS.get(name.split(".")[0])
         assert door is None or module in door, f"{module} imports {name}"
@@ -76,7 +86,7 @@ try:
     cli.{command}()
 except SystemExit as stop:
     assert stop.code == 0
-slow = {{"mxnet", "pandas", "sklearn", "numpy", "cv2"}} & set(sys.modules)
+slow = {{"mxnet", "pandas", "sklearn", "numpy", "cv2", "pydicom"}} & set(sys.modules)
 assert not slow, slow
 """
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
