@@ -27,11 +27,12 @@ CUDA = [
     "nvidia-cudnn-cu11==8.9.6.50",
 ]
 
-# Decoders under licences as free as xenon's own: RLE, JPEG of 8 bits, JPEG 2000.
+# Decoders under licences as free as xenon's own: for all but JPEG of 12 bits.
 DICOM = [
     "pydicom>=2.4",
     "pylibjpeg>=2.0",
     "pylibjpeg-openjpeg>=2.0",
+    "python-gdcm>=3.0.10",
     "pillow>=8",
 ]
 
@@ -66,7 +67,7 @@ setup(
         "gpu": ["mxnet-cu112==1.9.1", *MXNET, *CUDA],
         "torch": ["torch>=1.13"],
         "dicom": DICOM,
-        # pylibjpeg-libjpeg is under the GPL: for tests only.
+        # pylibjpeg-libjpeg is under the GPL: for the tests only.
         "test": ["pytest>=7", "pillow", *DICOM, "pylibjpeg-libjpeg>=2.0"],
         "lint": ["ruff==0.17.6", "mypy==2.4.1"],
     },

@@ -41,13 +41,21 @@ _LONGEST_FIRST = 1024  # bytes; chosen here: several values of Image Type
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", _BIG_ENDIAN)
-# Those that need a decoder under the GPL, which the extra `[dicom]` does not bring.
-_NEED_LIBJPEG = {
-    "1.2.840.10008.1.2.4.51": "JPEG Extended, 12 bits",
-    "1.2.840.10008.1.2.4.57": "JPEG Lossless",
-    "1.2.840.10008.1.2.4.70": "JPEG Lossless, first-order prediction",
-    "1.2.840.10008.1.2.4.80": "JPEG-LS Lossless",
-    "1.2.840.10008.1.2.4.81": "JPEG-LS Near-lossless",
+# By the end of a transfer syntax's UID, the modules of which pydicom needs one. All are
+# under free licences, and come with `[dicom]`, but libjpeg, which is under the GPL.
+_COMPRESSED = "1.2.840.10008.1.2.4."
+_JPEG_OF_12_BITS = _COMPRESSED + "51"
+_DECODERS = {
+    "50": ("PIL", "gdcm", "libjpeg"),
+    "57": ("gdcm", "libjpeg"),
+    "70": ("gdcm", "libjpeg"),
+    "80": ("gdcm", "libjpeg"),
+    "81": ("gdcm", "libjpeg"),
+    "90": ("openjpeg", "gdcm", "PIL"),
+    "91": ("openjpeg", "gdcm", "PIL"),
+    "201": ("openjpeg",),
+    "202": ("openjpeg",),
+    "203": ("openjpeg",),
 }
 
 _JPEG, _JPEG_2000 = b"\xff\xd8", b"\xff\x4f\xff\x51"
@@ -452,13 +460,17 @@ def _decoded(dataset: Any, syntax: str) -> np.ndarray:
 
 def _missing_decoder(syntax: str) -> str | None:
     """Say which decoder of a transfer syntax is not installed, if that is so."""
-    if syntax in _NEED_LIBJPEG and not _has("libjpeg", "gdcm"):
+    if syntax == _JPEG_OF_12_BITS and not _has("libjpeg"):
         return (
-            f"its pixels are {_NEED_LIBJPEG[syntax]} ({syntax}): pip install "
-            f"pylibjpeg-libjpeg (its licence is the GPL)"
+            f"its pixels are JPEG of 12 bits ({syntax}): pip install "
+            f"pylibjpeg-libjpeg 'numpy<2' (its licence is the GPL)"
         )
-    if syntax.startswith("1.2.840.10008.1.2.4.") and not _has("openjpeg"):
-        return f"its pixels are compressed ({syntax}): pip install 'xenon-mx[dicom]'"
+    decoders = _DECODERS.get(syntax.replace(_COMPRESSED, ""))
+    if decoders and not _has(*decoders):
+        return (
+            f"no decoder of its pixels ({syntax}) is installed: pip install "
+            f"'xenon-mx[dicom]'"
+        )
     return None
 
 
