@@ -27,6 +27,15 @@ CUDA = [
     "nvidia-cudnn-cu11==8.9.6.50",
 ]
 
+# Decoders under licences as free as xenon's own: for all but JPEG of 12 bits.
+DICOM = [
+    "pydicom>=2.4",
+    "pylibjpeg>=2.0",
+    "pylibjpeg-openjpeg>=2.0",
+    "python-gdcm>=3.0.10",
+    "pillow>=8",
+]
+
 setup(
     name="xenon-mx",
     version=re.search(
@@ -57,7 +66,9 @@ setup(
         "cpu": ["mxnet==1.9.1", *MXNET],
         "gpu": ["mxnet-cu112==1.9.1", *MXNET, *CUDA],
         "torch": ["torch>=1.13"],
-        "test": ["pytest>=7", "pillow"],
+        "dicom": DICOM,
+        # pylibjpeg-libjpeg is under the GPL: for the tests only.
+        "test": ["pytest>=7", "pillow", *DICOM, "pylibjpeg-libjpeg>=2.0"],
         "lint": ["ruff==0.17.6", "mypy==2.4.1"],
     },
     entry_points={

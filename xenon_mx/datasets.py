@@ -16,12 +16,14 @@ from typing import Iterator, Sequence
 
 import pandas as pd
 
+from xenon_mx import dicom
 from xenon_mx.errors import XenonError
 from xenon_mx.mura import SPLITS, STUDY_TYPE, Image, parse
 
 _log = logging.getLogger(__name__)
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm")
+_START = 132  # bytes, of which `dicom` tells its own
 # What would break a line of a .lst file; Python decodes stray bytes to surrogates.
 _UNLISTABLE = re.compile("[\\t\\n\\r\\ud800-\\udfff]")
 _PROBES = 64  # paths looked up to find a CSV's root: enough to meet every body part
@@ -87,7 +89,10 @@ def read_paths(csv: Path, root: Path | None = None) -> list[Image]:
 
 
 def read_folder(folder: Path) -> list[Image]:
-    """List the images below a folder, in natural order, hidden files left out."""
+    """List the images below a folder, in natural order, hidden files left out.
+
+    What has the suffix of an image is one, and so is a DICOM file without a suffix.
+    """
     files = sorted(_walk(folder), key=natural)
     return [read_file(file) for file in files if _is_image(file, below=folder)]
 
@@ -200,7 +205,20 @@ def _is_image(file: Path, below: Path) -> bool:
     """Tell an image file from what macOS leaves beside one (`._image1.png`)."""
     parts = file.relative_to(below).parts
     hidden = any(part.startswith((".", "__MACOSX")) for part in parts)
-    return not hidden and file.suffix.lower() in SUFFIXES
+    if hidden or file.name.upper() == "DICOMDIR":  # which lists the images of a medium
+        return False
+    return file.suffix.lower() in SUFFIXES or _is_nameless_dicom(file)
+
+
+def _is_nameless_dicom(file: Path) -> bool:
+    """Tell the files that a PACS exports as `IM000001` or `1.2.840.10008.5`."""
+    if file.suffix and not file.suffix[1:].isdigit() or not file.is_file():
+        return False
+    try:
+        with file.open("rb") as opened:
+            return dicom.is_dicom(opened.read(_START))
+    except OSError:
+        return True  # whoever reads it will say what is wrong with it
 
 
 def _labelled(images: Sequence[Image], csv: Path) -> list[Image]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from xenon_mx import dicom
 from xenon_mx.errors import XenonError
 from xenon_mx.opencv import MOST_PIXELS, cv2
 
@@ -38,6 +39,7 @@ def decode(data: bytes, name: object = "image") -> np.ndarray:
 
     Colour becomes luma (0.299 R + 0.587 G + 0.114 B), alpha is dropped, a palette is
     looked up, EXIF rotation is applied, and 16 bits are scaled to 8 (65535 to 255).
+    DICOM files, told by their content, go to `dicom`.
 
     Args:
         data: The file's bytes.
@@ -50,6 +52,8 @@ def decode(data: bytes, name: object = "image") -> np.ndarray:
         XenonError: The bytes are no image, are cut short, or hold a 16-bit image of
             which only the lowest 12 bits are used: scaled by 65535 it would be black.
     """
+    if dicom.is_dicom(data):
+        return dicom.decode(data, name, MOST_PIXELS)
     if data.startswith(_JPEG) and data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN):
         # Some decoders fill up the missing part with gray and say nothing. An end
         # before the last scan is that of a thumbnail in the header.
@@ -66,6 +70,10 @@ def decode(data: bytes, name: object = "image") -> np.ndarray:
         raise XenonError(f"{name}: cannot be decoded: {error.err}") from error
     if image is None:
         raise XenonError(f"{name}: not an image, or a damaged one")
+    return _in_8_bits(image, name)
+
+
+def _in_8_bits(image: np.ndarray, name: object) -> np.ndarray:
     if image.dtype == np.uint8:
         return image
     if image.dtype != np.uint16:
