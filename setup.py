@@ -28,11 +28,15 @@ CUDA = [
 ]
 
 # Decoders under licences as free as xenon's own: for all but JPEG of 12 bits.
+# The last of each for Python 3.8 and 3.9 are named, lest pip builds newer sources.
 DICOM = [
-    "pydicom>=2.4",
-    "pylibjpeg>=2.0",
+    "pydicom>=2.4,<3; python_version<'3.10'",
+    "pydicom>=2.4; python_version>='3.10'",
+    "pylibjpeg>=2.0,<2.1; python_version<'3.10'",
+    "pylibjpeg>=2.0; python_version>='3.10'",
     "pylibjpeg-openjpeg>=2.0",
-    "python-gdcm>=3.0.10",
+    "python-gdcm>=3.0.10,<3.0.26; python_version<'3.10'",
+    "python-gdcm>=3.0.10; python_version>='3.10'",
     "pillow>=8",
 ]
 
