@@ -27,6 +27,15 @@ CUDA = [
     "nvidia-cudnn-cu11==8.9.6.50",
 ]
 
+# 1.18 is the first that can be told to keep all of float32's digits on a GPU.
+ONNX_RUNTIME = ["onnxruntime>=1.18"]
+# MXNet's exporter needs onnx.mapping, which 1.17 took away; 1.14 has no wheel for 3.12.
+EXPORT = [
+    *ONNX_RUNTIME,
+    "onnx==1.14.1; python_version<'3.12'",
+    "onnx==1.16.2; python_version>='3.12'",
+]
+
 setup(
     name="xenon-mx",
     version=re.search(
@@ -57,7 +66,9 @@ setup(
         "cpu": ["mxnet==1.9.1", *MXNET],
         "gpu": ["mxnet-cu112==1.9.1", *MXNET, *CUDA],
         "torch": ["torch>=1.13"],
-        "test": ["pytest>=7", "pillow"],
+        "onnx": ONNX_RUNTIME,
+        "export": EXPORT,
+        "test": ["pytest>=7", "pillow", *EXPORT],
         "lint": ["ruff==0.17.6", "mypy==2.4.1"],
     },
     entry_points={
@@ -65,6 +76,7 @@ setup(
             "xenon-pack = xenon_mx.cli:pack",
             "xenon-train = xenon_mx.cli:train",
             "xenon-predict = xenon_mx.cli:predict",
+            "xenon-export = xenon_mx.cli:export",
             "xenon-launch = xenon_mx.cli:launch",
         ]
     },
