@@ -61,6 +61,9 @@ class Ensemble:
         folders: The run folders.
         members: How many checkpoints at most, the lowest validation losses first.
 
+    Attributes:
+        uses_mxnet: True: MXNet decodes records, too.
+
     Raises:
         XenonError: A folder is no run, has no finished epoch, or the runs were
             trained on different data or with different preprocessing.

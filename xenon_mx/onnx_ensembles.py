@@ -73,7 +73,10 @@ class OnnxEnsemble:
             first.
 
     Attributes:
+        uses_mxnet: False: nothing may need MXNet on the way.
         meta: What run.json says of an ensemble, as far as the file does.
+        members: The checkpoints that it was made of, the lowest validation loss first;
+            `params` is no path but the place in the file.
 
     Raises:
         XenonError: It is no file of xenon-export, or not as that wrote it.
