@@ -40,6 +40,15 @@ DICOM = [
     "pillow>=8",
 ]
 
+# 1.18 is the first that can be told to keep all of float32's digits on a GPU.
+ONNX_RUNTIME = ["onnxruntime>=1.18"]
+# MXNet's exporter needs onnx.mapping, which 1.17 took away; 1.14 has no wheel for 3.12.
+EXPORT = [
+    *ONNX_RUNTIME,
+    "onnx==1.14.1; python_version<'3.12'",
+    "onnx==1.16.2; python_version>='3.12'",
+]
+
 setup(
     name="xenon-mx",
     version=re.search(
@@ -71,8 +80,10 @@ setup(
         "gpu": ["mxnet-cu112==1.9.1", *MXNET, *CUDA],
         "torch": ["torch>=1.13"],
         "dicom": DICOM,
+        "onnx": ONNX_RUNTIME,
+        "export": EXPORT,
         # pylibjpeg-libjpeg is under the GPL: for the tests only.
-        "test": ["pytest>=7", "pillow", *DICOM, "pylibjpeg-libjpeg>=2.0"],
+        "test": ["pytest>=7", "pillow", *DICOM, "pylibjpeg-libjpeg>=2.0", *EXPORT],
         "lint": ["ruff==0.17.6", "mypy==2.4.1"],
     },
     entry_points={
@@ -80,6 +91,7 @@ setup(
             "xenon-pack = xenon_mx.cli:pack",
             "xenon-train = xenon_mx.cli:train",
             "xenon-predict = xenon_mx.cli:predict",
+            "xenon-export = xenon_mx.cli:export",
             "xenon-launch = xenon_mx.cli:launch",
         ]
     },

@@ -25,6 +25,7 @@ COMMANDS = {
     "pack": (cli._pack, config.PackConfig),
     "train": (cli._train, config.TrainConfig),
     "predict": (cli._predict, config.PredictConfig),
+    "export": (cli._export, config.ExportConfig),
     "launch": (cli._launch, config.LaunchConfig),
 }
 

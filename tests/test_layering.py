@@ -35,9 +35,9 @@ ROWS = {
     2: {"engine", "images", "datasets", "arrays", "bootstrap", "cases"},
     3: {"records", "losses", "workers", "evaluation"},
     4: {"pipeline", "checkpoints", "optimizers", "models"},
-    5: {"inputs", "passes", "sources"},
-    6: {"ensembles", "loops"},
-    7: {"packing", "training", "predicting", "launching"},
+    5: {"inputs", "onnx_ensembles", "passes", "sources"},
+    6: {"ensembles", "loops", "onnx_graphs"},
+    7: {"packing", "training", "predicting", "exporting", "launching"},
     8: {"cli"},
 }
 ROW = {name: row for row, names in ROWS.items() for name in names}
@@ -83,7 +83,7 @@ def test_mxnet_gluoncv_opencv_click_and_pydicom_have_one_door(module):
         assert door is None or module in door, f"{module} imports {name}"
 
 
-@pytest.mark.parametrize("command", ["pack", "train", "predict", "launch"])
+@pytest.mark.parametrize("command", ["pack", "train", "predict", "export", "launch"])
 def test_help_imports_neither_mxnet_nor_anything_else_that_is_slow(command):
     script = f"""
 import sys

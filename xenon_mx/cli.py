@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from xenon_mx import __version__, progress
 from xenon_mx.config import (
+    ExportConfig,
     LaunchConfig,
     PackConfig,
     PredictConfig,
@@ -217,7 +218,8 @@ def _with_recorded(flags: dict[str, Any]) -> dict[str, Any]:
     required=True,
     multiple=True,
     type=_PATH,
-    help="A run of xenon-train; several give their best nets to one ensemble.",
+    help="A run of xenon-train; several give their best nets to one ensemble. Or one "
+    "ONNX file of xenon-export, which needs no MXNet.",
 )
 @_options(PredictConfig)
 @_version
@@ -239,6 +241,28 @@ def _predict(**flags: Any) -> None:
             click.echo(table.read_text(encoding="utf-8"), nl=False)
         except OSError as error:  # such as a full disk behind the standard output
             raise XenonError(f"standard output: {error.strerror}") from error
+
+
+@click.command(context_settings=_NAMES)
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=_PATH)
+@click.argument("out", metavar="OUT.onnx", type=_PATH)
+@_options(ExportConfig)
+@_version
+def _export(**flags: Any) -> None:
+    """Write the ensemble of RUN as one ONNX file, which needs no MXNet.
+
+    It takes gray 8-bit pixels at the run's size, and gives the mean probability and
+    each member's. xenon-predict takes it for --run; so does any program that has ONNX
+    Runtime.
+
+    Not for medical use.
+    """
+    config = ExportConfig(**flags)
+    from xenon_mx import exporting
+
+    members = exporting.export(config, progress.for_stream(sys.stderr))
+    _say(f"{members} member{'s' * (members > 1)} in {config.out}")
+    _say(f"next: xenon-predict INPUT OUT.csv --run {_quoted(config.out)}")
 
 
 @click.command(context_settings={**_NAMES, "allow_interspersed_args": False})
@@ -402,6 +426,11 @@ def train() -> NoReturn:
 def predict() -> NoReturn:
     """Run xenon-predict."""
     _run(_predict)
+
+
+def export() -> NoReturn:
+    """Run xenon-export."""
+    _run(_export)
 
 
 def launch() -> NoReturn:

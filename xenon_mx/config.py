@@ -260,6 +260,17 @@ class PredictConfig(_Checked):
 
 
 @dataclass(frozen=True)
+class ExportConfig(_Checked):
+    """`xenon-export RUN... OUT.onnx`."""
+
+    runs: tuple[Path, ...]
+    out: Path
+    members: int = setting(
+        MEMBERS, "How many nets to put in: the lowest losses of all runs.", low=1
+    )
+
+
+@dataclass(frozen=True)
 class LaunchConfig(_Checked):
     """`xenon-launch -n WORKERS -- COMMAND`."""
 

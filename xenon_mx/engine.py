@@ -38,6 +38,7 @@ _MODULES = {
     "autograd": "mxnet.autograd",
     "gluon": "mxnet.gluon",
     "nn": "mxnet.gluon.nn",
+    "exporter": "mxnet.onnx",
     "model_zoo": "gluoncv.model_zoo",
 }
 
@@ -67,7 +68,7 @@ _CTX = re.compile(r"(cpu|gpu)(?:\((\d*)\)|:?(\d+))?")
 
 
 def __getattr__(name: str) -> Any:
-    """Give `mx`, `nd`, `autograd`, `gluon`, `nn` or `model_zoo`, loaded when asked."""
+    """Give a module of MXNet or gluoncv by its name in `_MODULES`, when asked."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     with warnings.catch_warnings():

@@ -1,22 +1,47 @@
-"""Which checkpoints make an ensemble, of one run or several.
+"""Which checkpoints make an ensemble, of one run or several, or of an ONNX file.
 
-Owns the choice of the members and whether they may be averaged. Knows no image files
-and no CSVs, and MXNet only once the members are loaded: how many they are decides how
-MXNet is to use the cores.
+Owns the choice of the members, whether they may be averaged, and which engine runs
+them. Knows no image files and no CSVs, and MXNet only once the members are loaded: how
+many they are decides how MXNet is to use the cores.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Iterable, Sequence
 
+import numpy as np
+
+from xenon_mx import engine
 from xenon_mx.checkpoints import ARCHITECTURE, Member, Run
 from xenon_mx.config import MEAN, STD
 from xenon_mx.errors import XenonError
+from xenon_mx.onnx_ensembles import OnnxEnsemble, is_onnx
 
 # What runs must share, for one set of pixels to suit all of their nets, and for their
 # validation losses to be comparable.
 _AGREE = ("data", "preprocessing", "study_types", "weights")
+
+
+def opened(paths: Sequence[Path], members: int) -> Ensemble | OnnxEnsemble:
+    """Open what --run names: the one place where Gluon or ONNX is chosen.
+
+    Args:
+        paths: Run folders, or one ONNX file.
+        members: How many members at most, the lowest validation losses first.
+
+    Raises:
+        XenonError: As the two classes say, or an ONNX file is not alone.
+    """
+    exported = [path for path in paths if is_onnx(path)]
+    if not exported:
+        return Ensemble(paths, members)
+    if len(paths) > 1:
+        raise XenonError(
+            f"{exported[0]}: an ONNX file is an ensemble by itself: give no other "
+            f"--run, or export all of the runs into one file"
+        )
+    return OnnxEnsemble.open(exported[0], members)
 
 
 def _check_door(run: Run) -> None:
@@ -36,10 +61,15 @@ class Ensemble:
         folders: The run folders.
         members: How many checkpoints at most, the lowest validation losses first.
 
+    Attributes:
+        uses_mxnet: True: MXNet decodes records, too.
+
     Raises:
         XenonError: A folder is no run, has no finished epoch, or the runs were
             trained on different data or with different preprocessing.
     """
+
+    uses_mxnet = True
 
     def __init__(self, folders: Sequence[Path], members: int) -> None:
         if len({folder.resolve() for folder in folders}) < len(folders):
@@ -78,6 +108,47 @@ class Ensemble:
     def members(self) -> list[Member]:
         """The checkpoints, the lowest validation loss first."""
         return [member for member, _ in self._chosen]
+
+    @property
+    def extent(self) -> str:
+        """Why there are no more members."""
+        runs = "run" + "s" * (len(self.runs) > 1)
+        return f"the {runs} finished {len(self._chosen)} epochs only"
+
+    def described(self) -> list[dict[str, Any]]:
+        """What an export says of each member, the lowest validation loss first."""
+        return [
+            {
+                "model": run.meta["config"]["model"],
+                "epoch": member.epoch,
+                "loss": member.loss,
+                "params": member.params.name,
+                "sha256": member.sha256,
+            }
+            for member, run in self._chosen
+        ]
+
+    def logits(
+        self,
+        batches: Iterable[np.ndarray],
+        ctx: str | None = None,
+        reference: bool = False,
+    ) -> np.ndarray:
+        """Run images through all members, (N, M) float32, in one pass over the images.
+
+        Args:
+            batches: (n, S, S) uint8 each, N images altogether.
+            ctx: Devices, as `engine.contexts` reads them.
+            reference: Compute by the plain way.
+        """
+        if not reference:
+            engine.share_cores(len(self.members))
+        from xenon_mx import passes  # loads MXNet, which then knows how to use cores
+
+        ctxs = engine.contexts(ctx)
+        with engine.failures():
+            nets = self.load(ctxs, reference)
+            return passes.logits(nets, batches, ctxs, reference)
 
     def load(self, ctxs: Sequence[Any], reference: bool = False) -> list[Any]:
         """Build the nets, checked against the SHA-256 that their run recorded."""

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Callable, Iterable, Iterator, TypeVar
 
 import numpy as np
 
-from xenon_mx import datasets, images, mura, parallel, records
+from xenon_mx import datasets, images, mura, parallel, recordio, records
 from xenon_mx.config import PredictConfig
 from xenon_mx.errors import XenonError
+
+T = TypeVar("T")
 
 
 class Source:
@@ -45,14 +47,20 @@ class Source:
         else:
             self.images = _list_all(config)
 
-    def batches(self) -> Iterator[np.ndarray]:
+    def batches(self, with_mxnet: bool = True) -> Iterator[np.ndarray]:
         """Yield all pixels, (n, S, S) uint8 at a time, in the order of `images`.
+
+        Args:
+            with_mxnet: Let MXNet's loader decode records. Without it, OpenCV does on
+                several threads, to the same pixels, and MXNet is not imported.
 
         Raises:
             XenonError: Files are no images; one error names all that are not.
         """
         if self._split is None:
-            yield from self._decoded()
+            yield from self._stacked(self._decode, self.images)
+        elif not with_mxnet:
+            yield from self._stacked(self._unpack, self._split.images())
         else:
             from xenon_mx import pipeline  # loads MXNet
 
@@ -76,7 +84,9 @@ class Source:
                 )
         return split
 
-    def _decoded(self) -> Iterator[np.ndarray]:
+    def _stacked(
+        self, decode: Callable[[T], np.ndarray | str], items: Iterable[T]
+    ) -> Iterator[np.ndarray]:
         """Decode on several threads.
 
         After a file that is no image no more batches come, but all of the files are
@@ -84,7 +94,7 @@ class Source:
         """
         bad: list[str] = []
         waiting: list[np.ndarray] = []
-        decoded = parallel.in_order(self._decode, self.images, self._config.workers)
+        decoded = parallel.in_order(decode, items, self._config.workers)
         for pixels in decoded:
             if isinstance(pixels, str):
                 bad.append(pixels)
@@ -108,6 +118,18 @@ class Source:
         except XenonError as error:
             return str(error)
         return images.fit_square(gray, **self._preprocessing)
+
+    def _unpack(self, record: recordio.Record) -> np.ndarray | str:
+        """Give a record's pixels, as they were packed."""
+        size = self._preprocessing["size"]
+        name = f"{self._config.inputs[0]}: record {record.number}"
+        try:
+            gray = images.decode(record.image, name)
+        except XenonError as error:
+            return str(error)
+        if gray.shape != (size, size):
+            return f"{name}: {gray.shape[1]}x{gray.shape[0]} px, not {size}x{size}"
+        return gray
 
 
 def _packed_image(split: records.Split, row: records.Row) -> mura.Image:

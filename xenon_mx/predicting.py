@@ -13,13 +13,16 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterable, NamedTuple, Sequence
+from typing import Iterable, NamedTuple, Sequence, Union
 
 import numpy as np
 
-from xenon_mx import engine, ensembles, inputs, losses, metrics, mura, progress
+from xenon_mx import ensembles, inputs, losses, metrics, mura, progress
 from xenon_mx.config import MEMBERS, PredictConfig
 from xenon_mx.errors import ConfigError, XenonError
+from xenon_mx.onnx_ensembles import OnnxEnsemble
+
+Ensemble = Union[ensembles.Ensemble, OnnxEnsemble]
 
 _log = logging.getLogger(__name__)
 
@@ -69,7 +72,7 @@ def predict(config: PredictConfig, bar: progress.Bar = progress.silent) -> Predi
         XenonError: An input or a run cannot be used; nothing is written then.
     """
     _check_outputs(config)
-    ensemble = ensembles.Ensemble(config.runs, config.members)
+    ensemble = ensembles.opened(config.runs, config.members)
     source = inputs.Source(config, ensemble.preprocessing)
     if config.submission and not all(image.study_type for image in source.images):
         raise XenonError("--submission needs images in MURA's layout, by studies")
@@ -89,35 +92,25 @@ def predict(config: PredictConfig, bar: progress.Bar = progress.silent) -> Predi
 
 def _logits(
     config: PredictConfig,
-    ensemble: ensembles.Ensemble,
+    ensemble: Ensemble,
     source: inputs.Source,
     bar: progress.Bar,
 ) -> np.ndarray:
     """Run all images through all members, (N, M), in one pass over the images."""
-    if not config.reference:
-        engine.share_cores(len(ensemble.members))
-    from xenon_mx import passes  # loads MXNet, which then knows how to use the cores
-
-    ctxs = engine.contexts(config.ctx)
-    with engine.failures():
-        nets = ensemble.load(ctxs, config.reference)
-        with bar(total=len(source.images), unit="img", desc="predicting") as shown:
-            batches = progress.counted(source.batches(), shown)
-            return passes.logits(nets, batches, ctxs, config.reference)
+    with bar(total=len(source.images), unit="img", desc="predicting") as shown:
+        batches = progress.counted(source.batches(ensemble.uses_mxnet), shown)
+        return ensemble.logits(batches, config.ctx, config.reference)
 
 
-def _announce(
-    ensemble: ensembles.Ensemble, config: PredictConfig, source: inputs.Source
-) -> None:
+def _announce(ensemble: Ensemble, config: PredictConfig, source: inputs.Source) -> None:
     """Say what will be averaged, and what the inputs may not be fit for."""
     count = len(ensemble.members)
     _log.info("%d images, %d member%s", len(source.images), count, "s" * (count > 1))
     if count < config.members:
         _log.warning(
-            "fewer members than %s: the run%s finished %d epochs only",
+            "fewer members than %s: %s",
             f"the paper's {MEMBERS}" if config.members == MEMBERS else config.members,
-            "s" * (len(ensemble.runs) > 1),
-            count,
+            ensemble.extent,
         )
     if source.origin == (ensemble.meta["data"], "train"):
         _log.warning("these images trained the nets: no figure on them is a result")
@@ -135,7 +128,7 @@ def _announce(
 
 
 def _losses(
-    ensemble: ensembles.Ensemble, listed: list[mura.Image], logits: np.ndarray
+    ensemble: Ensemble, listed: list[mura.Image], logits: np.ndarray
 ) -> dict[Path, float]:
     """Each member's loss over all images, by the code that training validates with."""
     types = {name: i for i, name in enumerate(ensemble.meta["study_types"])}

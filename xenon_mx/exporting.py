@@ -1,0 +1,144 @@
+"""xenon-export: a run's ensemble as one ONNX file, which needs no MXNet.
+
+Puts `ensembles`, `onnx_graphs` and `onnx_ensembles` together. Knows no command line.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xenon_mx import (
+    __version__,
+    engine,
+    ensembles,
+    files,
+    metrics,
+    onnx_ensembles,
+    progress,
+)
+from xenon_mx.config import THRESHOLD, ExportConfig
+from xenon_mx.errors import ConfigError, XenonError
+
+# Protocol Buffers hold 2 GiB at most; the rest of a graph takes far less than this.
+_MOST_BYTES = 2**31 - 2**24
+# The largest difference between the probabilities of the file and of the run.
+TOLERANCE = 1e-5
+_PROBES = 4  # images that both are compared on
+
+
+def export(config: ExportConfig, bar: progress.Bar = progress.silent) -> int:
+    """Write the ensemble of one run or several as one ONNX file.
+
+    The file is compared with MXNet's nets, on noise, before it is written.
+
+    Args:
+        config: What `xenon-export` was told.
+        bar: Shows the members done.
+
+    Returns:
+        How many members it holds.
+
+    Raises:
+        XenonError: A run cannot be used, the file cannot be written or would replace
+            something else; nothing is written then.
+    """
+    _check_output(config.out)
+    ensemble = ensembles.Ensemble(config.runs, config.members)
+    _check_sizes(ensemble)
+    from xenon_mx import onnx_graphs  # loads MXNet
+
+    onnx_graphs.check_packages()
+    size = ensemble.preprocessing["size"]
+    with engine.failures():
+        nets = ensemble.load(engine.contexts("cpu()"), reference=True)
+        with bar(total=len(nets) + 1, unit="net", desc="exporting") as shown:
+            graphs = []
+            for net in nets:
+                graphs.append(onnx_graphs.convert(net, size))
+                shown.update()
+            model = onnx_graphs.merge(graphs, size, _properties(ensemble))
+            data = onnx_ensembles.sealed(model.SerializeToString())
+            _compare(config.out, nets, data, size)
+            shown.update()
+    try:
+        files.write(config.out.resolve(), data)  # through a link, which stays one
+    except OSError as error:
+        raise XenonError(f"{config.out}: {os.strerror(error.errno or 0)}") from error
+    return len(nets)
+
+
+def _properties(ensemble: ensembles.Ensemble) -> dict[str, Any]:
+    """What the file says of itself: a JSON value a key."""
+    meta = ensemble.meta
+    keys = ("data", "study_types", "weights", "preprocessing", "architecture")
+    return {
+        "format": onnx_ensembles.FORMAT,
+        "notice": "Not for medical use.",
+        "threshold": THRESHOLD,
+        **{key: meta[key] for key in keys},
+        "members": ensemble.described(),
+        "versions": {
+            "xenon": __version__,
+            "mxnet": engine.mx.__version__,
+            "onnx": importlib.metadata.version("onnx"),
+        },
+    }
+
+
+def _compare(out: Path, nets: list[Any], data: bytes, size: int) -> None:
+    """Stop unless a file gives the probabilities of the nets that it was made of."""
+    from xenon_mx import passes
+
+    noise = np.random.RandomState(0).randint(0, 256, (_PROBES, size, size))
+    # From dark to bright, lest all of them be surely normal or surely abnormal.
+    pixels = (noise * np.linspace(0.25, 1, _PROBES)[:, None, None]).astype(np.uint8)
+    ours = passes.logits(nets, [pixels], [engine.mx.cpu()], reference=True)
+    theirs = onnx_ensembles.OnnxEnsemble(out, data, len(nets)).logits([pixels], "cpu()")
+    check_equal(out, metrics.sigmoid(ours), metrics.sigmoid(theirs))
+
+
+def check_equal(out: Path, ours: np.ndarray, theirs: np.ndarray) -> None:
+    """Stop unless (N, M) probabilities of MXNet and of a file agree."""
+    difference = float(np.abs(ours - theirs).max())
+    if not difference <= TOLERANCE:  # so that NaN, too, is refused
+        raise XenonError(
+            f"{out}: not written: its probabilities would differ from MXNet's by "
+            f"{difference:.1e}, which is more than {TOLERANCE:.0e}"
+        )
+
+
+def _check_sizes(ensemble: ensembles.Ensemble) -> None:
+    """Refuse more weights than a file can hold, before they are read."""
+    paths = [member.params for member in ensemble.members]
+    total = sum(path.stat().st_size for path in paths if path.is_file())
+    if total > _MOST_BYTES:
+        raise XenonError(
+            f"{len(ensemble.members)} members take {total / 2**30:.1f} GiB, and an "
+            f"ONNX file holds 2: export fewer --members"
+        )
+
+
+def _check_output(out: Path) -> None:
+    """Refuse an output that cannot be written, or would replace something else."""
+    if out.is_dir():
+        raise XenonError(f"{out}: is a folder; name an ONNX file for the output")
+    if out.suffix.lower() != ".onnx":
+        raise ConfigError("OUT.onnx", f"{out} is not named .onnx: which file to write?")
+    folder = out.resolve().parent
+    if not folder.is_dir():
+        raise XenonError(f"{out}: its folder does not exist")
+    if not os.access(folder, os.W_OK):
+        raise XenonError(f"{out}: its folder may not be written to")
+    if not out.exists():
+        return
+    if not out.is_file():
+        raise XenonError(f"{out}: is no ordinary file; name another one")
+    if out.stat().st_size and not onnx_ensembles.is_ours(out):
+        raise XenonError(
+            f"{out}: exists and was not written by xenon-export: name another file"
+        )
