@@ -287,3 +287,50 @@ def test_a_batch_norm_before_a_relu_does_its_work(name):
     assert plain.count("_contrib_BatchNormWithReLU") == 0
     assert plain.count("BatchNorm") == fast.count("BatchNorm") + fused
     assert plain.count("Activation") == fast.count("Activation") + fused
+
+
+def settled(name):
+    """A net with random weights whose BatchNorm has seen images, and with a bias."""
+    net = models.build(name)
+    with autograd.train_mode():
+        for seed in range(5):
+            net(image(64, seed)).wait_to_read()
+    net.output.bias.set_data(mx.nd.array([0.75]))
+    return net
+
+
+@pytest.mark.parametrize("size", [64, 320])
+@pytest.mark.parametrize("name", SMALL)
+def test_the_mean_of_a_map_plus_the_bias_is_the_logit(name, size):
+    net = settled(name)
+    expected = net(image(size)).asnumpy()
+    logits, maps = (each.asnumpy() for each in models.mapper(net)(image(size)))
+    assert maps.shape[:2] == (2, 1)
+    assert np.abs(maps).max() > 1e-3
+    np.testing.assert_allclose(logits, expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(
+        maps.mean(axis=(1, 2, 3)) + 0.75, expected[:, 0], rtol=0, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_map_is_the_weighted_sum_of_the_channels_of_the_last_map(name):
+    """By NumPy, layer by layer, as the paper writes it: sum_k w_k f_k."""
+    net = settled(name)
+    last = image(96)
+    for layer in list(net.features._children.values())[:-2]:
+        last = layer(last)
+    weights = net.output.weight.data().asnumpy()[0]
+    expected = np.einsum("k,nkhw->nhw", weights, last.asnumpy())
+    for reference in (False, True):
+        _, maps = models.mapper(net, reference)(image(96))
+        np.testing.assert_allclose(maps.asnumpy()[:, 0], expected, atol=1e-4)
+
+
+def test_a_mapper_leaves_its_net_as_it_was():
+    net = settled("resnet18_v1b")
+    before = net(image(64)).asnumpy()
+    keys = list(net._collect_params_with_prefix())
+    models.mapper(net)(image(64))
+    assert list(net._collect_params_with_prefix()) == keys
+    assert np.array_equal(net(image(64)).asnumpy(), before)

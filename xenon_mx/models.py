@@ -126,6 +126,42 @@ def evaluator(net: Net, reference: bool = False) -> gluon.Block:
     return door
 
 
+def mapper(net: Net, reference: bool = False) -> gluon.Block:
+    """Give a net a door to its class activation map, beside the logit.
+
+    The map is M = sum_k w_k f_k (Zhou et al. 2016; the paper, section 5): f_k are the
+    channels of the last map, w_k the weights of the linear layer. Pooling and the
+    linear layer change places, so the mean of M plus the bias is the logit.
+
+    Returns:
+        A block from (N, 3, H, W) normalised float32 to the (N, 1) logits, by the same
+        operators as the net's own, and the (N, 1, h, w) maps.
+    """
+    door = _Mapper()
+    door.hybridize(**({} if reference else _PLANNED))
+    door.add(net)
+    return door
+
+
+class _Mapper(gluon.HybridBlock):
+    """Runs a net's layers up to its last map once, and goes on by both ways."""
+
+    def add(self, net: Net) -> None:
+        self.net = net
+        self.weight = net.output.weight
+
+    def hybrid_forward(self, F: Any, x: Any, weight: Any) -> Any:  # noqa: N803
+        # Whatever stands before the pooling, such as Dropout, is among the layers.
+        *layers, pool, flatten = self.net.features._children.values()
+        for layer in layers:
+            x = layer(x)
+        logit = self.net.output(flatten(pool(x)))
+        kernel = weight.reshape((1, -1, 1, 1))
+        return logit, F.Convolution(
+            x, kernel, kernel=(1, 1), num_filter=1, no_bias=True
+        )
+
+
 class _Nothing(gluon.HybridBlock):
     """Stands where a layer was that another one does the work of."""
 

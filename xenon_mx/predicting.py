@@ -1,7 +1,6 @@
 """xenon-predict: from radiographs to the ensemble's CSVs.
 
-Puts `inputs`, `ensembles` and `metrics` together. Knows no command
-line.
+Puts `inputs`, `ensembles`, `mapping` and `metrics` together. Knows no command line.
 """
 
 from __future__ import annotations
@@ -13,11 +12,21 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterable, NamedTuple, Sequence
+from typing import Any, Iterable, Iterator, NamedTuple, Sequence
 
 import numpy as np
 
-from xenon_mx import engine, ensembles, inputs, losses, metrics, mura, progress
+from xenon_mx import (
+    engine,
+    ensembles,
+    inputs,
+    losses,
+    mapping,
+    metrics,
+    mura,
+    parallel,
+    progress,
+)
 from xenon_mx.config import MEMBERS, PredictConfig
 from xenon_mx.errors import ConfigError, XenonError
 
@@ -103,7 +112,40 @@ def _logits(
         nets = ensemble.load(ctxs, config.reference)
         with bar(total=len(source.images), unit="img", desc="predicting") as shown:
             batches = progress.counted(source.batches(), shown)
-            return passes.logits(nets, batches, ctxs, config.reference)
+            if config.cam is None:
+                return passes.logits(nets, batches, ctxs, config.reference)
+            looked = passes.maps(nets, batches, ctxs, config.reference)
+            return _draw(config.cam, config.workers, ensemble, source, looked)
+
+
+def _draw(
+    cam: Path,
+    workers: int,
+    ensemble: ensembles.Ensemble,
+    source: inputs.Source,
+    looked: Iterable[Any],
+) -> np.ndarray:
+    """Write the map of each image as it comes, and give all logits, (N, M)."""
+    logits = []
+
+    def numbered() -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        first = 0
+        for pixels, some, cams in looked:
+            logits.append(some)
+            yield from zip(range(first, first + len(cams)), pixels, cams)
+            first += len(cams)
+
+    def add(work: tuple[int, np.ndarray, np.ndarray]) -> None:
+        number, pixels, each = work
+        radiograph = source.radiograph(number, pixels)
+        folder.add(source.images[number].path, radiograph, each)
+
+    paths = [image.path for image in source.images]
+    with mapping.Folder(cam, paths, **ensemble.preprocessing) as folder:
+        for _ in parallel.in_order(add, numbered(), workers):
+            pass
+        folder.commit()
+    return np.concatenate(logits)
 
 
 def _announce(
@@ -179,6 +221,8 @@ def _check_outputs(config: PredictConfig) -> None:
     _check_output(config.out, taken)
     if config.images is not None:
         _check_output(config.images, [*taken, config.out.resolve()])
+    if config.cam is not None:
+        mapping.check(config.cam)
 
 
 def _check_output(out: Path, taken: Sequence[Path]) -> None:
