@@ -17,7 +17,7 @@ STUDY = "MURA-v1.1/valid/XR_HAND/patient1/study1_positive"
 
 
 def write(out, *paths):
-    with mapping.Folder(out, paths, 32, "stretch") as folder:
+    with mapping.Folder(out, paths, 32, "stretch", (0, 32)) as folder:
         for path in paths:
             folder.add(path, FILM, CAM)
         folder.commit()
@@ -88,7 +88,7 @@ def test_a_file_is_no_folder(tmp_path):
 
 
 def fail(out):
-    with mapping.Folder(out, ["a.png", "b.png"], 32, "stretch") as folder:
+    with mapping.Folder(out, ["a.png", "b.png"], 32, "stretch", (0, 32)) as folder:
         folder.add("a.png", FILM, CAM)
         raise XenonError("in the middle")
 
@@ -106,7 +106,7 @@ def test_what_fails_leaves_nothing(tmp_path):
 
 def test_what_a_killed_prediction_left_is_cleared_away(tmp_path):
     out = tmp_path / "cam"
-    with mapping.Folder(out, ["a.png"], 32, "stretch") as folder:
+    with mapping.Folder(out, ["a.png"], 32, "stretch", (0, 32)) as folder:
         folder.add("a.png", FILM, CAM)
         folder.commit()
     os.rename(out, tmp_path / ".partial")

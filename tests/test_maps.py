@@ -49,7 +49,7 @@ def test_a_dot_is_found_where_it_was(shape, fit):
     cv2.circle(radiograph, at[::-1], 12, 255, -1)
     radiograph = cv2.GaussianBlur(radiograph, (0, 0), 6)
     square = images.fit_square(radiograph, 320, fit).astype(np.float32)
-    over = maps.full_size(square, shape, 320, fit)
+    over = maps.full_size(square, shape, 320, fit, (0, 320))
     assert over.shape == shape
     found = np.unravel_index(over.argmax(), shape)
     assert np.abs(np.subtract(found, at)).max() <= 3
@@ -59,7 +59,9 @@ def test_a_dot_is_found_where_it_was(shape, fit):
 @pytest.mark.parametrize("fit", ["stretch", "pad"])
 def test_the_middle_of_a_cell_has_its_value(fit):
     cam = random_maps(10, 10)
-    over = maps.full_size(cam, (330, 330), 110, fit)  # 33 pixels a cell: a middle one
+    over = maps.full_size(
+        cam, (330, 330), 110, fit, (0, 110)
+    )  # 33 pixels a cell: a middle one
     np.testing.assert_allclose(over[16::33, 16::33], cam, atol=1e-5)
 
 
@@ -67,12 +69,29 @@ def test_what_lies_on_the_padding_is_cut_off():
     cam = np.full((10, 10), -1, np.float32)
     cam[:, 5:] = 1
     cam[:2] = cam[-2:] = 1000  # an image twice as wide as high: 2.5 cells of padding
-    over = maps.full_size(cam, (200, 400), 320, "pad")
+    over = maps.full_size(cam, (200, 400), 320, "pad", (0, 320))
     assert over.max() <= 1000 / 2 + 1  # half way from the last cell of the padding
     assert over[50:-50].min() == -1
     assert over[50:-50].max() == 1
     assert np.all(over[50:-50, :179] == -1)
     assert np.all(over[50:-50, 221:] == 1)
+
+
+@pytest.mark.parametrize("shape", [(512, 400), (333, 1000), (64, 48)])
+def test_a_map_over_the_whole_square_is_resized_as_opencv_does(shape):
+    cam = random_maps(10, 12)
+    over = maps.full_size(cam, shape, 320, "stretch", (0, 320))
+    expected = cv2.resize(cam, shape[::-1], interpolation=cv2.INTER_LINEAR)
+    assert over.dtype == np.float32
+    np.testing.assert_allclose(over, expected, atol=1e-4)
+
+
+def test_a_map_that_lies_off_the_square_is_drawn_where_it_lies():
+    """A ResNet's at 320 px: its cells look at every 32nd pixel, from the first on."""
+    cam = random_maps(10, 10)
+    over = maps.full_size(cam, (320, 320), 320, "stretch", (-15.5, 304.5))
+    np.testing.assert_allclose(over[::32, ::32], cam, atol=1e-5)
+    np.testing.assert_allclose(over[288:], np.tile(over[-1], (32, 1)), atol=1e-5)
 
 
 def test_where_the_map_is_zero_the_film_is_left_alone():

@@ -299,7 +299,7 @@ def settled(name):
     return net
 
 
-@pytest.mark.parametrize("size", [64, 320])
+@pytest.mark.parametrize("size", [96, pytest.param(320, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", SMALL)
 def test_the_mean_of_a_map_plus_the_bias_is_the_logit(name, size):
     net = settled(name)
@@ -313,7 +313,7 @@ def test_the_mean_of_a_map_plus_the_bias_is_the_logit(name, size):
     )
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", ["resnet18_v1b", "squeezenet1.1"])
 def test_a_map_is_the_weighted_sum_of_the_channels_of_the_last_map(name):
     """By NumPy, layer by layer, as the paper writes it: sum_k w_k f_k."""
     net = settled(name)
@@ -325,6 +325,52 @@ def test_a_map_is_the_weighted_sum_of_the_channels_of_the_last_map(name):
     for reference in (False, True):
         _, maps = models.mapper(net, reference)(image(96))
         np.testing.assert_allclose(maps.asnumpy()[:, 0], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "end"),
+    [
+        ("densenet121", -1.5, 318.5),  # 2x2 poolings between its blocks
+        ("resnet18_v1b", -15.5, 304.5),
+        ("mobilenet0.25", -15.5, 304.5),
+        ("se_resnext50_32x4d", -15.5, 304.5),
+        ("squeezenet1.1", 7.5, 311.5),  # unpadded: 19 cells, 16 px apart
+    ],
+)
+def test_field_is_where_a_map_lies_over_the_square(name, start, end):
+    assert models.field(models.build(name), 320) == (start, end)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("densenet121", marks=pytest.mark.slow),
+        "resnet18_v1b",
+        "mobilenet0.25",
+        "squeezenet1.1",
+    ],
+)
+def test_a_cell_looks_at_the_middle_that_field_says(name):
+    """By the gradient of the middle cell's channels with respect to the pixels."""
+    net = models.build(name, reference=True)
+    pixels = image(320)
+    pixels.attach_grad()
+    with autograd.record():  # oneDNN has no gradients for the mode of prediction
+        last = pixels
+        for layer in list(net.features._children.values())[:-2]:
+            last = layer(last)
+        cells = last.shape[-1]
+        at = cells // 2
+        mixed = mx.nd.array(np.random.normal(size=(1, last.shape[1])))
+        cell = (last[:, :, at, at] * mixed).sum()
+    cell.backward()
+    power = (pixels.grad.asnumpy().astype(float) ** 2).sum(axis=(0, 1))
+    middles = np.arange(320) + 0.5
+    found = [(power.sum(axis) @ middles) / power.sum() for axis in (0, 1)]
+    start, end = models.field(net, 320)
+    expected = start + (at + 0.5) * (end - start) / cells
+    # Half a stride, which field is about, is 16.
+    np.testing.assert_allclose(found, expected, rtol=0, atol=7)
 
 
 def test_a_mapper_leaves_its_net_as_it_was():

@@ -69,17 +69,25 @@ class Folder:
         paths: All images that maps will be added of, as the input writes them.
         size: Side of the square that the nets saw, px.
         fit: How the radiographs were fitted into it.
+        field: Where the maps lie over it, as `models.field` gives it.
 
     Raises:
         XenonError: On entering, as `check` does, or because two images would share a
             file; at the end, because a file could not be written.
     """
 
-    def __init__(self, out: Path, paths: Sequence[str], size: int, fit: str) -> None:
+    def __init__(
+        self,
+        out: Path,
+        paths: Sequence[str],
+        size: int,
+        fit: str,
+        field: Sequence[float],
+    ) -> None:
         self._out = out
         self._partial = out / _PARTIAL
         self._paths = paths
-        self._size, self._fit = size, fit
+        self._geometry = (size, fit, field)
 
     def __enter__(self) -> Folder:
         check(self._out)
@@ -112,9 +120,9 @@ class Folder:
         Args:
             path: One of the `paths`.
             radiograph: (H, W) uint8, in the size that the overlay will have.
-            cam: (h, w) float32, the map of the square that the nets saw.
+            cam: (h, w) float32.
         """
-        over = maps.full_size(cam, radiograph.shape, self._size, self._fit)
+        over = maps.full_size(cam, radiograph.shape, *self._geometry)
         drawn = images.encode(maps.draw(radiograph, over), "png", 0)
         array = io.BytesIO()
         np.save(array, cam)

@@ -55,23 +55,44 @@ def _shares(old: int, new: int) -> np.ndarray:
     return new * common.clip(0)
 
 
-def full_size(cam: np.ndarray, shape: Sequence[int], size: int, fit: str) -> np.ndarray:
+def full_size(
+    cam: np.ndarray,
+    shape: Sequence[int],
+    size: int,
+    fit: str,
+    field: Sequence[float],
+) -> np.ndarray:
     """Undo what `images.fit_square` did: lay a map over the radiograph.
 
     Args:
-        cam: (h, w) float32, the map of the whole square.
+        cam: (h, w) float32.
         shape: Height H and width W of the radiograph, px.
-        size: The square's side, px.
+        size: The side of the square that the nets saw, px.
         fit: How the radiograph was fitted into it; the padding of `pad` is cut off.
+        field: From where to where the map lies over the square, on both axes, px, as
+            `models.field` gives it. It need not be the whole of it.
 
     Returns:
-        (H, W) float32, interpolated linearly between the middles of the cells.
+        (H, W) float32: linear between the middles of the cells, constant beyond the
+        outermost.
     """
-    height, width = shape
-    if fit == "pad":
-        square = cv2.resize(cam, (size, size), interpolation=cv2.INTER_LINEAR)
-        cam = np.ascontiguousarray(square[images.window(shape, size, fit)])
-    return cv2.resize(cam, (width, height), interpolation=cv2.INTER_LINEAR)
+    windows = images.window(shape, size, fit)
+    down, across = (
+        _weights(cells, pixels, window, field)
+        for cells, pixels, window in zip(cam.shape, shape, windows)
+    )
+    return down @ cam @ across.T
+
+
+def _weights(
+    cells: int, pixels: int, window: slice, field: Sequence[float]
+) -> np.ndarray:
+    """(pixels, cells) float32: what each cell of a line gives to each of its pixels."""
+    scale = (window.stop - window.start) / pixels
+    middles = window.start + (np.arange(pixels) + 0.5) * scale  # in the square
+    start, end = field
+    at = ((middles - start) / (end - start) * cells - 0.5).clip(0, cells - 1)
+    return (1 - np.abs(at[:, None] - np.arange(cells))).clip(0).astype(np.float32)
 
 
 def draw(radiograph: np.ndarray, cam: np.ndarray) -> np.ndarray:

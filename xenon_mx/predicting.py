@@ -105,7 +105,8 @@ def _logits(
     """Run all images through all members, (N, M), in one pass over the images."""
     if not config.reference:
         engine.share_cores(len(ensemble.members))
-    from xenon_mx import passes  # loads MXNet, which then knows how to use the cores
+    # These load MXNet, which then knows how to use the cores.
+    from xenon_mx import models, passes
 
     ctxs = engine.contexts(config.ctx)
     with engine.failures():
@@ -115,13 +116,18 @@ def _logits(
             if config.cam is None:
                 return passes.logits(nets, batches, ctxs, config.reference)
             looked = passes.maps(nets, batches, ctxs, config.reference)
-            return _draw(config.cam, config.workers, ensemble, source, looked)
+            seen = ensemble.preprocessing
+            fields = [models.field(net, seen["size"]) for net in nets]
+            paths = [image.path for image in source.images]
+            # Where nets differ, their maps are averaged cell by cell all the same.
+            field = np.mean(fields, axis=0)
+            with mapping.Folder(config.cam, paths, **seen, field=field) as folder:
+                return _draw(folder, config.workers, source, looked)
 
 
 def _draw(
-    cam: Path,
+    folder: mapping.Folder,
     workers: int,
-    ensemble: ensembles.Ensemble,
     source: inputs.Source,
     looked: Iterable[Any],
 ) -> np.ndarray:
@@ -140,11 +146,9 @@ def _draw(
         radiograph = source.radiograph(number, pixels)
         folder.add(source.images[number].path, radiograph, each)
 
-    paths = [image.path for image in source.images]
-    with mapping.Folder(cam, paths, **ensemble.preprocessing) as folder:
-        for _ in parallel.in_order(add, numbered(), workers):
-            pass
-        folder.commit()
+    for _ in parallel.in_order(add, numbered(), workers):
+        pass
+    folder.commit()
     return np.concatenate(logits)
 
 
