@@ -505,3 +505,9 @@ def test_an_environment_without_mxnet_predicts(world, tmp_path):
             assert float(one["probability"]) == pytest.approx(
                 float(two["probability"]), abs=1e-5
             )
+
+
+def test_maps_of_an_onnx_file_are_refused(world, tmp_path):
+    with pytest.raises(XenonError, match=r"--cam: an ONNX file gives no maps"):
+        ask(world, tmp_path, INPUTS[0], cam=tmp_path / "cam")
+    assert not (tmp_path / "out.csv").exists()

@@ -287,3 +287,96 @@ def test_a_batch_norm_before_a_relu_does_its_work(name):
     assert plain.count("_contrib_BatchNormWithReLU") == 0
     assert plain.count("BatchNorm") == fast.count("BatchNorm") + fused
     assert plain.count("Activation") == fast.count("Activation") + fused
+
+
+def settled(name):
+    """A net with random weights whose BatchNorm has seen images, and with a bias."""
+    net = models.build(name)
+    with autograd.train_mode():
+        for seed in range(5):
+            net(image(64, seed)).wait_to_read()
+    net.output.bias.set_data(mx.nd.array([0.75]))
+    return net
+
+
+@pytest.mark.parametrize("size", [96, pytest.param(320, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", SMALL)
+def test_the_mean_of_a_map_plus_the_bias_is_the_logit(name, size):
+    net = settled(name)
+    expected = net(image(size)).asnumpy()
+    logits, maps = (each.asnumpy() for each in models.mapper(net)(image(size)))
+    assert maps.shape[:2] == (2, 1)
+    assert np.abs(maps).max() > 1e-3
+    np.testing.assert_allclose(logits, expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(
+        maps.mean(axis=(1, 2, 3)) + 0.75, expected[:, 0], rtol=0, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("name", ["resnet18_v1b", "squeezenet1.1"])
+def test_a_map_is_the_weighted_sum_of_the_channels_of_the_last_map(name):
+    """By NumPy, layer by layer, as the paper writes it: sum_k w_k f_k."""
+    net = settled(name)
+    last = image(96)
+    for layer in list(net.features._children.values())[:-2]:
+        last = layer(last)
+    weights = net.output.weight.data().asnumpy()[0]
+    expected = np.einsum("k,nkhw->nhw", weights, last.asnumpy())
+    for reference in (False, True):
+        _, maps = models.mapper(net, reference)(image(96))
+        np.testing.assert_allclose(maps.asnumpy()[:, 0], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "end"),
+    [
+        ("densenet121", -1.5, 318.5),  # 2x2 poolings between its blocks
+        ("resnet18_v1b", -15.5, 304.5),
+        ("mobilenet0.25", -15.5, 304.5),
+        ("se_resnext50_32x4d", -15.5, 304.5),
+        ("squeezenet1.1", 7.5, 311.5),  # unpadded: 19 cells, 16 px apart
+    ],
+)
+def test_field_is_where_a_map_lies_over_the_square(name, start, end):
+    assert models.field(models.build(name), 320) == (start, end)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("densenet121", marks=pytest.mark.slow),
+        "resnet18_v1b",
+        "mobilenet0.25",
+        "squeezenet1.1",
+    ],
+)
+def test_a_cell_looks_at_the_middle_that_field_says(name):
+    """By the gradient of the middle cell's channels with respect to the pixels."""
+    net = models.build(name, reference=True)
+    pixels = image(320)
+    pixels.attach_grad()
+    with autograd.record():  # oneDNN has no gradients for the mode of prediction
+        last = pixels
+        for layer in list(net.features._children.values())[:-2]:
+            last = layer(last)
+        cells = last.shape[-1]
+        at = cells // 2
+        mixed = mx.nd.array(np.random.normal(size=(1, last.shape[1])))
+        cell = (last[:, :, at, at] * mixed).sum()
+    cell.backward()
+    power = (pixels.grad.asnumpy().astype(float) ** 2).sum(axis=(0, 1))
+    middles = np.arange(320) + 0.5
+    found = [(power.sum(axis) @ middles) / power.sum() for axis in (0, 1)]
+    start, end = models.field(net, 320)
+    expected = start + (at + 0.5) * (end - start) / cells
+    # Half a stride, which field is about, is 16.
+    np.testing.assert_allclose(found, expected, rtol=0, atol=7)
+
+
+def test_a_mapper_leaves_its_net_as_it_was():
+    net = settled("resnet18_v1b")
+    before = net(image(64)).asnumpy()
+    keys = list(net._collect_params_with_prefix())
+    models.mapper(net)(image(64))
+    assert list(net._collect_params_with_prefix()) == keys
+    assert np.array_equal(net(image(64)).asnumpy(), before)

@@ -386,6 +386,65 @@ def test_the_reference_gives_the_same_probabilities(world, tmp_path):
             assert float(one[column]) == pytest.approx(float(two[column]), abs=1e-5)
 
 
+def test_cam_writes_the_maps_and_changes_no_probability(world, tmp_path):
+    _, plain, _ = ask(world, tmp_path, valid_csv(world))
+    _, images, _ = ask(world, tmp_path, valid_csv(world), cam=tmp_path / "cam")
+    for one, two in zip(plain, images):
+        for column in ("probability", "member_1", "member_2", "member_3"):
+            assert float(one[column]) == pytest.approx(float(two[column]), abs=1e-6)
+    members = [m.params for m in Run.open(world / "run").members()]
+    nets = [models.build("resnet18_v1b", each) for each in members]
+    bias = np.mean([net.output.bias.data().asscalar() for net in nets])
+    for row in images:
+        cam = np.load(tmp_path / "cam" / f"{row['image']}.cam.npy")
+        probs = np.array([float(row[f"member_{i + 1}"]) for i in range(3)])
+        logit = np.log(probs / (1 - probs)).mean()
+        assert cam.mean() + bias == pytest.approx(logit, abs=1e-4)
+        drawn = cv2.imread(str(tmp_path / "cam" / f"{row['image']}.cam.png"))
+        assert drawn.shape == (*cv2.imread(str(world / row["image"]), 0).shape, 3)
+    assert len(list((tmp_path / "cam").rglob("*.*"))) >= 2 * len(images)
+
+
+def test_cam_of_a_rec_is_drawn_on_the_packed_pixels(world, tmp_path):
+    ask(world, tmp_path, valid_csv(world), cam=tmp_path / "a")
+    ask(world, tmp_path, world / "packed" / "valid.rec", cam=tmp_path / "b")
+    arrays = sorted((tmp_path / "a").rglob("*.cam.npy"))
+    assert arrays
+    for array in arrays:
+        other = tmp_path / "b" / array.relative_to(tmp_path / "a")
+        np.testing.assert_allclose(np.load(other), np.load(array), atol=1e-4)
+        drawn = cv2.imread(str(other.with_suffix(".png")))
+        assert drawn.shape == (SIZE, SIZE, 3)
+
+
+@pytest.mark.parametrize("bad", [False, True])
+def test_cam_is_all_there_or_not_at_all(world, tmp_path, bad):
+    """Image by image, with threads ahead of one another, of another size each."""
+    folder, cam = tmp_path / "in", tmp_path / "cam"
+    folder.mkdir()
+    for number in range(30):
+        film = small.blobs(1, 40 + number, number)[0]
+        cv2.imwrite(str(folder / f"{number}.png"), film[:, :33])
+    if bad:
+        (folder / "29.png").write_bytes(b"no image")
+        with pytest.raises(XenonError, match="nothing is written"):
+            ask(world, tmp_path, folder, cam=cam, workers=3)
+        assert not cam.exists()
+        return
+    ask(world, tmp_path, folder, cam=cam, workers=3)
+    for number in range(30):
+        place = cam / str(folder).lstrip("/") / f"{number}.png.cam.png"
+        assert cv2.imread(str(place)).shape == (40 + number, 33, 3)
+
+
+def test_cam_into_a_folder_that_holds_something_is_refused_first(world, tmp_path):
+    (tmp_path / "cam").mkdir()
+    (tmp_path / "cam" / "mine.txt").write_text("mine")
+    with pytest.raises(XenonError, match=r"already holds mine\.txt"):
+        ask(world, tmp_path, valid_csv(world), cam=tmp_path / "cam")
+    assert not (tmp_path / "out.csv").exists()
+
+
 def test_a_command_lets_mxnet_work_on_all_members_at_once(world, tmp_path):
     """In a process of its own: how cores are used is settled as MXNet is loaded."""
     code = f"""

@@ -246,6 +246,12 @@ class PredictConfig(_Checked):
     images: Path | None = setting(
         None, "Also write a row an image, with a column a member.", kind=Path
     )
+    cam: Path | None = setting(
+        None,
+        "Also write where the nets looked: for every image an overlay and the class "
+        "activation map itself, into a new or empty folder.",
+        kind=Path,
+    )
     submission: bool = setting(
         False, "Write OUT as the MURA competition wants it: study,0 or study,1."
     )

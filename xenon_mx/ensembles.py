@@ -8,7 +8,7 @@ many they are decides how MXNet is to use the cores.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Iterable, Sequence
+from typing import Any, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -141,14 +141,47 @@ class Ensemble:
             ctx: Devices, as `engine.contexts` reads them.
             reference: Compute by the plain way.
         """
+        nets, ctxs = self._at_work(ctx, reference)
+        from xenon_mx import passes
+
+        with engine.failures():
+            return passes.logits(nets, batches, ctxs, reference)
+
+    def maps(
+        self,
+        batches: Iterable[np.ndarray],
+        ctx: str | None = None,
+        reference: bool = False,
+    ) -> tuple[list[float], Iterator[Any]]:
+        """Run images through all members, and see where they looked.
+
+        Args:
+            batches: As for `logits`.
+            ctx: As for `logits`.
+            reference: As for `logits`.
+
+        Returns:
+            The `models.field` of the members, and a `passes.Looked` for some images at
+            a time.
+        """
+        nets, ctxs = self._at_work(ctx, reference)
+        from xenon_mx import models, passes
+
+        def looked() -> Iterator[Any]:
+            with engine.failures():
+                yield from passes.maps(nets, batches, ctxs, reference)
+
+        # Where nets differ, their maps are averaged cell by cell all the same.
+        fields = [models.field(net, self.preprocessing["size"]) for net in nets]
+        return np.mean(fields, axis=0).tolist(), looked()
+
+    def _at_work(self, ctx: str | None, reference: bool) -> tuple[list[Any], list[Any]]:
+        """Load the members, and let MXNet know before how it is to use the cores."""
         if not reference:
             engine.share_cores(len(self.members))
-        from xenon_mx import passes  # loads MXNet, which then knows how to use cores
-
         ctxs = engine.contexts(ctx)
         with engine.failures():
-            nets = self.load(ctxs, reference)
-            return passes.logits(nets, batches, ctxs, reference)
+            return self.load(ctxs, reference), ctxs
 
     def load(self, ctxs: Sequence[Any], reference: bool = False) -> list[Any]:
         """Build the nets, checked against the SHA-256 that their run recorded."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Sequence
 
 import numpy as np
 
@@ -98,15 +99,28 @@ def fit_square(image: np.ndarray, size: int, fit: str) -> np.ndarray:
     Returns:
         (S, S) uint8.
     """
-    height, width = image.shape
-    if fit == "stretch":
-        return _scale(image, size, size)
-    ratio = size / max(height, width)
-    scaled = _scale(image, max(1, round(width * ratio)), max(1, round(height * ratio)))
+    rows, columns = window(image.shape, size, fit)
     square = np.zeros((size, size), np.uint8)
-    top, left = (size - scaled.shape[0]) // 2, (size - scaled.shape[1]) // 2
-    square[top : top + scaled.shape[0], left : left + scaled.shape[1]] = scaled
+    square[rows, columns] = _scale(
+        image, columns.stop - columns.start, rows.stop - rows.start
+    )
     return square
+
+
+def window(shape: Sequence[int], size: int, fit: str) -> tuple[slice, slice]:
+    """Tell which rows and columns of `fit_square`'s square the image fills.
+
+    Args:
+        shape: Height and width of the image, px.
+        size: The square's side, px.
+        fit: As for `fit_square`.
+    """
+    if fit == "stretch":
+        return slice(0, size), slice(0, size)
+    ratio = size / max(shape)
+    height, width = (max(1, round(side * ratio)) for side in shape)
+    top, left = (size - height) // 2, (size - width) // 2
+    return slice(top, top + height), slice(left, left + width)
 
 
 def _scale(image: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -120,7 +134,10 @@ def _scale(image: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def encode(image: np.ndarray, encoding: str, quality: int) -> bytes:
-    """Encode (H, W) uint8 pixels as one-channel `jpg` of a quality, or as `png`."""
+    """Encode uint8 pixels as `jpg` of a quality, or as `png`.
+
+    (H, W) become a file of one channel, (H, W, 3) in blue, green, red one of three.
+    """
     options = [cv2.IMWRITE_JPEG_QUALITY, quality] if encoding == "jpg" else []
     done, data = cv2.imencode(f".{encoding}", image, options)
     if not done:

@@ -68,6 +68,18 @@ class Source:
             for batch in pipeline.evaluation_batches(self._split, size):
                 yield batch.pixels
 
+    def radiograph(self, number: int, pixels: np.ndarray) -> np.ndarray:
+        """Give an image as it is, before it was scaled for the nets.
+
+        Args:
+            number: Which of `images`.
+            pixels: Its pixels among the `batches`, (S, S) uint8.
+
+        Returns:
+            (H, W) uint8. A .rec file holds nothing larger than the pixels.
+        """
+        return pixels if self._split else _gray(self.images[number])
+
     def _open_rec(self) -> records.Split:
         rec, *others = self._config.inputs
         if others:
@@ -114,7 +126,7 @@ class Source:
     def _decode(self, image: mura.Image) -> np.ndarray | str:
         """Give an image's pixels, or the reason why it has none."""
         try:
-            gray = images.decode(images.read(image.file), image.file)
+            gray = _gray(image)
         except XenonError as error:
             return str(error)
         return images.fit_square(gray, **self._preprocessing)
@@ -130,6 +142,10 @@ class Source:
         if gray.shape != (size, size):
             return f"{name}: {gray.shape[1]}x{gray.shape[0]} px, not {size}x{size}"
         return gray
+
+
+def _gray(image: mura.Image) -> np.ndarray:
+    return images.decode(images.read(image.file), image.file)
 
 
 def _packed_image(split: records.Split, row: records.Row) -> mura.Image:

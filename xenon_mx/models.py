@@ -11,6 +11,7 @@ and not where weights come from.
 from __future__ import annotations
 
 import json
+from ast import literal_eval
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
@@ -124,6 +125,89 @@ def evaluator(net: Net, reference: bool = False) -> gluon.Block:
     door.hybridize(**({} if reference else _PLANNED))
     door.add(net)
     return door
+
+
+def mapper(net: Net, reference: bool = False) -> gluon.Block:
+    """Give a net a door to its class activation map, beside the logit.
+
+    The map is M = sum_k w_k f_k (Zhou et al. 2016; the paper, section 5): f_k are the
+    channels of the last map, w_k the weights of the linear layer. Pooling and the
+    linear layer change places, so the mean of M plus the bias is the logit.
+
+    Returns:
+        A block from (N, 3, H, W) normalised float32 to the (N, 1) logits, by the same
+        operators as the net's own, and the (N, 1, h, w) maps.
+    """
+    door = _Mapper()
+    door.hybridize(**({} if reference else _PLANNED))
+    door.add(net)
+    return door
+
+
+def field(net: Net, size: int) -> tuple[float, float]:
+    """Tell where the cells of a net's last map look.
+
+    Strided layers with padding count from the first pixel, not from the middle of the
+    first stride. The cells of a ResNet at 320 px, 32 px apart, look at 0, 32, ... 288:
+    drawn over the whole square, everything would be half a cell too far down right.
+
+    Args:
+        net: The net.
+        size: The side of its square input, px.
+
+    Returns:
+        Start and end, in px from the edge of the square, of h cells side by side that
+        have what they look at in their middles. On both axes the same.
+    """
+    symbol = mx.sym.var("data")
+    for layer in list(net.features._children.values())[:-2]:
+        symbol = layer(symbol)
+    cells = symbol.infer_shape(data=(1, 3, size, size))[1][0][-1]
+    nodes = json.loads(symbol.tojson())["nodes"]
+    # By node: px between its cells, and px from the edge to the middle of the first.
+    looks: dict[int, tuple[float, float]] = {}
+    for number, node in enumerate(nodes):
+        before = [looks[each[0]] for each in node["inputs"] if each[0] in looks]
+        if node["name"] == "data":
+            looks[number] = (1.0, 0.5)
+        elif before:  # branches that meet agree, but for the scales of SE's channels
+            looks[number] = _further(node, *before[0])
+    apart, first = looks[len(nodes) - 1]
+    return first - apart / 2, first + (cells - 0.5) * apart
+
+
+def _further(node: Any, apart: float, first: float) -> tuple[float, float]:
+    """Where the cells behind an operator look; only windows change that."""
+    attrs = node.get("attrs", {})
+    if node["op"] not in ("Convolution", "Pooling"):
+        return apart, first
+    if attrs.get("global_pool") == "True":
+        return apart, first
+    kernel = literal_eval(attrs["kernel"])[0]
+    step, pad, dilate = (
+        (literal_eval(attrs.get(key, "()")) or (default,))[0]
+        for key, default in (("stride", 1), ("pad", 0), ("dilate", 1))
+    )
+    return apart * step, first + apart * (dilate * (kernel - 1) / 2 - pad)
+
+
+class _Mapper(gluon.HybridBlock):
+    """Runs a net's layers up to its last map once, and goes on by both ways."""
+
+    def add(self, net: Net) -> None:
+        self.net = net
+        self.weight = net.output.weight
+
+    def hybrid_forward(self, F: Any, x: Any, weight: Any) -> Any:  # noqa: N803
+        # Whatever stands before the pooling, such as Dropout, is among the layers.
+        *layers, pool, flatten = self.net.features._children.values()
+        for layer in layers:
+            x = layer(x)
+        logit = self.net.output(flatten(pool(x)))
+        kernel = weight.reshape((1, -1, 1, 1))
+        return logit, F.Convolution(
+            x, kernel, kernel=(1, 1), num_filter=1, no_bias=True
+        )
 
 
 class _Nothing(gluon.HybridBlock):

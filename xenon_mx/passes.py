@@ -1,4 +1,4 @@
-"""Images through nets: the forward pass that validation and prediction share.
+"""Images through nets: the forward pass that validation, prediction and maps share.
 
 Owns how pixels reach the devices and how their work overlaps. Knows no files.
 """
@@ -6,10 +6,11 @@ Owns how pixels reach the devices and how their work overlaps. Knows no files.
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Iterable, Iterator, Sequence
+from typing import Any, Iterable, Iterator, NamedTuple, Sequence
 
 import numpy as np
 
+from xenon_mx import maps as cams
 from xenon_mx import models
 from xenon_mx.engine import gluon, mx
 
@@ -38,17 +39,72 @@ def logits(
     Returns:
         (N, M) float32 logits.
     """
+    results = [np.zeros((0, len(nets)), np.float32)]
+    for _, outputs in _run(nets, batches, ctxs, reference):
+        results.append(np.concatenate(_gather(outputs), axis=1))
+    return np.concatenate(results)
+
+
+class Looked(NamedTuple):
+    """What an ensemble says of n images, and where it looked.
+
+    Attributes:
+        pixels: (n, S, S) uint8, what the nets were given.
+        logits: (n, M) float32, as of `logits`.
+        maps: (n, h, w) float32, the mean of the members' class activation maps. Their
+            mean plus the mean of the members' biases is the mean of the logits; the
+            ensemble's probability is the mean of the probabilities, another number.
+    """
+
+    pixels: np.ndarray
+    logits: np.ndarray
+    maps: np.ndarray
+
+
+def maps(
+    nets: Sequence[Any],
+    batches: Iterable[np.ndarray],
+    ctxs: Sequence[Any],
+    reference: bool = False,
+) -> Iterator[Looked]:
+    """Run images through nets, and give the maps that their logits are the means of.
+
+    Args:
+        nets: As for `logits`, all `models.Net`.
+        batches: As for `logits`.
+        ctxs: As for `logits`.
+        reference: As for `logits`.
+
+    Yields:
+        The images in order, some at a time: all of them need no memory together.
+    """
+    doors = [models.mapper(net, reference) for net in nets]
+    for pixels, outputs in _run(doors, batches, ctxs, reference):
+        heads = _gather([[logit for logit, _ in parts] for parts in outputs])
+        members = _gather([[each for _, each in parts] for parts in outputs])
+        mean = cams.average([each[:, 0] for each in members])
+        yield Looked(pixels, np.concatenate(heads, axis=1), mean)
+
+
+def _run(
+    nets: Sequence[Any],
+    batches: Iterable[np.ndarray],
+    ctxs: Sequence[Any],
+    reference: bool,
+) -> Iterator[tuple[np.ndarray, list[list[Any]]]]:
+    """Yield pixels and, for each net, what it gives on each device.
+
+    Some of the passes after it may be under way already.
+    """
     if len(nets) > 1 and ctxs[0].device_type == "cpu" and not reference:
         batches = _cut(batches, _AT_ONCE * len(ctxs))
-    running: deque[list[list[Any]]] = deque()
-    results = [np.zeros((0, len(nets)), np.float32)]
+    running: deque[tuple[np.ndarray, list[list[Any]]]] = deque()
     for pixels in batches:
         parts = [models.normalise(part) for part in spread(pixels, ctxs)]
-        running.append([[net(part) for part in parts] for net in nets])
+        running.append((pixels, [[net(part) for part in parts] for net in nets]))
         if reference or len(running) > _AHEAD:
-            results.append(_gather(running.popleft()))
-    results += [_gather(each) for each in running]
-    return np.concatenate(results)
+            yield running.popleft()
+    yield from running
 
 
 def _cut(batches: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
@@ -57,10 +113,9 @@ def _cut(batches: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
             yield pixels[start : start + size]
 
 
-def _gather(outputs: list[list[Any]]) -> np.ndarray:
-    """Wait for the parts of each net: (n, M)."""
-    columns = [np.concatenate([part.asnumpy() for part in net]) for net in outputs]
-    return np.concatenate(columns, axis=1)
+def _gather(outputs: list[list[Any]]) -> list[np.ndarray]:
+    """Wait for the parts of each net, and join them: (n, ...) each."""
+    return [np.concatenate([part.asnumpy() for part in net]) for net in outputs]
 
 
 def spread(array: np.ndarray, ctxs: Sequence[Any]) -> list[Any]:

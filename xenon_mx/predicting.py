@@ -1,7 +1,6 @@
 """xenon-predict: from radiographs to the ensemble's CSVs.
 
-Puts `inputs`, `ensembles` and `metrics` together. Knows no command
-line.
+Puts `inputs`, `ensembles`, `mapping` and `metrics` together. Knows no command line.
 """
 
 from __future__ import annotations
@@ -13,11 +12,20 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterable, NamedTuple, Sequence, Union
+from typing import Any, Iterable, Iterator, NamedTuple, Sequence, Union
 
 import numpy as np
 
-from xenon_mx import ensembles, inputs, losses, metrics, mura, progress
+from xenon_mx import (
+    ensembles,
+    inputs,
+    losses,
+    mapping,
+    metrics,
+    mura,
+    parallel,
+    progress,
+)
 from xenon_mx.config import MEMBERS, PredictConfig
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.onnx_ensembles import OnnxEnsemble
@@ -99,7 +107,42 @@ def _logits(
     """Run all images through all members, (N, M), in one pass over the images."""
     with bar(total=len(source.images), unit="img", desc="predicting") as shown:
         batches = progress.counted(source.batches(ensemble.uses_mxnet), shown)
-        return ensemble.logits(batches, config.ctx, config.reference)
+        if config.cam is None:
+            return ensemble.logits(batches, config.ctx, config.reference)
+        if isinstance(ensemble, OnnxEnsemble):
+            raise XenonError("--cam: an ONNX file gives no maps; name its run by --run")
+        field, looked = ensemble.maps(batches, config.ctx, config.reference)
+        paths = [image.path for image in source.images]
+        seen = ensemble.preprocessing
+        with mapping.Folder(config.cam, paths, **seen, field=field) as folder:
+            return _draw(folder, config.workers, source, looked)
+
+
+def _draw(
+    folder: mapping.Folder,
+    workers: int,
+    source: inputs.Source,
+    looked: Iterable[Any],
+) -> np.ndarray:
+    """Write the map of each image as it comes, and give all logits, (N, M)."""
+    logits = []
+
+    def numbered() -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        first = 0
+        for pixels, some, cams in looked:
+            logits.append(some)
+            yield from zip(range(first, first + len(cams)), pixels, cams)
+            first += len(cams)
+
+    def add(work: tuple[int, np.ndarray, np.ndarray]) -> None:
+        number, pixels, each = work
+        radiograph = source.radiograph(number, pixels)
+        folder.add(source.images[number].path, radiograph, each)
+
+    for _ in parallel.in_order(add, numbered(), workers):
+        pass
+    folder.commit()
+    return np.concatenate(logits)
 
 
 def _announce(ensemble: Ensemble, config: PredictConfig, source: inputs.Source) -> None:
@@ -172,6 +215,8 @@ def _check_outputs(config: PredictConfig) -> None:
     _check_output(config.out, taken)
     if config.images is not None:
         _check_output(config.images, [*taken, config.out.resolve()])
+    if config.cam is not None:
+        mapping.check(config.cam)
 
 
 def _check_output(out: Path, taken: Sequence[Path]) -> None:
