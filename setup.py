@@ -27,6 +27,9 @@ CUDA = [
     "nvidia-cudnn-cu11==8.9.6.50",
 ]
 
+# 3.5 and 3.0 are the oldest that have all that xenon-report asks for.
+REPORT = ["matplotlib>=3.5", "jinja2>=3.0"]
+
 setup(
     name="xenon-mx",
     version=re.search(
@@ -37,7 +40,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=["xenon_mx"],
-    package_data={"xenon_mx": ["py.typed"]},
+    package_data={"xenon_mx": ["py.typed", "templates/*"]},
     # 3.13 has no wheel of NumPy 1, which MXNet needs.
     python_requires=">=3.8,<3.13",
     # The lowest were run together on Python 3.8, the newest on 3.8 to 3.12.
@@ -57,7 +60,8 @@ setup(
         "cpu": ["mxnet==1.9.1", *MXNET],
         "gpu": ["mxnet-cu112==1.9.1", *MXNET, *CUDA],
         "torch": ["torch>=1.13"],
-        "test": ["pytest>=7", "pillow"],
+        "report": REPORT,
+        "test": ["pytest>=7", "pillow", *REPORT],
         "lint": ["ruff==0.17.6", "mypy==2.4.1"],
     },
     entry_points={
@@ -65,6 +69,7 @@ setup(
             "xenon-pack = xenon_mx.cli:pack",
             "xenon-train = xenon_mx.cli:train",
             "xenon-predict = xenon_mx.cli:predict",
+            "xenon-report = xenon_mx.cli:report",
             "xenon-launch = xenon_mx.cli:launch",
         ]
     },

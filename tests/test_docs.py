@@ -19,6 +19,7 @@ COMMANDS = {
     "pack": cli._pack,
     "train": cli._train,
     "predict": cli._predict,
+    "report": cli._report,
     "launch": cli._launch,
 }
 

@@ -15,13 +15,22 @@ PACKAGE = Path(xenon_mx.__file__).parent
 
 ROWS = {
     0: {"__init__", "errors", "progress", "parallel", "torch_names"},
-    1: {"config", "mura", "metrics", "handlers", "recordio", "opencv", "files"},
+    1: {
+        "config",
+        "mura",
+        "figures",
+        "metrics",
+        "handlers",
+        "recordio",
+        "opencv",
+        "files",
+    },
     2: {"engine", "images", "datasets", "arrays"},
-    3: {"records", "losses", "workers"},
+    3: {"gallery", "records", "losses", "workers"},
     4: {"pipeline", "checkpoints", "optimizers", "models"},
-    5: {"ensembles", "inputs", "passes", "sources"},
-    6: {"loops"},
-    7: {"packing", "training", "predicting", "launching"},
+    5: {"ensembles", "histories", "inputs", "passes", "sources"},
+    6: {"findings", "loops"},
+    7: {"packing", "training", "predicting", "reporting", "launching"},
     8: {"cli"},
 }
 ROW = {name: row for row, names in ROWS.items() for name in names}
@@ -30,6 +39,8 @@ DOORS = {
     "gluoncv": {"engine"},
     "cv2": {"opencv"},
     "click": {"cli"},
+    "matplotlib": {"figures"},
+    "jinja2": {"reporting"},
 }
 
 
@@ -66,7 +77,7 @@ def test_mxnet_gluoncv_opencv_and_click_have_one_door(module):
         assert door is None or module in door, f"{module} imports {name}"
 
 
-@pytest.mark.parametrize("command", ["pack", "train", "predict", "launch"])
+@pytest.mark.parametrize("command", ["pack", "train", "predict", "report", "launch"])
 def test_help_imports_neither_mxnet_nor_anything_else_that_is_slow(command):
     script = f"""
 import sys
@@ -76,7 +87,8 @@ try:
     cli.{command}()
 except SystemExit as stop:
     assert stop.code == 0
-slow = {{"mxnet", "pandas", "sklearn", "numpy", "cv2"}} & set(sys.modules)
+slow = {{"mxnet", "pandas", "sklearn", "numpy", "cv2", "matplotlib", "jinja2"}}
+slow &= set(sys.modules)
 assert not slow, slow
 """
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
