@@ -14,19 +14,26 @@ import xenon_mx
 PACKAGE = Path(xenon_mx.__file__).parent
 
 ROWS = {
-    0: {"__init__", "errors", "progress", "parallel", "torch_names"},
+    0: {
+        "__init__",
+        "errors",
+        "progress",
+        "parallel",
+        "torch_names",
+        "reference_figures",
+    },
     1: {
         "config",
         "mura",
-        "figures",
         "metrics",
         "handlers",
         "recordio",
         "opencv",
         "files",
+        "figures",
     },
-    2: {"engine", "images", "datasets", "arrays"},
-    3: {"gallery", "records", "losses", "workers"},
+    2: {"engine", "images", "datasets", "arrays", "bootstrap", "cases"},
+    3: {"records", "losses", "workers", "evaluation", "gallery"},
     4: {"pipeline", "checkpoints", "optimizers", "models"},
     5: {"ensembles", "histories", "inputs", "passes", "sources"},
     6: {"findings", "loops"},

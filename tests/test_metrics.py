@@ -28,6 +28,17 @@ def test_kappa_of_one_class_on_both_sides_is_undefined(label):
     assert math.isnan(metrics.kappa(ones, ones))
 
 
+@pytest.mark.parametrize("label", [0, 1])
+def test_kappa_of_labels_of_one_class_is_undefined(label):
+    # the formula would give 0, whether one prediction is wrong or all but one
+    labels = np.full(4, label)
+    assert math.isnan(metrics.kappa(labels, np.array([0, 1, 1, 1])))
+
+
+def test_kappa_of_predictions_of_one_class_is_zero():
+    assert metrics.kappa(np.array([0, 1, 1]), np.ones(3)) == 0
+
+
 def test_auroc_counts_the_pairs_in_order_and_half_of_the_ties():
     # pairs (.8 .2) (.8 .5) (.5 .2) in order, (.5 .5) a tie: 3.5 of 4
     labels, prob = np.array([1, 1, 0, 0]), np.array([0.8, 0.5, 0.2, 0.5])

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -46,10 +47,9 @@ META = {
 }
 
 
-@pytest.fixture
-def run(tmp_path):
-    """A run as training writes one: seven epochs, of which five are kept."""
-    made = Run.create(tmp_path / "runs" / "a&b", META)
+def make_run(folder):
+    """Make a run as training does: seven epochs, of which five are kept."""
+    made = Run.create(folder / "runs" / "a&b", META)
     best = Best(5)
     for number, loss in enumerate(LOSSES, 1):
         best.step(number, loss)
@@ -58,6 +58,11 @@ def run(tmp_path):
         made.save(row, Last(number, net, net, number, {}, False), best.ranked)
     made.close()
     return made.folder
+
+
+@pytest.fixture
+def run(tmp_path):
+    return make_run(tmp_path)
 
 
 def study(number, label, kind, split="valid", name="study1"):
@@ -143,6 +148,23 @@ def report(run, predictions=None, **options):
     return Page(text), text
 
 
+class Whole(NamedTuple):
+    """A report of a run, a table with labels and a model card."""
+
+    page: Page
+    text: str
+    table: Path
+    card: str
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    table, card = write(folder / "out.csv", predicted()), folder / "MODEL_CARD.md"
+    page, text = report(make_run(folder), table, model_card=card)
+    return Whole(page, text, table, card.read_text())
+
+
 def sections(page):
     return [attrs["id"] for attrs in page.all("section")]
 
@@ -170,8 +192,8 @@ def test_a_run_without_a_finished_epoch_has_a_page(tmp_path):
     assert "No epoch has been finished yet" in page.text
 
 
-def test_every_section_is_there_and_the_warnings_come_first(run, tmp_path):
-    page, _ = report(run, write(tmp_path / "out.csv", predicted()))
+def test_every_section_is_there_and_the_warnings_come_first(whole):
+    page = whole.page
     assert sections(page) == [
         "warnings", "training", "curves", "results", "types", "paper", "gallery",
         "limits",
@@ -182,10 +204,9 @@ def test_every_section_is_there_and_the_warnings_come_first(run, tmp_path):
     assert links <= set(sections(page))
 
 
-def test_the_figures_are_those_of_evaluation(run, tmp_path):
-    table = write(tmp_path / "out.csv", predicted())
-    page, _ = report(run, table)
-    cases = evaluation.read_predictions(table)
+def test_the_figures_are_those_of_evaluation(whole):
+    page = whole.page
+    cases = evaluation.read_predictions(whole.table)
     expected = evaluation.by_study_type(cases)
     header, *rows = page.table("calibration error")
     assert [row[0] for row in rows] == [*TYPES, "overall"]
@@ -203,8 +224,8 @@ def test_the_figures_are_those_of_evaluation(run, tmp_path):
         assert counts == [int((~chosen).sum()), int(chosen.sum())]
 
 
-def test_the_paper_stands_beside_as_another_test_set(run, tmp_path):
-    page, _ = report(run, write(tmp_path / "out.csv", predicted()))
+def test_the_paper_stands_beside_as_another_test_set(whole):
+    page = whole.page
     assert "another test set: 207 hidden studies" in page.text
     row = next(r for r in page.table("paper: model") if r[0] == "XR_WRIST")
     assert row[2:] == ["0.931", "0.791", "0.931", "0.931"]
@@ -212,8 +233,8 @@ def test_the_paper_stands_beside_as_another_test_set(run, tmp_path):
     assert "specificity 0.887, sensitivity 0.815" in alt
 
 
-def test_every_picture_has_words_and_nothing_is_loaded(run, tmp_path):
-    page, text = report(run, write(tmp_path / "out.csv", predicted()))
+def test_every_picture_has_words_and_nothing_is_loaded(whole):
+    page, text = whole.page, whole.text
     for image in page.all("img"):
         assert image["alt"].strip()
         assert image["src"].startswith("data:image/")
@@ -226,9 +247,8 @@ def test_every_picture_has_words_and_nothing_is_loaded(run, tmp_path):
         assert b'href="http' not in base64.b64decode(uri)
 
 
-def test_the_same_facts_give_the_same_page(run, tmp_path):
-    table = write(tmp_path / "out.csv", predicted())
-    assert report(run, table)[1] == report(run, table)[1]
+def test_the_same_facts_give_the_same_page(run):
+    assert report(run)[1] == report(run)[1]
 
 
 def test_one_class_only_is_undefined_and_not_a_number(run, tmp_path):
@@ -306,10 +326,8 @@ def test_hostile_names_are_words_and_nothing_else(run, tmp_path):
     assert len(re.findall(r"(?<!\\)\|", line)) == columns
 
 
-def test_the_model_card_holds_the_facts_of_the_page(run, tmp_path):
-    table = write(tmp_path / "out.csv", predicted())
-    page, _ = report(run, table, model_card=tmp_path / "MODEL_CARD.md")
-    card = (tmp_path / "MODEL_CARD.md").read_text()
+def test_the_model_card_holds_the_facts_of_the_page(whole):
+    page, card = whole.page, whole.card
     heads = re.findall(r"^## (.+)$", card, re.MULTILINE)
     assert heads == [
         "Intended use",

@@ -15,7 +15,7 @@ import logging
 import math
 import re
 import warnings
-from typing import Callable, NamedTuple, Sequence
+from typing import Any, Callable, NamedTuple, Sequence
 
 import numpy as np
 
@@ -103,7 +103,7 @@ class Interval(NamedTuple):
 
 def _draw(paint: Callable[[Axes], None], height: float = _HEIGHT) -> Drawing:
     """Paint one pair of axes in the light colours, and recolour a copy."""
-    style = {
+    style: Any = {
         "font.size": 10,
         "font.family": "DejaVu Sans",  # matplotlib brings it
         "svg.fonttype": "path",
@@ -232,8 +232,9 @@ def calibration(
     """
 
     def paint(axes: Axes) -> None:
-        line = {"color": LIGHT.ink, "linewidth": 1, "linestyle": ":"}
-        axes.plot([0, 1], [0, 1], label="well calibrated", **line)
+        axes.plot(
+            [0, 1], [0, 1], ":", color=LIGHT.ink, linewidth=1, label="well calibrated"
+        )
         axes.plot(predicted, observed, color=LIGHT.first, linewidth=1.5)
         # Square points: 160 is as large as two neighbouring bins allow.
         sizes = 20 + 140 * np.asarray(counts, np.float64) / max([*counts, 1])

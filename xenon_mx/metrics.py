@@ -1,6 +1,7 @@
-"""Figures of merit over studies: Cohen's kappa, AUROC, study means. Knows no files.
+"""Figures of merit: kappa, AUROC, calibration and their like, and study means.
 
-What is undefined (one class only) is NaN, never a number.
+Owns what each figure is, as scikit-learn computes it, and where it is undefined: NaN
+then (one class only), never a number. Knows no files.
 """
 
 from __future__ import annotations
@@ -9,7 +10,29 @@ import math
 from typing import Hashable, Sequence
 
 import numpy as np
-from sklearn.metrics import cohen_kappa_score, roc_auc_score
+from sklearn.metrics import (
+    accuracy_score,
+    brier_score_loss,
+    cohen_kappa_score,
+    f1_score,
+    recall_score,
+    roc_auc_score,
+)
+
+# In the order in which tables show them.
+FIGURES = (
+    "kappa",
+    "AUROC",
+    "sensitivity",
+    "specificity",
+    "accuracy",
+    "F1",
+    "Brier score",
+    "calibration error",
+)
+# The expected calibration error depends on the number of bins; ten equal ones are the
+# custom since Naeini et al., AAAI 2015.
+BINS = 10
 
 
 def study_means(
@@ -42,9 +65,10 @@ def sigmoid(values: np.ndarray) -> np.ndarray:
 def kappa(labels: np.ndarray, predictions: np.ndarray) -> float:
     """Cohen's unweighted kappa between (N,) labels and predictions of 0 and 1.
 
-    NaN where it is undefined: both sides hold one and the same class only.
+    NaN with labels of one class only: the formula gives 0 then (or 0/0), however good
+    the predictions are.
     """
-    if len(np.union1d(labels, predictions)) < 2:
+    if len(np.unique(labels)) < 2:
         return math.nan
     return float(cohen_kappa_score(labels, predictions))
 
@@ -54,3 +78,75 @@ def auroc(labels: np.ndarray, prob: np.ndarray) -> float:
     if len(np.unique(labels)) < 2:
         return math.nan
     return float(roc_auc_score(labels, prob))
+
+
+def everything(
+    labels: np.ndarray, prob: np.ndarray, threshold: float
+) -> dict[str, float]:
+    """Compute each of `FIGURES`.
+
+    Sensitivity and F1 are undefined without an abnormal case, specificity without a
+    normal one, kappa and AUROC without both, all of them without any case.
+
+    Args:
+        labels: (N,) of 0 (normal) and 1 (abnormal).
+        prob: (N,) probabilities of being abnormal, 0 to 1.
+        threshold: Abnormal if strictly above.
+
+    Returns:
+        Name to figure, in the order of `FIGURES`.
+    """
+    if not len(labels):
+        return dict.fromkeys(FIGURES, math.nan)
+    called = (prob > threshold).astype(int)
+    abnormal, normal = bool((labels == 1).any()), bool((labels == 0).any())
+    values = (
+        kappa(labels, called),
+        auroc(labels, prob),
+        recall_score(labels, called, pos_label=1) if abnormal else math.nan,
+        recall_score(labels, called, pos_label=0) if normal else math.nan,
+        accuracy_score(labels, called),
+        f1_score(labels, called, zero_division=0) if abnormal else math.nan,
+        brier_score_loss(labels, prob, pos_label=1),
+        calibration_error(labels, prob),
+    )
+    return {name: float(value) for name, value in zip(FIGURES, values)}
+
+
+def reliability(
+    labels: np.ndarray, prob: np.ndarray, bins: int = BINS
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Give the points of a reliability curve, over equal bins of probability.
+
+    Returns:
+        Three (bins,) arrays: the mean probability of the cases in each bin, the share
+        of them that is abnormal (both float64, NaN in an empty bin), and how many they
+        are (int64).
+    """
+    index = bin_of(prob, bins)
+    count = np.bincount(index, minlength=bins)
+    some = np.where(count, count, np.nan)
+    mean = np.bincount(index, weights=prob, minlength=bins) / some
+    share = np.bincount(index, weights=labels, minlength=bins) / some
+    return mean, share, count
+
+
+def bin_of(prob: np.ndarray, bins: int = BINS) -> np.ndarray:
+    """Tell which of the equal bins each probability lies in: (N,) int64, from 0.
+
+    A probability on an edge belongs to the bin below, as in scikit-learn's
+    `calibration_curve`, so that none of ten bins holds both sides of 0.5.
+    """
+    return np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], prob)
+
+
+def calibration_error(labels: np.ndarray, prob: np.ndarray, bins: int = BINS) -> float:
+    """Expected calibration error (Naeini et al., AAAI 2015).
+
+    The mean over all cases of the distance, in their bin, between mean probability and
+    share of abnormal ones: 0 is best, 1 worst. NaN without cases.
+    """
+    if not len(labels):
+        return math.nan
+    mean, share, count = reliability(labels, prob, bins)
+    return float(np.nansum(count * np.abs(mean - share)) / count.sum())

@@ -1,0 +1,179 @@
+"""What is evaluated: labelled predictions of studies or images, from a CSV.
+
+Owns the tables of xenon-predict as they are read back. Knows no figures.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from csv import DictReader
+from csv import Error as CsvError
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Mapping, NamedTuple, Sequence
+
+import numpy as np
+
+from xenon_mx import mura
+from xenon_mx.errors import XenonError
+
+# How the two tables of xenon-predict begin.
+_STUDIES = ["study", "study_type", "images", "probability", "prediction", "label"]
+_IMAGES = ["image", "study", "study_type", "probability", "prediction", "label"]
+_MEMBER = re.compile(r"member_\d+")
+
+
+@dataclass(frozen=True, eq=False)
+class Cases:
+    """N studies, or N images, with their labels and predictions.
+
+    Attributes:
+        labels: (N,) int: 1 abnormal, 0 normal.
+        prob: (N,) float64, the probability of being abnormal.
+        patients: Whose each case is. One name is one patient, under whatever study
+            types it stands.
+        study_types: `XR_*`, of each case.
+        level: What a case is: `study` or `image`. The figures of images are no figures
+            of studies, and are to be labelled.
+        splits: The folder above each case's study type (`train`, `valid`), where known.
+
+    Raises:
+        ValueError: The columns differ in length, or hold other values than these.
+    """
+
+    labels: np.ndarray
+    prob: np.ndarray
+    patients: list[str]
+    study_types: list[str]
+    level: str = "study"
+    splits: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.labels), len(self.prob), len(self.patients)}
+        if lengths != {len(self.study_types)}:
+            raise ValueError(f"columns of different lengths: {sorted(lengths)}")
+        if not np.isin(self.labels, (0, 1)).all():
+            raise ValueError("labels are 0 and 1")
+        if not ((self.prob >= 0) & (self.prob <= 1)).all():
+            raise ValueError("probabilities lie from 0 to 1")
+
+    def of(self, study_type: str) -> Cases:
+        """Choose the cases of one study type."""
+        chosen = [i for i, each in enumerate(self.study_types) if each == study_type]
+        return Cases(
+            self.labels[chosen],
+            self.prob[chosen],
+            [self.patients[i] for i in chosen],
+            [study_type] * len(chosen),
+            self.level,
+            [self.splits[i] for i in chosen] if self.splits else [],
+        )
+
+
+def read_predictions(csv: Path) -> Cases:
+    """Read what xenon-predict wrote: OUT.csv (studies) or its `--images` (images).
+
+    Patients are read off the paths.
+
+    Raises:
+        XenonError: The file cannot be read, is no such table, or lacks labels.
+    """
+    level, rows = read_table(csv)
+    if not rows:
+        raise XenonError(f"{csv}: holds no predictions, only the names of the columns")
+    unlabelled = sum(1 for _, row in rows if not row["label"])
+    if unlabelled:
+        raise XenonError(
+            f"{csv}: {unlabelled} of {len(rows)} rows have no label to compare with; "
+            f"predict studies whose folders end in _positive or _negative"
+        )
+    key = "study" if level == "study" else "image"
+    if len({row[key] for _, row in rows}) < len(rows):
+        raise XenonError(f"{csv}: holds a {key} twice: give one prediction of each")
+    found = [_case(row, f"{csv}: line {line}") for line, row in rows]
+    return Cases(
+        np.array([case.label for case in found], dtype=int),
+        np.array([case.prob for case in found], dtype=np.float64),
+        [case.patient for case in found],
+        [case.study_type for case in found],
+        level,
+        [case.split for case in found],
+    )
+
+
+class _Case(NamedTuple):
+    label: int
+    prob: float
+    patient: str
+    study_type: str
+    split: str
+
+
+def read_table(csv: Path) -> tuple[str, list[tuple[int, dict[str, str]]]]:
+    """Read a table of xenon-predict's as it stands, with labels or without.
+
+    Returns:
+        What a row is, `study` or `image`, and the rows with the numbers of their lines.
+
+    Raises:
+        XenonError: The file cannot be read, or is no such table.
+    """
+    try:
+        with open(csv, newline="", encoding="utf-8") as stream:
+            reader = DictReader(stream, strict=True)
+            level = _level(list(reader.fieldnames or ()))
+            if not level:
+                raise XenonError(
+                    f"{csv}: is no table of xenon-predict's: its first line must begin "
+                    f"{','.join(_STUDIES)} or {','.join(_IMAGES)}"
+                )
+            rows = [(reader.line_num, row) for row in reader]
+    except OSError as error:
+        raise XenonError(f"{csv}: {os.strerror(error.errno or 0).lower()}") from error
+    except (UnicodeDecodeError, CsvError) as error:
+        raise XenonError(f"{csv}: damaged: {error}") from error
+    for line, row in rows:
+        # DictReader fills a short row with None, and keeps a long one's rest under it.
+        if None in row or None in row.values():
+            raise XenonError(f"{csv}: line {line}: not as many columns as have names")
+    return level, rows
+
+
+def _level(header: Sequence[str]) -> str:
+    """Tell the two tables apart by their columns; empty is neither."""
+    if header == _STUDIES:
+        return "study"
+    members = header[len(_IMAGES) :]
+    if header[: len(_IMAGES)] == _IMAGES and all(map(_MEMBER.fullmatch, members)):
+        return "image"
+    return ""
+
+
+def _case(row: Mapping[str, str], where: str) -> _Case:
+    if row["label"] not in ("0", "1"):
+        raise XenonError(f"{where}: label {row['label']!r} is neither 0 nor 1")
+    try:
+        prob = float(row["probability"])
+    except ValueError:
+        prob = math.nan
+    if not 0 <= prob <= 1:
+        raise XenonError(
+            f"{where}: probability {row['probability']!r} is no number from 0 to 1"
+        )
+    study = row["study"]
+    image = mura.parse(f"{study}image", Path())
+    if not image.patient:
+        raise XenonError(
+            f"{where}: no patient can be read off {study!r}: studies lie in "
+            f"XR_<TYPE>/<patient>/<study>/"
+        )
+    above, _, _ = study.rpartition(f"/{image.study_type}/{image.patient}/")
+    return _Case(
+        int(row["label"]),
+        prob,
+        image.patient,
+        row["study_type"],
+        above.rpartition("/")[2],
+    )
