@@ -48,6 +48,7 @@ DOORS = {
     "click": {"cli"},
     "matplotlib": {"figures"},
     "jinja2": {"reporting"},
+    "markupsafe": {"reporting"},
 }
 
 

@@ -36,6 +36,7 @@ logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 # Inches. A phone of 375 CSS px shows 4.2 in (403 px) at 0.85: 10 pt as 11 px.
 _WIDTH, _HEIGHT = 4.2, 3.3
+_SQUARE = 4.2  # the height of what stands beside square axes
 _LONGEST = 20  # letters of a name beside an axis
 
 
@@ -177,8 +178,7 @@ def curves(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if logarithmic:
             axes.set_yscale("log")
-        if len(lines) > 1 or kept_at:
-            axes.legend()
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncol=3)
 
     return _draw(paint)
 
@@ -217,7 +217,7 @@ def roc(
         axes.set_aspect("equal")
         axes.legend(loc="lower right")
 
-    return _draw(paint, 4.2)
+    return _draw(paint, _SQUARE)
 
 
 def calibration(
@@ -248,7 +248,7 @@ def calibration(
         axes.set_aspect("equal")
         axes.legend(loc="upper left", markerscale=0.6)
 
-    return _draw(paint, 4.2)
+    return _draw(paint, _SQUARE)
 
 
 def intervals(
@@ -319,6 +319,6 @@ def histogram(prob: np.ndarray, threshold: float, label: str) -> Drawing:
         axes.set_xlabel("predicted probability of abnormal")
         axes.set_ylabel(label)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend()
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1))
 
-    return _draw(paint)
+    return _draw(paint, _SQUARE)

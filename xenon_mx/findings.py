@@ -232,13 +232,13 @@ def _interval(figure: Figure) -> str:
     return f"{figure.low:.3f} to {figure.high:.3f}"
 
 
-def _both(figure: Figure) -> str:
-    """A value and its interval in one cell."""
+def _both(figure: Figure, between: str = " ") -> str:
+    """A value and its interval, with a space or a line's end between them."""
     if not math.isfinite(figure.value):
         return "undefined"
     if not math.isfinite(figure.low):
         return number(figure.value)
-    return f"{number(figure.value)} ({figure.low:.3f} to {figure.high:.3f})"
+    return f"{number(figure.value)}{between}({figure.low:.3f} to {figure.high:.3f})"
 
 
 def _confusion(cases: Cases, threshold: float) -> Confusion:
@@ -252,7 +252,8 @@ def _types(cases: Cases, found: dict[str, list[Figure]], plural: str) -> Table:
     for name, values in found.items():
         labels = cases.labels if name == OVERALL else cases.of(name).labels
         counts = (f"{len(labels):,}", f"{int(labels.sum()):,}")
-        rows.append((name, *counts, *map(_both, values)))
+        cells = (_both(figure, "\n") for figure in values)
+        rows.append((name or "none", *counts, *cells))
     header = ("study type", plural, "abnormal", *(f.name for f in found[OVERALL]))
     return Table("Each figure with its 95% interval", header, rows)
 
@@ -345,7 +346,7 @@ def _paper(found: dict[str, list[Figure]]) -> Table:
     for name, kappa in _kappas(found):
         readers = (_of_paper(reader, name) for reader in PAPER.kappa)
         printed = ("" if math.isnan(each) else number(each) for each in readers)
-        rows.append((name, _both(kappa), *printed))
+        rows.append((name or "none", _both(kappa, "\n"), *printed))
     header = ("study type", "this ensemble", *(f"paper: {r}" for r in PAPER.kappa))
     return Table("Cohen's kappa", header, rows)
 

@@ -56,6 +56,8 @@ def _facts(meta: dict[str, Any], epochs: Sequence[Epoch]) -> list[tuple[str, str
     size, fit = meta["preprocessing"]["size"], meta["preprocessing"]["fit"]
     start = meta.get("pretrained")
     seconds = sum(epoch.seconds for epoch in epochs)
+    patience = config.get("patience")
+    waited = "an epoch" if patience == 1 else f"{patience} epochs"
     return [
         ("Net", f"{config['model']}, one logit, global average pooling"),
         (
@@ -70,7 +72,7 @@ def _facts(meta: dict[str, Any], epochs: Sequence[Epoch]) -> list[tuple[str, str
         (
             "Recipe",
             f"Adam, batches of {config.get('batch_size')}, learning rate "
-            f"{config.get('lr')}, divided by 10 after {config.get('patience')} epochs "
+            f"{config.get('lr')}, divided by 10 after {waited} "
             f"without a new best, down to {config.get('min_lr')}; seed "
             f"{config.get('seed')}",
         ),

@@ -19,6 +19,7 @@ from xenon_mx.evaluation import PAPER
 
 try:
     import jinja2
+    import markupsafe  # comes with it
 except ModuleNotFoundError as error:
     raise XenonError(
         "Jinja2 is not installed: pip install 'xenon-mx[report]'"
@@ -122,8 +123,20 @@ def _render(template: str, facts: dict[str, Any]) -> str:
     )
     environment.filters["svg"] = lambda data: _uri("image/svg+xml", data)
     environment.filters["jpeg"] = lambda data: _uri("image/jpeg", data)
-    environment.filters["cell"] = lambda text: str(text).replace("|", "\\|")
+    environment.filters["cell"] = _cell
+    environment.filters["path"] = _path
+    environment.filters["sentence"] = lambda text: f"{text[:1].upper()}{text[1:]}."
     return environment.get_template(template).render(facts)
+
+
+def _path(text: str) -> markupsafe.Markup:
+    """A path that may be broken behind every slash."""
+    return markupsafe.Markup("/<wbr>").join(text.split("/"))
+
+
+def _cell(text: str) -> str:
+    """What fits between two bars of a table in Markdown."""
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _uri(kind: str, data: bytes) -> str:
