@@ -7,6 +7,7 @@ import csv
 import re
 import shutil
 import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import NamedTuple
@@ -185,7 +186,8 @@ def test_a_run_alone_shows_its_training(run):
         "2",
     ]
     assert page.table("normal image")[2] == ["XR_HAND", "0.2500", "0.7500"]
-    assert len(page.all("img")) == 3
+    kinds = [image["class"] for image in page.all("img")]
+    assert kinds == ["on-light", "on-dark"] * 3
 
 
 def test_a_run_without_a_finished_epoch_has_a_page(tmp_path):
@@ -216,7 +218,7 @@ def test_the_figures_are_those_of_evaluation(whole):
         for figure, name, cell in zip(expected[row[0]], header[3:], row[3:]):
             assert name == figure.name
             assert cell == (
-                f"{figure.value:.3f}\n({figure.low:.3f} to {figure.high:.3f})"
+                f"{figure.value:.3f}\n({figure.low:.3f}, {figure.high:.3f})"
             )
     called = cases.prob > 0.5
     matrix = page.table("predicted normal")
@@ -231,7 +233,7 @@ def test_the_paper_stands_beside_as_another_test_set(whole):
     assert "another test set: 207 hidden studies" in page.text
     row = next(r for r in page.table("paper: model") if r[0] == "XR_WRIST")
     assert row[2:] == ["0.931", "0.791", "0.931", "0.931"]
-    (alt,) = [i["alt"] for i in page.all("img") if i["alt"].startswith("ROC")]
+    (alt,) = {i["alt"] for i in page.all("img") if i["alt"].startswith("ROC")}
     assert "specificity 0.887, sensitivity 0.815" in alt
 
 
@@ -240,9 +242,9 @@ def test_every_picture_has_words_and_nothing_is_loaded(whole):
     for image in page.all("img"):
         assert image["alt"].strip()
         assert image["src"].startswith("data:image/")
-    for source in page.all("source"):
-        assert source["srcset"].startswith("data:image/svg+xml;base64,")
-    assert not {"script", "iframe", "object", "embed"} & {tag for tag, _ in page.tags}
+    assert not {"script", "iframe", "object", "embed", "source"} & {
+        tag for tag, _ in page.tags
+    }
     assert {link["href"] for link in page.all("link")} == {"data:,"}
     assert not re.search(r"(?:src|srcset|href)=\"https?:|url\(|@import", text)
     for uri in re.findall(r"data:image/svg\+xml;base64,([^\"]+)", text):
@@ -367,6 +369,24 @@ def test_what_others_wrote_is_not_overwritten(run, tmp_path):
 def test_an_output_that_cannot_be_is_refused(run, options, said):
     with pytest.raises(XenonError, match=said):
         reporting.report(ReportConfig(run, None, **options))
+
+
+@pytest.mark.parametrize("missing", ["matplotlib", "jinja2"])
+def test_what_is_not_installed_is_named_with_the_extra(run, missing):
+    script = f"""
+import sys
+sys.modules[{missing!r}] = None
+sys.argv = ["xenon-report", {str(run)!r}]
+from xenon_mx import cli
+cli.report()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=run.parent
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "pip install 'xenon-mx[report]'" in done.stderr
+    assert not (run.parent / "report.html").exists()
 
 
 def test_the_surest_of_each_outcome_are_chosen():
@@ -505,7 +525,8 @@ border: 0; display: block; width: {width}px; height: {height}px }}</style>
 <script>onmessage = (event) => {{ document.title = event.data }}</script>"""
 _MEASURE = """<script>addEventListener("load", () => parent.postMessage([
 document.documentElement.scrollWidth, innerWidth,
-[...document.images].every((i) => i.complete && i.naturalWidth > 0)
+[...document.images].every((i) => i.complete && i.naturalWidth > 0),
+[...document.querySelectorAll(".wide")].every((e) => e.scrollWidth <= e.clientWidth)
 ].join(" "), "*"))</script></body>"""
 _CHROMIUM = shutil.which("chromium")
 
@@ -572,4 +593,27 @@ def test_a_browser_opens_the_page_at_any_width(
     )  # fmt: skip
     assert not said
     (title,) = re.findall(r"<title>(.+?)</title>", shown)
-    assert title == f"{width} {width} true"
+    assert title == f"{width} {width} true true"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(_CHROMIUM is None, reason="apt-get install chromium")
+def test_a_dark_screen_prints_dark_letters_on_white_paper(run, films, tmp_path):
+    """The letters of a drawing are as dark in a PDF as those of the page."""
+    table, _ = films
+    report(run, table)
+    printed = {}
+    for scheme in (0, 1):  # dark, light
+        pdf = tmp_path / f"{scheme}.pdf"
+        browse(
+            tmp_path / f"profile{scheme}",
+            f"--blink-settings=preferredColorScheme={scheme}",
+            "--no-pdf-header-footer",
+            f"--print-to-pdf={pdf}",
+            (run.parent / "report.html").as_uri(),
+        )
+        printed[scheme] = re.sub(
+            rb"/(?:Creation|Mod)Date \(.+?\)", b"", pdf.read_bytes()
+        )
+    assert len(printed[0]) > 100_000
+    assert printed[0] == printed[1]

@@ -238,7 +238,7 @@ def _both(figure: Figure, between: str = " ") -> str:
         return "undefined"
     if not math.isfinite(figure.low):
         return number(figure.value)
-    return f"{number(figure.value)}{between}({figure.low:.3f} to {figure.high:.3f})"
+    return f"{number(figure.value)}{between}({figure.low:.3f}, {figure.high:.3f})"
 
 
 def _confusion(cases: Cases, threshold: float) -> Confusion:
