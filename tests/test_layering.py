@@ -34,9 +34,9 @@ ROWS = {
     },
     2: {"engine", "images", "datasets", "arrays", "bootstrap", "cases"},
     3: {"records", "losses", "workers", "evaluation", "gallery"},
-    4: {"pipeline", "checkpoints", "optimizers", "models"},
-    5: {"ensembles", "histories", "inputs", "passes", "sources"},
-    6: {"findings", "loops"},
+    4: {"comparisons", "pipeline", "checkpoints", "optimizers", "models"},
+    5: {"ensembles", "findings", "histories", "inputs", "passes", "sources"},
+    6: {"loops"},
     7: {"packing", "training", "predicting", "reporting", "launching"},
     8: {"cli"},
 }

@@ -102,6 +102,11 @@ class Interval(NamedTuple):
     high: float
 
 
+def number(value: float) -> str:
+    """Three decimals; what is undefined says so."""
+    return f"{value:.3f}" if math.isfinite(value) else "undefined"
+
+
 def _draw(paint: Callable[[Axes], None], height: float = _HEIGHT) -> Drawing:
     """Paint one pair of axes in the light colours, and recolour a copy."""
     style: Any = {

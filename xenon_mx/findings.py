@@ -14,14 +14,14 @@ from typing import Any, NamedTuple, Sequence
 import numpy as np
 from sklearn.metrics import confusion_matrix, roc_curve
 
-from xenon_mx import evaluation, figures, files, gallery
+from xenon_mx import comparisons, evaluation, figures, files, gallery
 from xenon_mx.cases import Cases, read_table
 from xenon_mx.checkpoints import Run
+from xenon_mx.comparisons import both
 from xenon_mx.config import ReportConfig
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.evaluation import OVERALL, PAPER, Figure
-from xenon_mx.figures import Interval, Shown, Table
-from xenon_mx.histories import number
+from xenon_mx.figures import Shown, Table, number
 
 _log = logging.getLogger(__name__)
 
@@ -219,8 +219,8 @@ def _labelled(
             _histogram(cases.prob, config.threshold, common["cases"]),
         ],
         types=_types(cases, found, common["cases"]),
-        beside=[_beside(found)],
-        paper=_paper(found),
+        beside=[comparisons.drawn(found)],
+        paper=comparisons.table(found),
         gallery=rooms,
         gallery_note=note,
     )
@@ -230,15 +230,6 @@ def _interval(figure: Figure) -> str:
     if not math.isfinite(figure.low):
         return "no interval"
     return f"{figure.low:.3f} to {figure.high:.3f}"
-
-
-def _both(figure: Figure, between: str = " ") -> str:
-    """A value and its interval, with a space or a line's end between them."""
-    if not math.isfinite(figure.value):
-        return "undefined"
-    if not math.isfinite(figure.low):
-        return number(figure.value)
-    return f"{number(figure.value)}{between}({figure.low:.3f}, {figure.high:.3f})"
 
 
 def _confusion(cases: Cases, threshold: float) -> Confusion:
@@ -252,7 +243,7 @@ def _types(cases: Cases, found: dict[str, list[Figure]], plural: str) -> Table:
     for name, values in found.items():
         labels = cases.labels if name == OVERALL else cases.of(name).labels
         counts = (f"{len(labels):,}", f"{int(labels.sum()):,}")
-        cells = (_both(figure, "\n") for figure in values)
+        cells = (both(figure, "\n") for figure in values)
         rows.append((name or "none", *counts, *cells))
     header = ("study type", plural, "abnormal", *(f.name for f in found[OVERALL]))
     return Table("Each figure with its 95% interval", header, rows)
@@ -273,7 +264,7 @@ def _roc(cases: Cases, found: dict[str, Figure]) -> list[Shown]:
             f"threshold the specificity is {number(ours[0])} and the sensitivity "
             f"{number(ours[1])}. The paper's model, on another test set: specificity "
             f"{number(theirs[0])}, sensitivity {number(theirs[1])}.",
-            f"ROC, AUROC {_both(found['AUROC'])}. The diamond is the paper's operating "
+            f"ROC, AUROC {both(found['AUROC'])}. The diamond is the paper's operating "
             f"point (sensitivity {theirs[1]:.3f}, specificity {theirs[0]:.3f}), of "
             f"another test set.",
         )
@@ -293,8 +284,8 @@ def _calibration(cases: Cases, found: dict[str, Figure]) -> Shown:
         f"Reliability diagram. Mean predicted probability and share that is abnormal, "
         f"bin by bin: {said}.",
         f"Calibration. On the dotted line a probability is what it says. Calibration "
-        f"error {_both(found['calibration error'])}, Brier score "
-        f"{_both(found['Brier score'])}.",
+        f"error {both(found['calibration error'])}, Brier score "
+        f"{both(found['Brier score'])}.",
     )
 
 
@@ -306,49 +297,6 @@ def _histogram(prob: np.ndarray, threshold: float, plural: str) -> Shown:
         f"above the threshold of {threshold:g}, {len(prob) - above} not.",
         f"How many {plural} were given which probability.",
     )
-
-
-def _kappas(found: dict[str, list[Figure]]) -> list[tuple[str, Figure]]:
-    return [
-        (name, next(figure for figure in values if figure.name == "kappa"))
-        for name, values in found.items()
-    ]
-
-
-def _of_paper(reader: str, study_type: str) -> float:
-    kappa = PAPER.kappa[reader].get(study_type)
-    return kappa.value if kappa else math.nan
-
-
-def _radiologists(study_type: str) -> list[float]:
-    readers = [reader for reader in PAPER.kappa if reader != "model"]
-    return [_of_paper(reader, study_type) for reader in readers]
-
-
-def _beside(found: dict[str, list[Figure]]) -> Shown:
-    kappas = _kappas(found)
-    rows = [Interval(name, k.value, k.low, k.high) for name, k in kappas]
-    model = [_of_paper("model", name) for name, _ in kappas]
-    best = [max(_radiologists(name)) for name, _ in kappas]
-    marks = [("paper's model", model), ("paper's best radiologist", best)]
-    said = "; ".join(f"{name} {_both(kappa)}" for name, kappa in kappas)
-    return Shown(
-        figures.intervals(rows, marks, "Cohen's kappa"),
-        f"Cohen's kappa of each study type with its 95% interval: {said}. The paper's "
-        f"values beside them stand in the table below.",
-        "Cohen's kappa with 95% intervals, beside the paper's model and the best of "
-        "its three radiologists in each study type: of another test set.",
-    )
-
-
-def _paper(found: dict[str, list[Figure]]) -> Table:
-    rows = []
-    for name, kappa in _kappas(found):
-        readers = (_of_paper(reader, name) for reader in PAPER.kappa)
-        printed = ("" if math.isnan(each) else number(each) for each in readers)
-        rows.append((name or "none", _both(kappa, "\n"), *printed))
-    header = ("study type", "this ensemble", *(f"paper: {r}" for r in PAPER.kappa))
-    return Table("Cohen's kappa", header, rows)
 
 
 def _gallery(

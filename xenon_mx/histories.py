@@ -12,7 +12,7 @@ from typing import Any, Sequence
 
 from xenon_mx import figures
 from xenon_mx.checkpoints import Epoch, Member, Run
-from xenon_mx.figures import Line, Shown, Table
+from xenon_mx.figures import Line, Shown, Table, number
 
 
 @dataclass(frozen=True)
@@ -167,8 +167,3 @@ def _best(epochs: Sequence[Epoch], members: Sequence[Member]) -> Table:
         rows.append((str(member.epoch), f"{member.loss:.4f}", *map(number, scores)))
     header = ("epoch", "validation loss", "kappa", "AUROC")
     return Table("The epochs that were kept, the best first", header, rows)
-
-
-def number(value: float) -> str:
-    """Three decimals; what is undefined says so."""
-    return f"{value:.3f}" if math.isfinite(value) else "undefined"
