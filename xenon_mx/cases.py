@@ -56,7 +56,8 @@ class Cases:
             raise ValueError(f"columns of different lengths: {sorted(lengths)}")
         if not np.isin(self.labels, (0, 1)).all():
             raise ValueError("labels are 0 and 1")
-        if not ((self.prob >= 0) & (self.prob <= 1)).all():
+        # NaN first: older NumPys warn when it is compared.
+        if np.isnan(self.prob).any() or ((self.prob < 0) | (self.prob > 1)).any():
             raise ValueError("probabilities lie from 0 to 1")
 
     def of(self, study_type: str) -> Cases:
