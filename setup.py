@@ -49,6 +49,9 @@ EXPORT = [
     "onnx==1.16.2; python_version>='3.12'",
 ]
 
+# 3.5 and 3.0 are the oldest that have all that xenon-report asks for.
+REPORT = ["matplotlib>=3.5", "jinja2>=3.0"]
+
 setup(
     name="xenon-mx",
     version=re.search(
@@ -59,7 +62,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=["xenon_mx"],
-    package_data={"xenon_mx": ["py.typed"]},
+    package_data={"xenon_mx": ["py.typed", "templates/*"]},
     # 3.13 has no wheel of NumPy 1, which MXNet needs.
     python_requires=">=3.8,<3.13",
     # The lowest were run together on Python 3.8, the newest on 3.8 to 3.12.
@@ -82,8 +85,14 @@ setup(
         "dicom": DICOM,
         "onnx": ONNX_RUNTIME,
         "export": EXPORT,
+        "report": REPORT,
         # pylibjpeg-libjpeg is under the GPL: for the tests only.
-        "test": ["pytest>=7", "pillow", *DICOM, "pylibjpeg-libjpeg>=2.0", *EXPORT],
+        "test": [
+            *("pytest>=7", "pillow", "pylibjpeg-libjpeg>=2.0"),
+            *DICOM,
+            *EXPORT,
+            *REPORT,
+        ],
         "lint": ["ruff==0.17.6", "mypy==2.4.1"],
     },
     entry_points={
@@ -92,6 +101,7 @@ setup(
             "xenon-train = xenon_mx.cli:train",
             "xenon-predict = xenon_mx.cli:predict",
             "xenon-export = xenon_mx.cli:export",
+            "xenon-report = xenon_mx.cli:report",
             "xenon-launch = xenon_mx.cli:launch",
         ]
     },

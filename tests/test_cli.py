@@ -26,6 +26,7 @@ COMMANDS = {
     "train": (cli._train, config.TrainConfig),
     "predict": (cli._predict, config.PredictConfig),
     "export": (cli._export, config.ExportConfig),
+    "report": (cli._report, config.ReportConfig),
     "launch": (cli._launch, config.LaunchConfig),
 }
 
@@ -102,6 +103,8 @@ def test_training_says_which_ctx_it_took(packed, tmp_path):
         ("train", ["a", "b", "--no-pretrained", "--lr", "0"], "above 0"),
         ("predict", ["a", "b"], "--run"),
         ("predict", ["a", "--run", "c"], "Missing argument"),
+        ("report", [], "Missing argument 'RUN'"),
+        ("report", ["a", "--gallery", "-1"], "at least 0"),
     ],
 )
 def test_wrong_usage_exits_2_and_says_what(command, args, said):
@@ -124,6 +127,7 @@ def test_a_wrong_ctx_is_wrong_usage(packed, tmp_path):
         ("pack", ["nowhere", "out"]),
         ("train", ["nowhere", "run", "--no-pretrained"]),
         ("predict", ["nowhere.csv", "out.csv", "--run", "nowhere"]),
+        ("report", ["nowhere"]),
     ],
 )
 def test_a_failure_exits_1_with_one_line(command, args, tmp_path):

@@ -20,6 +20,7 @@ COMMANDS = {
     "train": cli._train,
     "predict": cli._predict,
     "export": cli._export,
+    "report": cli._report,
     "launch": cli._launch,
 }
 

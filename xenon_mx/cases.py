@@ -81,7 +81,7 @@ def read_predictions(csv: Path) -> Cases:
     Raises:
         XenonError: The file cannot be read, is no such table, or lacks labels.
     """
-    level, rows = _read(csv)
+    level, rows = read_table(csv)
     if not rows:
         raise XenonError(f"{csv}: holds no predictions, only the names of the columns")
     unlabelled = sum(1 for _, row in rows if not row["label"])
@@ -112,8 +112,15 @@ class _Case(NamedTuple):
     split: str
 
 
-def _read(csv: Path) -> tuple[str, list[tuple[int, dict[str, str]]]]:
-    """Give the level of a table, and its rows with the numbers of their lines."""
+def read_table(csv: Path) -> tuple[str, list[tuple[int, dict[str, str]]]]:
+    """Read a table of xenon-predict's as it stands, with labels or without.
+
+    Returns:
+        What a row is, `study` or `image`, and the rows with the numbers of their lines.
+
+    Raises:
+        XenonError: The file cannot be read, or is no such table.
+    """
     try:
         with open(csv, newline="", encoding="utf-8") as stream:
             reader = DictReader(stream, strict=True)

@@ -229,6 +229,28 @@ class Run:
         except (KeyError, TypeError, ValueError) as error:
             raise XenonError(f"{path}: damaged: {error!r}") from error
 
+    def log(self) -> list[Epoch]:
+        """Read log.csv: a row for each finished epoch.
+
+        Raises:
+            XenonError: It is missing, or not as training wrote it.
+        """
+        path = self.folder / LOG_CSV
+        try:
+            header, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
+        except OSError as error:
+            reason = os.strerror(error.errno or 0).lower()
+            raise XenonError(f"{path}: {reason}") from error
+        except UnicodeDecodeError as error:
+            raise XenonError(f"{path}: damaged: {error}") from error
+        if header != ",".join(Epoch._fields):
+            raise XenonError(f"{path}: damaged: not the header of xenon-train's log")
+        try:
+            rows = [line.split(",") for line in lines]
+            return [Epoch(int(row[0]), *map(float, row[1:])) for row in rows]
+        except (TypeError, ValueError) as error:
+            raise XenonError(f"{path}: damaged: {error}") from error
+
     def close(self) -> None:
         """Finish TensorBoard's events, and let others train the run."""
         if self._events is not None:

@@ -27,6 +27,7 @@ from xenon_mx.config import (
     LaunchConfig,
     PackConfig,
     PredictConfig,
+    ReportConfig,
     TrainConfig,
     flag_name,
 )
@@ -265,6 +266,26 @@ def _export(**flags: Any) -> None:
     _say(f"next: xenon-predict INPUT OUT.csv --run {_quoted(config.out)}")
 
 
+@click.command(context_settings=_NAMES)
+@click.argument("run", type=_PATH)
+@click.argument("predictions", metavar="[PREDICTIONS]", required=False, type=_PATH)
+@_options(ReportConfig)
+@_version
+def _report(**flags: Any) -> None:
+    """Show what RUN learned on one page that opens offline in any browser.
+
+    PREDICTIONS is what xenon-predict wrote with RUN on studies with labels: with it,
+    the page has figures with intervals, an ROC curve, calibration and a gallery.
+
+    Not for medical use.
+    """
+    config = ReportConfig(**flags)
+    from xenon_mx import reporting
+
+    for path in reporting.report(config):
+        _say(f"written: {path}")
+
+
 @click.command(context_settings={**_NAMES, "allow_interspersed_args": False})
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @_options(LaunchConfig)
@@ -431,6 +452,11 @@ def predict() -> NoReturn:
 def export() -> NoReturn:
     """Run xenon-export."""
     _run(_export)
+
+
+def report() -> NoReturn:
+    """Run xenon-report."""
+    _run(_report)
 
 
 def launch() -> NoReturn:

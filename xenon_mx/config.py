@@ -277,6 +277,39 @@ class ExportConfig(_Checked):
 
 
 @dataclass(frozen=True)
+class ReportConfig(_Checked):
+    """`xenon-report RUN [PREDICTIONS]`."""
+
+    run: Path
+    predictions: Path | None
+    out: Path = setting(
+        Path("report.html"), "The page to write.", kind=Path, flags=("-o",)
+    )
+    model_card: Path | None = setting(
+        None, "Also write the facts as a model card, in Markdown.", kind=Path
+    )
+    threshold: float = setting(
+        THRESHOLD,
+        "The one that PREDICTIONS were made with: abnormal if above it.",
+        low=0.0,
+        high=1.0,
+    )
+    root: Path | None = setting(
+        None,
+        "Folder that the studies' paths start from, for their radiographs. Default: "
+        "the working directory, else the folder of PREDICTIONS, else its parent.",
+        kind=Path,
+    )
+    cam: Path | None = setting(
+        None, "Folder of activation maps that xenon-predict --cam wrote.", kind=Path
+    )
+    # Chosen here: four of each of four outcomes are looked through in a minute.
+    gallery: int = setting(
+        4, "Studies of each outcome in the gallery at most.", low=0, high=100
+    )
+
+
+@dataclass(frozen=True)
 class LaunchConfig(_Checked):
     """`xenon-launch -n WORKERS -- COMMAND`."""
 

@@ -1,0 +1,619 @@
+"""The report: a real run and real predictions, on a page that a browser opens."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import pytest
+
+from xenon_mx import checkpoints, evaluation, figures, gallery, reporting
+from xenon_mx.checkpoints import Epoch, Last, Run
+from xenon_mx.config import ReportConfig
+from xenon_mx.errors import ConfigError, XenonError
+from xenon_mx.handlers import Best
+
+TYPES = ("XR_ELBOW", "XR_HAND", "XR_WRIST")
+HEADER = "study,study_type,images,probability,prediction,label"
+LOSSES = [0.6, 0.5, 0.55, 0.4, 0.42, 0.45, 0.44]
+META = {
+    "config": {
+        "model": "densenet169",
+        "packed": "data/<packed>",
+        "loss": "weighted",
+        "batch_size": 8,
+        "lr": 1e-4,
+        "patience": 1,
+        "min_lr": 1e-6,
+        "seed": 0,
+    },
+    "versions": {"xenon": "0.1.0", "mxnet": "1.9.1"},
+    "data": "abc",
+    "trained_on": {"split": "train", "images": 1234},
+    "validated_on": {"split": "valid", "images": 456},
+    "preprocessing": {"size": 320, "fit": "stretch"},
+    "architecture": checkpoints.ARCHITECTURE,
+    "study_types": list(TYPES),
+    "weights": [[0.4, 0.6], [0.25, 0.75], [0.5, 0.5]],
+    "pretrained": None,
+}
+
+
+def make_run(folder):
+    """Make a run as training does: seven epochs, of which five are kept."""
+    made = Run.create(folder / "runs" / "a&b", META)
+    best = Best(5)
+    for number, loss in enumerate(LOSSES, 1):
+        best.step(number, loss)
+        net = {"a": np.full(3, number, np.float32)}
+        row = Epoch(number, loss + 0.1, loss, 0.1 * number, 0.9, 1e-4, 10, 0.01, 60)
+        made.save(row, Last(number, net, net, number, {}, False), best.ranked)
+    made.close()
+    return made.folder
+
+
+@pytest.fixture
+def run(tmp_path):
+    return make_run(tmp_path)
+
+
+def study(number, label, kind, split="valid", name="study1"):
+    end = ("negative", "positive")[label]
+    return f"MURA-v1.1/{split}/{kind}/patient{number:05d}/{name}_{end}/"
+
+
+def predicted(count=60, seed=0, **names):
+    """Rows of a table whose probabilities follow the labels, with mistakes."""
+    rng = np.random.RandomState(seed)
+    rows = []
+    for number in range(count):
+        label, kind = number % 2, TYPES[number % 3]
+        prob = float(np.clip(rng.normal(0.3 + 0.4 * label, 0.25), 0.001, 0.999))
+        name = study(number, label, kind, **names)
+        rows.append([name, kind, 2, f"{prob:.9g}", int(prob > 0.5), label])
+    return rows
+
+
+def write(path, rows, header=HEADER):
+    with open(path, "w", newline="") as stream:
+        out = csv.writer(stream, lineterminator="\n")
+        out.writerow(header.split(","))
+        out.writerows(rows)
+    return path
+
+
+class Page(HTMLParser):
+    """What a page holds: its tags, words and tables; every tag is closed in order."""
+
+    VOID = frozenset({"meta", "link", "img", "source", "wbr"})
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.words, self.open, self.tables = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag, attrs):
+        """Note a tag, and begin a table, a row or a cell."""
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+
+    def handle_endtag(self, tag):
+        """Check that what ends is what began last."""
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        """Note words, in their cell too."""
+        if self.tags[-1:] == [("wbr", {})]:
+            self.words[-1] += data
+        elif "style" not in self.open:
+            self.words.append(data)
+        if {"td", "th"} & set(self.open):
+            self.tables[-1][-1][-1] += data
+
+    @property
+    def text(self):
+        """All words, with one space between them."""
+        return " ".join(" ".join(self.words).split())
+
+    def all(self, tag):
+        """The attributes of every such tag."""
+        return [attrs for name, attrs in self.tags if name == tag]
+
+    def table(self, caption):
+        """The rows of the one table whose header has a cell of this name."""
+        (found,) = [t for t in self.tables if t and caption in t[0]]
+        return found
+
+
+def report(run, predictions=None, **options):
+    out = run.parent / "report.html"
+    written = reporting.report(ReportConfig(run, predictions, out, **options))
+    assert written[0] == out
+    text = out.read_text(encoding="utf-8")
+    return Page(text), text
+
+
+class Whole(NamedTuple):
+    """A report of a run, a table with labels and a model card."""
+
+    page: Page
+    text: str
+    table: Path
+    card: str
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    table, card = write(folder / "out.csv", predicted()), folder / "MODEL_CARD.md"
+    page, text = report(make_run(folder), table, model_card=card)
+    return Whole(page, text, table, card.read_text())
+
+
+def sections(page):
+    return [attrs["id"] for attrs in page.all("section")]
+
+
+def test_a_run_alone_shows_its_training(run):
+    page, _ = report(run)
+    assert sections(page) == ["training", "curves", "results", "limits"]
+    assert "1,234 images of train" in page.text
+    assert "456 images of valid" in page.text
+    assert "No predictions were given" in page.text
+    assert [row[0] for row in page.table("validation loss")[1:]] == [
+        "4",
+        "5",
+        "7",
+        "6",
+        "2",
+    ]
+    assert page.table("normal image")[2] == ["XR_HAND", "0.2500", "0.7500"]
+    kinds = [image["class"] for image in page.all("img")]
+    assert kinds == ["on-light", "on-dark"] * 3
+
+
+def test_a_run_without_a_finished_epoch_has_a_page(tmp_path):
+    Run.create(tmp_path / "empty", META).close()
+    page, _ = report(tmp_path / "empty")
+    assert "No epoch has been finished yet" in page.text
+
+
+def test_every_section_is_there_and_the_warnings_come_first(whole):
+    page = whole.page
+    assert sections(page) == [
+        "warnings", "training", "curves", "results", "types", "paper", "gallery",
+        "limits",
+    ]  # fmt: skip
+    assert "also chose the checkpoints" in page.text
+    assert "Not for medical use" in page.text
+    links = {attrs["href"][1:] for attrs in page.all("a")}
+    assert links <= set(sections(page))
+
+
+def test_the_figures_are_those_of_evaluation(whole):
+    page = whole.page
+    cases = evaluation.read_predictions(whole.table)
+    expected = evaluation.by_study_type(cases)
+    header, *rows = page.table("calibration error")
+    assert [row[0] for row in rows] == [*TYPES, "overall"]
+    for row in rows:
+        for figure, name, cell in zip(expected[row[0]], header[3:], row[3:]):
+            assert name == figure.name
+            assert cell == (
+                f"{figure.value:.3f}\n({figure.low:.3f}, {figure.high:.3f})"
+            )
+    called = cases.prob > 0.5
+    matrix = page.table("predicted normal")
+    for row, label in ((matrix[1], 0), (matrix[2], 1)):
+        counts = [int(re.match(r"\d+", cell).group()) for cell in row[1:]]
+        chosen = called[cases.labels == label]
+        assert counts == [int((~chosen).sum()), int(chosen.sum())]
+
+
+def test_the_paper_stands_beside_as_another_test_set(whole):
+    page = whole.page
+    assert "another test set: 207 hidden studies" in page.text
+    row = next(r for r in page.table("paper: model") if r[0] == "XR_WRIST")
+    assert row[2:] == ["0.931", "0.791", "0.931", "0.931"]
+    (alt,) = {i["alt"] for i in page.all("img") if i["alt"].startswith("ROC")}
+    assert "specificity 0.887, sensitivity 0.815" in alt
+
+
+def test_every_picture_has_words_and_nothing_is_loaded(whole):
+    page, text = whole.page, whole.text
+    for image in page.all("img"):
+        assert image["alt"].strip()
+        assert image["src"].startswith("data:image/")
+    assert not {"script", "iframe", "object", "embed", "source"} & {
+        tag for tag, _ in page.tags
+    }
+    assert {link["href"] for link in page.all("link")} == {"data:,"}
+    assert not re.search(r"(?:src|srcset|href)=\"https?:|url\(|@import", text)
+    for uri in re.findall(r"data:image/svg\+xml;base64,([^\"]+)", text):
+        assert b'href="http' not in base64.b64decode(uri)
+
+
+def test_the_same_facts_give_the_same_page(run):
+    assert report(run)[1] == report(run)[1]
+
+
+def test_one_class_only_is_undefined_and_not_a_number(run, tmp_path):
+    rows = [row for row in predicted() if row[5] == 1]
+    page, _ = report(run, write(tmp_path / "out.csv", rows))
+    (overall,) = [r for r in page.table("calibration error") if r[0] == "overall"]
+    assert overall[3:5] == ["undefined", "undefined"]  # kappa, AUROC
+    assert not [i for i in page.all("img") if i["alt"].startswith("ROC")]
+    assert "nan" not in page.text.lower().split()
+
+
+def test_without_labels_only_what_was_predicted_is_shown(run, tmp_path):
+    rows = [[*row[:5], ""] for row in predicted()]
+    page, _ = report(run, write(tmp_path / "out.csv", rows))
+    assert "without labels" in page.text
+    called = sum(row[4] for row in rows)
+    (overall,) = [r for r in page.table("called abnormal") if r[0] == "overall"]
+    assert overall == ["overall", "60", str(called)]
+    assert "paper" not in sections(page)
+
+
+def test_images_are_called_images(run, tmp_path):
+    rows = [
+        [f"{row[0]}image{i}.png", row[0], row[1], row[3], row[4], row[5], row[3]]
+        for row in predicted()
+        for i in (1, 2)
+    ]
+    header = "image,study,study_type,probability,prediction,label,member_1"
+    page, _ = report(run, write(tmp_path / "images.csv", rows, header))
+    assert "120 images of 60 patients" in page.text
+    assert "not comparable with studies" in page.text
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("a,b\n1,2\n", "no table of xenon-predict"),
+        ("", "no table of xenon-predict"),
+        (f"{HEADER}\n", "holds no predictions"),
+        (f"{HEADER}\n{study(1, 1, 'XR_A')},XR_A,1,x,1,1\n", "'x' is no number"),
+    ],
+)
+def test_a_foreign_table_is_refused_in_one_line(run, tmp_path, content, said):
+    (tmp_path / "out.csv").write_text(content)
+    with pytest.raises(XenonError, match=said) as caught:
+        report(run, tmp_path / "out.csv")
+    assert str(tmp_path / "out.csv") in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (run.parent / "report.html").exists()
+
+
+def test_another_threshold_than_the_table_was_made_with_is_refused(run, tmp_path):
+    rows = [[*row[:4], int(float(row[3]) > 0.3), row[5]] for row in predicted()]
+    table = write(tmp_path / "out.csv", rows)
+    with pytest.raises(ConfigError, match="--threshold"):
+        report(run, table)
+    page, _ = report(run, table, threshold=0.3)
+    assert "above 0.3" in page.text
+
+
+def test_hostile_names_are_words_and_nothing_else(run, tmp_path):
+    evil = "<script>alert(1)</script>\"'&$x_|"
+    rows = predicted(name=f"study{evil}".replace("/", "-"))
+    for row in rows:
+        row[1] = f"XR_{evil}"
+    table = write(tmp_path / "out.csv", rows)
+    page, text = report(run, table, model_card=tmp_path / "card.md")
+    assert "<script" not in text
+    assert evil in page.text
+    card = (tmp_path / "card.md").read_text()
+    assert "<script" not in card
+    (header,) = [x for x in card.splitlines() if x.startswith("| study type | studies")]
+    columns = len(re.findall(r"(?<!\\)\|", header))
+    (line,) = [x for x in card.splitlines() if x.startswith("| XR_&lt;")]
+    assert len(re.findall(r"(?<!\\)\|", line)) == columns
+
+
+def test_the_model_card_holds_the_facts_of_the_page(whole):
+    page, card = whole.page, whole.card
+    heads = re.findall(r"^## (.+)$", card, re.MULTILINE)
+    assert heads == [
+        "Intended use",
+        "What it is, and what it was trained on",
+        "How good it is",
+        "Warnings",
+        "Limits",
+    ]
+    assert "**Not for medical use.**" in card
+    (overall,) = [r for r in page.table("calibration error") if r[0] == "overall"]
+    line = "| " + " | ".join(overall) + " |"
+    assert line.replace("\n", " ") in card
+    assert "also chose the checkpoints" in card
+
+
+def test_what_others_wrote_is_not_overwritten(run, tmp_path):
+    out = run.parent / "report.html"
+    out.write_text("<p>my own page</p>")
+    with pytest.raises(XenonError, match="name another file"):
+        report(run)
+    assert out.read_text() == "<p>my own page</p>"
+    out.unlink()
+    report(run)
+    report(run)  # its own it replaces
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"out": Path("report.txt")}, "not named .html"),
+        ({"out": Path("nowhere/report.html")}, "does not exist"),
+        ({"model_card": Path("report.html")}, "not named .md"),
+    ],
+)
+def test_an_output_that_cannot_be_is_refused(run, options, said):
+    with pytest.raises(XenonError, match=said):
+        reporting.report(ReportConfig(run, None, **options))
+
+
+@pytest.mark.parametrize("missing", ["matplotlib", "jinja2"])
+def test_what_is_not_installed_is_named_with_the_extra(run, missing):
+    script = f"""
+import sys
+sys.modules[{missing!r}] = None
+sys.argv = ["xenon-report", {str(run)!r}]
+from xenon_mx import cli
+cli.report()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=run.parent
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "pip install 'xenon-mx[report]'" in done.stderr
+    assert not (run.parent / "report.html").exists()
+
+
+def test_the_surest_of_each_outcome_are_chosen():
+    labels = np.array([1, 1, 1, 0, 0, 0, 1])
+    prob = np.array([0.1, 0.9, 0.3, 0.8, 0.2, 0.5, 0.95])
+    groups = gallery.choose(labels, prob, 0.5, 2)
+    found = {group.title: group.members for group in groups}
+    assert found == {
+        "Missed": [0, 2],
+        "False alarms": [3],
+        "Found": [6, 1],
+        "Rightly normal": [4, 5],  # 0.5 is not above 0.5
+    }
+    assert [group.wrong for group in groups] == [True, True, False, False]
+
+
+@pytest.fixture
+def films(tmp_path):
+    """Radiographs of every study of `predicted`, in colours that tell them apart."""
+    rows = predicted()
+    for number, row in enumerate(rows):
+        folder = tmp_path / "data" / row[0]
+        folder.mkdir(parents=True)
+        for view in (1, 2):
+            film = np.full((600, 300), 4 * number + view, np.uint8)
+            cv2.imwrite(str(folder / f"image{view}.png"), film)
+    return write(tmp_path / "data" / "out.csv", rows), rows
+
+
+def jpegs(page):
+    for image in page.all("img"):
+        head, _, data = image["src"].partition(",")
+        if head == "data:image/jpeg;base64":
+            pixels = np.frombuffer(base64.b64decode(data), np.uint8)
+            yield image["alt"], cv2.imdecode(pixels, cv2.IMREAD_COLOR)
+
+
+def test_the_gallery_shows_the_films_of_the_study_that_it_names(run, films):
+    table, rows = films
+    page, _ = report(run, table)
+    shown = list(jpegs(page))
+    assert len(shown) >= 2 * 4
+    gray = {row[0]: 4 * number for number, row in enumerate(rows)}
+    for alt, pixels in shown:
+        view, name = re.fullmatch(r"Radiograph, view (\d) of 2 of (.+)", alt).groups()
+        assert pixels.shape[:2] == (320, 160)
+        assert abs(float(pixels.mean()) - gray[name] - int(view)) < 1.5
+
+
+def test_maps_stand_beside_the_films_that_they_are_of(run, films, tmp_path):
+    table, rows = films
+    for row in rows:
+        folder = tmp_path / "maps" / row[0]
+        folder.mkdir(parents=True)
+        red = np.zeros((600, 300, 3), np.uint8)
+        red[..., 2] = 255
+        for view in (1, 2):
+            name = str(folder / f"image{view}.png.cam.png")
+            cv2.imwrite(name, red)
+    page, _ = report(run, table, cam=tmp_path / "maps", root=tmp_path / "data")
+    alts = [alt for alt, _ in jpegs(page)]
+    assert [a.split(",")[0] for a in alts[:2]] == ["Radiograph", "Activation map"]
+    assert alts[0].split(", ")[1] == alts[1].split(", ")[1]
+    for alt, pixels in jpegs(page):
+        if alt.startswith("Activation"):
+            assert pixels[..., 2].mean() > 200 > 60 > pixels[..., 0].mean()
+
+
+def test_a_folder_that_holds_none_of_the_studies_is_refused(run, films, tmp_path):
+    table, _ = films
+    (tmp_path / "other").mkdir()
+    for option in ("root", "cam"):
+        with pytest.raises(XenonError, match="none of the studies"):
+            report(run, table, **{option: tmp_path / "other"})
+
+
+def test_without_films_the_gallery_has_names_and_says_so(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = predicted()
+    page, _ = report(run, write(tmp_path / "out.csv", rows))
+    assert not list(jpegs(page))
+    assert "were not found; --root names their folder" in page.text
+    surest = max((row for row in rows if row[5]), key=lambda row: float(row[3]))
+    assert surest[0] in page.text
+
+
+def test_no_name_leads_out_of_the_folder(tmp_path):
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    cv2.imwrite(str(tmp_path / "secret.png"), np.zeros((8, 8), np.uint8))
+    (inside / "link.png").symlink_to(tmp_path / "secret.png")
+    table = inside / "out.csv"
+    for name in ("../secret.png", str(tmp_path / "secret.png"), "link.png"):
+        with pytest.raises(XenonError, match="none of the studies"):
+            gallery.Shelf(table, [name], inside, None)
+
+
+def test_an_unreadable_film_is_left_out_with_a_warning(run, films, caplog):
+    table, rows = films
+    for file in table.parent.rglob("image1.png"):
+        file.write_bytes(b"no image")
+    page, _ = report(run, table)
+    assert list(jpegs(page))
+    assert "left out of the gallery" in caplog.text
+
+
+def test_a_log_that_training_did_not_write_is_refused(run):
+    log = run / "log.csv"
+    whole = log.read_text()
+    for content in ("", "a,b\n", whole.replace("0.6", "x", 1), whole + "8,1\n"):
+        log.write_text(content)
+        with pytest.raises(XenonError, match="log.csv: damaged"):
+            report(run)
+
+
+def test_a_drawing_is_legible_on_its_page():
+    """WCAG 2.1, 1.4.3: letters have a contrast of 4.5 at least."""
+
+    def luminance(colour):
+        values = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [
+            v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values
+        ]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    for theme, page in ((figures.LIGHT, "#ffffff"), (figures.DARK, "#14191f")):
+        for colour in (theme.ink, theme.first, theme.second, theme.third):
+            light, dark = sorted((luminance(colour), luminance(page)))[::-1]
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, colour
+
+
+# New headless Chromium makes no window as narrow as a phone; a frame in it is one.
+_FRAME = """<!doctype html><title>-</title><style>body {{ margin: 0 }} iframe {{
+border: 0; display: block; width: {width}px; height: {height}px }}</style>
+<iframe src="page.html"></iframe>
+<script>onmessage = (event) => {{ document.title = event.data }}</script>"""
+_MEASURE = """<script>addEventListener("load", () => parent.postMessage([
+document.documentElement.scrollWidth, innerWidth,
+[...document.images].every((i) => i.complete && i.naturalWidth > 0),
+[...document.querySelectorAll(".wide")].every((e) => e.scrollWidth <= e.clientWidth)
+].join(" "), "*"))</script></body>"""
+_CHROMIUM = shutil.which("chromium")
+
+
+def browse(profile, *arguments):
+    """Run headless Chromium; give what it printed, and the lines of its console."""
+    done = subprocess.run(
+        [
+            _CHROMIUM,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            f"--user-data-dir={profile}",
+            "--enable-logging=stderr",
+            "--v=0",
+            "--hide-scrollbars",
+            *arguments,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    lines = done.stderr.splitlines()
+    return done.stdout, [line for line in lines if "CONSOLE" in line]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(_CHROMIUM is None, reason="apt-get install chromium")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "height"), [(375, 800), (1280, 900)])
+def test_a_browser_opens_the_page_at_any_width(
+    run, films, tmp_path, width, height, scheme
+):
+    table, _ = films
+    _, text = report(run, table)
+    place = tmp_path / "browser"
+    place.mkdir()
+    page, frame = place / "page.html", place / "frame.html"
+    frame.write_text(_FRAME.format(width=width, height=height))
+    colours = f"--blink-settings=preferredColorScheme={int(scheme == 'light')}"
+    shot = place / "shot.png"
+    page.write_text(text, encoding="utf-8")
+    _, said = browse(
+        place / "a", colours, f"--screenshot={shot}", "--window-size=1280,900",
+        frame.as_uri(),
+    )  # fmt: skip
+    assert not said
+    pixels = cv2.imread(str(shot), cv2.IMREAD_GRAYSCALE)
+    assert pixels.shape == (900, 1280)
+    corner = int(pixels[5, 5])
+    assert corner > 240 if scheme == "light" else corner < 40
+    # The page forbids scripts: a copy that allows one says how wide it is.
+    measured = re.sub(r"<meta http-equiv=[^>]+>", "", text)
+    page.write_text(measured.replace("</body>", _MEASURE), encoding="utf-8")
+    shown, said = browse(
+        place / "b", colours, "--dump-dom", "--virtual-time-budget=5000",
+        frame.as_uri(),
+    )  # fmt: skip
+    assert not said
+    (title,) = re.findall(r"<title>(.+?)</title>", shown)
+    assert title == f"{width} {width} true true"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(_CHROMIUM is None, reason="apt-get install chromium")
+def test_a_dark_screen_prints_dark_letters_on_white_paper(run, films, tmp_path):
+    """The letters of a drawing are as dark in a PDF as those of the page."""
+    table, _ = films
+    report(run, table)
+    printed = {}
+    for scheme in (0, 1):  # dark, light
+        pdf = tmp_path / f"{scheme}.pdf"
+        browse(
+            tmp_path / f"profile{scheme}",
+            f"--blink-settings=preferredColorScheme={scheme}",
+            "--no-pdf-header-footer",
+            f"--print-to-pdf={pdf}",
+            (run.parent / "report.html").as_uri(),
+        )
+        printed[scheme] = re.sub(
+            rb"/(?:Creation|Mod)Date \(.+?\)", b"", pdf.read_bytes()
+        )
+    assert len(printed[0]) > 100_000
+    assert printed[0] == printed[1]

@@ -1,0 +1,67 @@
+"""A run's kappas beside those of the paper's model and radiologists.
+
+Owns how the two are set side by side, always as what they are: of another test set.
+Knows no tables of predictions and no page.
+"""
+
+from __future__ import annotations
+
+import math
+
+from xenon_mx import figures
+from xenon_mx.evaluation import PAPER, Figure
+from xenon_mx.figures import Interval, Shown, Table, number
+
+
+def drawn(found: dict[str, list[Figure]]) -> Shown:
+    """Draw the kappa of each study type beside the paper's."""
+    kappas = _kappas(found)
+    rows = [Interval(name, k.value, k.low, k.high) for name, k in kappas]
+    model = [_of_paper("model", name) for name, _ in kappas]
+    best = [max(_radiologists(name)) for name, _ in kappas]
+    marks = [("paper's model", model), ("paper's best radiologist", best)]
+    said = "; ".join(f"{name} {both(kappa)}" for name, kappa in kappas)
+    return Shown(
+        figures.intervals(rows, marks, "Cohen's kappa"),
+        f"Cohen's kappa of each study type with its 95% interval: {said}. The paper's "
+        f"values beside them stand in the table below.",
+        "Cohen's kappa with 95% intervals, beside the paper's model and the best of "
+        "its three radiologists in each study type: of another test set.",
+    )
+
+
+def table(found: dict[str, list[Figure]]) -> Table:
+    """Set the kappa of each study type beside the paper's, reader by reader."""
+    rows = []
+    for name, kappa in _kappas(found):
+        readers = (_of_paper(reader, name) for reader in PAPER.kappa)
+        printed = ("" if math.isnan(each) else number(each) for each in readers)
+        rows.append((name or "none", both(kappa, "\n"), *printed))
+    header = ("study type", "this ensemble", *(f"paper: {r}" for r in PAPER.kappa))
+    return Table("Cohen's kappa", header, rows)
+
+
+def both(figure: Figure, between: str = " ") -> str:
+    """A value and its interval, with a space or a line's end between them."""
+    if not math.isfinite(figure.value):
+        return "undefined"
+    if not math.isfinite(figure.low):
+        return number(figure.value)
+    return f"{number(figure.value)}{between}({figure.low:.3f}, {figure.high:.3f})"
+
+
+def _kappas(found: dict[str, list[Figure]]) -> list[tuple[str, Figure]]:
+    return [
+        (name, next(figure for figure in values if figure.name == "kappa"))
+        for name, values in found.items()
+    ]
+
+
+def _of_paper(reader: str, study_type: str) -> float:
+    kappa = PAPER.kappa[reader].get(study_type)
+    return kappa.value if kappa else math.nan
+
+
+def _radiologists(study_type: str) -> list[float]:
+    readers = [reader for reader in PAPER.kappa if reader != "model"]
+    return [_of_paper(reader, study_type) for reader in readers]

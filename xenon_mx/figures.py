@@ -1,0 +1,329 @@
+"""Drawings of numbers: curves of training, ROC, calibration, intervals.
+
+Owns matplotlib and what a drawing looks like. Knows no files, no runs and no
+statistics: it draws what it is given.
+
+A drawing is SVG that needs nothing from outside, once in the colours of a light page
+and once in those of a dark one: letters are outlines. The same numbers
+give the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import re
+import warnings
+from typing import Any, Callable, NamedTuple, Sequence
+
+import numpy as np
+
+from xenon_mx.errors import XenonError
+
+try:
+    import matplotlib
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+except ModuleNotFoundError as error:
+    raise XenonError(
+        "matplotlib is not installed: pip install 'xenon-mx[report]'"
+    ) from error
+
+# A cache that it cannot write to is not worth a line to the user.
+logging.getLogger("matplotlib").setLevel(logging.ERROR)
+
+# Inches. A phone of 375 CSS px shows 4.2 in (403 px) at 0.85: 10 pt as 11 px.
+_WIDTH, _HEIGHT = 4.2, 3.3
+_SQUARE = 4.2  # the height of what stands beside square axes
+_LONGEST = 20  # letters of a name beside an axis
+
+
+class Theme(NamedTuple):
+    """The colours of a page; the first is that of letters and axes."""
+
+    ink: str
+    grid: str
+    first: str
+    second: str
+    third: str
+
+
+# Chosen here: blue, orange and green of Okabe and Ito (2008), which colour-blind
+# people tell apart, darkened or lightened to 4.5:1 at least against the page.
+LIGHT = Theme("#1f2933", "#d5dbe1", "#005a9c", "#a8500b", "#00704f")
+DARK = Theme("#e3e8ed", "#3a4652", "#6cb8f0", "#f2a65a", "#4fd0a5")
+
+
+class Drawing(NamedTuple):
+    """One drawing as SVG for a light and for a dark page."""
+
+    light: bytes
+    dark: bytes
+
+
+class Shown(NamedTuple):
+    """A drawing on a page: `alt` says in words what it shows, numbers included."""
+
+    drawing: Drawing
+    alt: str
+    caption: str
+
+
+class Table(NamedTuple):
+    """A table on a page; the first cell of each row names it."""
+
+    caption: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+class Line(NamedTuple):
+    """One quantity over the epochs.
+
+    Attributes:
+        name: For the legend.
+        values: (E,) one an epoch; NaN leaves a gap.
+        marked: Whether the epochs that were kept are ringed on it.
+    """
+
+    name: str
+    values: Sequence[float]
+    marked: bool
+
+
+class Interval(NamedTuple):
+    """A row of `intervals`: a value with the ends of its interval, NaN if undefined."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+
+
+def number(value: float) -> str:
+    """Three decimals; what is undefined says so."""
+    return f"{value:.3f}" if math.isfinite(value) else "undefined"
+
+
+def _draw(paint: Callable[[Axes], None], height: float = _HEIGHT) -> Drawing:
+    """Paint one pair of axes in the light colours, and recolour a copy."""
+    style: Any = {
+        "font.size": 10,
+        "font.family": "DejaVu Sans",  # matplotlib brings it
+        "svg.fonttype": "path",
+        "svg.hashsalt": "xenon",  # else the names within differ from time to time
+        "text.color": LIGHT.ink,
+        "axes.labelcolor": LIGHT.ink,
+        "axes.edgecolor": LIGHT.ink,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": LIGHT.grid,
+        "xtick.color": LIGHT.ink,
+        "ytick.color": LIGHT.ink,
+        "legend.frameon": False,
+        "legend.fontsize": 9,
+        "lines.linewidth": 2,
+    }
+    out = io.BytesIO()
+    with matplotlib.rc_context(style), warnings.catch_warnings():
+        # Letters that the font lacks become boxes; the page's tables have them.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure = Figure(figsize=(_WIDTH, height), constrained_layout=True)
+        paint(figure.add_subplot())
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
+    return Drawing(out.getvalue(), _recoloured(out.getvalue()))
+
+
+def _recoloured(light: bytes) -> bytes:
+    """The same drawing in the colours of a dark page."""
+    dark = {a.encode(): b.encode() for a, b in zip(LIGHT, DARK)}
+    return re.sub(b"|".join(dark), lambda found: dark[found.group()], light)
+
+
+def curves(
+    epochs: Sequence[int],
+    lines: Sequence[Line],
+    kept: Sequence[int],
+    label: str,
+    logarithmic: bool = False,
+) -> Drawing:
+    """Draw one quantity or two over the epochs.
+
+    Args:
+        epochs: (E,) their numbers.
+        lines: What to draw, three at most.
+        kept: The numbers of the epochs whose weights were kept.
+        label: Of the vertical axis.
+        logarithmic: Draw powers of ten alike far apart.
+    """
+    kept_at = [i for i, epoch in enumerate(epochs) if epoch in set(kept)]
+
+    def paint(axes: Axes) -> None:
+        styles = ("-", "--", ":")
+        for line, colour, style in zip(lines, LIGHT[2:], styles):
+            values = np.asarray(line.values, np.float64)
+            axes.plot(epochs, values, style, color=colour, marker=".", label=line.name)
+            if line.marked:
+                axes.plot(
+                    [epochs[i] for i in kept_at],
+                    values[kept_at],
+                    "o",
+                    markersize=10,
+                    markerfacecolor="none",
+                    markeredgecolor=LIGHT.ink,
+                    markeredgewidth=1.5,
+                    label="kept" if kept_at else None,
+                )
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(label)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        if logarithmic:
+            axes.set_yscale("log")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncol=3)
+
+    return _draw(paint)
+
+
+def roc(
+    curve: tuple[np.ndarray, np.ndarray],
+    points: Sequence[tuple[str, float, float]],
+) -> Drawing:
+    """Draw a receiver operating characteristic.
+
+    Args:
+        curve: (P,) false positive rates and (P,) true positive rates.
+        points: Name, specificity and sensitivity of at most three operating points;
+            a NaN is left out.
+    """
+
+    def paint(axes: Axes) -> None:
+        axes.plot([0, 1], [0, 1], ":", color=LIGHT.ink, linewidth=1, label="chance")
+        axes.plot(*curve, color=LIGHT.first, label="this ensemble")
+        markers = zip(points, (LIGHT.first, LIGHT.second, LIGHT.third), "oD^")
+        for (name, specificity, sensitivity), colour, marker in markers:
+            axes.plot(
+                1 - specificity,
+                sensitivity,
+                marker,
+                color=colour,
+                markeredgecolor=LIGHT.ink,
+                markersize=9,
+                linestyle="none",
+                label=name,
+            )
+        axes.set_xlabel("1 - specificity")
+        axes.set_ylabel("sensitivity")
+        axes.set_xlim(-0.02, 1.02)
+        axes.set_ylim(-0.02, 1.02)
+        axes.set_aspect("equal")
+        axes.legend(loc="lower right")
+
+    return _draw(paint, _SQUARE)
+
+
+def calibration(
+    predicted: Sequence[float], observed: Sequence[float], counts: Sequence[int]
+) -> Drawing:
+    """Draw how often studies were abnormal against what was predicted.
+
+    Args:
+        predicted: (B,) the mean probability in each bin.
+        observed: (B,) the share of abnormal studies in it.
+        counts: (B,) its studies; the area of its point follows them.
+    """
+
+    def paint(axes: Axes) -> None:
+        axes.plot(
+            [0, 1], [0, 1], ":", color=LIGHT.ink, linewidth=1, label="well calibrated"
+        )
+        axes.plot(predicted, observed, color=LIGHT.first, linewidth=1.5)
+        # Square points: 160 is as large as two neighbouring bins allow.
+        sizes = 20 + 140 * np.asarray(counts, np.float64) / max([*counts, 1])
+        axes.scatter(
+            predicted, observed, sizes, color=LIGHT.first, label="studies in a bin"
+        )
+        axes.set_xlabel("predicted probability of abnormal")
+        axes.set_ylabel("share that is abnormal")
+        axes.set_xlim(-0.04, 1.04)
+        axes.set_ylim(-0.04, 1.04)
+        axes.set_aspect("equal")
+        axes.legend(loc="upper left", markerscale=0.6)
+
+    return _draw(paint, _SQUARE)
+
+
+def intervals(
+    rows: Sequence[Interval],
+    marks: Sequence[tuple[str, Sequence[float]]],
+    label: str,
+) -> Drawing:
+    """Draw values with their intervals, a row each, and others' values beside them.
+
+    Args:
+        rows: From top to bottom; an undefined value leaves its row empty.
+        marks: At most two series of others' values: a name and a value a row, NaN
+            where there is none.
+        label: Of the horizontal axis.
+    """
+    places = np.arange(len(rows))[::-1]
+
+    def paint(axes: Axes) -> None:
+        for place, row in zip(places, rows):
+            if math.isfinite(row.low) and math.isfinite(row.high):
+                axes.plot([row.low, row.high], [place, place], color=LIGHT.first)
+        axes.plot(
+            [row.value for row in rows],
+            places,
+            "o",
+            color=LIGHT.first,
+            label="this ensemble",
+        )
+        for (name, values), colour, marker in zip(marks, LIGHT[3:], "D|"):
+            axes.plot(
+                values,
+                places,
+                marker,
+                color=colour,
+                markersize=11 if marker == "|" else 6,
+                markeredgewidth=2,
+                fillstyle="none",
+                label=name,
+            )
+        axes.set_yticks(places)
+        axes.set_yticklabels([_plain(row.name) for row in rows])
+        axes.set_ylim(-0.6, len(rows) - 0.4)
+        axes.set_xlabel(label)
+        axes.grid(axis="y", visible=False)
+        axes.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncol=1)
+
+    return _draw(paint, 1.8 + 0.3 * len(rows))
+
+
+def _plain(name: str) -> str:
+    """A name from outside, short, and with no dollar read as a formula's."""
+    short = name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
+    return short.replace("$", r"\$")
+
+
+def histogram(prob: np.ndarray, threshold: float, label: str) -> Drawing:
+    """Draw how many studies were given which probability.
+
+    Args:
+        prob: (N,) from 0 to 1.
+        threshold: Where abnormal begins.
+        label: Of the vertical axis.
+    """
+
+    def paint(axes: Axes) -> None:
+        axes.hist(prob, bins=20, range=(0, 1), color=LIGHT.first, edgecolor=LIGHT.grid)
+        axes.axvline(threshold, color=LIGHT.second, linestyle="--", label="threshold")
+        axes.set_xlabel("predicted probability of abnormal")
+        axes.set_ylabel(label)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1))
+
+    return _draw(paint, _SQUARE)

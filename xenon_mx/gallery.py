@@ -1,0 +1,222 @@
+"""Which studies a report shows, and their radiographs as small pictures.
+
+Owns the choice of the surest mistakes and successes and the way from a study's name
+to its files. Knows no page and no statistics.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple, Sequence
+
+import numpy as np
+
+from xenon_mx import datasets, images
+from xenon_mx.errors import XenonError
+from xenon_mx.opencv import cv2
+
+_log = logging.getLogger(__name__)
+
+# Chosen here: sharp at twice the 150 CSS px that a picture has on the page, and about
+# 15 kB each, so that a page of 16 studies stays below 2 MB.
+_SIDE, _QUALITY = 320, 80
+# What xenon-predict --cam puts behind the whole name of an image.
+_OVERLAY = ".cam.png"
+_VIEWS = 4  # of one study at most: MURA's have two or three mostly, and 13 at most
+
+
+class Picture(NamedTuple):
+    """A JPEG of a view; `alt` says in words what it is."""
+
+    bytes: bytes
+    alt: str
+
+
+class Group(NamedTuple):
+    """Studies of one kind of outcome.
+
+    Attributes:
+        title: Its heading.
+        meaning: One sentence below it.
+        label: What the studies are.
+        prediction: What they were called; all are mistakes where it is not the label.
+        members: The places of the studies in the table, the surest first.
+    """
+
+    title: str
+    meaning: str
+    label: int
+    prediction: int
+    members: list[int]
+
+    @property
+    def wrong(self) -> bool:
+        """Whether its studies were called wrongly."""
+        return self.label != self.prediction
+
+
+_KINDS = (
+    ("Missed", "Labelled abnormal, and surely called normal.", 1, 0),
+    ("False alarms", "Labelled normal, and surely called abnormal.", 0, 1),
+    ("Found", "Labelled abnormal, and surely called so.", 1, 1),
+    ("Rightly normal", "Labelled normal, and surely called so.", 0, 0),
+)
+
+
+def choose(
+    labels: np.ndarray, prob: np.ndarray, threshold: float, count: int
+) -> list[Group]:
+    """Pick the surest studies of each outcome: mistakes first, then successes.
+
+    Args:
+        labels: (N,) 0 or 1.
+        prob: (N,) of abnormal.
+        threshold: Abnormal if strictly above.
+        count: How many of each outcome at most.
+    """
+    groups = []
+    for title, meaning, label, prediction in _KINDS:
+        (members,) = np.nonzero((labels == label) & ((prob > threshold) == prediction))
+        surest = np.argsort(prob[members] * (-1 if prediction else 1), kind="stable")
+        chosen = [int(i) for i in members[surest[:count]]]
+        groups.append(Group(title, meaning, label, prediction, chosen))
+    return groups
+
+
+class Shelf:
+    """Where the radiographs of a table's studies lie, and the maps of them.
+
+    Args:
+        table: The CSV of predictions.
+        studies: The studies that will be asked for.
+        root: Folder that the studies' paths start from. None looks in the working
+            directory, the table's folder and its parent.
+        cam: Folder that `xenon-predict --cam` wrote.
+
+    Raises:
+        XenonError: A folder was named, and holds none of the studies.
+    """
+
+    def __init__(
+        self, table: Path, studies: Sequence[str], root: Path | None, cam: Path | None
+    ) -> None:
+        folder = table.absolute().parent
+        bases = [root] if root is not None else [Path(), folder, folder.parent]
+        self._films = _best(bases, (False, True), studies)
+        self._maps = _best([cam] if cam is not None else [], (False,), studies)
+        for named, found, what in (
+            (root, self._films, "give the folder that their paths start from"),
+            (cam, self._maps, "give the folder that xenon-predict --cam wrote of them"),
+        ):
+            if named is not None and studies and found is None:
+                raise XenonError(
+                    f"{named}: holds none of the studies, such as {studies[0]}; {what}"
+                )
+
+    @property
+    def is_found(self) -> bool:
+        """Whether the radiographs of any of the studies were found."""
+        return self._films is not None
+
+    def pictures(self, study: str) -> tuple[list[Picture], str]:
+        """Give a study's views as small pictures, each followed by its map.
+
+        Returns:
+            The pictures, and in words how many of the views they are, empty if all.
+        """
+        films = _files(self._films, study, "")
+        overlays = _files(self._maps, study, _OVERLAY)
+        views = list(films) or list(overlays)
+        found: list[Picture] = []
+        for number, name in enumerate(views[:_VIEWS], 1):
+            words = f"view {number} of {len(views)} of {study}"
+            if name in films:
+                found += _film(films[name], f"Radiograph, {words}")
+            if name in overlays:
+                found += _overlay(overlays[name], f"Activation map, {words}")
+        some = f"{_VIEWS} of {len(views)} views" if len(views) > _VIEWS else ""
+        return found, some
+
+
+def _best(
+    bases: Sequence[Path], drops: Sequence[bool], studies: Sequence[str]
+) -> tuple[Path, bool] | None:
+    """Find the folder under which most of the studies are, and with which names."""
+    most, best = 0, None
+    for base in bases:
+        for drop in drops:
+            hits = sum(bool(_files((base, drop), s, "")) for s in studies)
+            if hits > most:
+                most, best = hits, (base, drop)
+    return best
+
+
+def _files(where: tuple[Path, bool] | None, study: str, ending: str) -> dict[str, Path]:
+    """Name to file of each view of a study; the names are without `ending`."""
+    if where is None:
+        return {}
+    base, drop = where
+    place = _place(base, study, drop)
+    if place is None:  # outside MURA's layout a study is one image
+        place = _place(base, study + ending, drop) if ending else None
+    if place is None:
+        return {}
+    if place.is_dir():
+        listed = [image.file for image in datasets.read_folder(place)]
+    else:
+        listed = [place]
+    return {
+        file.name[: len(file.name) - len(ending)]: file
+        for file in listed
+        if file.name.endswith(ending)
+    }
+
+
+def _film(file: Path, alt: str) -> list[Picture]:
+    """Make the small picture of a view; none, with a warning, if it is unreadable."""
+    try:
+        return [Picture(_small(images.decode(images.read(file), file)), alt)]
+    except XenonError as error:
+        _log.warning("left out of the gallery: %s", error)
+        return []
+
+
+def _overlay(file: Path, alt: str) -> list[Picture]:
+    """Make the small picture of a map, in its colours."""
+    try:
+        pixels = cv2.imdecode(np.frombuffer(images.read(file), np.uint8), 1)
+    except (XenonError, cv2.error):
+        pixels = None
+    if pixels is None:
+        _log.warning("left out of the gallery: %s: not an image", file)
+        return []
+    return [Picture(_small(pixels), alt)]
+
+
+def _place(base: Path, study: str, drop: bool) -> Path | None:
+    """Where a study is below a folder, without leaving it; None if it is not there.
+
+    Args:
+        base: The folder.
+        study: A folder of images, or one image, as a table of predictions names it.
+        drop: Leave out the first part: the data set's old name.
+    """
+    parts = PurePosixPath(study).parts
+    if ".." in parts:
+        return None
+    place = base.joinpath(*(parts[1:] if drop and len(parts) > 1 else parts))
+    try:
+        inside = base.resolve() in place.resolve().parents
+        return place if inside and place.exists() else None
+    except (OSError, ValueError):  # a name that no disk can hold
+        return None
+
+
+def _small(image: np.ndarray) -> bytes:
+    """Shrink (H, W) or (H, W, 3) uint8 pixels to a JPEG's bytes."""
+    height, width = image.shape[:2]
+    ratio = min(1.0, _SIDE / max(height, width))
+    size = (max(1, round(width * ratio)), max(1, round(height * ratio)))
+    scaled = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return images.encode(scaled, "jpg", _QUALITY)

@@ -1,0 +1,143 @@
+"""xenon-report: from a run and its predictions to a page, and to a model card.
+
+Puts `checkpoints`, `histories` and `findings` together and fills the templates in.
+Knows no command line.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+from typing import Any, Sequence
+
+from xenon_mx import __version__, files, findings, histories
+from xenon_mx.checkpoints import Run
+from xenon_mx.config import ReportConfig
+from xenon_mx.errors import ConfigError, XenonError
+from xenon_mx.evaluation import PAPER
+
+try:
+    import jinja2
+    import markupsafe  # comes with it
+except ModuleNotFoundError as error:
+    raise XenonError(
+        "Jinja2 is not installed: pip install 'xenon-mx[report]'"
+    ) from error
+
+_TEMPLATES = Path(__file__).parent / "templates"
+# Stands near the beginning of what we write, so that nothing else is overwritten.
+_MARK = "written by xenon-report"
+_HEAD_BYTES = 500
+
+_LIMITS = (
+    "Not for medical use: no model of xenon has been tested for any clinical purpose.",
+    "A prediction says normal or abnormal of a whole study. It does not say what is "
+    "abnormal, and an activation map shows what the net looked at, not a finding.",
+    "The figures hold for studies like those that they were measured on: other "
+    "hospitals, devices, ages and body parts may give others.",
+    "MURA's labels are radiologists' reports. On a second reading they were mostly "
+    "right, but missed about 40% of degenerative joint disease (Oakden-Rayner 2019).",
+    "About half of MURA's abnormal studies show hardware, plaster or marks: a net may "
+    "learn these in place of the disease.",
+)
+
+
+def report(config: ReportConfig) -> list[Path]:
+    """Write the page and, if asked for, the model card.
+
+    Args:
+        config: What `xenon-report` was told.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        XenonError: The run or the predictions cannot be used, or an output cannot be
+            written; nothing is written then.
+    """
+    _check_outputs(config)
+    run = Run.open(config.run)
+    found = findings.find(config, run) if config.predictions else None
+    facts = _facts(run, found)
+    outputs = {config.out: "report.html"}
+    if config.model_card is not None:
+        outputs[config.model_card] = "model_card.md"
+    pages = {path: _render(name, facts) for path, name in outputs.items()}
+    for path, page in pages.items():
+        try:
+            files.write(path, page.encode())
+        except OSError as error:
+            raise XenonError(f"{path}: {os.strerror(error.errno or 0)}") from error
+    return list(pages)
+
+
+def _check_outputs(config: ReportConfig) -> None:
+    """Refuse outputs that cannot be written, or would overwrite something else."""
+    _check_output("--out", config.out, (".html", ".htm"))
+    if config.model_card is not None:
+        _check_output("--model-card", config.model_card, (".md",))
+
+
+def _check_output(flag: str, path: Path, endings: Sequence[str]) -> None:
+    if path.suffix.lower() not in endings:
+        raise ConfigError(flag, f"{path} is not named {endings[0]}: which to write?")
+    if path.is_dir():
+        raise XenonError(f"{path}: is a folder; name a file for {flag}")
+    if not path.parent.is_dir():
+        raise XenonError(f"{path}: its folder does not exist")
+    if not os.access(path.parent, os.W_OK):
+        raise XenonError(f"{path}: its folder may not be written to")
+    if path.exists():
+        with open(path, "rb") as stream:
+            head = stream.read(_HEAD_BYTES)
+        if head and _MARK.encode() not in head:
+            raise XenonError(
+                f"{path}: exists and was not {_MARK}: name another file with {flag}"
+            )
+
+
+def _facts(run: Run, found: findings.Findings | None) -> dict[str, Any]:
+    """All that the templates show."""
+    return {
+        "version": __version__,
+        "marker": _MARK,
+        "title": f"{run.meta['config']['model']}: {run.folder.resolve().name}",
+        "run": str(run.folder),
+        "history": histories.tell(run),
+        "warnings": found.warnings if found else [],
+        "results": found,
+        "paper": PAPER,
+        "limits": _LIMITS,
+    }
+
+
+def _render(template: str, facts: dict[str, Any]) -> str:
+    """Fill a template in; whatever comes from outside is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["svg"] = lambda data: _uri("image/svg+xml", data)
+    environment.filters["jpeg"] = lambda data: _uri("image/jpeg", data)
+    environment.filters["cell"] = _cell
+    environment.filters["path"] = _path
+    environment.filters["sentence"] = lambda text: f"{text[:1].upper()}{text[1:]}."
+    return environment.get_template(template).render(facts)
+
+
+def _path(text: str) -> markupsafe.Markup:
+    """A path that may be broken behind every slash."""
+    return markupsafe.Markup("/<wbr>").join(text.split("/"))
+
+
+def _cell(text: str) -> str:
+    """What fits between two bars of a table in Markdown."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _uri(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
