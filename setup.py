@@ -57,6 +57,7 @@ setup(
         "cpu": ["mxnet==1.9.1", *MXNET],
         "gpu": ["mxnet-cu112==1.9.1", *MXNET, *CUDA],
         "torch": ["torch>=1.13"],
+        "repl": ["jupyterlab>=4", "jupyter_server>=2.13"],
         "test": ["pytest>=7", "pillow"],
         "lint": ["ruff==0.17.6", "mypy==2.4.1"],
     },
