@@ -57,6 +57,9 @@ install_python "$copy[$device,repl]"
 as_user /opt/xenon/bin/pip check
 rm -rf "$copy"
 install -m 755 "$checkout/tools/docker/repl.py" /opt/xenon/bin/repl
+# Every new container would ask whether to show the news of JupyterLab's makers.
+as_user /opt/xenon/bin/jupyter labextension disable --level=sys_prefix \
+    "@jupyterlab/apputils-extension:announcements"
 
 # Whether MXNet and OpenCV find their libraries. MXNet for GPUs needs the driver, which
 # is there only when the container runs.

@@ -66,7 +66,9 @@ def main() -> None:
         fail(f"a configuration or a flag of Jupyter's sets another token than {TOKEN}")
     shown = "<your JUPYTER_TOKEN>" if token else os.environ[TOKEN]
     host = "127.0.0.1" if told.ip in EVERY_ADDRESS else told.ip
-    say(f"REPL: http://{host}:{told.port}/lab?token={shown}")
+    # Its turn comes after that of binding the port, which ends the server if it fails.
+    address = f"REPL: http://{host}:{told.port}/lab?token={shown}"
+    server.io_loop.add_callback(say, address)
     server.start()
 
 
