@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import http.client
+import json
 import os
 import re
 import runpy
@@ -12,8 +14,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -31,6 +31,12 @@ REPL = DOCKER / "repl.py"
 CONSTRAINTS = DOCKER / "constraints.txt"
 PORT = runpy.run_path(str(REPL))["PORT"]
 INSTALLED = ("LICENSE", "README.md", "pyproject.toml", "setup.py", "xenon_mx")
+UPGRADE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "c29tZXRoaW5nIHJhbmRvbQ==",  # any 16 bytes
+}
 DEBIAN_PYTHON = {"python_version": "3.11", "python_full_version": "3.11.2"}
 
 
@@ -199,11 +205,12 @@ def repl(python, folder, **environment):
 
 
 @contextlib.contextmanager
-def serving(args, **rest):
-    """A REPL on a free port of 127.0.0.1; gives its address and what it said."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def serving(args, port=None, **rest):
+    """A REPL on 127.0.0.1, on a free port; gives its address and what it said."""
+    if port is None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
     where = ["--ip", "127.0.0.1", "--port", str(port)]
     process = subprocess.Popen(
         [*args, *where], stderr=subprocess.PIPE, text=True, **rest
@@ -238,35 +245,42 @@ def train_a_step(args, folder, **rest):
     assert float(row["val_loss"]) == pytest.approx(float(loss), rel=1e-6)
 
 
-def status(url: str, **headers: str) -> int:
-    """The HTTP status that a GET is answered with."""
+def ask(address: str, path: str, method: str = "GET", **headers: str):
+    """The HTTP status and the body that a server answers with."""
+    server = http.client.HTTPConnection(address.split("//")[1], timeout=60)
     try:
-        with urllib.request.urlopen(
-            urllib.request.Request(url, headers=headers), timeout=60
-        ) as answer:
-            return answer.status
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code
+        server.request(method, path, headers=headers)
+        reply = server.getresponse()
+        # After 101 the connection is the kernel's, and does not end.
+        return reply.status, b"" if reply.status == 101 else reply.read()
+    finally:
+        server.close()
+
+
+def status(address: str, path: str, **headers: str) -> int:
+    """The HTTP status that a GET is answered with."""
+    return ask(address, path, **headers)[0]
 
 
 @pytest.mark.slow
-def test_a_step_is_trained_from_the_repl_by_whom_has_its_token(python, tmp_path):
-    upgrade = {
-        "Connection": "Upgrade",
-        "Upgrade": "websocket",
-        "Sec-WebSocket-Version": "13",
-        "Sec-WebSocket-Key": "c29tZXRoaW5nIHJhbmRvbQ==",
-    }
+def test_a_step_is_trained_from_the_repl_by_whoever_has_its_token(python, tmp_path):
+    mine = {"Authorization": "token s3cret"}
+    strangers = ({}, {"Authorization": "token s3cre"}, {"Authorization": "token "})
     with serving(**repl(python, tmp_path, JUPYTER_TOKEN="s3cret")) as (address, said):
         assert said.endswith("?token=<your JUPYTER_TOKEN>\n")  # not in any log
         assert "s3cret" not in said
-        for headers in ({}, {"Authorization": "token s3cre"}):
-            for path in ("contents", "kernels", "sessions", "terminals"):
-                assert status(f"{address}/api/{path}", **headers) == 403, path
-            channels = f"{address}/api/kernels/0-0-0/channels"
-            assert status(channels, **headers, **upgrade) == 403
-        assert status(f"{address}/lab?token=s3cret") == 200
+        for theirs in strangers:
+            for path in ("contents", "kernels", "sessions", "terminals", "status"):
+                assert status(address, f"/api/{path}", **theirs) == 403, path
+            assert ask(address, "/api/kernels", "POST", **theirs)[0] == 403
+        code, body = ask(address, "/api/kernels", "POST", **mine)
+        assert code == 201
+        channels = f"/api/kernels/{json.loads(body)['id']}/channels"
+        for theirs in strangers:
+            assert status(address, channels, **UPGRADE, **theirs) == 403
+        assert status(address, channels, **UPGRADE, **mine) == 101
+        assert status(address, "/lab") == 302  # to the form that asks for the token
+        assert status(address, "/lab?token=s3cret") == 200
         client = [str(python), str(TESTS / "kernel_client.py"), address]
         env = {**os.environ, "JUPYTER_TOKEN": "s3cret"}
         train_a_step(client, tmp_path, env=env)
@@ -279,9 +293,9 @@ def test_a_random_token_is_made_and_printed_when_none_is_given(python, tmp_path)
         with serving(**repl(python, tmp_path)) as (address, said):
             pattern = re.escape(f"REPL: {address}/lab?token=") + r"([0-9a-f]{48})\n$"
             tokens += re.findall(pattern, said)
-            authorised = {"Authorization": f"token {tokens[-1]}"}
-            assert status(f"{address}/api/kernels", **authorised) == 200
-            assert status(f"{address}/api/kernels") == 403
+            mine = {"Authorization": f"token {tokens[-1]}"}
+            assert status(address, "/api/kernels", **mine) == 200
+            assert status(address, "/api/kernels") == 403
     assert tokens[0] != tokens[1]
 
 
@@ -292,8 +306,20 @@ def test_jupyters_own_configuration_cannot_take_the_token_away(python, tmp_path)
     config.write_text("c.IdentityProvider.token = ''\n")
     with serving(**repl(python, tmp_path, JUPYTER_TOKEN="s3cret")) as (address, said):
         assert said.splitlines()[-1].startswith("error: a configuration or a flag")
-        with pytest.raises(urllib.error.URLError, match="refused"):
-            status(f"{address}/api/kernels")
+        with pytest.raises(ConnectionRefusedError):
+            status(address, "/api/kernels")
+
+
+@pytest.mark.slow
+def test_a_port_that_is_taken_is_refused(python, tmp_path):
+    """Another one, which Jupyter would take by itself, is not published."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with serving(**repl(python, tmp_path), port=port) as (_, said):
+            assert f"port {port} is" in said
+            assert "REPL: " not in said
 
 
 def make_root(folder, device):
@@ -330,7 +356,7 @@ def test_the_dockerfiles_steps_make_a_container_to_train_in(tmp_path):
         secret = {"JUPYTER_TOKEN": "s3cret"}
         shutil.copy(TESTS / "kernel_client.py", root.folder / "tmp")
         with serving(root.command(["repl"], **secret)) as (address, _):
-            assert status(f"{address}/api/kernels") == 403
+            assert status(address, "/api/kernels") == 403
             client = ["python", "/tmp/kernel_client.py", address]
             train_a_step(root.command(client, **secret), root.folder / "data")
         written = root.folder / "data" / "run" / "log.csv"
