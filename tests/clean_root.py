@@ -1,7 +1,7 @@
 """The Dockerfile's steps in a clean Debian of debootstrap's, for want of an engine.
 
-Needs root, debootstrap and the network. What Docker would add is left out: the limits
-on the processes, and the network of their own. See test_docker.py.
+Needs root, debootstrap and the network. What Docker would add is left out: limits on
+the processes, and a network of their own. See test_docker.py.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import subprocess
 from pathlib import Path
 from typing import Sequence
 
-MIRROR = "http://deb.debian.org/debian"
 # As Docker sets it.
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # What apt and pip may need to know of the network; a builder passes it on as well.
@@ -55,7 +54,7 @@ class CleanRoot:
     def _from(self, base: str, given: dict[str, str]) -> None:
         suite = base.split(":")[1].split("-")[0]
         # The Debian that images are made from, and its documentation.
-        words = ["debootstrap", "--variant=minbase", suite, str(self.folder), MIRROR]
+        words = ["debootstrap", "--variant=minbase", suite, str(self.folder)]
         subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
         shutil.copy("/etc/resolv.conf", self.folder / "etc")
 

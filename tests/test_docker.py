@@ -11,6 +11,7 @@ import re
 import runpy
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -213,7 +214,11 @@ def serving(args, port=None, **rest):
             port = free.getsockname()[1]
     where = ["--ip", "127.0.0.1", "--port", str(port)]
     process = subprocess.Popen(
-        [*args, *where], stderr=subprocess.PIPE, text=True, **rest
+        [*args, *where],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        **rest,
     )
     try:
         said = []
@@ -223,7 +228,9 @@ def serving(args, port=None, **rest):
                 break
         yield f"http://127.0.0.1:{port}", "".join(said)
     finally:
-        process.terminate()
+        with contextlib.suppress(ProcessLookupError):
+            # The whole group: `unshare` of a clean root does not pass a signal on.
+            os.killpg(process.pid, signal.SIGTERM)
         process.communicate(timeout=60)
 
 
