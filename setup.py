@@ -93,6 +93,7 @@ setup(
             *EXPORT,
             *REPORT,
         ],
+        "repl": ["jupyterlab>=4", "jupyter_server>=2.13"],
         "lint": ["ruff==0.17.6", "mypy==2.4.1"],
     },
     entry_points={

@@ -52,11 +52,12 @@ def test_the_readme_has_every_command():
 def test_flags_that_the_readme_names_exist():
     known = {opt for c in COMMANDS.values() for p in c.params for opt in p.opts}
     known |= {"--slow", "--torch", "--cuda", "--help"}
+    known |= {"--build-arg", "--gpus", "--rm"}  # docker's
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) <= known
 
 
 def test_the_tools_that_the_readme_names_exist():
-    for tool in re.findall(r"tools/\w+(?:\.py)?", README):
+    for tool in re.findall(r"tools/\w+(?:/\w+)?(?:\.\w+)?", README):
         assert (ROOT / tool).is_file(), tool
 
 

@@ -1,0 +1,388 @@
+"""The container: what it is made from, and that its REPL is closed without a token."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import http.client
+import json
+import os
+import re
+import runpy
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import setuptools
+from clean_root import CleanRoot
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from xenon_mx import cli
+
+ROOT = Path(__file__).parents[1]
+TESTS = ROOT / "tests"
+DOCKER = ROOT / "tools" / "docker"
+REPL = DOCKER / "repl.py"
+CONSTRAINTS = DOCKER / "constraints.txt"
+PORT = runpy.run_path(str(REPL))["PORT"]
+INSTALLED = ("LICENSE", "README.md", "pyproject.toml", "setup.py", "xenon_mx")
+UPGRADE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "c29tZXRoaW5nIHJhbmRvbQ==",  # any 16 bytes
+}
+DEBIAN_PYTHON = {"python_version": "3.11", "python_full_version": "3.11.2"}
+
+
+def lines_of(file: Path) -> list[str]:
+    """Its lines, continued ones as one, without comments and empty ones."""
+    text = file.read_text().replace("\\\n", " ")
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def steps() -> list[tuple[str, str]]:
+    """The Dockerfile's instructions with what follows them."""
+    return [tuple(line.split(None, 1)) for line in lines_of(DOCKER / "Dockerfile")]
+
+
+def setup_arguments(monkeypatch) -> dict:
+    """What setup.py tells setuptools."""
+    told: dict = {}
+    monkeypatch.setattr(setuptools, "setup", lambda **kwargs: told.update(kwargs))
+    runpy.run_path(str(ROOT / "setup.py"))
+    return told
+
+
+def docker_commands() -> list[list[str]]:
+    """The docker command lines of the README."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    return [shlex.split(line) for line in re.findall(r"^ +(docker .+)$", text, re.M)]
+
+
+def test_the_dockerfile_copies_installs_and_leaves_root():
+    words = "FROM ARG ARG COPY RUN ENV USER WORKDIR EXPOSE CMD".split()
+    assert [word for word, _ in steps()] == words
+    by_word = dict(steps())
+    run = 'bash /usr/src/xenon/tools/docker/install.sh "$DEVICE" "$USER_ID"'
+    assert by_word["COPY"] == ". /usr/src/xenon"
+    assert by_word["RUN"] == run
+    assert by_word["USER"] == "$USER_ID"
+    assert ("ARG", "USER_ID=1000") in steps()
+    assert by_word["EXPOSE"] == str(PORT) == "3133"
+    assert by_word["CMD"] == '["repl", "--ip", "0.0.0.0"]'
+
+
+def test_the_base_is_pinned_by_date():
+    assert re.fullmatch(r"debian:bookworm-\d{8}-slim(@sha256:\w{64})?", steps()[0][1])
+
+
+def test_no_secret_is_built_in():
+    names = " ".join(rest for word, rest in steps() if word in ("ARG", "ENV"))
+    assert not re.search(r"token|password|secret|key", names, re.IGNORECASE)
+
+
+def test_the_context_is_what_is_installed_and_no_more():
+    first, *others = lines_of(ROOT / ".dockerignore")
+    assert first == "*"
+    let_in = {line[1:] for line in others if line.startswith("!")}
+    assert let_in == {*INSTALLED, "tools/docker"}
+    assert all((ROOT / name).exists() for name in let_in)
+    copied = re.search(r"^for name in (.+); do$", installer(), re.MULTILINE)
+    assert copied.group(1).split() == list(INSTALLED)
+
+
+def installer() -> str:
+    return (DOCKER / "install.sh").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ([], "DEVICE must be cpu or gpu, not ''"),
+        (["tpu"], "not 'tpu'"),
+        (["cpu", "0"], "not root, not '0'"),
+        (["gpu", "me"], "not 'me'"),
+    ],
+)
+def test_the_installer_refuses(arguments, why):
+    bash = shutil.which("bash")
+    done = subprocess.run(
+        [bash, DOCKER / "install.sh", *arguments],
+        env={"PATH": ""},  # so that it cannot install anything here
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert why in done.stderr
+
+
+def test_constraints_are_exact_and_fit_setup_py(monkeypatch):
+    pinned = {}
+    for line in lines_of(CONSTRAINTS):
+        name, version = re.fullmatch(r"([\w.-]+)==([\w.]+)", line).groups()
+        assert canonicalize_name(name) == name, f"{name}: write it as pip does"
+        pinned[name] = version
+    told = setup_arguments(monkeypatch)
+    extras = told["extras_require"]
+    checked = set()
+    for text in [*told["install_requires"], *extras["cpu"], *extras["repl"]]:
+        requirement = Requirement(text)
+        if requirement.marker and not requirement.marker.evaluate(DEBIAN_PYTHON):
+            continue
+        name = canonicalize_name(requirement.name)
+        assert requirement.specifier.contains(pinned[name]), name
+        checked.add(name)
+    assert {"numpy", "mxnet", "jupyterlab"} <= checked
+    # What GPUs need besides is pinned by setup.py itself.
+    for text in extras["gpu"]:
+        requirement = Requirement(text)
+        pin = pinned.get(canonicalize_name(requirement.name))
+        applies = not requirement.marker or requirement.marker.evaluate(DEBIAN_PYTHON)
+        if pin and applies:
+            assert requirement.specifier.contains(pin), requirement.name
+        elif applies:
+            assert str(requirement.specifier).startswith("=="), requirement.name
+
+
+def test_the_readme_publishes_the_repl_on_this_host_only():
+    ports = [c[c.index("-p") + 1] for c in docker_commands() if "-p" in c]
+    assert ports == [f"127.0.0.1:{PORT}:{PORT}"]
+
+
+def test_the_readme_trains_in_a_container_with_a_command_that_parses():
+    (words,) = [c for c in docker_commands() if "xenon-train" in c]
+    arguments = words[words.index("xenon-train") + 1 :]
+    assert cli._train.make_context("xenon-train", arguments).params
+
+
+@pytest.mark.parametrize("token", ["", " ", "\t\n"])
+def test_the_repl_refuses_an_empty_token(token):
+    done = subprocess.run(
+        [sys.executable, REPL],
+        env={**os.environ, "JUPYTER_TOKEN": token},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: JUPYTER_TOKEN is empty: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory):
+    """The interpreter of a new environment with xenon and its REPL."""
+    folder = tmp_path_factory.mktemp("repl")
+    for name in INSTALLED:  # a copy: pip builds in the folder that it installs
+        source, copy = ROOT / name, folder / "source" / name
+        copy.parent.mkdir(exist_ok=True)
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, copy)
+    subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
+    interpreter = folder / "venv" / "bin" / "python"
+    pip = [str(interpreter), "-m", "pip", "install", "-q"]
+    if sys.version_info[:2] == (3, 11):  # Debian's, which they are for
+        pip += ["-c", str(CONSTRAINTS)]
+    subprocess.run([*pip, f"{folder / 'source'}[cpu,repl]"], check=True)
+    yield interpreter
+    shutil.rmtree(folder)
+
+
+def repl(python, folder, **environment):
+    """Popen's arguments for a REPL of an environment, working in a folder."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("JUPYTER")}
+    # Without PYTHONPATH and in another folder, the kernel has what is installed only.
+    env.pop("PYTHONPATH", None)
+    env.update(environment, HOME=str(folder), PATH=f"{python.parent}:{env['PATH']}")
+    root = ["--allow-root"] if os.geteuid() == 0 else []
+    return {"args": [str(python), str(REPL), *root], "cwd": folder, "env": env}
+
+
+@contextlib.contextmanager
+def serving(args, port=None, **rest):
+    """A REPL on 127.0.0.1, on a free port; gives its address and what it said."""
+    if port is None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+    where = ["--ip", "127.0.0.1", "--port", str(port)]
+    process = subprocess.Popen(
+        [*args, *where],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        **rest,
+    )
+    try:
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if line.startswith(("REPL: ", "error: ")):
+                break
+        yield f"http://127.0.0.1:{port}", "".join(said)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            # The whole group: `unshare` of a clean root does not pass a signal on.
+            os.killpg(process.pid, signal.SIGTERM)
+        process.communicate(timeout=60)
+
+
+def train_a_step(args, folder, **rest):
+    """Train from a client of the REPL, and compare its answer with the run's log."""
+    done = subprocess.run(
+        args,
+        input=(TESTS / "training_step.py").read_text(),
+        capture_output=True,
+        text=True,
+        check=False,
+        **rest,
+    )
+    assert done.returncode == 0, done.stderr
+    epoch, loss = done.stdout.split()
+    with open(folder / "run" / "log.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["epoch"] == epoch
+    assert float(row["val_loss"]) == pytest.approx(float(loss), rel=1e-6)
+
+
+def ask(address: str, path: str, method: str = "GET", **headers: str):
+    """The HTTP status and the body that a server answers with."""
+    server = http.client.HTTPConnection(address.split("//")[1], timeout=60)
+    try:
+        server.request(method, path, headers=headers)
+        reply = server.getresponse()
+        # After 101 the connection is the kernel's, and does not end.
+        return reply.status, b"" if reply.status == 101 else reply.read()
+    finally:
+        server.close()
+
+
+def status(address: str, path: str, **headers: str) -> int:
+    """The HTTP status that a GET is answered with."""
+    return ask(address, path, **headers)[0]
+
+
+@pytest.mark.slow
+def test_a_step_is_trained_from_the_repl_by_whoever_has_its_token(python, tmp_path):
+    mine = {"Authorization": "token s3cret"}
+    strangers = ({}, {"Authorization": "token s3cre"}, {"Authorization": "token "})
+    with serving(**repl(python, tmp_path, JUPYTER_TOKEN="s3cret")) as (address, said):
+        assert said.endswith("?token=<your JUPYTER_TOKEN>\n")  # not in any log
+        assert "s3cret" not in said
+        for theirs in strangers:
+            for path in ("contents", "kernels", "sessions", "terminals", "status"):
+                assert status(address, f"/api/{path}", **theirs) == 403, path
+            assert ask(address, "/api/kernels", "POST", **theirs)[0] == 403
+        code, body = ask(address, "/api/kernels", "POST", **mine)
+        assert code == 201
+        channels = f"/api/kernels/{json.loads(body)['id']}/channels"
+        for theirs in strangers:
+            assert status(address, channels, **UPGRADE, **theirs) == 403
+        assert status(address, channels, **UPGRADE, **mine) == 101
+        assert status(address, "/lab") == 302  # to the form that asks for the token
+        assert status(address, "/lab?token=s3cret") == 200
+        client = [str(python), str(TESTS / "kernel_client.py"), address]
+        env = {**os.environ, "JUPYTER_TOKEN": "s3cret"}
+        train_a_step(client, tmp_path, env=env)
+
+
+@pytest.mark.slow
+def test_a_random_token_is_made_and_printed_when_none_is_given(python, tmp_path):
+    tokens = []
+    for _ in range(2):
+        with serving(**repl(python, tmp_path)) as (address, said):
+            pattern = re.escape(f"REPL: {address}/lab?token=") + r"([0-9a-f]{48})\n$"
+            tokens += re.findall(pattern, said)
+            mine = {"Authorization": f"token {tokens[-1]}"}
+            assert status(address, "/api/kernels", **mine) == 200
+            assert status(address, "/api/kernels") == 403
+    assert tokens[0] != tokens[1]
+
+
+@pytest.mark.slow
+def test_jupyters_own_configuration_cannot_take_the_token_away(python, tmp_path):
+    (tmp_path / ".jupyter").mkdir()
+    config = tmp_path / ".jupyter" / "jupyter_server_config.py"
+    config.write_text("c.IdentityProvider.token = ''\n")
+    with serving(**repl(python, tmp_path, JUPYTER_TOKEN="s3cret")) as (address, said):
+        assert said.splitlines()[-1].startswith("error: a configuration or a flag")
+        with pytest.raises(ConnectionRefusedError):
+            status(address, "/api/kernels")
+
+
+@pytest.mark.slow
+def test_a_port_that_is_taken_is_refused(python, tmp_path):
+    """Another one, which Jupyter would take by itself, is not published."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with serving(**repl(python, tmp_path), port=port) as (_, said):
+            assert f"port {port} is" in said
+            assert "REPL: " not in said
+
+
+def make_root(folder, device):
+    """Carry out the Dockerfile's steps."""
+    if os.geteuid() != 0 or not shutil.which("debootstrap"):
+        pytest.skip("needs root and debootstrap")
+    return CleanRoot(folder / "root", steps(), DEVICE=device, USER_ID="1234")
+
+
+def answer(root, *words):
+    """What a command in a container prints."""
+    done = subprocess.run(root.command(words), check=True, stdout=subprocess.PIPE)
+    return done.stdout.decode()
+
+
+def frozen(root):
+    """The Python packages of a container, as name==version, but for xenon."""
+    lines = answer(root, "pip", "freeze", "--all").splitlines()
+    return {
+        "==".join([canonicalize_name(name), version])
+        for name, version in (line.split("==") for line in lines if "==" in line)
+        if name != "xenon-mx"
+    }
+
+
+@pytest.mark.slow
+def test_the_dockerfiles_steps_make_a_container_to_train_in(tmp_path):
+    root = make_root(tmp_path, "cpu")
+    try:
+        assert answer(root, "id", "-u") == "1234\n"
+        assert answer(root, "pwd") == "/data\n"
+        assert frozen(root) == set(lines_of(CONSTRAINTS))
+        assert root.cmd[0] == "repl"
+        secret = {"JUPYTER_TOKEN": "s3cret"}
+        shutil.copy(TESTS / "kernel_client.py", root.folder / "tmp")
+        with serving(root.command(["repl"], **secret)) as (address, _):
+            assert status(address, "/api/kernels") == 403
+            client = ["python", "/tmp/kernel_client.py", address]
+            train_a_step(root.command(client, **secret), root.folder / "data")
+        written = root.folder / "data" / "run" / "log.csv"
+        assert written.stat().st_uid == 1234
+    finally:
+        shutil.rmtree(root.folder)
+
+
+@pytest.mark.cuda
+def test_the_dockerfiles_steps_make_a_container_for_gpus(tmp_path):
+    """All but what needs a driver: MXNet for GPUs cannot be imported without one."""
+    root = make_root(tmp_path, "gpu")
+    try:
+        names = {line.split("==")[0] for line in frozen(root)}
+        assert {"mxnet-cu112", "nvidia-cudnn-cu11", "jupyterlab"} <= names
+        assert "mxnet" not in names
+        pinned = dict(line.split("==") for line in lines_of(CONSTRAINTS))
+        loose = {n for n in names - set(pinned) if not n.startswith("nvidia-")}
+        assert loose <= {"mxnet-cu112"}  # setup.py pins it, and NVIDIA's
+        answer(root, "xenon-train", "--help")
+    finally:
+        shutil.rmtree(root.folder)

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Install xenon and its REPL into a bare Debian 12: all that the Dockerfile runs.
+#
+#     tools/docker/install.sh cpu|gpu [USER_ID]
+#
+# Debian's packages come as root; everything of Python's as the user whom the container
+# runs as, who may install more later. apt and pip obey the environment as ever
+# (https_proxy, PIP_INDEX_URL, PIP_CERT).
+set -euo pipefail
+
+stop() {
+    echo "error: $1" >&2
+    exit 1
+}
+
+device=${1:-}
+user_id=${2:-1000}
+[[ $device == cpu || $device == gpu ]] ||
+    stop "DEVICE must be cpu or gpu, not '$device'"
+[[ $user_id =~ ^[1-9][0-9]*$ ]] ||
+    stop "USER_ID must be the number of a user who is not root, not '$user_id'"
+[[ $(id -u) == 0 ]] || stop "install.sh installs Debian's packages: run it as root"
+
+checkout=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+
+# OpenCV needs libgl1 and libglib2.0-0, MXNet libgomp1 and libquadmath0.
+export DEBIAN_FRONTEND=noninteractive
+apt-get update
+apt-get install --yes --no-install-recommends ca-certificates \
+    libgl1 libglib2.0-0 libgomp1 libquadmath0 python3 python3-venv
+rm -rf /var/lib/apt/lists/*
+
+useradd --create-home --shell /bin/bash --uid "$user_id" xenon
+install -d -o xenon -g xenon /opt/xenon /data
+
+as_user() {
+    runuser -u xenon -- env HOME=/home/xenon "$@"
+}
+
+# pip builds in the folder that it installs from, and the checkout is root's.
+copy=$(as_user mktemp -d)
+for name in LICENSE README.md pyproject.toml setup.py xenon_mx; do
+    cp -r "$checkout/$name" "$copy"
+done
+chown -R xenon: "$copy"
+
+# As a variable, the constraints hold for what builds xenon, too.
+install_python() {
+    as_user env PIP_CONSTRAINT="$checkout/tools/docker/constraints.txt" \
+        /opt/xenon/bin/pip install --no-cache-dir --disable-pip-version-check "$@"
+}
+
+cd /  # where the user may be
+as_user python3 -m venv /opt/xenon
+install_python pip setuptools wheel
+install_python "$copy[$device,repl]"
+as_user /opt/xenon/bin/pip check
+rm -rf "$copy"
+install -m 755 "$checkout/tools/docker/repl.py" /opt/xenon/bin/repl
+# Every new container would ask whether to show the news of JupyterLab's makers.
+as_user /opt/xenon/bin/jupyter labextension disable --level=sys_prefix \
+    "@jupyterlab/apputils-extension:announcements"
+
+# Whether MXNet and OpenCV find their libraries. MXNet for GPUs needs the driver, which
+# is there only when the container runs.
+if [[ $device == cpu ]]; then
+    as_user /opt/xenon/bin/python -c "from xenon_mx import engine, opencv"
+fi
+as_user /opt/xenon/bin/xenon-train --help >/dev/null
