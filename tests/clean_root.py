@@ -57,6 +57,7 @@ class CleanRoot:
         words = ["debootstrap", "--variant=minbase", suite, str(self.folder)]
         subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
         shutil.copy("/etc/resolv.conf", self.folder / "etc")
+        (self.folder / "dev" / "shm").chmod(0o1777)  # for semaphores, as Docker's is
 
     def _arg(self, rest: str, given: dict[str, str]) -> None:
         name, default = rest.split("=")
