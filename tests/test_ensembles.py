@@ -7,7 +7,7 @@ import pytest
 
 from xenon_mx.checkpoints import Epoch, Last, Run
 from xenon_mx.engine import mx
-from xenon_mx.ensembles import Ensemble
+from xenon_mx.ensembles import GluonEnsemble
 from xenon_mx.errors import XenonError
 from xenon_mx.handlers import Best
 
@@ -41,7 +41,7 @@ def make(folder, losses, **changes):
 def test_the_lowest_losses_over_all_runs_are_chosen(tmp_path):
     a = make(tmp_path / "a", [0.5, 0.1, 0.4])
     b = make(tmp_path / "b", [0.2, 0.6])
-    chosen = Ensemble([a, b], members=3).members
+    chosen = GluonEnsemble([a, b], members=3).members
     assert [(m.params.parts[-3], m.epoch) for m in chosen] == [
         ("a", 1),
         ("b", 0),
@@ -50,7 +50,9 @@ def test_the_lowest_losses_over_all_runs_are_chosen(tmp_path):
 
 
 def test_fewer_members_than_asked_for_are_all_taken(tmp_path):
-    assert len(Ensemble([make(tmp_path / "a", [0.5, 0.1])], members=5).members) == 2
+    assert (
+        len(GluonEnsemble([make(tmp_path / "a", [0.5, 0.1])], members=5).members) == 2
+    )
 
 
 @pytest.mark.parametrize(
@@ -64,29 +66,29 @@ def test_fewer_members_than_asked_for_are_all_taken(tmp_path):
 def test_runs_that_differ_are_refused(tmp_path, key, value):
     a, b = make(tmp_path / "a", [0.5]), make(tmp_path / "b", [0.4], **{key: value})
     with pytest.raises(XenonError, match=f"differ in {key}"):
-        Ensemble([a, b], members=5)
+        GluonEnsemble([a, b], members=5)
 
 
 def test_a_run_given_twice_is_refused(tmp_path):
     a = make(tmp_path / "a", [0.5])
     with pytest.raises(XenonError, match="twice"):
-        Ensemble([a, tmp_path / "b" / ".." / "a"], members=5)
+        GluonEnsemble([a, tmp_path / "b" / ".." / "a"], members=5)
 
 
 def test_a_run_without_an_epoch_is_refused(tmp_path):
     with pytest.raises(XenonError, match="no finished epoch"):
-        Ensemble([make(tmp_path / "a", [])], members=5)
+        GluonEnsemble([make(tmp_path / "a", [])], members=5)
 
 
 def test_a_changed_params_file_is_refused_before_mxnet_reads_it(tmp_path):
-    ensemble = Ensemble([make(tmp_path / "a", [0.5])], members=1)
+    ensemble = GluonEnsemble([make(tmp_path / "a", [0.5])], members=1)
     ensemble.members[0].params.write_bytes(b"other")
     with pytest.raises(XenonError, match="damaged"):
         ensemble.load([mx.cpu()])
 
 
 def test_a_missing_params_file_is_refused(tmp_path):
-    ensemble = Ensemble([make(tmp_path / "a", [0.5])], members=1)
+    ensemble = GluonEnsemble([make(tmp_path / "a", [0.5])], members=1)
     ensemble.members[0].params.unlink()
     with pytest.raises(XenonError, match="missing"):
         ensemble.load([mx.cpu()])
@@ -101,4 +103,4 @@ def test_a_missing_params_file_is_refused(tmp_path):
 )
 def test_a_run_of_another_kind_is_refused(tmp_path, key, value, said):
     with pytest.raises(XenonError, match=said):
-        Ensemble([make(tmp_path / "a", [0.5], **{key: value})], members=5)
+        GluonEnsemble([make(tmp_path / "a", [0.5], **{key: value})], members=5)

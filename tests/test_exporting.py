@@ -26,6 +26,7 @@ from xenon_mx import (
     models,
     onnx_graphs,
     packing,
+    passes,
     predicting,
     training,
 )
@@ -36,7 +37,7 @@ from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.onnx_ensembles import OnnxEnsemble, sealed
 
 ROOT = Path(__file__).parent.parent
-SIZE = 32
+SIZE = 64
 MODELS = {"run": "mobilenet0.25", "other": "resnet18_v1b"}
 
 
@@ -100,7 +101,7 @@ def test_a_file_gives_what_its_nets_give_at_any_batch_size(
 ):
     pixels = small.labelled(count, SIZE, seed=count)[0]
     found = session(world / file).run(None, {"pixels": pixels})
-    probability, members, logits = found
+    probability, members, logits, _ = found
     expected = by_gluon(world, pixels, *runs, count=held)
     assert expected.std() > 1e-4  # or all would be alike, whatever goes in
     assert members.shape == logits.shape == (count, held)
@@ -120,6 +121,7 @@ def test_the_door_is_gray_pixels_and_nothing_else(world):
         "probability": ["N"],
         "members": ["N", 4],
         "logits": ["N", 4],
+        "maps": ["N", 4, 2, 2],
     }
     assert all(each.type == "tensor(float)" for each in ours.get_outputs())
     assert [(each.domain, each.version) for each in model.opset_import] == [("", 13)]
@@ -142,6 +144,7 @@ def test_a_file_says_what_it_is(world):
             "loss": member.loss,
             "params": member.params.name,
             "sha256": member.sha256,
+            "field": list(models.field(models.build(model), SIZE)),
         }
         for member, model in expected
     ]
@@ -167,13 +170,22 @@ def test_exporting_leaves_the_root_logger_alone(world, tmp_path):
 
 
 def logits_by(net, tmp_path, size=SIZE):
-    """The same net's logits by Gluon and by ONNX Runtime, on the same pixels."""
+    """The same net's logits by Gluon and by ONNX Runtime, on the same pixels.
+
+    And, on the way, whether the mean of the file's map plus the bias is its logit.
+    """
     # First, since a pass sets to one what MXNet takes for one.
     model = onnx_graphs.merge([onnx_graphs.convert(net, size)], size, {})
     (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
     pixels = small.blobs(3, size)
     expected = net(models.normalise(mx.nd.array(pixels, dtype="uint8"))).asnumpy()
-    (found,) = session(tmp_path / "net.onnx").run(["logits"], {"pixels": pixels})
+    found, maps = session(tmp_path / "net.onnx").run(
+        ["logits", "maps"], {"pixels": pixels}
+    )
+    means = maps.mean(axis=(2, 3), dtype=np.float64)
+    bias = net.output.bias.data().asnumpy()
+    scale = max(1.0, float(np.abs(maps).max()))
+    np.testing.assert_allclose(means + bias, found, rtol=0, atol=1e-4 * scale)
     return expected, found
 
 
@@ -209,8 +221,9 @@ def test_five_densenets_at_320_px_pool_all_of_the_map(tmp_path):
     batch = models.normalise(mx.nd.array(pixels, dtype="uint8"))
     expected = np.concatenate([net(batch).sigmoid().asnumpy() for net in nets], axis=1)
     assert np.abs(expected[0] - expected[1]).max() > 1e-4
-    probability, members, _ = session(tmp_path / "five.onnx").run(
-        None, {"pixels": pixels}
+    wanted = ["probability", "members"]
+    probability, members = session(tmp_path / "five.onnx").run(
+        wanted, {"pixels": pixels}
     )
     np.testing.assert_allclose(members, expected, atol=1e-5, rtol=0)
     np.testing.assert_allclose(probability, expected.mean(axis=1), atol=1e-5, rtol=0)
@@ -270,6 +283,48 @@ def test_several_runs_in_one_file_predict_as_they_do_together(world, tmp_path):
         )
 
 
+@pytest.mark.parametrize("members", [2, 4])
+def test_maps_by_the_file_are_those_of_the_runs(world, tmp_path, members):
+    """Two of four members, too, whose mean is not that of all."""
+    given, found = INPUTS[0], {}
+    for name, runs in {"run": ("run", "other"), "file": ("both.onnx",)}.items():
+        ask(world, tmp_path, given, runs=runs, members=members, cam=tmp_path / name)
+        found[name] = sorted(p for p in (tmp_path / name).rglob("*") if p.is_file())
+    assert len(found["run"]) == 2 * 16
+    for ours, theirs in zip(found["file"], found["run"]):
+        assert ours.relative_to(tmp_path / "file") == theirs.relative_to(
+            tmp_path / "run"
+        )
+        if ours.suffix == ".npy":
+            one, two = np.load(ours), np.load(theirs)
+            assert (one.dtype, one.shape) == (two.dtype, two.shape)
+            np.testing.assert_allclose(one, two, rtol=0, atol=1e-4)
+        else:
+            one, two = cv2.imread(str(ours)), cv2.imread(str(theirs))
+            assert np.abs(one.astype(int) - two).max() <= 2
+
+
+def test_maps_of_nets_whose_maps_differ_in_size_keep_their_means(tmp_path):
+    """A SqueezeNet's map is finer than a ResNet's: all come in the finer size."""
+    nets = [models.build(n, reference=True) for n in ("squeezenet1.1", "resnet18_v1b")]
+    model = onnx_graphs.merge([onnx_graphs.convert(net, 96) for net in nets], 96, {})
+    (tmp_path / "two.onnx").write_bytes(model.SerializeToString())
+    pixels = small.blobs(2, 96)
+    logits, maps = session(tmp_path / "two.onnx").run(
+        ["logits", "maps"], {"pixels": pixels}
+    )
+    (looked,) = passes.maps(nets, [pixels], [mx.cpu()], reference=True)
+    assert maps.shape[:2] == (2, 2)
+    scale = np.abs(looked.maps).max()
+    np.testing.assert_allclose(
+        maps.mean(axis=1) / scale, looked.maps / scale, rtol=0, atol=1e-5
+    )
+    bias = [net.output.bias.data().asscalar() for net in nets]
+    np.testing.assert_allclose(
+        (maps.mean(axis=(2, 3)) + bias) / scale, logits / scale, rtol=0, atol=1e-4
+    )
+
+
 def test_a_file_with_fewer_members_than_asked_for_is_said(world, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         ask(world, tmp_path, INPUTS[0])
@@ -289,7 +344,7 @@ sys.modules["mxnet"] = sys.modules["gluoncv"] = None
 from xenon_mx import predicting
 from xenon_mx.config import PredictConfig
 given, out, run = map(Path, sys.argv[1:])
-predicting.predict(PredictConfig((given,), out, (run,)))
+predicting.predict(PredictConfig((given,), out, (run,), cam=out.with_name("maps")))
 """
 
 
@@ -304,6 +359,7 @@ def test_no_mxnet_is_needed_and_nothing_is_grumbled(world, tmp_path, given):
     said = [x for x in done.stderr.splitlines() if not x.startswith("fewer members")]
     assert (done.returncode, done.stdout, said) == (0, "", [])
     assert len(read(tmp_path / "o.csv")) == 8
+    assert len(list((tmp_path / "maps").rglob("*.cam.png"))) == 16
 
 
 def test_onnxruntime_has_nothing_to_warn_of(world):
@@ -399,7 +455,7 @@ def test_what_a_file_cannot_do_is_said(world, tmp_path, runs, options, said):
 def test_without_a_ctx_the_one_that_is_taken_is_said(world, caplog):
     ensemble = OnnxEnsemble.open(world / "run.onnx", 3)
     with caplog.at_level(logging.INFO):
-        ensemble.logits([small.blobs(1)])
+        ensemble.logits([small.blobs(1, SIZE)])
     assert "ctx: cpu(0) (this ONNX Runtime has no CUDA" in caplog.text
 
 
@@ -464,9 +520,11 @@ def test_the_command_says_what_comes_next(world, tmp_path, capsys):
 @pytest.mark.parametrize("wrong", [2e-5, np.nan])
 def test_probabilities_that_differ_are_not_written(wrong):
     ours = np.array([[0.5, 0.25]])
-    exporting.check_equal(Path("x.onnx"), ours, ours + 0.9e-5)
-    with pytest.raises(XenonError, match=r"x\.onnx: not written"):
-        exporting.check_equal(Path("x.onnx"), ours, ours + [[0, wrong]])
+    out = Path("x.onnx")
+    exporting.check_equal(out, "members", ours, ours + 0.9e-5, exporting.TOLERANCE)
+    wrongly = ours + [[0, wrong]]
+    with pytest.raises(XenonError, match=r"x\.onnx: not written: its members"):
+        exporting.check_equal(out, "members", ours, wrongly, exporting.TOLERANCE)
 
 
 @pytest.mark.slow
@@ -505,9 +563,3 @@ def test_an_environment_without_mxnet_predicts(world, tmp_path):
             assert float(one["probability"]) == pytest.approx(
                 float(two["probability"]), abs=1e-5
             )
-
-
-def test_maps_of_an_onnx_file_are_refused(world, tmp_path):
-    with pytest.raises(XenonError, match=r"--cam: an ONNX file gives no maps"):
-        ask(world, tmp_path, INPUTS[0], cam=tmp_path / "cam")
-    assert not (tmp_path / "out.csv").exists()

@@ -1,14 +1,15 @@
 """Which checkpoints make an ensemble, of one run or several, or of an ONNX file.
 
-Owns the choice of the members, whether they may be averaged, and which engine runs
-them. Knows no image files and no CSVs, and MXNet only once the members are loaded: how
-many they are decides how MXNet is to use the cores.
+Owns what an ensemble is to those who use one, the choice of the members, whether they
+may be averaged, and which engine runs them. Knows no image files and no CSVs, and MXNet
+only once the members are loaded: how many they are decides how MXNet is to use the
+cores.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Iterable, Iterator, Sequence
+from typing import Any, Iterable, Iterator, Mapping, Protocol, Sequence
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from xenon_mx import engine
 from xenon_mx.checkpoints import ARCHITECTURE, Member, Run
 from xenon_mx.config import MEAN, STD
 from xenon_mx.errors import XenonError
+from xenon_mx.maps import Looked
 from xenon_mx.onnx_ensembles import OnnxEnsemble, is_onnx
 
 # What runs must share, for one set of pixels to suit all of their nets, and for their
@@ -23,7 +25,63 @@ from xenon_mx.onnx_ensembles import OnnxEnsemble, is_onnx
 _AGREE = ("data", "preprocessing", "study_types", "weights")
 
 
-def opened(paths: Sequence[Path], members: int) -> Ensemble | OnnxEnsemble:
+class Ensemble(Protocol):
+    """Members whose predictions are averaged, whatever engine runs them."""
+
+    @property
+    def uses_mxnet(self) -> bool:
+        """Whether MXNet runs the members; else nothing on their way may need it."""
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """What run.json says, where the runs of all members agree."""
+
+    @property
+    def members(self) -> list[Member]:
+        """The checkpoints, the lowest validation loss first."""
+
+    @property
+    def extent(self) -> str:
+        """Why there are no more members."""
+
+    def logits(
+        self,
+        batches: Iterable[np.ndarray],
+        ctx: str | None = None,
+        reference: bool = False,
+    ) -> np.ndarray:
+        """Run images through all members in one pass over the images.
+
+        Args:
+            batches: (n, S, S) uint8 each, N images altogether.
+            ctx: Devices, as `engine.parse_ctx` reads them; None takes gpu(0) if the
+                engine can use it, else cpu().
+            reference: Compute by the engine's plain way.
+
+        Returns:
+            (N, M) float32.
+        """
+
+    def maps(
+        self,
+        batches: Iterable[np.ndarray],
+        ctx: str | None = None,
+        reference: bool = False,
+    ) -> tuple[list[float], Iterator[Looked]]:
+        """Run images through all members, and see where they looked.
+
+        Args:
+            batches: As for `logits`.
+            ctx: As for `logits`.
+            reference: As for `logits`.
+
+        Returns:
+            The mean `models.field` of the members, and what they say of some images at
+            a time.
+        """
+
+
+def opened(paths: Sequence[Path], members: int) -> Ensemble:
     """Open what --run names: the one place where Gluon or ONNX is chosen.
 
     Args:
@@ -35,7 +93,7 @@ def opened(paths: Sequence[Path], members: int) -> Ensemble | OnnxEnsemble:
     """
     exported = [path for path in paths if is_onnx(path)]
     if not exported:
-        return Ensemble(paths, members)
+        return GluonEnsemble(paths, members)
     if len(paths) > 1:
         raise XenonError(
             f"{exported[0]}: an ONNX file is an ensemble by itself: give no other "
@@ -54,7 +112,7 @@ def _check_door(run: Run) -> None:
         raise XenonError(f"{run.folder}: trained with another kind of net than xenon's")
 
 
-class Ensemble:
+class GluonEnsemble:
     """The best checkpoints of one run or several.
 
     Args:
@@ -62,7 +120,9 @@ class Ensemble:
         members: How many checkpoints at most, the lowest validation losses first.
 
     Attributes:
-        uses_mxnet: True: MXNet decodes records, too.
+        meta: See `Ensemble`, as of the others.
+        members: The checkpoints.
+        extent: Why there are no more of them.
 
     Raises:
         XenonError: A folder is no run, has no finished epoch, or the runs were
@@ -74,11 +134,10 @@ class Ensemble:
     def __init__(self, folders: Sequence[Path], members: int) -> None:
         if len({folder.resolve() for folder in folders}) < len(folders):
             raise XenonError("--run names a run twice")
-        self.runs = [Run.open(folder) for folder in folders]
-        first = self.runs[0]
-        for run in self.runs:
+        first, *others = runs = [Run.open(folder) for folder in folders]
+        for run in runs:
             _check_door(run)
-        for run in self.runs[1:]:
+        for run in others:
             for key in _AGREE:
                 if run.meta[key] != first.meta[key]:
                     raise XenonError(
@@ -86,34 +145,17 @@ class Ensemble:
                         f"cannot be averaged"
                     )
         ranked = sorted(
-            ((member, run) for run in self.runs for member in run.members()),
+            ((member, run) for run in runs for member in run.members()),
             key=lambda pair: pair[0][:2],
         )
         if not ranked:
             names = ", ".join(str(folder) for folder in folders)
             raise XenonError(f"{names}: no finished epoch to predict with")
         self._chosen = ranked[:members]
-
-    @property
-    def meta(self) -> dict[str, Any]:
-        """What run.json says, where all of the runs agree."""
-        return self.runs[0].meta
-
-    @property
-    def preprocessing(self) -> dict[str, Any]:
-        """The `size` and `fit` of the pixels that the nets were trained on."""
-        return {key: self.meta["preprocessing"][key] for key in ("size", "fit")}
-
-    @property
-    def members(self) -> list[Member]:
-        """The checkpoints, the lowest validation loss first."""
-        return [member for member, _ in self._chosen]
-
-    @property
-    def extent(self) -> str:
-        """Why there are no more members."""
-        runs = "run" + "s" * (len(self.runs) > 1)
-        return f"the {runs} finished {len(self._chosen)} epochs only"
+        self.meta = first.meta
+        self.members = [member for member, _ in self._chosen]
+        several = "s" * (len(folders) > 1)
+        self.extent = f"the run{several} finished {len(self._chosen)} epochs only"
 
     def described(self) -> list[dict[str, Any]]:
         """What an export says of each member, the lowest validation loss first."""
@@ -134,13 +176,7 @@ class Ensemble:
         ctx: str | None = None,
         reference: bool = False,
     ) -> np.ndarray:
-        """Run images through all members, (N, M) float32, in one pass over the images.
-
-        Args:
-            batches: (n, S, S) uint8 each, N images altogether.
-            ctx: Devices, as `engine.contexts` reads them.
-            reference: Compute by the plain way.
-        """
+        """Run images through all members: see `Ensemble.logits`."""
         nets, ctxs = self._at_work(ctx, reference)
         from xenon_mx import passes
 
@@ -152,27 +188,18 @@ class Ensemble:
         batches: Iterable[np.ndarray],
         ctx: str | None = None,
         reference: bool = False,
-    ) -> tuple[list[float], Iterator[Any]]:
-        """Run images through all members, and see where they looked.
-
-        Args:
-            batches: As for `logits`.
-            ctx: As for `logits`.
-            reference: As for `logits`.
-
-        Returns:
-            The `models.field` of the members, and a `passes.Looked` for some images at
-            a time.
-        """
+    ) -> tuple[list[float], Iterator[Looked]]:
+        """See where all members looked: see `Ensemble.maps`."""
         nets, ctxs = self._at_work(ctx, reference)
         from xenon_mx import models, passes
 
-        def looked() -> Iterator[Any]:
+        def looked() -> Iterator[Looked]:
             with engine.failures():
                 yield from passes.maps(nets, batches, ctxs, reference)
 
+        size = self.meta["preprocessing"]["size"]
         # Where nets differ, their maps are averaged cell by cell all the same.
-        fields = [models.field(net, self.preprocessing["size"]) for net in nets]
+        fields = [models.field(net, size) for net in nets]
         return np.mean(fields, axis=0).tolist(), looked()
 
     def _at_work(self, ctx: str | None, reference: bool) -> tuple[list[Any], list[Any]]:

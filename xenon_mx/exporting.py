@@ -28,6 +28,8 @@ from xenon_mx.errors import ConfigError, XenonError
 _MOST_BYTES = 2**31 - 2**24
 # The largest difference between the probabilities of the file and of the run.
 TOLERANCE = 1e-5
+# The same between their maps, as a share of the largest value.
+_MAPS_TOLERANCE = 1e-4
 _PROBES = 4  # images that both are compared on
 
 
@@ -48,20 +50,21 @@ def export(config: ExportConfig, bar: progress.Bar = progress.silent) -> int:
             something else; nothing is written then.
     """
     _check_output(config.out)
-    ensemble = ensembles.Ensemble(config.runs, config.members)
+    ensemble = ensembles.GluonEnsemble(config.runs, config.members)
     _check_sizes(ensemble)
-    from xenon_mx import onnx_graphs  # loads MXNet
+    from xenon_mx import models, onnx_graphs  # loads MXNet
 
     onnx_graphs.check_packages()
-    size = ensemble.preprocessing["size"]
+    size = ensemble.meta["preprocessing"]["size"]
     with engine.failures():
         nets = ensemble.load(engine.contexts("cpu()"), reference=True)
         with bar(total=len(nets) + 1, unit="net", desc="exporting") as shown:
-            graphs = []
+            converted = []
             for net in nets:
-                graphs.append(onnx_graphs.convert(net, size))
+                converted.append(onnx_graphs.convert(net, size))
                 shown.update()
-            model = onnx_graphs.merge(graphs, size, _properties(ensemble))
+            fields = [models.field(net, size) for net in nets]
+            model = onnx_graphs.merge(converted, size, _properties(ensemble, fields))
             data = onnx_ensembles.sealed(model.SerializeToString())
             _compare(config.out, nets, data, size)
             shown.update()
@@ -72,7 +75,9 @@ def export(config: ExportConfig, bar: progress.Bar = progress.silent) -> int:
     return len(nets)
 
 
-def _properties(ensemble: ensembles.Ensemble) -> dict[str, Any]:
+def _properties(
+    ensemble: ensembles.GluonEnsemble, fields: list[tuple[float, float]]
+) -> dict[str, Any]:
     """What the file says of itself: a JSON value a key."""
     meta = ensemble.meta
     keys = ("data", "study_types", "weights", "preprocessing", "architecture")
@@ -81,7 +86,10 @@ def _properties(ensemble: ensembles.Ensemble) -> dict[str, Any]:
         "notice": "Not for medical use.",
         "threshold": THRESHOLD,
         **{key: meta[key] for key in keys},
-        "members": ensemble.described(),
+        "members": [
+            {**member, "field": field}
+            for member, field in zip(ensemble.described(), fields)
+        ],
         "versions": {
             "xenon": __version__,
             "mxnet": engine.mx.__version__,
@@ -91,28 +99,35 @@ def _properties(ensemble: ensembles.Ensemble) -> dict[str, Any]:
 
 
 def _compare(out: Path, nets: list[Any], data: bytes, size: int) -> None:
-    """Stop unless a file gives the probabilities of the nets that it was made of."""
+    """Stop unless a file gives what the nets give that it was made of."""
     from xenon_mx import passes
 
     noise = np.random.RandomState(0).randint(0, 256, (_PROBES, size, size))
     # From dark to bright, lest all of them be surely normal or surely abnormal.
     pixels = (noise * np.linspace(0.25, 1, _PROBES)[:, None, None]).astype(np.uint8)
-    ours = passes.logits(nets, [pixels], [engine.mx.cpu()], reference=True)
-    theirs = onnx_ensembles.OnnxEnsemble(out, data, len(nets)).logits([pixels], "cpu()")
-    check_equal(out, metrics.sigmoid(ours), metrics.sigmoid(theirs))
+    (ours,) = passes.maps(nets, [pixels], [engine.mx.cpu()], reference=True)
+    exported = onnx_ensembles.OnnxEnsemble(out, data, len(nets))
+    _, (theirs,) = exported.maps([pixels], "cpu()")
+    probs = metrics.sigmoid(ours.logits), metrics.sigmoid(theirs.logits)
+    check_equal(out, "probabilities", *probs, TOLERANCE)
+    largest = float(np.abs(ours.maps).max()) or 1.0
+    maps = ours.maps / largest, theirs.maps / largest
+    check_equal(out, "activation maps", *maps, _MAPS_TOLERANCE)
 
 
-def check_equal(out: Path, ours: np.ndarray, theirs: np.ndarray) -> None:
-    """Stop unless (N, M) probabilities of MXNet and of a file agree."""
+def check_equal(
+    out: Path, what: str, ours: np.ndarray, theirs: np.ndarray, tolerance: float
+) -> None:
+    """Stop unless what MXNet gives and what a file gives agree."""
     difference = float(np.abs(ours - theirs).max())
-    if not difference <= TOLERANCE:  # so that NaN, too, is refused
+    if not difference <= tolerance:  # so that NaN, too, is refused
         raise XenonError(
-            f"{out}: not written: its probabilities would differ from MXNet's by "
-            f"{difference:.1e}, which is more than {TOLERANCE:.0e}"
+            f"{out}: not written: its {what} would differ from MXNet's by "
+            f"{difference:.1e}, which is more than {tolerance:.0e}"
         )
 
 
-def _check_sizes(ensemble: ensembles.Ensemble) -> None:
+def _check_sizes(ensemble: ensembles.GluonEnsemble) -> None:
     """Refuse more weights than a file can hold, before they are read."""
     paths = [member.params for member in ensemble.members]
     total = sum(path.stat().st_size for path in paths if path.is_file())

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator, TypeVar
+from typing import Any, Callable, Iterable, Iterator, Mapping, TypeVar
 
 import numpy as np
 
@@ -25,7 +25,8 @@ class Source:
 
     Args:
         config: What `xenon-predict` was told.
-        preprocessing: `size` and `fit` of the pixels that the nets were trained on.
+        preprocessing: As run.json has it: `size` and `fit` of the pixels that the nets
+            were trained on.
 
     Attributes:
         images: Every image once, in the order of the inputs.
@@ -36,9 +37,9 @@ class Source:
         XenonError: An input is none, or one of its images is missing.
     """
 
-    def __init__(self, config: PredictConfig, preprocessing: dict[str, Any]) -> None:
+    def __init__(self, config: PredictConfig, preprocessing: Mapping[str, Any]) -> None:
         self._config = config
-        self._preprocessing = preprocessing
+        self._preprocessing = {key: preprocessing[key] for key in ("size", "fit")}
         self._split: records.Split | None = None
         self.origin: tuple[str, str] | None = None
         if any(path.suffix == ".rec" for path in config.inputs):

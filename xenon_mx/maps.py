@@ -10,7 +10,7 @@ the mean over the cells plus the net's bias is the logit.
 
 from __future__ import annotations
 
-from typing import Sequence
+from typing import NamedTuple, Sequence
 
 import numpy as np
 
@@ -23,6 +23,22 @@ _ABNORMAL, _NORMAL = (0, 94, 213), (178, 114, 0)
 # Chosen here, by looking: the strongest colour still shows the bone beneath it.
 _MOST_OPAQUE = 0.6
 _ZERO = 128  # the row of the tables below that leaves a pixel as it is
+
+
+class Looked(NamedTuple):
+    """What an ensemble says of n images, and where it looked.
+
+    Attributes:
+        pixels: (n, S, S) uint8, what the members were given.
+        logits: (n, M) float32.
+        maps: (n, h, w) float32, the mean of the members' class activation maps. Their
+            mean plus the mean of the members' biases is the mean of the logits; the
+            ensemble's probability is the mean of the probabilities, another number.
+    """
+
+    pixels: np.ndarray
+    logits: np.ndarray
+    maps: np.ndarray
 
 
 def average(members: Sequence[np.ndarray]) -> np.ndarray:
@@ -40,15 +56,21 @@ def average(members: Sequence[np.ndarray]) -> np.ndarray:
     width = max(each.shape[2] for each in members)
     total = np.zeros((len(members[0]), height, width))
     for each in members:
-        rows, columns = (
-            _shares(*pair) for pair in zip(each.shape[1:], total.shape[1:])
-        )
+        rows, columns = (shares(*pair) for pair in zip(each.shape[1:], total.shape[1:]))
         total += rows @ each @ columns.T
     return (total / len(members)).astype(np.float32)
 
 
-def _shares(old: int, new: int) -> np.ndarray:
-    """(new, old): the share of each of `new` cells of a line that lies in each old."""
+def shares(old: int, new: int) -> np.ndarray:
+    """Tell how a line of cells is cut anew, so that its mean stays what it was.
+
+    Args:
+        old: How many cells it has.
+        new: How many it is to have.
+
+    Returns:
+        (new, old): the share of each new cell that lies in each old one.
+    """
     starts, ends = np.arange(new)[:, None] / new, np.arange(1, new + 1)[:, None] / new
     common = np.minimum(ends, np.arange(1, old + 1) / old)
     common = common - np.maximum(starts, np.arange(old) / old)

@@ -12,13 +12,14 @@ import logging
 import os
 import re
 from pathlib import Path
-from typing import Any, Iterable, Iterator
+from typing import Any, Callable, Iterable, Iterator
 
 import numpy as np
 
 from xenon_mx import engine
 from xenon_mx.checkpoints import Member
 from xenon_mx.errors import XenonError
+from xenon_mx.maps import Looked
 from xenon_mx.parallel import usable_cores
 
 _log = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ _log = logging.getLogger(__name__)
 FORMAT = 1  # of the properties; raised when a reader of the old would misread the new
 PIXELS = "pixels"  # (N, S, S) uint8
 PROBABILITY, MEMBERS, LOGITS = "probability", "members", "logits"  # (N,), (N, M) twice
+MAPS = "maps"  # (N, M, h, h)
 
 # What ends a file: a property `sha256`, of all the bytes before it. Protocol Buffers
 # take a message followed by a field for one message, so that it can be told from any
@@ -73,10 +75,11 @@ class OnnxEnsemble:
             first.
 
     Attributes:
-        uses_mxnet: False: nothing may need MXNet on the way.
-        meta: What run.json says of an ensemble, as far as the file does.
-        members: The checkpoints that it was made of, the lowest validation loss first;
-            `params` is no path but the place in the file.
+        meta: What run.json says of an ensemble, as far as the file does. See
+            `ensembles.Ensemble`, as of the others.
+        members: The checkpoints that it was made of; `params` is no path but the place
+            in the file.
+        extent: Why there are no more of them.
 
     Raises:
         XenonError: It is no file of xenon-export, or not as that wrote it.
@@ -95,6 +98,7 @@ class OnnxEnsemble:
         if self.meta.get("format") != FORMAT:
             raise XenonError(f"{file}: not of format {FORMAT}, which this xenon reads")
         self._held = len(self.meta["members"])
+        self.extent = f"the file holds {self._held} only"
         self.members = [
             Member(
                 each["loss"],
@@ -115,44 +119,56 @@ class OnnxEnsemble:
             raise XenonError(f"{file}: {reason}") from error
         return cls(file, data, members)
 
-    @property
-    def preprocessing(self) -> dict[str, Any]:
-        """The `size` and `fit` of the pixels that the nets were trained on."""
-        return {key: self.meta["preprocessing"][key] for key in ("size", "fit")}
-
-    @property
-    def extent(self) -> str:
-        """Why there are no more members."""
-        return f"the file holds {self._held} only"
-
     def logits(
         self,
         batches: Iterable[np.ndarray],
         ctx: str | None = None,
         reference: bool = False,
     ) -> np.ndarray:
-        """Run images through the members.
-
-        Args:
-            batches: (n, S, S) uint8 each, N images altogether.
-            ctx: `cpu()` or one GPU, as `engine.parse_ctx` reads it; None takes gpu(0)
-                if ONNX Runtime can use it, else cpu(), and says on the log which.
-            reference: Compute node by node, as the file says, without any of them
-                fused.
-
-        Returns:
-            (N, M) float32 logits.
+        """Run images through all members: see `ensembles.Ensemble.logits`.
 
         Raises:
             XenonError: ONNX Runtime is not there, cannot use the device, or runs out
                 of memory.
         """
-        run = _session(self._file, self._data, ctx, reference).run
+        run = self._runner([LOGITS], ctx, reference)
+        results = [np.zeros((0, self._held), np.float32)]
+        results += [run(pixels)[0] for pixels in batches]
+        return np.concatenate(results)[:, : len(self.members)]
+
+    def maps(
+        self,
+        batches: Iterable[np.ndarray],
+        ctx: str | None = None,
+        reference: bool = False,
+    ) -> tuple[list[float], Iterator[Looked]]:
+        """See where all members looked: see `ensembles.Ensemble.maps`.
+
+        Raises:
+            XenonError: As for `logits`.
+        """
+        run = self._runner([LOGITS, MAPS], ctx, reference)
         chosen = len(self.members)
-        results = [np.zeros((0, chosen), np.float32)]
-        for pixels in batches:
+
+        def looked() -> Iterator[Looked]:
+            for pixels in batches:
+                logits, cams = run(pixels)
+                mean = cams[:, :chosen].mean(axis=1)
+                yield Looked(pixels, logits[:, :chosen], mean)
+
+        fields = [each["field"] for each in self.meta["members"][:chosen]]
+        return np.mean(fields, axis=0).tolist(), looked()
+
+    def _runner(
+        self, outputs: list[str], ctx: str | None, reference: bool
+    ) -> Callable[[np.ndarray], list[np.ndarray]]:
+        """Give what brings (n, S, S) uint8 pixels to some of the outputs."""
+        session = _session(self._file, self._data, ctx, reference)
+
+        def run(pixels: np.ndarray) -> list[np.ndarray]:
             try:
-                (found,) = run([LOGITS], {PIXELS: pixels})
+                found: list[np.ndarray] = session.run(outputs, {PIXELS: pixels})
+                return found
             except Exception as error:  # ONNX Runtime's own have no public names
                 if "memory" not in str(error).lower():
                     raise
@@ -160,8 +176,8 @@ class OnnxEnsemble:
                     "ONNX Runtime's memory is full: use a smaller --batch-size or "
                     "another --ctx"
                 ) from error
-            results.append(found[:, :chosen])
-        return np.concatenate(results)
+
+        return run
 
 
 def _properties(data: bytes) -> dict[str, Any]:
@@ -204,7 +220,11 @@ class _NoGpuError(Exception):
 
 
 def _session(file: Path, data: bytes, ctx: str | None, reference: bool) -> Any:
-    """Load a model onto the device that --ctx names."""
+    """Load a model onto the device that --ctx names.
+
+    Without one, gpu(0) is taken if ONNX Runtime can use it, else cpu(), and said on the
+    log. By the reference way, no nodes are fused.
+    """
     if ctx is None:
         try:
             session = _load_on_gpu(file, data, 0, reference)

@@ -11,20 +11,22 @@ import logging
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Any, Iterator, Sequence
+from typing import Any, Iterator, NamedTuple, Sequence
 
 import numpy as np
 
+from xenon_mx import maps, models
 from xenon_mx.config import MEAN, STD
 from xenon_mx.engine import exporter, mx
 from xenon_mx.errors import XenonError
-from xenon_mx.onnx_ensembles import LOGITS, MEMBERS, PIXELS, PROBABILITY
+from xenon_mx.onnx_ensembles import LOGITS, MAPS, MEMBERS, PIXELS, PROBABILITY
 
 # MXNet's exporter writes the operators of opset 13, and would stamp the graph with the
 # newest that the installed onnx knows. 7 is the first version of files to hold 13.
 _OPSET, _IR_VERSION = 13, 7
 
 _NORMALISED = "normalised"
+_LOGIT, _MAP, _ENLARGED = "logit", "map", "enlarged"  # what each member gives
 _INSTALL = "pip install 'xenon-mx[export]'"
 
 
@@ -51,35 +53,48 @@ def _onnx() -> Any:
     return onnx
 
 
-def convert(net: Any, size: int) -> Any:
+class Converted(NamedTuple):
+    """One net as ONNX.
+
+    Attributes:
+        graph: An onnx.GraphProto: (N, 3, S, S) normalised float32 in; (N, 1) logits and
+            (N, 1, h, h) class activation maps out. The weights are named by their Gluon
+            keys.
+        cells: The side h of its maps.
+    """
+
+    graph: Any
+    cells: int
+
+
+def convert(net: Any, size: int) -> Converted:
     """Convert one net.
 
     Args:
         net: A net of `models.build(..., reference=True)` on a CPU: the exporter knows
             no fused operator.
         size: The side S of its pixels.
-
-    Returns:
-        An onnx.GraphProto: (N, 3, S, S) normalised float32 in, (N, 1) logits out; the
-        weights are named by their Gluon keys.
     """
-    symbol = net(mx.sym.var(_NORMALISED))
+    door = models.mapper(net, reference=True)
+    symbol = mx.sym.Group(list(door(mx.sym.var(_NORMALISED))))
     params = {param.name: param.data() for param in net.collect_params().values()}
     _fix_gammas(symbol, params)
+    shape = (1, 3, size, size)
     with tempfile.TemporaryDirectory() as folder, _undisturbed():
         file = str(Path(folder) / "net.onnx")
         exporter.export_model(
             symbol,
             params,
-            [(1, 3, size, size)],  # numbers only, also where N may vary
+            [shape],  # numbers only, also where N may vary
             np.float32,
             file,
             dynamic=True,
-            dynamic_input_shapes=[("N", 3, size, size)],
+            dynamic_input_shapes=[("N", *shape[1:])],
         )
         graph = _onnx().load(file).graph
     keys = {p.name: key for key, p in net._collect_params_with_prefix().items()}
-    return _renamed(graph, keys)
+    _, (_, of_map), _ = symbol.infer_shape(**{_NORMALISED: shape})
+    return Converted(_renamed(graph, keys), of_map[-1])
 
 
 def _fix_gammas(symbol: Any, params: dict[str, Any]) -> None:
@@ -109,7 +124,8 @@ def _renamed(graph: Any, keys: dict[str, str]) -> Any:
     MXNet's own names count the nets of the process: the same net would get another
     name, and the file other bytes, each time.
     """
-    names = {_NORMALISED: _NORMALISED, graph.output[0].name: "logit"}
+    doors = (each.name for each in graph.output)
+    names = {_NORMALISED: _NORMALISED, **dict(zip(doors, (_LOGIT, _MAP)))}
     for number, each in enumerate(graph.initializer):
         names[each.name] = keys.get(each.name, f"constant_{number}")
         each.name = names[each.name]
@@ -126,37 +142,39 @@ def _renamed(graph: Any, keys: dict[str, str]) -> Any:
     return graph
 
 
-def merge(graphs: Sequence[Any], size: int, properties: dict[str, Any]) -> Any:
+def merge(nets: Sequence[Converted], size: int, properties: dict[str, Any]) -> Any:
     """Put the nets of an ensemble behind one normalisation, and average them.
 
     Args:
-        graphs: What `convert` gave of each of M members.
+        nets: The M members.
         size: The side S of their pixels.
         properties: What the model says of itself: JSON values.
 
     Returns:
         An onnx.ModelProto that onnx's checker passes: `pixels` (N, S, S) uint8 in;
-        `probability` (N,), `members` (N, M) and `logits` (N, M), all float32, out.
-        Nodes and weights of the n-th member are named `member_n/...`.
+        `probability` (N,), `members` (N, M), `logits` (N, M) and `maps` (N, M, h, h),
+        all float32, out. Nodes and weights of the n-th member are named `member_n/...`.
     """
     helper = _onnx().helper
+    cells = max(net.cells for net in nets)
     nodes, weights = _normalisation()
-    for number, graph in enumerate(graphs, 1):
-        prefix = f"member_{number}/"
-        nodes += [_prefixed(node, prefix) for node in graph.node]
-        for each in graph.initializer:
-            weights.append(_copy(each))
-            weights[-1].name = prefix + each.name
-    columns = [f"member_{number}/logit" for number in range(1, len(graphs) + 1)]
+    for number, net in enumerate(nets, 1):
+        for found, more in zip((nodes, weights), _member(net, cells, _prefix(number))):
+            found += more
+    columns, cams = (
+        [_prefix(number) + name for number in range(1, len(nets) + 1)]
+        for name in (_LOGIT, _ENLARGED)
+    )
     nodes += [
         helper.make_node("Concat", columns, [LOGITS], LOGITS, axis=1),
         helper.make_node("Sigmoid", [LOGITS], [MEMBERS], MEMBERS),
         helper.make_node(
             "ReduceMean", [MEMBERS], [PROBABILITY], PROBABILITY, axes=[1], keepdims=0
         ),
+        helper.make_node("Concat", cams, [MAPS], MAPS, axis=1),
     ]
     model = helper.make_model(
-        helper.make_graph(nodes, "xenon", *_doors(size, len(graphs)), weights),
+        helper.make_graph(nodes, "xenon", *_doors(size, len(nets), cells), weights),
         producer_name="xenon",
         opset_imports=[helper.make_opsetid("", _OPSET)],
         ir_version=_IR_VERSION,
@@ -168,11 +186,48 @@ def merge(graphs: Sequence[Any], size: int, properties: dict[str, Any]) -> Any:
     return model
 
 
-def _doors(size: int, members: int) -> tuple[list[Any], list[Any]]:
+def _prefix(number: int) -> str:
+    return f"member_{number}/"
+
+
+def _member(net: Converted, cells: int, prefix: str) -> tuple[list[Any], list[Any]]:
+    """Copy a net into the graph of all: nodes, and the numbers that they take."""
+    nodes = [_copy(node) for node in net.graph.node]
+    for node in nodes:
+        node.name = prefix + node.name
+        for names in (node.input, node.output):
+            names[:] = [n if n in ("", _NORMALISED) else prefix + n for n in names]
+    weights = [_copy(each) for each in net.graph.initializer]
+    for each in weights:
+        each.name = prefix + each.name
+    more_nodes, more_weights = _enlargement(net.cells, cells, prefix)
+    return [*nodes, *more_nodes], [*weights, *more_weights]
+
+
+def _enlargement(old: int, new: int, prefix: str) -> tuple[list[Any], list[Any]]:
+    """Bring a map to the size of the largest, as `maps.average` does."""
+    onnx = _onnx()
+    shares = maps.shares(old, new).astype(np.float32)
+    rows, columns, taller = (prefix + x for x in ("rows", "columns", "taller"))
+    large = prefix + _ENLARGED
+    nodes = [
+        onnx.helper.make_node("MatMul", [rows, prefix + _MAP], [taller], taller),
+        onnx.helper.make_node("MatMul", [taller, columns], [large], large),
+    ]
+    numbers = {rows: shares, columns: np.ascontiguousarray(shares.T)}
+    return nodes, [onnx.numpy_helper.from_array(a, n) for n, a in numbers.items()]
+
+
+def _doors(size: int, members: int, cells: int) -> tuple[list[Any], list[Any]]:
     """What goes in, and what comes out."""
     onnx = _onnx()
     value = onnx.helper.make_tensor_value_info
-    shapes = {PROBABILITY: ["N"], MEMBERS: ["N", members], LOGITS: ["N", members]}
+    shapes = {
+        PROBABILITY: ["N"],
+        MEMBERS: ["N", members],
+        LOGITS: ["N", members],
+        MAPS: ["N", members, cells, cells],
+    }
     return (
         [value(PIXELS, onnx.TensorProto.UINT8, ["N", size, size])],
         [value(name, onnx.TensorProto.FLOAT, shape) for name, shape in shapes.items()],
@@ -195,15 +250,6 @@ def _normalisation() -> tuple[list[Any], list[Any]]:
         make("Div", ["centred", "std"], [_NORMALISED], _NORMALISED),
     ]
     return nodes, [onnx.numpy_helper.from_array(a, n) for n, a in numbers.items()]
-
-
-def _prefixed(node: Any, prefix: str) -> Any:
-    """Copy a node of one member into the graph of all."""
-    copy = _copy(node)
-    copy.name = prefix + node.name
-    for names in (copy.input, copy.output):
-        names[:] = [n if n in ("", _NORMALISED) else prefix + n for n in names]
-    return copy
 
 
 def _copy(message: Any) -> Any:

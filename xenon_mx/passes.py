@@ -6,7 +6,7 @@ Owns how pixels reach the devices and how their work overlaps. Knows no files.
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Iterable, Iterator, NamedTuple, Sequence
+from typing import Any, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -45,28 +45,12 @@ def logits(
     return np.concatenate(results)
 
 
-class Looked(NamedTuple):
-    """What an ensemble says of n images, and where it looked.
-
-    Attributes:
-        pixels: (n, S, S) uint8, what the nets were given.
-        logits: (n, M) float32, as of `logits`.
-        maps: (n, h, w) float32, the mean of the members' class activation maps. Their
-            mean plus the mean of the members' biases is the mean of the logits; the
-            ensemble's probability is the mean of the probabilities, another number.
-    """
-
-    pixels: np.ndarray
-    logits: np.ndarray
-    maps: np.ndarray
-
-
 def maps(
     nets: Sequence[Any],
     batches: Iterable[np.ndarray],
     ctxs: Sequence[Any],
     reference: bool = False,
-) -> Iterator[Looked]:
+) -> Iterator[cams.Looked]:
     """Run images through nets, and give the maps that their logits are the means of.
 
     Args:
@@ -83,7 +67,7 @@ def maps(
         heads = _gather([[logit for logit, _ in parts] for parts in outputs])
         members = _gather([[each for _, each in parts] for parts in outputs])
         mean = cams.average([each[:, 0] for each in members])
-        yield Looked(pixels, np.concatenate(heads, axis=1), mean)
+        yield cams.Looked(pixels, np.concatenate(heads, axis=1), mean)
 
 
 def _run(

@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterable, Iterator, NamedTuple, Sequence, Union
+from typing import Iterable, Iterator, NamedTuple, Sequence
 
 import numpy as np
 
@@ -28,9 +28,7 @@ from xenon_mx import (
 )
 from xenon_mx.config import MEMBERS, PredictConfig
 from xenon_mx.errors import ConfigError, XenonError
-from xenon_mx.onnx_ensembles import OnnxEnsemble
-
-Ensemble = Union[ensembles.Ensemble, OnnxEnsemble]
+from xenon_mx.maps import Looked
 
 _log = logging.getLogger(__name__)
 
@@ -81,7 +79,7 @@ def predict(config: PredictConfig, bar: progress.Bar = progress.silent) -> Predi
     """
     _check_outputs(config)
     ensemble = ensembles.opened(config.runs, config.members)
-    source = inputs.Source(config, ensemble.preprocessing)
+    source = inputs.Source(config, ensemble.meta["preprocessing"])
     if config.submission and not all(image.study_type for image in source.images):
         raise XenonError("--submission needs images in MURA's layout, by studies")
     _announce(ensemble, config, source)
@@ -100,7 +98,7 @@ def predict(config: PredictConfig, bar: progress.Bar = progress.silent) -> Predi
 
 def _logits(
     config: PredictConfig,
-    ensemble: Ensemble,
+    ensemble: ensembles.Ensemble,
     source: inputs.Source,
     bar: progress.Bar,
 ) -> np.ndarray:
@@ -109,12 +107,12 @@ def _logits(
         batches = progress.counted(source.batches(ensemble.uses_mxnet), shown)
         if config.cam is None:
             return ensemble.logits(batches, config.ctx, config.reference)
-        if isinstance(ensemble, OnnxEnsemble):
-            raise XenonError("--cam: an ONNX file gives no maps; name its run by --run")
         field, looked = ensemble.maps(batches, config.ctx, config.reference)
         paths = [image.path for image in source.images]
-        seen = ensemble.preprocessing
-        with mapping.Folder(config.cam, paths, **seen, field=field) as folder:
+        seen = ensemble.meta["preprocessing"]
+        with mapping.Folder(
+            config.cam, paths, seen["size"], seen["fit"], field
+        ) as folder:
             return _draw(folder, config.workers, source, looked)
 
 
@@ -122,7 +120,7 @@ def _draw(
     folder: mapping.Folder,
     workers: int,
     source: inputs.Source,
-    looked: Iterable[Any],
+    looked: Iterable[Looked],
 ) -> np.ndarray:
     """Write the map of each image as it comes, and give all logits, (N, M)."""
     logits = []
@@ -145,7 +143,9 @@ def _draw(
     return np.concatenate(logits)
 
 
-def _announce(ensemble: Ensemble, config: PredictConfig, source: inputs.Source) -> None:
+def _announce(
+    ensemble: ensembles.Ensemble, config: PredictConfig, source: inputs.Source
+) -> None:
     """Say what will be averaged, and what the inputs may not be fit for."""
     count = len(ensemble.members)
     _log.info("%d images, %d member%s", len(source.images), count, "s" * (count > 1))
@@ -171,7 +171,7 @@ def _announce(ensemble: Ensemble, config: PredictConfig, source: inputs.Source) 
 
 
 def _losses(
-    ensemble: Ensemble, listed: list[mura.Image], logits: np.ndarray
+    ensemble: ensembles.Ensemble, listed: list[mura.Image], logits: np.ndarray
 ) -> dict[Path, float]:
     """Each member's loss over all images, by the code that training validates with."""
     types = {name: i for i, name in enumerate(ensemble.meta["study_types"])}
