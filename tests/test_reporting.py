@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 import pytest
 
-from xenon_mx import checkpoints, evaluation, figures, gallery, reporting
+from xenon_mx import checkpoints, cli, evaluation, figures, gallery, reporting
+from xenon_mx.cases import read_table
 from xenon_mx.checkpoints import Epoch, Last, Run
 from xenon_mx.config import ReportConfig
 from xenon_mx.errors import ConfigError, XenonError
@@ -234,7 +235,7 @@ def test_the_paper_stands_beside_as_another_test_set(whole):
     row = next(r for r in page.table("paper: model") if r[0] == "XR_WRIST")
     assert row[2:] == ["0.931", "0.791", "0.931", "0.931"]
     (alt,) = {i["alt"] for i in page.all("img") if i["alt"].startswith("ROC")}
-    assert "specificity 0.887, sensitivity 0.815" in alt
+    assert "another test set: sensitivity 0.815, specificity 0.887" in alt
 
 
 def test_every_picture_has_words_and_nothing_is_loaded(whole):
@@ -274,16 +275,107 @@ def test_without_labels_only_what_was_predicted_is_shown(run, tmp_path):
     assert "paper" not in sections(page)
 
 
-def test_images_are_called_images(run, tmp_path):
-    rows = [
-        [f"{row[0]}image{i}.png", row[0], row[1], row[3], row[4], row[5], row[3]]
-        for row in predicted()
-        for i in (1, 2)
-    ]
+def of_images(path, rows):
+    """Write the table of two images of each study; the second is called surely."""
     header = "image,study,study_type,probability,prediction,label,member_1"
-    page, _ = report(run, write(tmp_path / "images.csv", rows, header))
+    images = []
+    for name, kind, _, prob, called, label in rows:
+        images.append([f"{name}image1.png", name, kind, prob, called, label, prob])
+        images.append([f"{name}image2.png", name, kind, called, called, label, called])
+    return write(path, images, header)
+
+
+def test_images_are_called_images_and_stand_beside_nothing(run, tmp_path):
+    page, text = report(run, of_images(tmp_path / "images.csv", predicted()))
     assert "120 images of 60 patients" in page.text
     assert "not comparable with studies" in page.text
+    assert "Images by label and prediction" in page.text
+    assert "paper" not in sections(page)
+    (alt,) = {i["alt"] for i in page.all("img") if i["alt"].startswith("ROC")}
+    assert "paper" not in alt
+
+
+def test_figures_of_images_stand_beside_those_of_studies_and_say_so(run, tmp_path):
+    rows = predicted()
+    table = write(tmp_path / "out.csv", rows)
+    images = of_images(tmp_path / "images.csv", rows)
+    out = tmp_path / "figures.csv"
+    page, _ = report(run, table, images=images, figures=out)
+    assert sections(page).index("images") == sections(page).index("types") + 1
+    assert (
+        "120 images of 60 patients, 60 of them labelled abnormal. These are figures of "
+        "single images: not comparable with studies'." in page.text
+    )
+    with open(out, newline="") as stream:
+        told = list(csv.DictReader(stream))
+    for level, path in (("study", table), ("image", images)):
+        cases = evaluation.read_predictions(path)
+        for name, values in evaluation.by_study_type(cases).items():
+            labels = cases.labels if name == "overall" else cases.of(name).labels
+            for figure in values:
+                (row,) = (
+                    row
+                    for row in told
+                    if (row["level"], row["study_type"], row["figure"])
+                    == (level, name, figure.name)
+                )
+                assert int(row["cases"]) == len(labels)
+                assert int(row["abnormal"]) == labels.sum()
+                for key in ("value", "low", "high"):
+                    expected = getattr(figure, key)
+                    assert float(row[key]) == pytest.approx(expected, rel=1e-5)
+    assert len(told) == 2 * 4 * 8
+
+
+def test_undefined_figures_are_empty_in_a_table_for_programs(run, tmp_path):
+    rows = [row for row in predicted() if row[5] == 1]
+    out = tmp_path / "figures.csv"
+    report(run, write(tmp_path / "out.csv", rows), figures=out)
+    lines = out.read_text().splitlines()
+    assert "study,overall,30,30,AUROC,,," in lines
+    assert not [line for line in lines if "nan" in line]
+
+
+@pytest.mark.parametrize("wrong", ["studies", "others"])
+def test_images_of_other_studies_are_refused(run, tmp_path, wrong):
+    table = write(tmp_path / "out.csv", predicted())
+    images = of_images(tmp_path / "images.csv", predicted(name="study2"))
+    said = "is not of the same studies"
+    if wrong == "studies":
+        images, said = table, "wants what xenon-predict --images wrote"
+    with pytest.raises(XenonError, match=said):
+        report(run, table, images=images)
+
+
+@pytest.mark.parametrize("flag", ["--images", "--figures", "--root", "--cam"])
+def test_flags_that_need_predictions_are_refused_without(run, tmp_path, flag):
+    arguments = [
+        str(run),
+        flag,
+        str(tmp_path / "x.csv"),
+        "-o",
+        str(tmp_path / "r.html"),
+    ]
+    with pytest.raises(ConfigError, match="says nothing without PREDICTIONS"):
+        cli._report.main(arguments, standalone_mode=False)
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_the_competitions_scores_are_labelled_as_compatibility(whole):
+    page = whole.page
+    rows = page.table("part")
+    scores = evaluation.competition(evaluation.read_predictions(whole.table))
+    assert [row[0] for row in rows[1:]] == [
+        *("Elbow", "Finger", "Forearm", "Hand", "Humerus", "Shoulder", "Wrist"),
+        "Overall",
+    ]
+    for part, kappa, interval in rows[1:]:
+        mean = scores[f"{part}_Mean"]
+        assert kappa == ("undefined" if np.isnan(mean) else f"{mean:.3f}")
+        low, high = scores[f"{part}_Lower"], scores[f"{part}_Upper"]
+        assert interval == ("" if np.isnan(mean) else f"({low:.3f}, {high:.3f})")
+    assert "far too narrow" in rows[0][2]
+    assert "Compatibility only" in page.text
 
 
 @pytest.mark.parametrize(
@@ -389,18 +481,28 @@ cli.report()
     assert not (run.parent / "report.html").exists()
 
 
-def test_the_surest_of_each_outcome_are_chosen():
-    labels = np.array([1, 1, 1, 0, 0, 0, 1])
-    prob = np.array([0.1, 0.9, 0.3, 0.8, 0.2, 0.5, 0.95])
-    groups = gallery.choose(labels, prob, 0.5, 2)
-    found = {group.title: group.members for group in groups}
+def test_the_surest_of_each_outcome_are_chosen(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    labels = [1, 1, 1, 0, 0, 0, 1, 1]
+    probs = [0.1, 0.9, 0.3, 0.8, 0.2, 0.5, 0.95, 0.4]
+    rows = [
+        [study(i, label, "XR_A"), "XR_A", 1, prob, int(prob > 0.5), label]
+        for i, (label, prob) in enumerate(zip(labels, probs))
+    ]
+    table = write(tmp_path / "out.csv", rows)
+    config = ReportConfig(run, table, gallery=2)
+    rooms, _ = gallery.hang(config, read_table(table))
+    found = {
+        room.title: [int(re.search(r"patient(\d+)", c.study)[1]) for c in room.cases]
+        for room in rooms
+    }
     assert found == {
         "Missed": [0, 2],
         "False alarms": [3],
         "Found": [6, 1],
         "Rightly normal": [4, 5],  # 0.5 is not above 0.5
     }
-    assert [group.wrong for group in groups] == [True, True, False, False]
+    assert [room.wrong for room in rooms] == [True, True, False, False]
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from csv import DictReader
 from csv import Error as CsvError
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Mapping, NamedTuple, Sequence
+from typing import Mapping, Sequence
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from xenon_mx.errors import XenonError
 # How the two tables of xenon-predict begin.
 _STUDIES = ["study", "study_type", "images", "probability", "prediction", "label"]
 _IMAGES = ["image", "study", "study_type", "probability", "prediction", "label"]
+# A case in one word, more than one of it.
+PLURAL = {"study": "studies", "image": "images"}
 _MEMBER = re.compile(r"member_\d+")
 
 
@@ -73,54 +75,103 @@ class Cases:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """A table of xenon-predict's as it stands, N rows in order.
+
+    Attributes:
+        csv: Where it was read from.
+        level: What a row is: `study` or `image`.
+        names: The study or the image of each.
+        studies: The study of each.
+        study_types: `XR_*`, empty outside MURA's layout.
+        prob: (N,) float64.
+        called: (N,) int: what the table calls each, 1 abnormal.
+        labels: (N,) int: 1, 0, or -1 where there is none.
+        lines: On which line of the file each stands.
+    """
+
+    csv: Path
+    level: str
+    names: list[str]
+    studies: list[str]
+    study_types: list[str]
+    prob: np.ndarray
+    called: np.ndarray
+    labels: np.ndarray
+    lines: list[int]
+
+    def cases(self) -> Cases:
+        """Take the rows for what is evaluated; patients are read off the paths.
+
+        Raises:
+            XenonError: A row has no label, or its path names no patient.
+        """
+        unlabelled = int((self.labels < 0).sum())
+        if unlabelled:
+            raise XenonError(
+                f"{self.csv}: {unlabelled} of {len(self.labels)} rows have no label to "
+                f"compare with; predict studies whose folders end in _positive or "
+                f"_negative"
+            )
+        patients, splits = [], []
+        for study, line in zip(self.studies, self.lines):
+            image = mura.parse(f"{study}image", Path())
+            if not image.patient:
+                raise XenonError(
+                    f"{self.csv}: line {line}: no patient can be read off {study!r}: "
+                    f"studies lie in XR_<TYPE>/<patient>/<study>/"
+                )
+            above, _, _ = study.rpartition(f"/{image.study_type}/{image.patient}/")
+            patients.append(image.patient)
+            splits.append(above.rpartition("/")[2])
+        return Cases(
+            self.labels, self.prob, patients, self.study_types, self.level, splits
+        )
+
+
 def read_predictions(csv: Path) -> Cases:
     """Read what xenon-predict wrote: OUT.csv (studies) or its `--images` (images).
 
-    Patients are read off the paths.
+    Raises:
+        XenonError: The file cannot be read, is no such table, lacks labels, or a path
+            names no patient.
+    """
+    return read_table(csv).cases()
+
+
+def read_table(csv: Path) -> Predicted:
+    """Read a table of xenon-predict's as it stands, with labels or without.
 
     Raises:
-        XenonError: The file cannot be read, is no such table, or lacks labels.
+        XenonError: The file cannot be read, is no such table, or has no rows.
     """
-    level, rows = read_table(csv)
+    level, rows = _rows(csv)
     if not rows:
         raise XenonError(f"{csv}: holds no predictions, only the names of the columns")
-    unlabelled = sum(1 for _, row in rows if not row["label"])
-    if unlabelled:
-        raise XenonError(
-            f"{csv}: {unlabelled} of {len(rows)} rows have no label to compare with; "
-            f"predict studies whose folders end in _positive or _negative"
-        )
-    key = "study" if level == "study" else "image"
-    if len({row[key] for _, row in rows}) < len(rows):
-        raise XenonError(f"{csv}: holds a {key} twice: give one prediction of each")
-    found = [_case(row, f"{csv}: line {line}") for line, row in rows]
-    return Cases(
-        np.array([case.label for case in found], dtype=int),
-        np.array([case.prob for case in found], dtype=np.float64),
-        [case.patient for case in found],
-        [case.study_type for case in found],
+    names = [row[level] for _, row in rows]
+    if len(set(names)) < len(names):
+        raise XenonError(f"{csv}: holds a {level} twice: give one prediction of each")
+    return Predicted(
+        csv,
         level,
-        [case.split for case in found],
+        names,
+        [row["study"] for _, row in rows],
+        [row["study_type"] for _, row in rows],
+        np.array([_probability(row, f"{csv}: line {line}") for line, row in rows]),
+        np.array([_class(row, "prediction", f"{csv}: line {n}") for n, row in rows]),
+        np.array(
+            [
+                _class(row, "label", f"{csv}: line {line}") if row["label"] else -1
+                for line, row in rows
+            ]
+        ),
+        [line for line, _ in rows],
     )
 
 
-class _Case(NamedTuple):
-    label: int
-    prob: float
-    patient: str
-    study_type: str
-    split: str
-
-
-def read_table(csv: Path) -> tuple[str, list[tuple[int, dict[str, str]]]]:
-    """Read a table of xenon-predict's as it stands, with labels or without.
-
-    Returns:
-        What a row is, `study` or `image`, and the rows with the numbers of their lines.
-
-    Raises:
-        XenonError: The file cannot be read, or is no such table.
-    """
+def _rows(csv: Path) -> tuple[str, list[tuple[int, dict[str, str]]]]:
+    """Read what a row is, and the rows with the numbers of their lines."""
     try:
         with open(csv, newline="", encoding="utf-8") as stream:
             reader = DictReader(stream, strict=True)
@@ -152,9 +203,7 @@ def _level(header: Sequence[str]) -> str:
     return ""
 
 
-def _case(row: Mapping[str, str], where: str) -> _Case:
-    if row["label"] not in ("0", "1"):
-        raise XenonError(f"{where}: label {row['label']!r} is neither 0 nor 1")
+def _probability(row: Mapping[str, str], where: str) -> float:
     try:
         prob = float(row["probability"])
     except ValueError:
@@ -163,18 +212,10 @@ def _case(row: Mapping[str, str], where: str) -> _Case:
         raise XenonError(
             f"{where}: probability {row['probability']!r} is no number from 0 to 1"
         )
-    study = row["study"]
-    image = mura.parse(f"{study}image", Path())
-    if not image.patient:
-        raise XenonError(
-            f"{where}: no patient can be read off {study!r}: studies lie in "
-            f"XR_<TYPE>/<patient>/<study>/"
-        )
-    above, _, _ = study.rpartition(f"/{image.study_type}/{image.patient}/")
-    return _Case(
-        int(row["label"]),
-        prob,
-        image.patient,
-        row["study_type"],
-        above.rpartition("/")[2],
-    )
+    return prob
+
+
+def _class(row: Mapping[str, str], column: str, where: str) -> int:
+    if row[column] not in ("0", "1"):
+        raise XenonError(f"{where}: {column} {row[column]!r} is neither 0 nor 1")
+    return int(row[column])

@@ -1,19 +1,21 @@
-"""A run's kappas beside those of the paper's model and radiologists.
+"""A run's kappas beside those of the paper, and as the competition would print them.
 
-Owns how the two are set side by side, always as what they are: of another test set.
-Knows no tables of predictions and no page.
+Owns how the paper's model and radiologists are set beside, always as what they are: of
+another test set. Knows no files and no page.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Mapping, Sequence
 
-from xenon_mx import figures
+from xenon_mx import evaluation, figures
+from xenon_mx.cases import Cases
 from xenon_mx.evaluation import PAPER, Figure
 from xenon_mx.figures import Interval, Shown, Table, number
 
 
-def drawn(found: dict[str, list[Figure]]) -> Shown:
+def drawn(found: Mapping[str, Sequence[Figure]]) -> Shown:
     """Draw the kappa of each study type beside the paper's."""
     kappas = _kappas(found)
     rows = [Interval(name, k.value, k.low, k.high) for name, k in kappas]
@@ -30,7 +32,7 @@ def drawn(found: dict[str, list[Figure]]) -> Shown:
     )
 
 
-def table(found: dict[str, list[Figure]]) -> Table:
+def table(found: Mapping[str, Sequence[Figure]]) -> Table:
     """Set the kappa of each study type beside the paper's, reader by reader."""
     rows = []
     for name, kappa in _kappas(found):
@@ -39,6 +41,20 @@ def table(found: dict[str, list[Figure]]) -> Table:
         rows.append((name or "none", both(kappa, "\n"), *printed))
     header = ("study type", "this ensemble", *(f"paper: {r}" for r in PAPER.kappa))
     return Table("Cohen's kappa", header, rows)
+
+
+def competition(cases: Cases, threshold: float) -> Table:
+    """Give kappa as the scorer of the MURA competition prints it, part by part."""
+    scores = evaluation.competition(cases, threshold)
+    rows = []
+    for part in (name[: -len("_Mean")] for name in scores if name.endswith("_Mean")):
+        mean, low, high = (
+            scores[f"{part}_{key}"] for key in ("Mean", "Lower", "Upper")
+        )
+        interval = f"({low:.3f}, {high:.3f})" if math.isfinite(mean) else ""
+        rows.append((part, number(mean), interval))
+    header = ("part", "kappa", "the scorer's interval, far too narrow")
+    return Table("Compatibility only: the competition's scorer", header, rows)
 
 
 def both(figure: Figure, between: str = " ") -> str:
@@ -50,7 +66,7 @@ def both(figure: Figure, between: str = " ") -> str:
     return f"{number(figure.value)}{between}({figure.low:.3f}, {figure.high:.3f})"
 
 
-def _kappas(found: dict[str, list[Figure]]) -> list[tuple[str, Figure]]:
+def _kappas(found: Mapping[str, Sequence[Figure]]) -> list[tuple[str, Figure]]:
     return [
         (name, next(figure for figure in values if figure.name == "kappa"))
         for name, values in found.items()

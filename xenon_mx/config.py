@@ -288,6 +288,15 @@ class ReportConfig(_Checked):
     model_card: Path | None = setting(
         None, "Also write the facts as a model card, in Markdown.", kind=Path
     )
+    images: Path | None = setting(
+        None,
+        "What xenon-predict --images wrote beside PREDICTIONS: its figures stand "
+        "beside theirs, as of single images.",
+        kind=Path,
+    )
+    figures: Path | None = setting(
+        None, "Also write every figure with its interval, as a CSV.", kind=Path
+    )
     threshold: float = setting(
         THRESHOLD,
         "The one that PREDICTIONS were made with: abnormal if above it.",

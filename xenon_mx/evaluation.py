@@ -13,6 +13,7 @@ from typing import Iterator, Mapping, NamedTuple, Sequence
 import numpy as np
 
 from xenon_mx import bootstrap, metrics
+from xenon_mx.cases import PLURAL
 from xenon_mx.cases import Cases as Cases
 from xenon_mx.cases import read_predictions as read_predictions
 from xenon_mx.config import THRESHOLD
@@ -172,7 +173,7 @@ def warnings(
     trained = cases.splits.count("train")
     if trained:
         said.append(
-            f"{trained} of the {len(cases.labels)} {_plural(cases.level)} lie in "
+            f"{trained} of the {len(cases.labels)} {PLURAL[cases.level]} lie in "
             f"train/: they trained the nets or, held out, chose the checkpoints"
         )
     if validated_on == "valid" and "valid" in cases.splits:
@@ -181,10 +182,6 @@ def warnings(
             "too good: set patients aside with xenon-pack --holdout 0.1"
         )
     return [*said, *_leaks(cases, found)]
-
-
-def _plural(level: str) -> str:
-    return {"study": "studies", "image": "images"}[level]
 
 
 def _leaks(cases: Cases, found: Mapping[str, Sequence[Figure]]) -> Iterator[str]:

@@ -226,14 +226,18 @@ def roc(
 
 
 def calibration(
-    predicted: Sequence[float], observed: Sequence[float], counts: Sequence[int]
+    predicted: Sequence[float],
+    observed: Sequence[float],
+    counts: Sequence[int],
+    plural: str,
 ) -> Drawing:
-    """Draw how often studies were abnormal against what was predicted.
+    """Draw how often cases were abnormal against what was predicted.
 
     Args:
         predicted: (B,) the mean probability in each bin.
-        observed: (B,) the share of abnormal studies in it.
-        counts: (B,) its studies; the area of its point follows them.
+        observed: (B,) the share of abnormal cases in it.
+        counts: (B,) its cases; the area of its point follows them.
+        plural: What they are: studies or images.
     """
 
     def paint(axes: Axes) -> None:
@@ -244,7 +248,7 @@ def calibration(
         # Square points: 160 is as large as two neighbouring bins allow.
         sizes = 20 + 140 * np.asarray(counts, np.float64) / max([*counts, 1])
         axes.scatter(
-            predicted, observed, sizes, color=LIGHT.first, label="studies in a bin"
+            predicted, observed, sizes, color=LIGHT.first, label=f"{plural} in a bin"
         )
         axes.set_xlabel("predicted probability of abnormal")
         axes.set_ylabel("share that is abnormal")
@@ -310,7 +314,7 @@ def _plain(name: str) -> str:
 
 
 def histogram(prob: np.ndarray, threshold: float, label: str) -> Drawing:
-    """Draw how many studies were given which probability.
+    """Draw how many cases were given which probability.
 
     Args:
         prob: (N,) from 0 to 1.

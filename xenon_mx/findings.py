@@ -1,32 +1,31 @@
-"""How good a run's predictions are, in words, tables, drawings and pictures.
+"""How good a run's predictions are, in words and tables.
 
-Owns what a report says of a table of predictions. Every figure in it is of
-`evaluation`; the pictures are of `gallery`. Knows no page.
+Owns what a report says of the tables of xenon-predict. Every figure in it is of
+`evaluation`; what is drawn is of `drawings`, the pictures are of `gallery`. Knows no
+page.
 """
 
 from __future__ import annotations
 
-import logging
 import math
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Mapping, NamedTuple, Sequence
 
 import numpy as np
-from sklearn.metrics import confusion_matrix, roc_curve
+from sklearn.metrics import confusion_matrix
 
-from xenon_mx import comparisons, evaluation, figures, files, gallery
-from xenon_mx.cases import Cases, read_table
+from xenon_mx import comparisons, drawings, evaluation, files, gallery
+from xenon_mx.cases import PLURAL, Cases, Predicted, read_table
 from xenon_mx.checkpoints import Run
 from xenon_mx.comparisons import both
 from xenon_mx.config import ReportConfig
 from xenon_mx.errors import ConfigError, XenonError
-from xenon_mx.evaluation import OVERALL, PAPER, Figure
+from xenon_mx.evaluation import OVERALL, Figure
 from xenon_mx.figures import Shown, Table, number
 
-_log = logging.getLogger(__name__)
-
 _HEADLINE = ("kappa", "AUROC", "sensitivity", "specificity")
-_PLURAL = {"study": "studies", "image": "images"}
+_OF_IMAGES = "These are figures of single images: not comparable with studies'."
 
 
 class Headline(NamedTuple):
@@ -46,22 +45,17 @@ class Confusion(NamedTuple):
     true_abnormal: int
 
 
-class Case(NamedTuple):
-    """A study of the gallery; `shown` says so if some of its views are left out."""
+class Row(NamedTuple):
+    """A figure with its 95% interval, and what it is of: a line of `--figures`."""
 
-    study: str
-    verdict: str
-    shown: str
-    pictures: list[gallery.Picture]
-
-
-class Room(NamedTuple):
-    """The studies of one outcome."""
-
-    title: str
-    meaning: str
-    wrong: bool
-    cases: list[Case]
+    level: str
+    study_type: str
+    cases: int
+    abnormal: int
+    figure: str
+    value: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -72,16 +66,19 @@ class Findings:
         source: The table that they stand in.
         sha256: Of its bytes.
         threshold: Abnormal if strictly above.
-        about: What was predicted.
         cases: A case in one word, plural: `studies` or `images`.
+        about: What was predicted.
         warnings: Why the figures may be better than the nets are.
-        figures: Name of a study type, then of all, to its figures.
+        rows: Every figure, of the cases and of single images.
         headline: The four figures that count most, over all cases.
         confusion: Labels against predictions.
         drawings: ROC, calibration and probabilities.
         types: The figures of each study type.
-        beside: Kappa beside the paper's, drawn.
+        images: The same of single images, where they were given beside studies.
+        images_about: What they are of.
+        beside: Kappa beside the paper's, drawn; of studies only.
         paper: The same as a table.
+        competition: Kappa as the competition's scorer prints it.
         gallery: The surest mistakes, then the surest successes.
         gallery_note: What the gallery shows, and what it lacks.
     """
@@ -89,140 +86,171 @@ class Findings:
     source: str
     sha256: str
     threshold: float
-    about: str
     cases: str
-    warnings: list[str]
-    types: Table
-    gallery: list[Room]
-    gallery_note: str
-    figures: dict[str, list[Figure]] = field(default_factory=dict)
+    about: str = ""
+    warnings: list[str] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     headline: list[Headline] = field(default_factory=list)
     confusion: Confusion | None = None
     drawings: list[Shown] = field(default_factory=list)
+    types: Table | None = None
+    images: Table | None = None
+    images_about: str = ""
     beside: list[Shown] = field(default_factory=list)
     paper: Table | None = None
+    competition: Table | None = None
+    gallery: list[gallery.Room] = field(default_factory=list)
+    gallery_note: str = ""
 
 
 def find(config: ReportConfig, run: Run) -> Findings:
-    """Evaluate a table of predictions.
+    """Evaluate a table of predictions, and the one of their images if there is one.
 
     Args:
-        config: What `xenon-report` was told; it names the table.
+        config: What `xenon-report` was told; it names the tables.
         run: The run that predicted.
 
     Raises:
-        XenonError: The table is none of xenon-predict's, or some of its rows only have
-            labels, or it was made with another threshold.
+        XenonError: A table is none of xenon-predict's, or some of its rows only have
+            labels, or it was made with another threshold; or the two tables are not of
+            the same studies.
     """
     assert config.predictions is not None
-    level, rows = read_table(config.predictions)
-    if not rows:
-        raise XenonError(f"{config.predictions}: holds no predictions")
-    _check_threshold(config, rows)
-    common: dict[str, Any] = {
-        "source": str(config.predictions),
-        "sha256": files.sha256(config.predictions),
-        "threshold": config.threshold,
-        "cases": _PLURAL[level],
-    }
-    names = [row[level] for _, row in rows]
-    if not any(row["label"] for _, row in rows):
-        return _unlabelled(config, common, names, [row for _, row in rows])
-    cases = evaluation.read_predictions(config.predictions)
-    return _labelled(config, common, names, cases, run)
+    predicted = _read(config.predictions, config.threshold)
+    images = None
+    if config.images is not None:
+        images = _read_images(config.images, config.threshold, predicted)
+    found = Findings(
+        str(config.predictions),
+        files.sha256(config.predictions),
+        config.threshold,
+        PLURAL[predicted.level],
+    )
+    if (predicted.labels < 0).all():
+        return _unlabelled(found, predicted)
+    cases = predicted.cases()
+    figures = evaluation.by_study_type(cases, config.threshold)
+    found = _labelled(found, cases, figures)
+    validated = run.meta.get("validated_on") or {}
+    rooms, note = gallery.hang(config, predicted)
+    found = replace(
+        found,
+        warnings=evaluation.warnings(cases, figures, validated.get("split")),
+        gallery=rooms,
+        gallery_note=note,
+    )
+    if cases.level == "study":
+        found = _beside(found, cases, figures)
+    if images is not None:
+        found = _with_images(found, images.cases())
+    return found
 
 
-def _check_threshold(
-    config: ReportConfig, rows: Sequence[tuple[int, dict[str, str]]]
-) -> None:
-    """Stop if the table's own predictions are not what the threshold would give."""
-    for line, row in rows:
-        try:
-            prob = float(row["probability"])
-        except ValueError:
-            prob = math.nan
-        if not 0 <= prob <= 1:
-            raise XenonError(
-                f"{config.predictions}: line {line}: probability "
-                f"{row['probability']!r} is no number from 0 to 1"
-            )
-        called = int(prob > config.threshold)
-        if row["prediction"] != str(called):
-            raise ConfigError(
-                "--threshold",
-                f"{config.predictions}, line {line}, calls a probability of "
-                f"{row['probability']} {row['prediction']!r}, which "
-                f"{config.threshold:g} does not: give the one it was made with",
-            )
+def _read(csv: Path, threshold: float) -> Predicted:
+    """Read a table, whose own predictions must be what the threshold gives."""
+    predicted = read_table(csv)
+    (wrong,) = np.nonzero(predicted.called != (predicted.prob > threshold))
+    if len(wrong):
+        first = int(wrong[0])
+        raise ConfigError(
+            "--threshold",
+            f"{csv}, line {predicted.lines[first]}, calls a probability of "
+            f"{predicted.prob[first]:.9g} {predicted.called[first]}, which "
+            f"{threshold:g} does not: give the one it was made with",
+        )
+    return predicted
 
 
-def _unlabelled(
-    config: ReportConfig,
-    common: dict[str, Any],
-    names: list[str],
-    rows: Sequence[dict[str, str]],
-) -> Findings:
+def _read_images(csv: Path, threshold: float, predicted: Predicted) -> Predicted:
+    """Read the table of the images of the studies that were predicted."""
+    images = _read(csv, threshold)
+    if images.level != "image" or predicted.level != "study":
+        raise XenonError(
+            f"{csv}: --images wants what xenon-predict --images wrote, beside its "
+            f"table of studies as PREDICTIONS"
+        )
+    strange = set(images.studies) ^ set(predicted.names)
+    if strange:
+        raise XenonError(
+            f"{csv}: is not of the same studies as {predicted.csv}: {min(strange)} is "
+            f"in one of them only"
+        )
+    return images
+
+
+def _unlabelled(found: Findings, predicted: Predicted) -> Findings:
     """Show what can be shown without labels: how sure the ensemble was."""
-    prob = np.array([float(row["probability"]) for row in rows])
-    types = [row["study_type"] for row in rows]
+    types = np.array(predicted.study_types)
     counted = []
-    for name in [*sorted(set(types)), OVERALL]:
-        chosen = [p for p, t in zip(prob, types) if name in (t, OVERALL)]
-        abnormal = sum(p > config.threshold for p in chosen)
-        counted.append((name or "none", f"{len(chosen):,}", f"{abnormal:,}"))
-    return Findings(
-        **common,
-        about=f"{len(rows):,} {common['cases']} without labels: nothing can be said of "
+    for name in [*sorted(set(predicted.study_types)), OVERALL]:
+        called = predicted.called[(types == name) | (name == OVERALL)]
+        counted.append((name or "none", f"{len(called):,}", f"{called.sum():,}"))
+    return replace(
+        found,
+        about=f"{len(types):,} {found.cases} without labels: nothing can be said of "
         f"how right the predictions are.",
-        warnings=[],
         types=Table(
             "What was predicted",
-            ("study type", common["cases"], "called abnormal"),
+            ("study type", found.cases, "called abnormal"),
             counted,
         ),
-        drawings=[_histogram(prob, config.threshold, common["cases"])],
-        gallery=[],
+        drawings=[drawings.histogram(predicted.prob, found.threshold, found.cases)],
         gallery_note="Without labels there are neither mistakes nor successes.",
     )
 
 
 def _labelled(
-    config: ReportConfig,
-    common: dict[str, Any],
-    names: list[str],
-    cases: Cases,
-    run: Run,
+    found: Findings, cases: Cases, figures: Mapping[str, Sequence[Figure]]
 ) -> Findings:
-    found = evaluation.by_study_type(cases, config.threshold)
-    by_name = {figure.name: figure for figure in found[OVERALL]}
-    validated = run.meta.get("validated_on") or {}
-    rooms, note = _gallery(config, names, cases)
-    total, abnormal = len(cases.labels), int(cases.labels.sum())
-    level = ""
-    if cases.level == "image":
-        level = " These are figures of single images: not comparable with studies'."
-    return Findings(
-        **common,
-        about=f"{total:,} {common['cases']} of {len(set(cases.patients)):,} patients, "
-        f"{abnormal:,} of them labelled abnormal; called abnormal if the probability "
-        f"is above {config.threshold:g}.{level}",
-        warnings=evaluation.warnings(cases, found, validated.get("split")),
-        figures=found,
+    by_name = {figure.name: figure for figure in figures[OVERALL]}
+    of_images = f" {_OF_IMAGES}" if cases.level == "image" else ""
+    return replace(
+        found,
+        about=f"{_extent(cases)}; called abnormal if the probability is above "
+        f"{found.threshold:g}.{of_images}",
+        rows=_rows(cases, figures),
         headline=[
             Headline(name, number(by_name[name].value), _interval(by_name[name]))
             for name in _HEADLINE
         ],
-        confusion=_confusion(cases, config.threshold),
+        confusion=_confusion(cases, found.threshold),
         drawings=[
-            *_roc(cases, by_name),
-            _calibration(cases, by_name),
-            _histogram(cases.prob, config.threshold, common["cases"]),
+            *drawings.roc(cases, by_name),
+            drawings.calibration(cases, by_name),
+            drawings.histogram(cases.prob, found.threshold, found.cases),
         ],
-        types=_types(cases, found, common["cases"]),
-        beside=[comparisons.drawn(found)],
-        paper=comparisons.table(found),
-        gallery=rooms,
-        gallery_note=note,
+        types=_types(cases, figures),
+    )
+
+
+def _beside(
+    found: Findings, cases: Cases, figures: Mapping[str, Sequence[Figure]]
+) -> Findings:
+    """Set the figures of studies beside the paper's and the competition's."""
+    return replace(
+        found,
+        beside=[comparisons.drawn(figures)],
+        paper=comparisons.table(figures),
+        competition=comparisons.competition(cases, found.threshold),
+    )
+
+
+def _with_images(found: Findings, images: Cases) -> Findings:
+    """Add the figures of single images."""
+    figures = evaluation.by_study_type(images, found.threshold)
+    return replace(
+        found,
+        rows=[*found.rows, *_rows(images, figures)],
+        images=_types(images, figures),
+        images_about=f"{_extent(images)}. {_OF_IMAGES}",
+    )
+
+
+def _extent(cases: Cases) -> str:
+    """How many cases of how many patients."""
+    return (
+        f"{len(cases.labels):,} {PLURAL[cases.level]} of {len(set(cases.patients)):,} "
+        f"patients, {int(cases.labels.sum()):,} of them labelled abnormal"
     )
 
 
@@ -238,93 +266,22 @@ def _confusion(cases: Cases, threshold: float) -> Confusion:
     return Confusion(*(int(count) for count in table.ravel()))
 
 
-def _types(cases: Cases, found: dict[str, list[Figure]], plural: str) -> Table:
+def _rows(cases: Cases, figures: Mapping[str, Sequence[Figure]]) -> list[Row]:
     rows = []
-    for name, values in found.items():
+    for name, values in figures.items():
+        labels = cases.labels if name == OVERALL else cases.of(name).labels
+        of = (cases.level, name, len(labels), int(labels.sum()))
+        rows += [Row(*of, f.name, f.value, f.low, f.high) for f in values]
+    return rows
+
+
+def _types(cases: Cases, figures: Mapping[str, Sequence[Figure]]) -> Table:
+    rows = []
+    for name, values in figures.items():
         labels = cases.labels if name == OVERALL else cases.of(name).labels
         counts = (f"{len(labels):,}", f"{int(labels.sum()):,}")
         cells = (both(figure, "\n") for figure in values)
         rows.append((name or "none", *counts, *cells))
-    header = ("study type", plural, "abnormal", *(f.name for f in found[OVERALL]))
+    names = [figure.name for figure in figures[OVERALL]]
+    header = ("study type", PLURAL[cases.level], "abnormal", *names)
     return Table("Each figure with its 95% interval", header, rows)
-
-
-def _roc(cases: Cases, found: dict[str, Figure]) -> list[Shown]:
-    """The ROC curve; none with one class only, where it is undefined."""
-    if math.isnan(found["AUROC"].value):
-        return []
-    false, true, _ = roc_curve(cases.labels, cases.prob)
-    ours = (found["specificity"].value, found["sensitivity"].value)
-    theirs = (PAPER.specificity, PAPER.sensitivity)
-    points = [("at the threshold", *ours), ("the paper's (other test set)", *theirs)]
-    return [
-        Shown(
-            figures.roc((false, true), points),
-            f"ROC curve with an area of {number(found['AUROC'].value)}. At the "
-            f"threshold the specificity is {number(ours[0])} and the sensitivity "
-            f"{number(ours[1])}. The paper's model, on another test set: specificity "
-            f"{number(theirs[0])}, sensitivity {number(theirs[1])}.",
-            f"ROC, AUROC {both(found['AUROC'])}. The diamond is the paper's operating "
-            f"point (sensitivity {theirs[1]:.3f}, specificity {theirs[0]:.3f}), of "
-            f"another test set.",
-        )
-    ]
-
-
-def _calibration(cases: Cases, found: dict[str, Figure]) -> Shown:
-    bins = [
-        (float(mean), float(share), int(count))
-        for mean, share, count in zip(*evaluation.reliability(cases))
-        if count
-    ]
-    predicted, observed, counts = zip(*bins)
-    said = "; ".join(f"{p:.2f}: {o:.2f} of {c}" for p, o, c in bins)
-    return Shown(
-        figures.calibration(predicted, observed, counts),
-        f"Reliability diagram. Mean predicted probability and share that is abnormal, "
-        f"bin by bin: {said}.",
-        f"Calibration. On the dotted line a probability is what it says. Calibration "
-        f"error {both(found['calibration error'])}, Brier score "
-        f"{both(found['Brier score'])}.",
-    )
-
-
-def _histogram(prob: np.ndarray, threshold: float, plural: str) -> Shown:
-    above = int((prob > threshold).sum())
-    return Shown(
-        figures.histogram(prob, threshold, plural),
-        f"Histogram of the predicted probabilities of {len(prob)} {plural}: {above} "
-        f"above the threshold of {threshold:g}, {len(prob) - above} not.",
-        f"How many {plural} were given which probability.",
-    )
-
-
-def _gallery(
-    config: ReportConfig, names: list[str], cases: Cases
-) -> tuple[list[Room], str]:
-    """Fetch the surest mistakes and successes, with their pictures."""
-    groups = gallery.choose(cases.labels, cases.prob, config.threshold, config.gallery)
-    assert config.predictions is not None
-    chosen = [names[i] for group in groups for i in group.members]
-    shelf = gallery.Shelf(config.predictions, chosen, config.root, config.cam)
-    rooms = []
-    for group in groups:
-        shown = []
-        for i in group.members:
-            pictures, some = shelf.pictures(names[i])
-            verdict = f"{cases.study_types[i]}: probability {cases.prob[i]:.3f}"
-            shown.append(Case(names[i], verdict, some, pictures))
-        rooms.append(Room(group.title, group.meaning, group.wrong, shown))
-    note = (
-        f"Of each outcome, the {config.gallery} {_PLURAL[cases.level]} at most whose "
-        f"probability was the farthest on its side of the threshold."
-    )
-    if chosen and not shelf.is_found:
-        _log.warning("the radiographs were not found: name their folder with --root")
-        note += " Their radiographs were not found; --root names their folder."
-    if config.cam is not None:
-        note += (
-            " In activation maps, what is tinted vermilion spoke for abnormal, what is "
-            "blue for normal, each map on a scale of its own."
-        )
-    return rooms, note

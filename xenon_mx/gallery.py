@@ -12,7 +12,9 @@ from typing import NamedTuple, Sequence
 
 import numpy as np
 
-from xenon_mx import datasets, images
+from xenon_mx import datasets, images, mapping
+from xenon_mx.cases import PLURAL, Predicted
+from xenon_mx.config import ReportConfig
 from xenon_mx.errors import XenonError
 from xenon_mx.opencv import cv2
 
@@ -21,8 +23,6 @@ _log = logging.getLogger(__name__)
 # Chosen here: sharp at twice the 150 CSS px that a picture has on the page, and about
 # 15 kB each, so that a page of 16 studies stays below 2 MB.
 _SIDE, _QUALITY = 320, 80
-# What xenon-predict --cam puts behind the whole name of an image.
-_OVERLAY = ".cam.png"
 _VIEWS = 4  # of one study at most: MURA's have two or three mostly, and 13 at most
 
 
@@ -33,30 +33,26 @@ class Picture(NamedTuple):
     alt: str
 
 
-class Group(NamedTuple):
-    """Studies of one kind of outcome.
+class Case(NamedTuple):
+    """A study of the gallery; `shown` says so if some of its views are left out."""
 
-    Attributes:
-        title: Its heading.
-        meaning: One sentence below it.
-        label: What the studies are.
-        prediction: What they were called; all are mistakes where it is not the label.
-        members: The places of the studies in the table, the surest first.
-    """
+    study: str
+    verdict: str
+    shown: str
+    pictures: list[Picture]
+
+
+class Room(NamedTuple):
+    """The studies of one outcome, the surest first; `wrong` if they are mistakes."""
 
     title: str
     meaning: str
-    label: int
-    prediction: int
-    members: list[int]
-
-    @property
-    def wrong(self) -> bool:
-        """Whether its studies were called wrongly."""
-        return self.label != self.prediction
+    wrong: bool
+    cases: list[Case]
 
 
-_KINDS = (
+# Title, meaning, label and prediction of each outcome: mistakes first.
+_OUTCOMES = (
     ("Missed", "Labelled abnormal, and surely called normal.", 1, 0),
     ("False alarms", "Labelled normal, and surely called abnormal.", 0, 1),
     ("Found", "Labelled abnormal, and surely called so.", 1, 1),
@@ -64,24 +60,57 @@ _KINDS = (
 )
 
 
-def choose(
-    labels: np.ndarray, prob: np.ndarray, threshold: float, count: int
-) -> list[Group]:
-    """Pick the surest studies of each outcome: mistakes first, then successes.
+def hang(config: ReportConfig, predicted: Predicted) -> tuple[list[Room], str]:
+    """Fetch the surest mistakes and successes, with their pictures.
 
     Args:
-        labels: (N,) 0 or 1.
-        prob: (N,) of abnormal.
-        threshold: Abnormal if strictly above.
-        count: How many of each outcome at most.
+        config: What `xenon-report` was told: where the films lie, how many to show.
+        predicted: A table with labels.
+
+    Returns:
+        A room an outcome; and in words what they show, and what they lack.
+
+    Raises:
+        XenonError: A folder was named, and holds none of the studies.
     """
-    groups = []
-    for title, meaning, label, prediction in _KINDS:
-        (members,) = np.nonzero((labels == label) & ((prob > threshold) == prediction))
-        surest = np.argsort(prob[members] * (-1 if prediction else 1), kind="stable")
-        chosen = [int(i) for i in members[surest[:count]]]
-        groups.append(Group(title, meaning, label, prediction, chosen))
-    return groups
+    chosen = [
+        surest(predicted, label, prediction, config.threshold)[: config.gallery]
+        for _, _, label, prediction in _OUTCOMES
+    ]
+    names = [predicted.names[i] for members in chosen for i in members]
+    shelf = Shelf(predicted.csv, names, config.root, config.cam)
+    rooms = []
+    for (title, meaning, label, prediction), members in zip(_OUTCOMES, chosen):
+        cases = []
+        for i in members:
+            pictures, some = shelf.pictures(predicted.names[i])
+            verdict = f"{predicted.study_types[i]}: probability {predicted.prob[i]:.3f}"
+            cases.append(Case(predicted.names[i], verdict, some, pictures))
+        rooms.append(Room(title, meaning, label != prediction, cases))
+    note = (
+        f"Of each outcome, the {config.gallery} {PLURAL[predicted.level]} at most "
+        f"whose probability was the farthest on its side of the threshold."
+    )
+    if names and not shelf.is_found:
+        _log.warning("the radiographs were not found: name their folder with --root")
+        note += " Their radiographs were not found; --root names their folder."
+    if config.cam is not None:
+        note += (
+            " In activation maps, what is tinted vermilion spoke for abnormal, what is "
+            "blue for normal, each map on a scale of its own."
+        )
+    return rooms, note
+
+
+def surest(
+    predicted: Predicted, label: int, prediction: int, threshold: float
+) -> list[int]:
+    """Tell where the cases of one outcome stand in a table, the surest first."""
+    prob = predicted.prob
+    of_outcome = (predicted.labels == label) & ((prob > threshold) == prediction)
+    (members,) = np.nonzero(of_outcome)
+    order = np.argsort(prob[members] * (-1 if prediction else 1), kind="stable")
+    return [int(i) for i in members[order]]
 
 
 class Shelf:
@@ -126,7 +155,7 @@ class Shelf:
             The pictures, and in words how many of the views they are, empty if all.
         """
         films = _files(self._films, study, "")
-        overlays = _files(self._maps, study, _OVERLAY)
+        overlays = _files(self._maps, study, mapping.OVERLAY)
         views = list(films) or list(overlays)
         found: list[Picture] = []
         for number, name in enumerate(views[:_VIEWS], 1):

@@ -7,6 +7,9 @@ Knows no command line.
 from __future__ import annotations
 
 import base64
+import csv
+import io
+import math
 import os
 from pathlib import Path
 from typing import Any, Sequence
@@ -28,6 +31,7 @@ except ModuleNotFoundError as error:
 _TEMPLATES = Path(__file__).parent / "templates"
 # Stands near the beginning of what we write, so that nothing else is overwritten.
 _MARK = "written by xenon-report"
+_CSV_MARK = ",".join(findings.Row._fields)
 _HEAD_BYTES = 500
 
 _LIMITS = (
@@ -56,6 +60,7 @@ def report(config: ReportConfig) -> list[Path]:
         XenonError: The run or the predictions cannot be used, or an output cannot be
             written; nothing is written then.
     """
+    _check_flags(config)
     _check_outputs(config)
     run = Run.open(config.run)
     found = findings.find(config, run) if config.predictions else None
@@ -64,6 +69,8 @@ def report(config: ReportConfig) -> list[Path]:
     if config.model_card is not None:
         outputs[config.model_card] = "model_card.md"
     pages = {path: _render(name, facts) for path, name in outputs.items()}
+    if config.figures is not None:
+        pages[config.figures] = _csv(found.rows if found else [])
     for path, page in pages.items():
         try:
             files.write(path, page.encode())
@@ -72,14 +79,40 @@ def report(config: ReportConfig) -> list[Path]:
     return list(pages)
 
 
+def _csv(rows: Sequence[findings.Row]) -> str:
+    """Write figures for programs; what is undefined is empty."""
+    out = io.StringIO()
+    table = csv.writer(out, lineterminator="\n")
+    table.writerow(findings.Row._fields)
+    for row in rows:
+        *of, value, low, high = row
+        table.writerow([*of, *(_digits(x) for x in (value, low, high))])
+    return out.getvalue()
+
+
+def _digits(value: float) -> str:
+    return f"{value:.6g}" if math.isfinite(value) else ""
+
+
+def _check_flags(config: ReportConfig) -> None:
+    """Refuse flags that would be left unread."""
+    for name in ("images", "figures", "root", "cam"):
+        if config.predictions is None and getattr(config, name) is not None:
+            raise ConfigError(f"--{name}", "says nothing without PREDICTIONS")
+
+
 def _check_outputs(config: ReportConfig) -> None:
     """Refuse outputs that cannot be written, or would overwrite something else."""
     _check_output("--out", config.out, (".html", ".htm"))
     if config.model_card is not None:
         _check_output("--model-card", config.model_card, (".md",))
+    if config.figures is not None:
+        _check_output("--figures", config.figures, (".csv",), _CSV_MARK)
 
 
-def _check_output(flag: str, path: Path, endings: Sequence[str]) -> None:
+def _check_output(
+    flag: str, path: Path, endings: Sequence[str], mark: str = _MARK
+) -> None:
     if path.suffix.lower() not in endings:
         raise ConfigError(flag, f"{path} is not named {endings[0]}: which to write?")
     if path.is_dir():
@@ -91,7 +124,7 @@ def _check_output(flag: str, path: Path, endings: Sequence[str]) -> None:
     if path.exists():
         with open(path, "rb") as stream:
             head = stream.read(_HEAD_BYTES)
-        if head and _MARK.encode() not in head:
+        if head and mark.encode() not in head:
             raise XenonError(
                 f"{path}: exists and was not {_MARK}: name another file with {flag}"
             )
