@@ -2,10 +2,11 @@
 
     python tests/fuzzing.py CASES SEED FOLDER
 
-Makes FOLDER/whole (a data set, packed; a run of two members and a last epoch), then
-damages one file of a copy and runs a command on it, CASES times; prints how each ended
-as JSON, a list a line. MXNet is imported once, before the first process is forked
-and before it has done anything, which is what makes a thousand cases affordable.
+Makes FOLDER/whole (a data set, packed; a run of two members and a last epoch; their
+ONNX file), then damages one file of a copy and runs a command on it, CASES times; prints
+how each ended as JSON, a list a line. MXNet is imported once, before the first process
+is forked and before it has done anything, which is what makes a thousand cases
+affordable.
 """
 
 from __future__ import annotations
@@ -41,6 +42,11 @@ COMMANDS = {
     "predict": (
         ["predict", "packed/valid.rec", "out.csv", "--run", "run", "--ctx", "cpu()"],
         ["packed/valid.*", "packed/pack.json", "run/*.json", "run/params/*"],
+        "out.csv",
+    ),
+    "exported": (
+        ["predict", "packed/valid.rec", "out.csv", "--run", "run.onnx"],
+        ["run.onnx"],
         "out.csv",
     ),
     "resume": (
@@ -81,6 +87,7 @@ def make(folder: Path) -> None:
     for argv in (
         ["pack", "source", "packed", "--size", "32"],
         ["train", "packed", "run", *NET, "--epochs", "2"],
+        ["export", "run", "run.onnx"],
     ):
         assert execute(argv, folder)[0] == 0
 
