@@ -3,9 +3,9 @@
     python tests/fuzzing.py CASES SEED FOLDER
 
 Makes FOLDER/whole (a data set, packed; a run of two members and a last epoch; their
-ONNX file), then damages one file of a copy and runs a command on it, CASES times; prints
-how each ended as JSON, a list a line. MXNet is imported once, before the first process
-is forked and before it has done anything, which is what makes a thousand cases
+ONNX file), then damages one file of a copy and runs a command on it, CASES times;
+prints how each ended as JSON, a list a line. MXNet is imported once, before the first
+process is forked and before it has done anything, which is what makes a thousand cases
 affordable.
 """
 
