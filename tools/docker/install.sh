@@ -53,7 +53,7 @@ install_python() {
 cd /  # where the user may be
 as_user python3 -m venv /opt/xenon
 install_python pip setuptools wheel
-install_python "$copy[$device,repl]"
+install_python "$copy[$device,dicom,export,report,repl]"
 as_user /opt/xenon/bin/pip check
 rm -rf "$copy"
 install -m 755 "$checkout/tools/docker/repl.py" /opt/xenon/bin/repl
