@@ -1,29 +1,26 @@
 """From the bytes of a DICOM file to the gray pixels that a viewer would show.
 
-Owns DICOM, and is the only door to pydicom, which the extra `[dicom]` brings. Knows no
-other format, no labels and no records.
-
-The way of a pixel is that of the standard (PS3.3, C.11 and C.7.6.3.1.2): the stored
-value, the modality's table or rescale, the first table or else the first window of the
-VOI, 8 bits, and black and white swapped if the image is MONOCHROME1. All of it is a
-function of the stored value alone, so it is worked out once for each of the 2^B values
-that B stored bits can have, and looked up for the pixels.
+Owns how a DICOM file is told, which are taken, and how their pixels are decoded; is the
+only door to pydicom, which the extra `[dicom]` brings. What is in the file is read by
+`dicom_headers`, shown as `dicom_grays` says, and looked at by `dicom_streams` before it
+is decoded. Knows no other format, no labels and no records.
 """
 
 from __future__ import annotations
 
 import io
 import logging
-import math
 import struct
 import sys
 import warnings
 from functools import lru_cache
 from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from xenon_mx import dicom_grays, dicom_streams
+from xenon_mx.dicom_headers import BIG_ENDIAN, Header, line
 from xenon_mx.errors import XenonError
 
 # Plain projection radiographs, by the defined terms of Modality (0008,0060) in PS3.3,
@@ -39,8 +36,7 @@ _GROUP_8 = {0x0000: b"UL", 0x0005: b"CS", 0x0008: b"CS", 0x0016: b"UI", 0x0018: 
 _LONGEST_FIRST = 1024  # bytes; chosen here: several values of Image Type
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
-_BIG_ENDIAN = "1.2.840.10008.1.2.2"
-_NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", _BIG_ENDIAN)
+_NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", BIG_ENDIAN)
 # By the end of a transfer syntax's UID, the modules of which pydicom needs one. All are
 # under free licences, and come with `[dicom]`, but libjpeg, which is under the GPL.
 _COMPRESSED = "1.2.840.10008.1.2.4."
@@ -57,12 +53,6 @@ _DECODERS = {
     "202": ("openjpeg",),
     "203": ("openjpeg",),
 }
-
-_JPEG, _JPEG_2000 = b"\xff\xd8", b"\xff\x4f\xff\x51"
-_END, _SCAN, _TILE = b"\xff\xd9", b"\xff\xda", b"\xff\x93"
-# Start of frame: C0 to CF without the tables C4, C8 and CC; F7 is JPEG-LS.
-_FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
-_ITEM = b"\xfe\xff\x00\xe0"
 
 
 def is_dicom(start: bytes) -> bool:
@@ -102,10 +92,10 @@ def decode(data: bytes, name: object, most_pixels: int) -> np.ndarray:
     """
     try:
         dataset = _parse(data)
-        header = _Header(dataset)
+        header = Header(dataset)
         _refuse_others(header)
         rows, columns = _shape(header, most_pixels)
-        table = _gray_of_stored(header)
+        table = dicom_grays.of_stored(header)
         return table[_stored(dataset, header, rows, columns)]
     except XenonError as error:
         raise XenonError(f"{name}: {error}") from error
@@ -148,73 +138,13 @@ def _parse(data: bytes) -> Any:
             explicit = data[4:6] in _GROUP_8.values()
             dataset.file_meta.TransferSyntaxUID = _NATIVE[explicit]
     except Exception as error:  # pydicom raises whatever a damaged byte led to
-        raise XenonError(f"a damaged DICOM file: {_line(error)}") from error
+        raise XenonError(f"a damaged DICOM file: {line(error)}") from error
     if empty:  # what pydicom makes of a file that ends within an element
         raise XenonError("the DICOM file is cut short, or damaged")
     return dataset
 
 
-class _Header:
-    """The elements of a data set as plain Python; what is odd becomes a sentence."""
-
-    def __init__(self, dataset: Any) -> None:
-        self._dataset = dataset
-        meta = getattr(dataset, "file_meta", None) or {}
-        self.syntax = str(meta.get("TransferSyntaxUID", ""))
-
-    def __contains__(self, keyword: str) -> bool:
-        return keyword in self._dataset
-
-    def value(self, keyword: str) -> Any:
-        """Give an element's value, None where it is absent or empty."""
-        try:
-            value = self._dataset.get(keyword)
-            return None if value is None or value == "" else value
-        except Exception as error:  # pydicom converts a value when it is asked for
-            raise XenonError(f"its {keyword} is damaged: {_line(error)}") from error
-
-    def text(self, keyword: str) -> str:
-        return str(self.value(keyword) or "")
-
-    def number(self, keyword: str) -> float | None:
-        """Give the first number of an element, None where there is none."""
-        value = self.value(keyword)
-        if value is not None and not isinstance(value, (int, float, str)):
-            value = next(iter(value), None)
-        if value is None:
-            return None
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            number = math.nan
-        if not math.isfinite(number):
-            raise XenonError(f"its {keyword} is {value!r}, which is no number")
-        return number
-
-    def integer(self, keyword: str, absent: int | None = None) -> int:
-        number = self.number(keyword)
-        if number is None and absent is not None:
-            return absent
-        if number is None or number != int(number):
-            raise XenonError(f"its {keyword} is {number}; expected a whole number")
-        return int(number)
-
-    def table(self, keyword: str) -> _Table | None:
-        """Give the first lookup table of a sequence, None where there is none."""
-        items = self.value(keyword)
-        if not items:
-            return None
-        try:
-            first = items[0]
-            descriptor = [int(number) for number in first.LUTDescriptor]
-            return _table(descriptor, first.LUTData, self.syntax == _BIG_ENDIAN)
-        except XenonError:
-            raise
-        except Exception as error:  # pydicom converts a value when it is asked for
-            raise XenonError(f"its {keyword} is damaged: {_line(error)}") from error
-
-
-def _refuse_others(header: _Header) -> None:
+def _refuse_others(header: Header) -> None:
     """Stop at what is not one plain radiograph in gray, ready to be looked at."""
     if "DirectoryRecordSequence" in header:
         raise XenonError("a DICOMDIR, which lists images and is none")
@@ -241,7 +171,7 @@ def _refuse_others(header: _Header) -> None:
         )
 
 
-def _shape(header: _Header, most_pixels: int) -> tuple[int, int]:
+def _shape(header: Header, most_pixels: int) -> tuple[int, int]:
     """Give (rows, columns), refusing what is too large to be decoded."""
     rows, columns = header.integer("Rows"), header.integer("Columns")
     if rows < 1 or columns < 1:
@@ -254,125 +184,10 @@ def _shape(header: _Header, most_pixels: int) -> tuple[int, int]:
     return rows, columns
 
 
-# --- from stored values to gray ---
-
-
-class _Table(NamedTuple):
-    """A lookup table: `entries` of `bits` bits, the first for the value `first`."""
-
-    first: int
-    entries: np.ndarray
-    bits: int
-
-    def of(self, values: np.ndarray) -> np.ndarray:
-        """Look values up; what is outside takes the first or the last entry."""
-        at = np.rint(values - self.first)
-        return self.entries[np.clip(at, 0, len(self.entries) - 1).astype(np.int64)]
-
-
-def _table(descriptor: list[int], data: Any, big_endian: bool) -> _Table:
-    """Read a table of either width, as PS3.3, C.11.1.1.1 allows.
-
-    Entries of 8 bits may also lie in 16 each; the length of the data tells.
-    """
-    count, first, bits = descriptor
-    count = count & 0xFFFF or 1 << 16  # 0 stands for 65,536; 40,000 may look negative
-    if not 8 <= bits <= 16:
-        raise XenonError(f"its lookup table has {bits} bits an entry; expected 8 to 16")
-    order = ">u2" if big_endian else "<u2"
-    if not isinstance(data, bytes):
-        numbers = np.atleast_1d(np.asarray(data, np.int64))
-        data = (numbers & 0xFFFF).astype(order).tobytes()
-    narrow = bits == 8 and len(data) in (count, count + 1)
-    width = 1 if narrow else 2
-    if len(data) < width * count:
-        raise XenonError(
-            f"its lookup table is cut short: {len(data)} of {width * count} bytes"
-        )
-    entries = np.frombuffer(data, "u1" if narrow else order, count)
-    return _Table(first, entries.astype(np.float64), bits)
-
-
-def _bits(header: _Header) -> int:
-    """Give BitsStored, refusing layouts of bits that DICOM no longer has."""
-    allocated, bits = header.integer("BitsAllocated"), header.integer("BitsStored")
-    high = header.integer("HighBit", absent=bits - 1)
-    if allocated not in (8, 16) or not 1 <= bits <= allocated or high != bits - 1:
-        raise XenonError(
-            f"{bits} bits up to bit {high} of {allocated} a pixel; expected the lowest "
-            f"of 8 or 16"
-        )
-    return bits
-
-
-def _gray_of_stored(header: _Header) -> np.ndarray:
-    """Work out the gray value of every pattern of bits: (2 ** BitsStored,) uint8."""
-    bits = _bits(header)
-    values = np.arange(1 << bits, dtype=np.float64)
-    if header.integer("PixelRepresentation", absent=0):
-        values[1 << (bits - 1) :] -= 1 << bits  # two's complement
-    shown = _voi(header, *_modality(header, values))
-    gray = np.rint(255 * np.clip(shown, 0, 1)).astype(np.uint8)
-    inverted = header.text("PhotometricInterpretation") == "MONOCHROME1"
-    return 255 - gray if inverted else gray
-
-
-def _modality(
-    header: _Header, values: np.ndarray
-) -> tuple[np.ndarray, tuple[float, float]]:
-    """Apply PS3.3, C.11.1; give the values, and the least and greatest possible."""
-    table = header.table("ModalityLUTSequence")
-    if table is not None:
-        return table.of(values), (0, (1 << table.bits) - 1)
-    slope, intercept = header.number("RescaleSlope"), header.number("RescaleIntercept")
-    if slope == 0:
-        raise XenonError("its RescaleSlope is 0, which makes all pixels alike")
-    values = values * (1 if slope is None else slope) + (intercept or 0)
-    return values, (values.min(), values.max())
-
-
-def _voi(header: _Header, values: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
-    """Apply PS3.3, C.11.2: 0 is to be black, 1 white; may lie outside.
-
-    Where there are several tables or windows, they are alternatives, and the first is
-    taken; so are a table and a window, and the table is taken, which can say more.
-    """
-    table = header.table("VOILUTSequence")
-    if table is not None:
-        return table.of(values) / ((1 << table.bits) - 1)
-    centre, width = header.number("WindowCenter"), header.number("WindowWidth")
-    if centre is None or width is None:
-        return (values - ends[0]) / (ends[1] - ends[0])
-    return _window(values, centre, width, header.text("VOILUTFunction") or "LINEAR")
-
-
-def _window(
-    values: np.ndarray, centre: float, width: float, function: str
-) -> np.ndarray:
-    """Apply a window by one of the three functions of PS3.3, C.11.2.1.2 and .3."""
-    impossible = width < 1 if function == "LINEAR" else width <= 0
-    if impossible:
-        raise XenonError(
-            f"its WindowWidth is {width:g}, which no {function} window has"
-        )
-    if function == "LINEAR":
-        centre, width = centre - 0.5, width - 1
-        if width == 0:
-            return (values > centre).astype(np.float64)
-    if function in ("LINEAR", "LINEAR_EXACT"):
-        return (values - centre) / width + 0.5
-    if function == "SIGMOID":
-        # Beyond 700 the exponential would overflow; the result is 0 or 1 long before.
-        return 1 / (1 + np.exp(np.clip(-4 * (values - centre) / width, -700, 700)))
-    raise XenonError(
-        f"its VOILUTFunction is {function}; expected LINEAR, LINEAR_EXACT or SIGMOID"
-    )
-
-
 # --- pixels ---
 
 
-def _stored(dataset: Any, header: _Header, rows: int, columns: int) -> np.ndarray:
+def _stored(dataset: Any, header: Header, rows: int, columns: int) -> np.ndarray:
     """Decode the pixels: (rows, columns) patterns of BitsStored bits, uint16."""
     data = header.value("PixelData")
     if not isinstance(data, bytes) or not data:
@@ -387,7 +202,7 @@ def _stored(dataset: Any, header: _Header, rows: int, columns: int) -> np.ndarra
                 f"its pixel data are cut short: {len(data)} of {expected} bytes"
             )
     else:
-        _check_stream(_stream(data), rows, columns)
+        dicom_streams.check(dicom_streams.joined(data), rows, columns)
     pixels = _decoded(dataset, header.syntax)
     if pixels.shape != (rows, columns):
         raise XenonError(f"its pixels decode to {pixels.shape}, not {rows, columns}")
@@ -399,62 +214,13 @@ def _stored(dataset: Any, header: _Header, rows: int, columns: int) -> np.ndarra
     return pixels.astype(np.uint16) & np.uint16(mask)
 
 
-def _stream(data: bytes) -> bytes:
-    """Join the fragments of encapsulated pixel data (PS3.5, A.4) of a single frame."""
-    at, items = 0, []
-    while data[at : at + 4] == _ITEM:
-        end = at + 8 + int.from_bytes(data[at + 4 : at + 8], "little")
-        items.append(data[at + 8 : end])
-        at = end
-    return b"".join(items[1:])  # the first is the table of offsets
-
-
-def _check_stream(stream: bytes, rows: int, columns: int) -> None:
-    """Stop at a JPEG or JPEG 2000 stream that is cut short or of another size.
-
-    Decoders fill up what is missing and say nothing, and take the memory of the size
-    that the stream claims, not of the one that the header does.
-    """
-    try:
-        claimed = _claimed(stream)
-    except (struct.error, IndexError) as error:
-        raise XenonError("its compressed pixels are cut short") from error
-    if claimed is None:  # RLE, whose decoder counts what it gets
-        return
-    if claimed != (rows, columns):
-        raise XenonError(
-            f"its header says {columns} x {rows} pixels, but its compressed pixels "
-            f"are {claimed[1]} x {claimed[0]}"
-        )
-    if stream.rfind(_END) < max(stream.rfind(_SCAN), stream.rfind(_TILE)):
-        raise XenonError("its compressed pixels are cut short")
-
-
-def _claimed(stream: bytes) -> tuple[int, int] | None:
-    """Read (rows, columns) off a JPEG, JPEG-LS or JPEG 2000 stream."""
-    if stream.startswith(_JPEG):
-        at = len(_JPEG)
-        while stream[at + 1] not in _FRAMES:
-            if stream[at + 1] == 0xFF:  # fill
-                at += 1
-            else:
-                at += 2 + struct.unpack_from(">H", stream, at + 2)[0]
-        rows, columns = struct.unpack_from(">HH", stream, at + 5)
-        return rows, columns
-    at = stream.find(_JPEG_2000, 0, 4096)  # further in where boxes are around it
-    if at < 0:
-        return None
-    right, bottom, left, top = struct.unpack_from(">4I", stream, at + 8)
-    return bottom - top, right - left
-
-
 def _decoded(dataset: Any, syntax: str) -> np.ndarray:
     """Let pydicom decode the pixels with what is installed."""
     try:
         return np.asarray(dataset.pixel_array)
     except Exception as error:  # each decoder raises what it likes
         missing = _missing_decoder(syntax)
-        reason = missing or f"its pixels cannot be decoded: {_line(error)}"
+        reason = missing or f"its pixels cannot be decoded: {line(error)}"
         raise XenonError(reason) from error
 
 
@@ -477,8 +243,3 @@ def _missing_decoder(syntax: str) -> str | None:
 def _has(*modules: str) -> bool:
     """Tell whether one of some modules is installed."""
     return any(find_spec(each) for each in modules if sys.modules.get(each, True))
-
-
-def _line(error: Exception) -> str:
-    """Make one line of another library's message."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
