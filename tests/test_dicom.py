@@ -32,7 +32,16 @@ from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
 from scipy.special import expit
 
-from xenon_mx import datasets, dicom, images, packing, predicting, records, training
+from xenon_mx import (
+    datasets,
+    dicom,
+    dicom_decoders,
+    images,
+    packing,
+    predicting,
+    records,
+    training,
+)
 from xenon_mx.config import PackConfig, PredictConfig, TrainConfig
 from xenon_mx.errors import XenonError
 
@@ -215,6 +224,31 @@ def test_a_voi_table_may_start_below_zero_and_have_bytes():
     found = decoded(pixels, 12, VOILUTSequence=[item])
     expected = entries[np.clip(pixels.astype(int) + 400, 0, 999)] / 255
     assert np.array_equal(found, gray(expected))
+
+
+@pytest.mark.parametrize(
+    "syntax", [uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian]
+)
+@pytest.mark.parametrize(
+    ("signed", "intercept", "first"), [(False, -1024, -1024), (True, 34000, 33000)]
+)
+def test_where_a_voi_table_starts_is_of_rescaled_values(
+    syntax, signed, intercept, first
+):
+    """Implicit VR reads it with the sign of the stored pixels, which may be wrong."""
+    pixels = noise(12, signed)
+    entries = np.sort(np.random.randint(0, 4096, 4096))
+    item = table(first, entries.tolist(), 12, entries.astype("<u2").tobytes())
+    found = decoded(
+        pixels,
+        12,
+        syntax,
+        RescaleSlope=1,
+        RescaleIntercept=intercept,
+        VOILUTSequence=[item],
+    )
+    at = np.clip(pixels.astype(int) + intercept - first, 0, 4095)
+    assert np.array_equal(found, gray(entries[at] / 4095))
 
 
 def test_a_voi_table_of_65536_entries_says_0():
@@ -415,9 +449,10 @@ def refusal(data: bytes, limit: int = LIMIT) -> str:
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "PALETTE COLOR, 1 a pixel"),
         ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3}, "RGB, 3 a pixel"),
         ({"PhotometricInterpretation": None}, "of no given kind"),
+        ({"PhotometricInterpretation": "RG\nB"}, r"RG\?B"),
         ({"PixelData": None}, "holds no pixel data"),
         ({"Rows": 0}, "9 x 0 pixels"),
-        ({"Rows": None}, "Rows is None"),
+        ({"Rows": None}, "it has no Rows"),
         ({"Rows": 12}, "cut short: 54 of 108 bytes"),
         ({"BitsStored": 9}, "9 bits up to bit"),
         ({"BitsStored": 7, "HighBit": 7}, "7 bits up to bit 7 of 8"),
@@ -492,6 +527,117 @@ def test_a_stream_of_another_size_than_the_header_says_is_refused():
     stream = encode_array(noise(8, shape=(50, 60)), use_mct=False)
     message = refusal(written(noise(8), 8, uid.JPEG2000Lossless, stream))
     assert "9 x 6 pixels, but its compressed pixels are 60 x 50" in message
+
+
+ENCODERS = {
+    uid.JPEG2000Lossless: lambda p, bits: encode_array(
+        p, bits_stored=bits, use_mct=False
+    ),
+    uid.JPEGLosslessSV1: jpeg_lossless,
+}
+
+
+@pytest.mark.parametrize("syntax", ENCODERS)
+@pytest.mark.parametrize(
+    ("stored", "kind", "of_stream"), [(8, np.uint8, 12), (12, np.uint16, 8)]
+)
+def test_a_stream_of_other_bits_than_the_header_says_is_refused(
+    syntax, stored, kind, of_stream
+):
+    """Decoders would give a scrambled picture, or one that is almost black."""
+    pixels = noise(of_stream, shape=(40, 50))
+    stream = ENCODERS[syntax](pixels, of_stream)
+    message = refusal(written(pixels.astype(kind), stored, syntax, stream))
+    assert f"{stored} bits" in message
+    assert f"compressed pixels have {of_stream}" in message
+
+
+@pytest.mark.parametrize("syntax", ENCODERS)
+def test_a_stream_may_have_more_bits_than_are_stored_if_they_are_not_used(syntax):
+    """Some encoders say 16 whatever BitsStored is."""
+    pixels = noise(12, shape=(40, 50))
+    found = decoded(pixels, 12, syntax, ENCODERS[syntax](pixels, 16))
+    assert np.array_equal(found, gray(pixels / 4095))
+    pixels[3, 3] = 4096
+    data = written(pixels, 12, syntax, ENCODERS[syntax](pixels, 16))
+    assert "exceed its 12 bits" in refusal(data)
+
+
+def test_a_stream_of_another_kind_than_the_header_says_is_refused():
+    pixels = noise(8, shape=(40, 50))
+    stream = encode_array(pixels, use_mct=False)
+    message = refusal(written(pixels, 8, uid.JPEGBaseline8Bit, stream))
+    assert "says JPEG (1.2.840.10008.1.2.4.50)" in message
+    assert "are JPEG 2000" in message
+    message = refusal(written(pixels, 8, uid.JPEG2000Lossless, b"no stream" * 9))
+    assert "says JPEG 2000" in message
+
+
+def test_colours_in_a_stream_whose_header_says_gray_are_refused():
+    colours = np.random.randint(0, 256, (40, 50, 3)).astype(np.uint8)
+    stream = cv2.imencode(".jpg", colours)[1].tobytes()
+    message = refusal(written(colours[..., 0], 8, uid.JPEGBaseline8Bit, stream))
+    assert "have 3 colours" in message
+
+
+@pytest.fixture
+def fresh_decoders():
+    dicom_decoders.end_all()
+    yield
+    dicom_decoders.end_all()
+
+
+@pytest.mark.usefixtures("fresh_decoders")
+def test_a_decoder_that_crashes_takes_nothing_but_its_file_with_it(monkeypatch):
+    """Decoders in C++ abort at damaged streams; ours are processes of their own."""
+    pixels = noise(8, shape=(40, 50))
+    data = written(pixels, 8, uid.JPEG2000Lossless, encode_array(pixels, use_mct=False))
+    with monkeypatch.context() as patch:
+        crash = "import os, pydicom; pydicom.dcmread = lambda *a, **k: os.abort()"
+        patch.setattr(dicom_decoders, "_CHILD", crash + dicom_decoders._CHILD)
+        assert "decoder crashed" in refusal(data)
+    assert np.array_equal(images.decode(data), pixels)
+
+
+@pytest.mark.usefixtures("fresh_decoders")
+def test_a_decoder_that_comes_to_no_end_is_given_up(monkeypatch):
+    pixels = noise(8, shape=(40, 50))
+    data = written(pixels, 8, uid.JPEG2000Lossless, encode_array(pixels, use_mct=False))
+    monkeypatch.setattr(dicom_decoders, "_PATIENCE_S", 1)
+    hang = "import time, pydicom; pydicom.dcmread = lambda *a, **k: time.sleep(99)"
+    monkeypatch.setattr(dicom_decoders, "_CHILD", hang + dicom_decoders._CHILD)
+    assert "was at them for 1 s" in refusal(data)
+
+
+def test_damaged_streams_end_in_a_sentence_or_in_an_image():
+    """Nine in ten bytes are those of the streams, whose decoders then crash."""
+    files = []
+    for syntax, encode in ENCODERS.items():
+        pixels = noise(12, shape=(40, 50))
+        files.append(written(pixels, 12, syntax, encode(pixels, 12)))
+    refused = []
+    for number in range(200):
+        damaged = bytearray(files[number % len(files)])
+        start = len(damaged) - 4000 if number % 10 else 132
+        for at in np.random.randint(max(start, 132), len(damaged), 4):
+            damaged[at] = np.random.randint(256)
+        try:
+            assert dicom.decode(bytes(damaged), "scan", LIMIT).dtype == np.uint8
+        except XenonError as error:
+            refused.append(str(error))
+    assert 10 < len(refused) < 200
+    assert not [message for message in refused if "\n" in message]
+
+
+def test_twelve_bits_in_sixteen_are_refused_without_a_window():
+    """As those of a PNG are: they would be almost black."""
+    pixels = noise(12)
+    message = refusal(written(pixels, 16))
+    assert "less than a sixteenth of the range of its 16 bits" in message
+    window = {"WindowCenter": 2048, "WindowWidth": 4096}
+    assert decoded(pixels, 16, **window).max() > 200
+    inverted = {"PhotometricInterpretation": "MONOCHROME1"}
+    assert "less than a sixteenth" in refusal(written(pixels, 16, **inverted))
 
 
 def test_more_pixels_than_the_limit_are_refused_unread():

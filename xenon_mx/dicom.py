@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from xenon_mx import dicom_grays, dicom_streams
+from xenon_mx import dicom_decoders, dicom_grays, dicom_streams
 from xenon_mx.dicom_headers import BIG_ENDIAN, Header, line
 from xenon_mx.errors import XenonError
 
@@ -34,24 +34,19 @@ _MAGIC_AT, _MAGIC = 128, b"DICM"  # PS3.10, 7.1
 _META = {0x0000: b"UL", 0x0001: b"OB"}
 _GROUP_8 = {0x0000: b"UL", 0x0005: b"CS", 0x0008: b"CS", 0x0016: b"UI", 0x0018: b"UI"}
 _LONGEST_FIRST = 1024  # bytes; chosen here: several values of Image Type
+_ALMOST_BLACK = 16  # of 255: what 12 bits are in 16
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", BIG_ENDIAN)
-# By the end of a transfer syntax's UID, the modules of which pydicom needs one. All are
-# under free licences, and come with `[dicom]`, but libjpeg, which is under the GPL.
-_COMPRESSED = "1.2.840.10008.1.2.4."
-_JPEG_OF_12_BITS = _COMPRESSED + "51"
+# The modules of which pydicom needs one. All are under free licences, and come with
+# `[dicom]`, but libjpeg, which is under the GPL.
+_JPEG_OF_12_BITS = "1.2.840.10008.1.2.4.51"
 _DECODERS = {
-    "50": ("PIL", "gdcm", "libjpeg"),
-    "57": ("gdcm", "libjpeg"),
-    "70": ("gdcm", "libjpeg"),
-    "80": ("gdcm", "libjpeg"),
-    "81": ("gdcm", "libjpeg"),
-    "90": ("openjpeg", "gdcm", "PIL"),
-    "91": ("openjpeg", "gdcm", "PIL"),
-    "201": ("openjpeg",),
-    "202": ("openjpeg",),
-    "203": ("openjpeg",),
+    dicom_streams.RLE: ("pydicom",),
+    dicom_streams.BASELINE: ("PIL", "gdcm", "libjpeg"),
+    dicom_streams.LOSSLESS: ("gdcm", "libjpeg"),
+    dicom_streams.JPEG_LS: ("gdcm", "libjpeg"),
+    dicom_streams.JPEG_2000: ("openjpeg", "gdcm", "PIL"),
 }
 
 
@@ -96,7 +91,9 @@ def decode(data: bytes, name: object, most_pixels: int) -> np.ndarray:
         _refuse_others(header)
         rows, columns = _shape(header, most_pixels)
         table = dicom_grays.of_stored(header)
-        return table[_stored(dataset, header, rows, columns)]
+        gray = table[_stored(data, dataset, header, rows, columns)]
+        _check_range(header, gray)
+        return gray
     except XenonError as error:
         raise XenonError(f"{name}: {error}") from error
 
@@ -187,7 +184,21 @@ def _shape(header: Header, most_pixels: int) -> tuple[int, int]:
 # --- pixels ---
 
 
-def _stored(dataset: Any, header: Header, rows: int, columns: int) -> np.ndarray:
+def _check_range(header: Header, gray: np.ndarray) -> None:
+    """Refuse 12 bits in 16, say, without a window: they would be almost black."""
+    span = int(gray.max()) - int(gray.min())
+    if span <= _ALMOST_BLACK and not dicom_grays.is_windowed(header):
+        bits = header.integer("BitsStored")
+        if bits > 8:
+            raise XenonError(
+                f"its pixels take less than a sixteenth of the range of its {bits} "
+                f"bits, and no window says which: store it with a window"
+            )
+
+
+def _stored(
+    whole: bytes, dataset: Any, header: Header, rows: int, columns: int
+) -> np.ndarray:
     """Decode the pixels: (rows, columns) patterns of BitsStored bits, uint16."""
     data = header.value("PixelData")
     if not isinstance(data, bytes) or not data:
@@ -201,43 +212,43 @@ def _stored(dataset: Any, header: Header, rows: int, columns: int) -> np.ndarray
             raise XenonError(
                 f"its pixel data are cut short: {len(data)} of {expected} bytes"
             )
+        pixels = _native(dataset)
     else:
-        dicom_streams.check(dicom_streams.joined(data), rows, columns)
-    pixels = _decoded(dataset, header.syntax)
+        _check_decoders(header.syntax)
+        bits = header.integer("BitsStored"), header.integer("BitsAllocated")
+        held = dicom_streams.check(data, header.syntax, (rows, columns), bits)
+        pixels = dicom_decoders.pixels(whole, held)
+        # Uncompressed, the bits above those stored are an overlay's, or a sign's.
+        if not np.isin(pixels.astype(np.int32) >> bits[0], (0, -1)).all():
+            raise XenonError(f"its compressed pixels exceed its {bits[0]} bits")
     if pixels.shape != (rows, columns):
         raise XenonError(f"its pixels decode to {pixels.shape}, not {rows, columns}")
     mask = (1 << header.integer("BitsStored")) - 1
-    if not native and pixels.dtype.kind == "u":
-        # A lossy codec may overshoot the range. Uncompressed, the bits above it are
-        # an overlay's, or a signed number's.
-        return np.minimum(pixels, mask).astype(np.uint16)
     return pixels.astype(np.uint16) & np.uint16(mask)
 
 
-def _decoded(dataset: Any, syntax: str) -> np.ndarray:
-    """Let pydicom decode the pixels with what is installed."""
+def _native(dataset: Any) -> np.ndarray:
+    """Let pydicom read pixels that are not compressed."""
     try:
         return np.asarray(dataset.pixel_array)
-    except Exception as error:  # each decoder raises what it likes
-        missing = _missing_decoder(syntax)
-        reason = missing or f"its pixels cannot be decoded: {line(error)}"
-        raise XenonError(reason) from error
+    except Exception as error:  # pydicom raises whatever an odd element led to
+        raise XenonError(f"its pixels cannot be read: {line(error)}") from error
 
 
-def _missing_decoder(syntax: str) -> str | None:
-    """Say which decoder of a transfer syntax is not installed, if that is so."""
+def _check_decoders(syntax: str) -> None:
+    """Stop if no decoder of a transfer syntax is installed, or could be."""
     if syntax == _JPEG_OF_12_BITS and not _has("libjpeg"):
-        return (
+        raise XenonError(
             f"its pixels are JPEG of 12 bits ({syntax}): pip install "
             f"pylibjpeg-libjpeg 'numpy<2' (its licence is the GPL)"
         )
-    decoders = _DECODERS.get(syntax.replace(_COMPRESSED, ""))
-    if decoders and not _has(*decoders):
-        return (
+    if syntax not in dicom_streams.KINDS:
+        raise XenonError(f"its pixels are compressed in a way ({syntax}) not read here")
+    if not _has(*_DECODERS[dicom_streams.KINDS[syntax]]):
+        raise XenonError(
             f"no decoder of its pixels ({syntax}) is installed: pip install "
             f"'xenon-mx[dicom]'"
         )
-    return None
 
 
 def _has(*modules: str) -> bool:

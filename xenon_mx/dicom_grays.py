@@ -39,6 +39,12 @@ def of_stored(header: Header) -> np.ndarray:
     return 255 - gray if inverted else gray
 
 
+def is_windowed(header: Header) -> bool:
+    """Tell whether the file says which of its values are to be seen."""
+    window = header.number("WindowCenter"), header.number("WindowWidth")
+    return None not in window or header.table("VOILUTSequence") is not None
+
+
 def _modality(
     header: Header, values: np.ndarray
 ) -> tuple[np.ndarray, tuple[float, float]]:

@@ -24,8 +24,20 @@ class LookupTable(NamedTuple):
     bits: int
 
     def of(self, values: np.ndarray) -> np.ndarray:
-        """Look values up; what is outside takes the first or the last entry."""
-        at = np.rint(values - self.first)
+        """Look values up; what is outside takes the first or the last entry.
+
+        `first` is 16 bits that may be meant with a sign or without, whatever the file
+        says (its VR is the stored pixels', its meaning the rescaled ones'): of the two
+        readings, the one that has more of the values' range counts.
+        """
+        unsigned = self.first & 0xFFFF
+        readings = (self.first, unsigned, unsigned - 65536)
+        last = len(self.entries) - 1
+
+        def within(first: int) -> float:
+            return min(first + last, values.max()) - max(first, values.min())
+
+        at = np.rint(values - max(readings, key=within))
         return self.entries[np.clip(at, 0, len(self.entries) - 1).astype(np.int64)]
 
 
@@ -56,8 +68,9 @@ class Header:
             raise XenonError(f"its {keyword} is damaged: {line(error)}") from error
 
     def text(self, keyword: str) -> str:
-        """Give an element as text, empty where it is absent."""
-        return str(self.value(keyword) or "")
+        """Give an element as text of one line, empty where it is absent."""
+        said = str(self.value(keyword) or "")
+        return "".join(each if each.isprintable() else "?" for each in said)
 
     def number(self, keyword: str) -> float | None:
         """Give the first number of an element, None where there is none."""
@@ -79,7 +92,9 @@ class Header:
         number = self.number(keyword)
         if number is None and absent is not None:
             return absent
-        if number is None or number != int(number):
+        if number is None:
+            raise XenonError(f"it has no {keyword}")
+        if number != int(number):
             raise XenonError(f"its {keyword} is {number}; expected a whole number")
         return int(number)
 
