@@ -162,6 +162,42 @@ def test_a_bug_shows_its_traceback_and_exits_70(monkeypatch, capsys):
     assert "surprise" in err
 
 
+@pytest.mark.parametrize(
+    ("command", "args"),
+    [
+        ("pack", ["{long}", "out"]),
+        ("predict", ["in", "{long}.csv", "--run", "run"]),
+        ("predict", ["in", "out.csv", "--run", "{long}"]),
+        ("export", ["run", "{long}.onnx"]),
+        ("report", ["run", "-o", "{long}.html"]),
+        ("train", ["{long}", "run"]),
+    ],
+)
+def test_what_the_system_refuses_is_a_line_and_no_bug(command, args, tmp_path):
+    """A name that no disk can hold; a folder without permission ends alike."""
+    args = [each.format(long="a" * 300) for each in args]
+    _, err = run(command, *args, status=1, cwd=tmp_path)
+    assert re.search(r"^error: a+.*: File name too long$", err.splitlines()[-1])
+
+
+def test_closed_standard_streams_are_no_bug(tmp_path):
+    (tmp_path / "in").mkdir()
+    for closed, status in (("2>&-", 1), (">&-", 1)):
+        script = "from xenon_mx import cli; cli.predict()"
+        words = [sys.executable, "-c", script, "in", "-", "--run", "run"]
+        done = subprocess.run(
+            ["sh", "-c", f'exec "$@" {closed}', "sh", *words],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == status
+        if closed == ">&-":
+            assert done.stderr == (
+                "error: standard output is closed: name a file, or open it\n"
+            )
+
+
 def test_an_error_keeps_its_details_in_order(monkeypatch, capsys):
     def fail(**flags):
         raise XenonError("two things", ["one", "other"])

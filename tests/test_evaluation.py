@@ -13,6 +13,7 @@ from sklearn.calibration import calibration_curve
 
 from xenon_mx import bootstrap, evaluation, metrics, mura, predicting
 from xenon_mx import reference_figures as published
+from xenon_mx.config import PredictConfig
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation import Cases
 
@@ -519,8 +520,7 @@ def written(tmp_path):
     images = [mura.parse(path, Path(path)) for path in PATHS]
     predictions = predicting.Predictions(images, MEMBERS, 0.5, {}, [])
     out, by_image = tmp_path / "out.csv", tmp_path / "images.csv"
-    predicting._write_csv(out, predicting._study_rows(predictions))
-    predicting._write_csv(by_image, predicting._image_rows(predictions))
+    predicting._write(PredictConfig((), out, (), images=by_image), predictions)
     return out, by_image
 
 
@@ -620,3 +620,23 @@ def test_the_example_of_the_readme_prints_every_figure(written, monkeypatch, cap
     expected = [f"study {kind} {name}" for kind in kinds for name in metrics.FIGURES]
     assert len(printed) == len(expected)
     assert all(map(str.startswith, printed, expected))
+
+
+def test_a_table_with_excels_byte_order_mark_is_read(written):
+    plain = evaluation.read_predictions(written[0])
+    written[0].write_bytes(b"\xef\xbb\xbf" + written[0].read_bytes())
+    found = evaluation.read_predictions(written[0])
+    np.testing.assert_array_equal(found.prob, plain.prob)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [("study_type", "XR_ELBOW", "not of study type 'XR_ELBOW'"), ("label", "0", "its")],
+)
+def test_a_row_that_contradicts_its_path_is_refused(written, column, value, said):
+    header, first, *rest = written[0].read_text().splitlines()
+    cells = first.split(",")
+    cells[header.split(",").index(column)] = value
+    written[0].write_text("\n".join([header, ",".join(cells), *rest]))
+    with pytest.raises(XenonError, match=f"line 2: .*{said}"):
+        evaluation.read_predictions(written[0])

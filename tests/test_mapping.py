@@ -20,7 +20,6 @@ def write(out, *paths):
     with mapping.Folder(out, paths, 32, "stretch", (0, 32)) as folder:
         for path in paths:
             folder.add(path, FILM, CAM)
-        folder.commit()
 
 
 def files(folder):
@@ -108,7 +107,6 @@ def test_what_a_killed_prediction_left_is_cleared_away(tmp_path):
     out = tmp_path / "cam"
     with mapping.Folder(out, ["a.png"], 32, "stretch", (0, 32)) as folder:
         folder.add("a.png", FILM, CAM)
-        folder.commit()
     os.rename(out, tmp_path / ".partial")
     out.mkdir()
     os.rename(tmp_path / ".partial", out / ".partial")

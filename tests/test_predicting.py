@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import logging
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -287,6 +289,80 @@ def test_an_image_given_twice_is_refused(world, tmp_path):
     root = world / "MURA-v1.1"
     with pytest.raises(XenonError, match="given twice"):
         ask(world, tmp_path, valid_csv(world), root / "valid" / "XR_HAND")
+
+
+def test_a_file_under_two_names_is_given_twice(world, tmp_path, monkeypatch):
+    film = tmp_path / "loose.png"
+    cv2.imwrite(str(film), small.blobs(1, SIZE)[0])
+    (tmp_path / "link.png").symlink_to(film)
+    monkeypatch.chdir(tmp_path)
+    for other in (film, Path("link.png")):
+        with pytest.raises(XenonError, match="1 images are given twice"):
+            ask(world, tmp_path, Path("loose.png"), other)
+
+
+def test_studies_of_one_name_in_two_folders_are_not_merged(world, tmp_path):
+    """Two hospitals in one layout: patient1 here is not patient1 there."""
+    for number, place in enumerate("AB", 1):
+        study = tmp_path / place / "MURA-v1.1/valid/XR_WRIST/patient1/study1_positive"
+        study.mkdir(parents=True)
+        film = small.blobs(1, SIZE, seed=number)[0]
+        cv2.imwrite(str(study / f"image{number}.png"), film)
+    for inputs in ([tmp_path / "A", tmp_path / "B"], [tmp_path]):
+        with pytest.raises(XenonError, match="1 studies have the same name") as caught:
+            ask(world, tmp_path, *inputs)
+        (detail,) = caught.value.details
+        assert f"{tmp_path}/A/" in detail
+        assert f"{tmp_path}/B/" in detail
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_folder_that_may_not_be_read_is_not_left_out(world, tmp_path, monkeypatch):
+    """As os.walk would do, in silence. Root may read everything, so it is told here."""
+    shutil.copytree(world / "MURA-v1.1" / "valid", tmp_path / "valid")
+    closed = str(tmp_path / "valid" / "XR_HAND")
+    scandir = os.scandir
+
+    def refusing(path):
+        if str(path) == closed:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(XenonError, match="XR_HAND: Permission denied"):
+        ask(world, tmp_path, tmp_path / "valid")
+
+
+def test_maps_do_not_go_where_radiographs_are_looked_for(world, tmp_path):
+    shutil.copytree(world / "MURA-v1.1" / "valid", tmp_path / "valid")
+    with pytest.raises(XenonError, match="lies within an INPUT"):
+        ask(world, tmp_path, tmp_path / "valid", cam=tmp_path / "valid" / "maps")
+    assert not (tmp_path / "valid" / "maps").exists()
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_a_full_disk_leaves_all_outputs_as_they_were(
+    world, tmp_path, monkeypatch, link
+):
+    """The second table does not fit: neither it, nor the first, nor maps are new."""
+    before = "study,study_type,images,probability,prediction,label\n"
+    out, real = tmp_path / "out.csv", tmp_path / ("real.csv" if link else "out.csv")
+    if link:
+        out.symlink_to(real)
+    real.write_text(before)
+    synced = []
+
+    def fsync(number):
+        synced.append(number)
+        if len(synced) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(XenonError, match="No space left"):
+        ask(world, tmp_path, valid_csv(world), cam=tmp_path / "maps")
+    assert len(synced) == 2
+    assert real.read_text() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted({out.name, real.name})
 
 
 def test_a_rec_of_another_size_is_refused(world, tmp_path):

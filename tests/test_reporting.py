@@ -405,21 +405,25 @@ def test_another_threshold_than_the_table_was_made_with_is_refused(run, tmp_path
     assert "above 0.3" in page.text
 
 
-def test_hostile_names_are_words_and_nothing_else(run, tmp_path):
-    evil = "<script>alert(1)</script>\"'&$x_|"
-    rows = predicted(name=f"study{evil}".replace("/", "-"))
-    for row in rows:
-        row[1] = f"XR_{evil}"
+@pytest.mark.parametrize("labelled", [True, False])
+def test_hostile_names_are_words_and_nothing_else(run, tmp_path, labelled):
+    """A study's name with labels; without, its type, too, which then is only words."""
+    evil = "<script>alert(1)<-script>\"'&$x_|"
+    rows = predicted(name=f"study{evil}")
+    if not labelled:
+        rows = [[row[0], f"XR_{evil}", *row[2:5], ""] for row in rows]
     table = write(tmp_path / "out.csv", rows)
     page, text = report(run, table, model_card=tmp_path / "card.md")
     assert "<script" not in text
     assert evil in page.text
     card = (tmp_path / "card.md").read_text()
     assert "<script" not in card
-    (header,) = [x for x in card.splitlines() if x.startswith("| study type | studies")]
-    columns = len(re.findall(r"(?<!\\)\|", header))
-    (line,) = [x for x in card.splitlines() if x.startswith("| XR_&lt;")]
-    assert len(re.findall(r"(?<!\\)\|", line)) == columns
+    if not labelled:
+        lines = card.splitlines()
+        (header,) = [x for x in lines if x.startswith("| study type | studies")]
+        (line,) = [x for x in lines if x.startswith("| XR_&lt;")]
+        columns = [len(re.findall(r"(?<!\\)\|", each)) for each in (header, line)]
+        assert columns == [4, 4]
 
 
 def test_the_model_card_holds_the_facts_of_the_page(whole):

@@ -115,12 +115,21 @@ class Predicted:
                 f"_negative"
             )
         patients, splits = [], []
-        for study, line in zip(self.studies, self.lines):
+        for row, study in enumerate(self.studies):
             image = mura.parse(f"{study}image", Path())
+            where = f"{self.csv}: line {self.lines[row]}"
             if not image.patient:
                 raise XenonError(
-                    f"{self.csv}: line {line}: no patient can be read off {study!r}: "
-                    f"studies lie in XR_<TYPE>/<patient>/<study>/"
+                    f"{where}: no patient can be read off {study!r}: studies lie in "
+                    f"XR_<TYPE>/<patient>/<study>/"
+                )
+            if image.study_type != self.study_types[row]:
+                raise XenonError(
+                    f"{where}: {study!r} is not of study type {self.study_types[row]!r}"
+                )
+            if image.label not in (None, self.labels[row]):
+                raise XenonError(
+                    f"{where}: {study!r} contradicts its label {self.labels[row]}"
                 )
             above, _, _ = study.rpartition(f"/{image.study_type}/{image.patient}/")
             patients.append(image.patient)
@@ -173,7 +182,7 @@ def read_table(csv: Path) -> Predicted:
 def _rows(csv: Path) -> tuple[str, list[tuple[int, dict[str, str]]]]:
     """Read what a row is, and the rows with the numbers of their lines."""
     try:
-        with open(csv, newline="", encoding="utf-8") as stream:
+        with open(csv, newline="", encoding="utf-8-sig") as stream:
             reader = DictReader(stream, strict=True)
             level = _level(list(reader.fieldnames or ()))
             if not level:

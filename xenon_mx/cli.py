@@ -9,6 +9,7 @@ flags are read, so that `--help` is quick.
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import signal
 import sys
@@ -235,6 +236,8 @@ def _predict(**flags: Any) -> None:
     if flags["out"] != Path("-"):
         _predict_into(PredictConfig(**flags))
         return
+    if sys.stdout is None:  # closed, by >&-
+        raise XenonError("standard output is closed: name a file, or open it")
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / "out.csv"
         _predict_into(PredictConfig(**{**flags, "out": table}))
@@ -385,13 +388,20 @@ def _stop(number: int, _: object) -> NoReturn:
 
 def _run(command: click.Command) -> NoReturn:
     """Run a command and exit with the status that its end deserves."""
+    if sys.stderr is None:  # closed, by 2>&-
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for as long as we live
     for each in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(each) is not signal.SIG_IGN:  # as nohup and & set it
             signal.signal(each, _stop)
     log = logging.getLogger("xenon_mx")
     log.setLevel(logging.INFO)
     log.addHandler(_Log())
-    sys.exit(_status(command))
+    status = _status(command)
+    # All is done but for the end of Python and MXNet, where an exception is only noise.
+    for each in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(each) is _stop:
+            signal.signal(each, signal.SIG_DFL)
+    sys.exit(status)
 
 
 def _status(command: click.Command) -> int:
@@ -408,10 +418,21 @@ def _status(command: click.Command) -> int:
     except _Terminated:
         _say("terminated")
         return _TERMINATED
+    except OSError as error:
+        if not error.filename:
+            return _bug()
+        # A file that may not be read, a name too long, a full disk.
+        _say(f"error: {error.filename}: {os.strerror(error.errno or 0)}")
+        return _FAILED
     except Exception:
-        traceback.print_exc()
-        _say("this is a bug in xenon: please report it with the lines above")
-        return _BUG
+        return _bug()
+
+
+def _bug() -> int:
+    """Say where the exception that is being handled comes from."""
+    traceback.print_exc()
+    _say("this is a bug in xenon: please report it with the lines above")
+    return _BUG
 
 
 def _failure(error: XenonError, command: click.Command) -> int:

@@ -191,8 +191,13 @@ def _join(base: Path, path: str, drop: bool) -> Path:
 
 def _walk(folder: Path) -> Iterator[Path]:
     """Yield every file below a folder, through links, each real folder once."""
+
+    def stop(error: OSError) -> None:  # os.walk would leave the folder out
+        reason = os.strerror(error.errno or 0)
+        raise XenonError(f"{error.filename}: {reason}") from error
+
     seen = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
+    for place, folders, files in os.walk(folder, onerror=stop, followlinks=True):
         real = os.path.realpath(place)
         if real in seen:  # a link back to where it came from
             folders.clear()

@@ -154,8 +154,9 @@ class GluonEnsemble:
         self._chosen = ranked[:members]
         self.meta = first.meta
         self.members = [member for member, _ in self._chosen]
-        several = "s" * (len(folders) > 1)
-        self.extent = f"the run{several} finished {len(self._chosen)} epochs only"
+        several, count = "s" * (len(folders) > 1), len(self._chosen)
+        epochs = "epoch" + "s" * (count > 1)
+        self.extent = f"the run{several} finished {count} {epochs} only"
 
     def described(self) -> list[dict[str, Any]]:
         """What an export says of each member, the lowest validation loss first."""

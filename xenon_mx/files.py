@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Mapping
 
 from xenon_mx.errors import XenonError
 
@@ -31,17 +31,29 @@ def write(path: Path, data: bytes) -> str:
     Raises:
         OSError: As the system gives it, a full disk mostly. Nothing is left behind.
     """
-    partial = path.with_name(path.name + PARTIAL)
-    try:
-        with open(partial, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    write_all({path: data})
     return hashlib.sha256(data).hexdigest()
+
+
+def write_all(contents: Mapping[Path, bytes]) -> None:
+    """Write several files, each as `write` does, and none before all are on disk.
+
+    Raises:
+        OSError: As the system gives it. Nothing is left behind.
+    """
+    partials = {path: path.with_name(path.name + PARTIAL) for path in contents}
+    try:
+        for path, data in contents.items():
+            with open(partials[path], "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+        for path, partial in partials.items():
+            os.replace(partial, path)
+    except BaseException:
+        for partial in partials.values():
+            partial.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -6,10 +6,11 @@ nets and no outputs.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator, Mapping, TypeVar
+from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence, TypeVar
 
 import numpy as np
 
@@ -160,14 +161,33 @@ def _packed_image(split: records.Split, row: records.Row) -> mura.Image:
 def _list_all(config: PredictConfig) -> list[mura.Image]:
     """List the images of all inputs, each there and given once."""
     listed = [image for path in config.inputs for image in _list(path, config.root)]
-    twice = [path for path, n in Counter(i.path for i in listed).items() if n > 1]
-    if twice:
-        raise XenonError(f"{len(twice)} images are given twice", twice)
     absent = [f"{i.file}: no such file" for i in listed if not i.file.is_file()]
     if absent:
         raise XenonError(f"{len(absent)} of {len(listed)} images are missing", absent)
+    real = [os.path.realpath(image.file) for image in listed]
+    given = Counter(real)
+    paths = {file: image.path for image, file in zip(listed, real)}
+    twice = [path for file, path in paths.items() if given[file] > 1]
+    if twice:
+        raise XenonError(f"{len(twice)} images are given twice or more often", twice)
+    _refuse_namesakes(listed, real)
     datasets.refuse_odd_names(listed)
     return listed
+
+
+def _refuse_namesakes(listed: Sequence[mura.Image], real: Sequence[str]) -> None:
+    """Stop at studies of the same name in several folders: they are not one study."""
+    folders: dict[str, set[str]] = {}
+    for image, file in zip(listed, real):
+        if image.study_type:
+            folders.setdefault(image.study, set()).add(os.path.dirname(file))
+    shared = {study: places for study, places in folders.items() if len(places) > 1}
+    if shared:
+        raise XenonError(
+            f"{len(shared)} studies have the same name in several folders: predict the "
+            f"folders one after the other",
+            [f"{study}: {', '.join(sorted(shared[study]))}" for study in shared],
+        )
 
 
 def _list(path: Path, root: Path | None) -> list[mura.Image]:

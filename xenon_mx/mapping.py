@@ -62,7 +62,8 @@ def check(out: Path) -> None:
 class Folder:
     """Write the maps of a prediction so that all of them are there, or none.
 
-    Files are written to a folder inside OUT, and moved into place by `commit`.
+    Files are written to a folder inside OUT, and moved into place at the end, unless
+    it is that of an error.
 
     Args:
         out: The folder; made where there is none.
@@ -108,6 +109,9 @@ class Folder:
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if error is None:
+            for entry in sorted(self._partial.iterdir()):
+                os.replace(entry, self._out / entry.name)
         shutil.rmtree(self._partial, ignore_errors=True)
         if self._made_out and not any(self._out.iterdir()):
             self._out.rmdir()
@@ -130,8 +134,3 @@ class Folder:
         stem.parent.mkdir(parents=True, exist_ok=True)
         stem.with_name(stem.name + OVERLAY).write_bytes(drawn)
         stem.with_name(stem.name + ARRAY).write_bytes(array.getvalue())
-
-    def commit(self) -> None:
-        """Move what was added into place."""
-        for entry in sorted(self._partial.iterdir()):
-            os.replace(entry, self._out / entry.name)

@@ -5,7 +5,9 @@ Puts `inputs`, `ensembles`, `mapping` and `metrics` together. Knows no command l
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import logging
 import os
 import re
@@ -18,6 +20,7 @@ import numpy as np
 
 from xenon_mx import (
     ensembles,
+    files,
     inputs,
     losses,
     mapping,
@@ -83,16 +86,17 @@ def predict(config: PredictConfig, bar: progress.Bar = progress.silent) -> Predi
     if config.submission and not all(image.study_type for image in source.images):
         raise XenonError("--submission needs images in MURA's layout, by studies")
     _announce(ensemble, config, source)
-    logits = _logits(config, ensemble, source, bar)
-    prob = metrics.sigmoid(logits)
-    predictions = Predictions(
-        source.images,
-        prob,
-        config.threshold,
-        _losses(ensemble, source.images, logits),
-        _scores(source.images, prob, config.threshold),
-    )
-    _write(config, predictions)
+    with contextlib.ExitStack() as outputs:  # maps stay if the tables are written, too
+        logits = _logits(config, ensemble, source, bar, outputs)
+        prob = metrics.sigmoid(logits)
+        predictions = Predictions(
+            source.images,
+            prob,
+            config.threshold,
+            _losses(ensemble, source.images, logits),
+            _scores(source.images, prob, config.threshold),
+        )
+        _write(config, predictions)
     return predictions
 
 
@@ -101,6 +105,7 @@ def _logits(
     ensemble: ensembles.Ensemble,
     source: inputs.Source,
     bar: progress.Bar,
+    outputs: contextlib.ExitStack,
 ) -> np.ndarray:
     """Run all images through all members, (N, M), in one pass over the images."""
     with bar(total=len(source.images), unit="img", desc="predicting") as shown:
@@ -110,10 +115,9 @@ def _logits(
         field, looked = ensemble.maps(batches, config.ctx, config.reference)
         paths = [image.path for image in source.images]
         seen = ensemble.meta["preprocessing"]
-        with mapping.Folder(
-            config.cam, paths, seen["size"], seen["fit"], field
-        ) as folder:
-            return _draw(folder, config.workers, source, looked)
+        folder = mapping.Folder(config.cam, paths, seen["size"], seen["fit"], field)
+        outputs.enter_context(folder)
+        return _draw(folder, config.workers, source, looked)
 
 
 def _draw(
@@ -139,7 +143,6 @@ def _draw(
 
     for _ in parallel.in_order(add, numbered(), workers):
         pass
-    folder.commit()
     return np.concatenate(logits)
 
 
@@ -217,6 +220,12 @@ def _check_outputs(config: PredictConfig) -> None:
         _check_output(config.images, [*taken, config.out.resolve()])
     if config.cam is not None:
         mapping.check(config.cam)
+        within = {config.cam.resolve(), *config.cam.resolve().parents}
+        if within & set(taken):
+            raise XenonError(
+                f"{config.cam}: lies within an INPUT, whose next prediction would take "
+                f"the maps for radiographs: name another folder for --cam"
+            )
 
 
 def _check_output(out: Path, taken: Sequence[Path]) -> None:
@@ -229,9 +238,10 @@ def _check_output(out: Path, taken: Sequence[Path]) -> None:
     if _is_stream(out):
         return
     _check_replaceable(out)
-    if not out.parent.is_dir():
+    folder = out.resolve().parent  # where a link leads
+    if not folder.is_dir():
         raise XenonError(f"{out}: its folder does not exist")
-    if not os.access(out.parent, os.W_OK):
+    if not os.access(folder, os.W_OK):
         raise XenonError(f"{out}: its folder may not be written to")
 
 
@@ -250,14 +260,24 @@ def _check_replaceable(out: Path) -> None:
 
 
 def _write(config: PredictConfig, predictions: Predictions) -> None:
+    """Write the tables, all of them or none; into a stream, straight."""
     studies = _study_rows(predictions)
     if config.submission:
-        rows = [[each[0], each[4]] for each in studies[1:]]
-        _write_csv(config.out, rows)
-    else:
-        _write_csv(config.out, studies)
+        studies = [[each[0], each[4]] for each in studies[1:]]
+    tables = {config.out: _csv(studies)}
     if config.images is not None:
-        _write_csv(config.images, _image_rows(predictions))
+        tables[config.images] = _csv(_image_rows(predictions))
+    streams = {path for path in tables if _is_stream(path)}
+    try:
+        # Through a link, which stays one.
+        files.write_all(
+            {path.resolve(): tables[path] for path in tables.keys() - streams}
+        )
+        for path in streams:
+            path.write_bytes(tables[path])
+    except OSError as error:
+        name = error.filename or ", ".join(map(str, tables))
+        raise XenonError(f"{name}: {os.strerror(error.errno or 0)}") from error
 
 
 def _study_rows(predictions: Predictions) -> list[list[object]]:
@@ -301,22 +321,15 @@ def _digits(prob: float) -> str:
 
 
 def _is_stream(path: Path) -> bool:
-    """Tell what must be written in place (a pipe, /dev/stdout, any link) from a file.
+    """Tell what must be written in place (a pipe, /dev/stdout) from a file.
 
     Replacing /dev/stdout by a file would take it away from every other program.
     """
-    return path.is_symlink() or (path.exists() and not path.is_file())
+    odd = path.exists() and not path.is_file()
+    return odd or Path("/dev") in path.absolute().parents
 
 
-def _write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
-    """Write a CSV whole, or not at all; into a stream, straight."""
-    partial = path if _is_stream(path) else path.with_name(path.name + ".partial")
-    try:
-        with open(partial, "w", newline="", encoding="utf-8") as stream:
-            csv.writer(stream, lineterminator="\n").writerows(rows)
-        if partial != path:
-            os.replace(partial, path)
-    except OSError as error:
-        if partial != path:
-            partial.unlink(missing_ok=True)
-        raise XenonError(f"{path}: {os.strerror(error.errno or 0)}") from error
+def _csv(rows: Iterable[Sequence[object]]) -> bytes:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(rows)
+    return out.getvalue().encode()
