@@ -133,14 +133,17 @@ def test_constraints_are_exact_and_fit_setup_py(monkeypatch):
     told = setup_arguments(monkeypatch)
     extras = told["extras_require"]
     checked = set()
-    for text in [*told["install_requires"], *extras["cpu"], *extras["repl"]]:
+    (installed,) = re.findall(r"\[\$device,([\w,]+)\]", installer())
+    named = [text for extra in installed.split(",") for text in extras[extra]]
+    for text in [*told["install_requires"], *extras["cpu"], *named]:
         requirement = Requirement(text)
         if requirement.marker and not requirement.marker.evaluate(DEBIAN_PYTHON):
             continue
         name = canonicalize_name(requirement.name)
         assert requirement.specifier.contains(pinned[name]), name
         checked.add(name)
-    assert {"numpy", "mxnet", "jupyterlab"} <= checked
+    names = {"numpy", "mxnet", "jupyterlab", "pydicom", "onnxruntime", "matplotlib"}
+    assert names <= checked
     # What GPUs need besides is pinned by setup.py itself.
     for text in extras["gpu"]:
         requirement = Requirement(text)
@@ -161,6 +164,30 @@ def test_the_readme_trains_in_a_container_with_a_command_that_parses():
     (words,) = [c for c in docker_commands() if "xenon-train" in c]
     arguments = words[words.index("xenon-train") + 1 :]
     assert cli._train.make_context("xenon-train", arguments).params
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["--port", "99999"], 2, "invalid port value: '99999'"),
+        (["--port", "0"], 2, "invalid port value: '0'"),
+        (["--ip", "192.0.2.1"], 1, "error: --ip 192.0.2.1: "),  # of documentation only
+        ([], 1, "error: jupyter_server is not installed: pip install 'xenon-mx[repl]'"),
+    ],
+)
+def test_the_repl_refuses_what_it_cannot_serve_in_one_line(arguments, status, said):
+    """Without Jupyter, too, which the tests' environment does not have."""
+    absent = "import sys, runpy; sys.modules['jupyter_server.utils'] = None; del sys.argv[0]; "
+    code = f"{absent}runpy.run_path(sys.argv[0], run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-c", code, REPL, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == status
+    assert said in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("token", ["", " ", "\t\n"])

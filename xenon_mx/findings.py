@@ -207,7 +207,8 @@ def _labelled(
     return replace(
         found,
         about=f"{_extent(cases)}; called abnormal if the probability is above "
-        f"{found.threshold:g}.{of_images}",
+        f"{found.threshold:g}.{of_images} That this run predicted them is taken on "
+        f"trust: the table does not say which did.",
         rows=_rows(cases, figures),
         headline=[
             Headline(name, number(by_name[name].value), _interval(by_name[name]))

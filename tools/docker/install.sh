@@ -18,7 +18,8 @@ user_id=${2:-1000}
 [[ $device == cpu || $device == gpu ]] ||
     stop "DEVICE must be cpu or gpu, not '$device'"
 [[ $user_id =~ ^[1-9][0-9]*$ ]] ||
-    stop "USER_ID must be the number of a user who is not root, not '$user_id'"
+    stop "USER_ID must be the number of a user who is not root, not '$user_id': \
+if you are root, leave it out, and give the folder of your data to user 1000"
 [[ $(id -u) == 0 ]] || stop "install.sh installs Debian's packages: run it as root"
 
 checkout=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -30,7 +31,8 @@ apt-get install --yes --no-install-recommends ca-certificates \
     libgl1 libglib2.0-0 libgomp1 libquadmath0 python3 python3-venv
 rm -rf /var/lib/apt/lists/*
 
-useradd --create-home --shell /bin/bash --uid "$user_id" xenon
+# Without --no-log-init, a large number would make a file of gigabytes, if sparse.
+useradd --create-home --no-log-init --shell /bin/bash --uid "$user_id" xenon
 install -d -o xenon -g xenon /opt/xenon /data
 
 as_user() {

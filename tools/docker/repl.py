@@ -15,9 +15,10 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
+import socket
 import sys
 import warnings
-from typing import Mapping
+from typing import Mapping, NoReturn
 
 PORT = 3133  # Clojure's REPL was there in the xenon of 2019
 EVERY_ADDRESS = ("0.0.0.0", "::")
@@ -40,13 +41,19 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--ip", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", default=PORT, type=int, help="port to listen on")
+    parser.add_argument("--port", default=PORT, type=port, help="port to listen on")
     told, others = parser.parse_known_args()
     token = given_token(os.environ)
+    check_address(told.ip)
     os.environ[TOKEN] = token or secrets.token_hex(TOKEN_BYTES)
     # Imported late: an empty token is refused, and --help answers, at once.
-    from jupyter_server.utils import JupyterServerAuthWarning
-    from jupyterlab.labapp import LabApp
+    try:
+        from jupyter_server.utils import JupyterServerAuthWarning
+        from jupyterlab.labapp import LabApp
+    except ModuleNotFoundError as error:
+        fail(
+            f"{(error.name or '').split('.')[0]} is not installed: pip install 'xenon-mx[repl]'"
+        )
 
     # Said of handlers that forgot to ask for the token; the server asks for them, by
     # allow_unauthenticated_access below.
@@ -72,6 +79,23 @@ def main() -> None:
     server.start()
 
 
+def port(text: str) -> int:
+    """A port as a flag gives it; 0, any free one, would be one that nobody knows."""
+    if not 0 < int(text) < 1 << 16:
+        raise ValueError
+    return int(text)
+
+
+def check_address(address: str) -> None:
+    """End if this computer has no such address."""
+    try:
+        family, *_, place = socket.getaddrinfo(address, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind(place)
+    except OSError as error:
+        fail(f"--ip {address}: {error.strerror or error}")
+
+
 def given_token(environment: Mapping[str, str]) -> str | None:
     """The token that the user gave; None if there is to be a random one."""
     token = environment.get(TOKEN)
@@ -80,7 +104,7 @@ def given_token(environment: Mapping[str, str]) -> str | None:
     return token
 
 
-def fail(line: str) -> None:
+def fail(line: str) -> NoReturn:
     """End with what went wrong and what to do."""
     sys.exit(f"error: {line}")
 
