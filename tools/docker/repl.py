@@ -51,9 +51,7 @@ def main() -> None:
         from jupyter_server.utils import JupyterServerAuthWarning
         from jupyterlab.labapp import LabApp
     except ModuleNotFoundError as error:
-        fail(
-            f"{(error.name or '').split('.')[0]} is not installed: pip install 'xenon-mx[repl]'"
-        )
+        fail(f"{error}: pip install 'xenon-mx[repl]'")
 
     # Said of handlers that forgot to ask for the token; the server asks for them, by
     # allow_unauthenticated_access below.
