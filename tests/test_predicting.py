@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import json
 import logging
 import math
 import os
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 import small
 
-from xenon_mx import models, packing, predicting, training
+from xenon_mx import arrays, files, models, packing, predicting, training
 from xenon_mx.checkpoints import Run
 from xenon_mx.config import PackConfig, PredictConfig, TrainConfig
 from xenon_mx.engine import mx
@@ -202,16 +203,32 @@ def test_submission_is_the_competition_form_to_the_letter(world, tmp_path):
 def test_threshold_is_strict_and_changes_the_prediction_only(world, tmp_path):
     base, _, _ = ask(world, tmp_path, valid_csv(world), members=1)
     middle = base[3]["probability"]
-    exact = predicting._verdict(0.25, 0.25, None)
-    assert exact[1] == 0
     found, _, _ = ask(
         world, tmp_path, valid_csv(world), members=1, threshold=float(middle)
     )
     for before, after in zip(base, found):
         assert before["probability"] == after["probability"]
         above = float(after["probability"]) > float(middle)
-        if after["probability"] != middle:
-            assert after["prediction"] == str(int(above))
+        assert after["prediction"] == str(int(above))
+
+
+@pytest.mark.parametrize("cam", [None, "maps"])
+def test_weights_that_give_no_number_are_no_normal_study(world, tmp_path, cam):
+    """Such as NaN, which is above no threshold: each study would be normal."""
+    shutil.copytree(world / "run", tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    first = run.members()[0]
+    held = arrays.read(first.params)
+    held["output.weight"] = np.full_like(held["output.weight"], 3e38)
+    arrays.write(first.params, held)
+    best = json.loads((tmp_path / "run" / "best.json").read_text())
+    best["best"][0]["sha256"] = files.sha256(first.params)
+    best.pop("checksum")
+    files.write_json(tmp_path / "run" / "best.json", best)
+    options = {"cam": tmp_path / cam} if cam else {}
+    with pytest.raises(XenonError, match="gives no finite number for .* images"):
+        ask(world, tmp_path, valid_csv(world), runs=(tmp_path / "run",), **options)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_several_runs_give_their_best_to_one_ensemble(world, tmp_path):
@@ -424,7 +441,7 @@ def test_a_forgotten_out_does_not_destroy_the_last_input(world, tmp_path, name):
     precious = tmp_path / name
     precious.write_text("MURA-v1.1/valid/XR_HAND/patient1/study1/image1.png\n")
     asked = PredictConfig((valid_csv(world),), precious, (world / "run",))
-    with pytest.raises(XenonError, match=r"not named \.csv|no prediction of xenon"):
+    with pytest.raises(XenonError, match=r"not named \.csv|not written by xenon-"):
         predicting.predict(asked)
     assert precious.read_text().startswith("MURA-v1.1/")
 

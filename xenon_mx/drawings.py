@@ -13,10 +13,11 @@ import numpy as np
 from sklearn.metrics import roc_curve
 
 from xenon_mx import evaluation, figures
-from xenon_mx.cases import PLURAL, Cases
+from xenon_mx.cases import Cases
 from xenon_mx.comparisons import both
 from xenon_mx.evaluation import PAPER, Figure
 from xenon_mx.figures import Shown, number
+from xenon_mx.tables import PLURAL
 
 
 def roc(cases: Cases, found: Mapping[str, Figure]) -> list[Shown]:

@@ -13,13 +13,13 @@ from typing import Iterator, Mapping, NamedTuple, Sequence
 import numpy as np
 
 from xenon_mx import bootstrap, metrics
-from xenon_mx.cases import PLURAL
 from xenon_mx.cases import Cases as Cases
 from xenon_mx.cases import read_predictions as read_predictions
 from xenon_mx.config import THRESHOLD
 from xenon_mx.errors import XenonError
 from xenon_mx.reference_figures import PAPER as PAPER
 from xenon_mx.reference_figures import REPRODUCTIONS, SEED_SPREAD
+from xenon_mx.tables import PLURAL
 
 REPEATS = 1000  # seeds then move an end of an interval by about 0.02 of its width
 OVERALL = "overall"

@@ -22,7 +22,7 @@ from xenon_mx import (
     progress,
 )
 from xenon_mx.config import THRESHOLD, ExportConfig
-from xenon_mx.errors import ConfigError, XenonError
+from xenon_mx.errors import XenonError
 
 # Protocol Buffers hold 2 GiB at most; the rest of a graph takes far less than this.
 _MOST_BYTES = 2**31 - 2**24
@@ -49,7 +49,9 @@ def export(config: ExportConfig, bar: progress.Bar = progress.silent) -> int:
         XenonError: A run cannot be used, the file cannot be written or would replace
             something else; nothing is written then.
     """
-    _check_output(config.out)
+    files.check_output(
+        config.out, "OUT.onnx", (".onnx",), "xenon-export", onnx_ensembles.is_ours
+    )
     ensemble = ensembles.GluonEnsemble(config.runs, config.members)
     _check_sizes(ensemble)
     from xenon_mx import models, onnx_graphs  # loads MXNet
@@ -69,7 +71,7 @@ def export(config: ExportConfig, bar: progress.Bar = progress.silent) -> int:
             _compare(config.out, nets, data, size)
             shown.update()
     try:
-        files.write(config.out.resolve(), data)  # through a link, which stays one
+        files.write(config.out, data)
     except OSError as error:
         raise XenonError(f"{config.out}: {os.strerror(error.errno or 0)}") from error
     return len(nets)
@@ -135,25 +137,4 @@ def _check_sizes(ensemble: ensembles.GluonEnsemble) -> None:
         raise XenonError(
             f"{len(ensemble.members)} members take {total / 2**30:.1f} GiB, and an "
             f"ONNX file holds 2: export fewer --members"
-        )
-
-
-def _check_output(out: Path) -> None:
-    """Refuse an output that cannot be written, or would replace something else."""
-    if out.is_dir():
-        raise XenonError(f"{out}: is a folder; name an ONNX file for the output")
-    if out.suffix.lower() != ".onnx":
-        raise ConfigError("OUT.onnx", f"{out} is not named .onnx: which file to write?")
-    folder = out.resolve().parent
-    if not folder.is_dir():
-        raise XenonError(f"{out}: its folder does not exist")
-    if not os.access(folder, os.W_OK):
-        raise XenonError(f"{out}: its folder may not be written to")
-    if not out.exists():
-        return
-    if not out.is_file():
-        raise XenonError(f"{out}: is no ordinary file; name another one")
-    if out.stat().st_size and not onnx_ensembles.is_ours(out):
-        raise XenonError(
-            f"{out}: exists and was not written by xenon-export: name another file"
         )

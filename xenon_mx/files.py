@@ -1,6 +1,7 @@
 """Files that are there whole or not at all, and that tell when they were changed.
 
-Owns how a file is written and checked. Knows nothing of what is in it.
+Owns what may be written where, and how a file is written and checked. Knows nothing of
+what is in it.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, Callable, Mapping, Sequence
 
-from xenon_mx.errors import XenonError
+from xenon_mx.errors import ConfigError, XenonError
 
 PARTIAL = ".partial"  # the end of the name of a file that is being written
 _CHECKSUM = "checksum"
@@ -38,12 +39,15 @@ def write(path: Path, data: bytes) -> str:
 def write_all(contents: Mapping[Path, bytes]) -> None:
     """Write several files, each as `write` does, and none before all are on disk.
 
+    A link is followed, and stays one.
+
     Raises:
         OSError: As the system gives it. Nothing is left behind.
     """
-    partials = {path: path.with_name(path.name + PARTIAL) for path in contents}
+    real = {path.resolve(): data for path, data in contents.items()}
+    partials = {path: path.with_name(path.name + PARTIAL) for path in real}
     try:
-        for path, data in contents.items():
+        for path, data in real.items():
             with open(partials[path], "wb") as stream:
                 stream.write(data)
                 stream.flush()
@@ -54,6 +58,48 @@ def write_all(contents: Mapping[Path, bytes]) -> None:
         for partial in partials.values():
             partial.unlink(missing_ok=True)
         raise
+
+
+def check_output(
+    path: Path,
+    flag: str,
+    suffixes: Sequence[str],
+    writer: str,
+    is_ours: Callable[[Path], bool],
+) -> None:
+    """Refuse an output that cannot be written, or would replace something else.
+
+    Args:
+        path: The file; a link is followed.
+        flag: How the command line spells it.
+        suffixes: What its name may end in.
+        writer: The program that writes it, as errors call it.
+        is_ours: Tells a file that it wrote before from any other.
+
+    Raises:
+        ConfigError: The name ends otherwise: it may be that of another file.
+        XenonError: It cannot be written, or is something else.
+    """
+    if path.is_dir():
+        raise XenonError(f"{path}: is a folder; name a file for {flag}")
+    if path.suffix.lower() not in suffixes:
+        raise ConfigError(
+            flag, f"{path} is not named {suffixes[0]}: which file to write?"
+        )
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        raise XenonError(f"{path}: its folder does not exist")
+    if not os.access(folder, os.W_OK):
+        raise XenonError(f"{path}: its folder may not be written to")
+    if not path.exists():
+        return
+    if not path.is_file():
+        raise XenonError(f"{path}: is no ordinary file; name another one for {flag}")
+    if path.stat().st_size and not is_ours(path):
+        raise XenonError(
+            f"{path}: exists and was not written by {writer}: name another file for "
+            f"{flag}"
+        )
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -16,13 +16,14 @@ import numpy as np
 from sklearn.metrics import confusion_matrix
 
 from xenon_mx import comparisons, drawings, evaluation, files, gallery
-from xenon_mx.cases import PLURAL, Cases, Predicted, read_table
+from xenon_mx.cases import Cases, of_table
 from xenon_mx.checkpoints import Run
 from xenon_mx.comparisons import both
 from xenon_mx.config import ReportConfig
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.evaluation import OVERALL, Figure
 from xenon_mx.figures import Shown, Table, number
+from xenon_mx.tables import PLURAL, Predicted, read_table
 
 _HEADLINE = ("kappa", "AUROC", "sensitivity", "specificity")
 _OF_IMAGES = "These are figures of single images: not comparable with studies'."
@@ -128,7 +129,7 @@ def find(config: ReportConfig, run: Run) -> Findings:
     )
     if (predicted.labels < 0).all():
         return _unlabelled(found, predicted)
-    cases = predicted.cases()
+    cases = of_table(predicted)
     figures = evaluation.by_study_type(cases, config.threshold)
     found = _labelled(found, cases, figures)
     validated = run.meta.get("validated_on") or {}
@@ -142,7 +143,7 @@ def find(config: ReportConfig, run: Run) -> Findings:
     if cases.level == "study":
         found = _beside(found, cases, figures)
     if images is not None:
-        found = _with_images(found, images.cases())
+        found = _with_images(found, of_table(images))
     return found
 
 
@@ -172,7 +173,7 @@ def _read_images(csv: Path, threshold: float, predicted: Predicted) -> Predicted
     strange = set(images.studies) ^ set(predicted.names)
     if strange:
         raise XenonError(
-            f"{csv}: is not of the same studies as {predicted.csv}: {min(strange)} is "
+            f"{csv}: is not of the same studies as {predicted.file}: {min(strange)} is "
             f"in one of them only"
         )
     return images

@@ -13,10 +13,10 @@ from typing import NamedTuple, Sequence
 import numpy as np
 
 from xenon_mx import datasets, images, mapping
-from xenon_mx.cases import PLURAL, Predicted
 from xenon_mx.config import ReportConfig
 from xenon_mx.errors import XenonError
 from xenon_mx.opencv import cv2
+from xenon_mx.tables import PLURAL, Predicted
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def hang(config: ReportConfig, predicted: Predicted) -> tuple[list[Room], str]:
         for _, _, label, prediction in _OUTCOMES
     ]
     names = [predicted.names[i] for members in chosen for i in members]
-    shelf = Shelf(predicted.csv, names, config.root, config.cam)
+    shelf = Shelf(predicted.file, names, config.root, config.cam)
     rooms = []
     for (title, meaning, label, prediction), members in zip(_OUTCOMES, chosen):
         cases = []

@@ -6,12 +6,8 @@ Puts `inputs`, `ensembles`, `mapping` and `metrics` together. Knows no command l
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import logging
 import os
-import re
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterable, Iterator, NamedTuple, Sequence
@@ -28,16 +24,13 @@ from xenon_mx import (
     mura,
     parallel,
     progress,
+    tables,
 )
 from xenon_mx.config import MEMBERS, PredictConfig
-from xenon_mx.errors import ConfigError, XenonError
+from xenon_mx.errors import XenonError
 from xenon_mx.maps import Looked
 
 _log = logging.getLogger(__name__)
-
-# How a file begins that may be written anew: our two tables, a submission, nothing.
-_OURS = re.compile(rb"study,study_type,|image,study,|[^\n]*/,[01]\r?\n|\Z")
-_HEAD_BYTES = 1000
 
 
 class Score(NamedTuple):
@@ -111,13 +104,23 @@ def _logits(
     with bar(total=len(source.images), unit="img", desc="predicting") as shown:
         batches = progress.counted(source.batches(ensemble.uses_mxnet), shown)
         if config.cam is None:
-            return ensemble.logits(batches, config.ctx, config.reference)
+            logits = ensemble.logits(batches, config.ctx, config.reference)
+            _refuse_nonsense(ensemble, logits)
+            return logits
         field, looked = ensemble.maps(batches, config.ctx, config.reference)
         paths = [image.path for image in source.images]
         seen = ensemble.meta["preprocessing"]
         folder = mapping.Folder(config.cam, paths, seen["size"], seen["fit"], field)
         outputs.enter_context(folder)
-        return _draw(folder, config.workers, source, looked)
+        return _draw(folder, config.workers, source, _checked(ensemble, looked))
+
+
+def _checked(
+    ensemble: ensembles.Ensemble, looked: Iterable[Looked]
+) -> Iterator[Looked]:
+    for each in looked:
+        _refuse_nonsense(ensemble, each.logits)
+        yield each
 
 
 def _draw(
@@ -173,6 +176,18 @@ def _announce(
         _log.warning("the run has never seen %s", ", ".join(sorted(strange)))
 
 
+def _refuse_nonsense(ensemble: ensembles.Ensemble, logits: np.ndarray) -> None:
+    """Stop at members whose weights give no numbers: NaN is above no threshold."""
+    for member, column in zip(ensemble.members, logits.T):
+        wrong = int((~np.isfinite(column)).sum())
+        if wrong:
+            raise XenonError(
+                f"{member.params}: gives no finite number for {wrong} of "
+                f"{len(column)} images: training diverged, or its data are damaged; "
+                f"predict by another run"
+            )
+
+
 def _losses(
     ensemble: ensembles.Ensemble, listed: list[mura.Image], logits: np.ndarray
 ) -> dict[Path, float]:
@@ -200,7 +215,7 @@ def _scores(
         np.stack([[i.label or 0 for i in listed], prob.mean(axis=1)], axis=1),
     )
     kinds = list({image.study: image.study_type for image in listed}.values())
-    labels, mean = means[:, 0].round().astype(int), means[:, 1]
+    labels, mean = means[:, 0].round().astype(int), tables.rounded(means[:, 1])
 
     def score(name: str, chosen: np.ndarray) -> Score:
         truth, values = labels[chosen], mean[chosen]
@@ -215,9 +230,11 @@ def _scores(
 def _check_outputs(config: PredictConfig) -> None:
     """Refuse outputs that cannot be written, or would overwrite something else."""
     taken = [path.resolve() for path in config.inputs]
-    _check_output(config.out, taken)
+    _check_table(config.out, "OUT.csv", taken)
+    if config.images == Path("-"):
+        raise XenonError("--images: write to a file; only OUT.csv may be -")
     if config.images is not None:
-        _check_output(config.images, [*taken, config.out.resolve()])
+        _check_table(config.images, "--images", [*taken, config.out.resolve()])
     if config.cam is not None:
         mapping.check(config.cam)
         within = {config.cam.resolve(), *config.cam.resolve().parents}
@@ -228,96 +245,29 @@ def _check_outputs(config: PredictConfig) -> None:
             )
 
 
-def _check_output(out: Path, taken: Sequence[Path]) -> None:
-    if out == Path("-"):
-        raise XenonError("--images: write to a file; only OUT.csv may be -")
-    if out.is_dir():
-        raise XenonError(f"{out}: is a folder; name a CSV file for the output")
+def _check_table(out: Path, flag: str, taken: Sequence[Path]) -> None:
     if out.resolve() in taken:
         raise XenonError(f"{out}: is named twice; an output needs a file of its own")
-    if _is_stream(out):
-        return
-    _check_replaceable(out)
-    folder = out.resolve().parent  # where a link leads
-    if not folder.is_dir():
-        raise XenonError(f"{out}: its folder does not exist")
-    if not os.access(folder, os.W_OK):
-        raise XenonError(f"{out}: its folder may not be written to")
-
-
-def _check_replaceable(out: Path) -> None:
-    """Refuse what a forgotten OUT.csv would destroy: the last of the inputs."""
-    if out.suffix.lower() != ".csv":
-        raise ConfigError("OUT.csv", f"{out} is not named .csv: which file to write?")
-    if not out.exists():
-        return
-    with open(out, "rb") as stream:
-        head = stream.read(_HEAD_BYTES)
-    if not _OURS.match(head):
-        raise XenonError(
-            f"{out}: exists and is no prediction of xenon's: name another file"
-        )
+    if not _is_stream(out):
+        # A forgotten OUT.csv would replace the last of the inputs.
+        files.check_output(out, flag, (".csv",), "xenon-predict", tables.is_ours)
 
 
 def _write(config: PredictConfig, predictions: Predictions) -> None:
     """Write the tables, all of them or none; into a stream, straight."""
-    studies = _study_rows(predictions)
-    if config.submission:
-        studies = [[each[0], each[4]] for each in studies[1:]]
-    tables = {config.out: _csv(studies)}
+    held = predictions.images, predictions.members, predictions.threshold
+    of_studies = tables.submission if config.submission else tables.of_studies
+    written = {config.out: of_studies(*held)}
     if config.images is not None:
-        tables[config.images] = _csv(_image_rows(predictions))
-    streams = {path for path in tables if _is_stream(path)}
+        written[config.images] = tables.of_images(*held)
+    streams = {path: data for path, data in written.items() if _is_stream(path)}
     try:
-        # Through a link, which stays one.
-        files.write_all(
-            {path.resolve(): tables[path] for path in tables.keys() - streams}
-        )
-        for path in streams:
-            path.write_bytes(tables[path])
+        files.write_all({p: data for p, data in written.items() if p not in streams})
+        for path, data in streams.items():
+            path.write_bytes(data)
     except OSError as error:
-        name = error.filename or ", ".join(map(str, tables))
+        name = error.filename or ", ".join(map(str, written))
         raise XenonError(f"{name}: {os.strerror(error.errno or 0)}") from error
-
-
-def _study_rows(predictions: Predictions) -> list[list[object]]:
-    listed = predictions.images
-    studies, means = metrics.study_means(
-        [image.study for image in listed], predictions.members.mean(axis=1)
-    )
-    first = {image.study: image for image in reversed(listed)}
-    views = Counter(image.study for image in listed)
-    header = ["study", "study_type", "images", "probability", "prediction", "label"]
-    rows: list[list[object]] = [list(header)]
-    for study, prob in zip(studies, means):
-        image = first[str(study)]
-        rows.append(
-            [study, image.study_type, views[str(study)]]
-            + _verdict(prob, predictions.threshold, image.label)
-        )
-    return rows
-
-
-def _image_rows(predictions: Predictions) -> list[list[object]]:
-    header = ["image", "study", "study_type", "probability", "prediction", "label"]
-    columns = [f"member_{i + 1}" for i in range(predictions.members.shape[1])]
-    rows: list[list[object]] = [[*header, *columns]]
-    for image, members in zip(predictions.images, predictions.members):
-        rows.append(
-            [image.path, image.study, image.study_type]
-            + _verdict(members.mean(), predictions.threshold, image.label)
-            + [_digits(value) for value in members]
-        )
-    return rows
-
-
-def _verdict(prob: float, threshold: float, label: int | None) -> list[object]:
-    return [_digits(prob), int(prob > threshold), "" if label is None else label]
-
-
-def _digits(prob: float) -> str:
-    """Nine significant digits: enough to recompute the loss to 1e-6."""
-    return f"{prob:.9g}"
 
 
 def _is_stream(path: Path) -> bool:
@@ -325,11 +275,5 @@ def _is_stream(path: Path) -> bool:
 
     Replacing /dev/stdout by a file would take it away from every other program.
     """
-    odd = path.exists() and not path.is_file()
+    odd = path.exists() and not path.is_file() and not path.is_dir()
     return odd or Path("/dev") in path.absolute().parents
-
-
-def _csv(rows: Iterable[Sequence[object]]) -> bytes:
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(rows)
-    return out.getvalue().encode()

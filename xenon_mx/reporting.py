@@ -71,11 +71,11 @@ def report(config: ReportConfig) -> list[Path]:
     pages = {path: _render(name, facts) for path, name in outputs.items()}
     if config.figures is not None:
         pages[config.figures] = _csv(found.rows if found else [])
-    for path, page in pages.items():
-        try:
-            files.write(path, page.encode())
-        except OSError as error:
-            raise XenonError(f"{path}: {os.strerror(error.errno or 0)}") from error
+    try:
+        files.write_all({path: page.encode() for path, page in pages.items()})
+    except OSError as error:
+        name = error.filename or ", ".join(map(str, pages))
+        raise XenonError(f"{name}: {os.strerror(error.errno or 0)}") from error
     return list(pages)
 
 
@@ -103,31 +103,19 @@ def _check_flags(config: ReportConfig) -> None:
 
 def _check_outputs(config: ReportConfig) -> None:
     """Refuse outputs that cannot be written, or would overwrite something else."""
-    _check_output("--out", config.out, (".html", ".htm"))
+    _check_output(config.out, "--out", (".html", ".htm"), _MARK)
     if config.model_card is not None:
-        _check_output("--model-card", config.model_card, (".md",))
+        _check_output(config.model_card, "--model-card", (".md",), _MARK)
     if config.figures is not None:
-        _check_output("--figures", config.figures, (".csv",), _CSV_MARK)
+        _check_output(config.figures, "--figures", (".csv",), _CSV_MARK)
 
 
-def _check_output(
-    flag: str, path: Path, endings: Sequence[str], mark: str = _MARK
-) -> None:
-    if path.suffix.lower() not in endings:
-        raise ConfigError(flag, f"{path} is not named {endings[0]}: which to write?")
-    if path.is_dir():
-        raise XenonError(f"{path}: is a folder; name a file for {flag}")
-    if not path.parent.is_dir():
-        raise XenonError(f"{path}: its folder does not exist")
-    if not os.access(path.parent, os.W_OK):
-        raise XenonError(f"{path}: its folder may not be written to")
-    if path.exists():
-        with open(path, "rb") as stream:
-            head = stream.read(_HEAD_BYTES)
-        if head and mark.encode() not in head:
-            raise XenonError(
-                f"{path}: exists and was not {_MARK}: name another file with {flag}"
-            )
+def _check_output(path: Path, flag: str, suffixes: Sequence[str], mark: str) -> None:
+    def is_ours(file: Path) -> bool:
+        with open(file, "rb") as stream:
+            return mark.encode() in stream.read(_HEAD_BYTES)
+
+    files.check_output(path, flag, suffixes, "xenon-report", is_ours)
 
 
 def _facts(run: Run, found: findings.Findings | None) -> dict[str, Any]:
