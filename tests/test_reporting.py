@@ -229,8 +229,46 @@ def test_the_figures_are_those_of_evaluation(whole):
         assert counts == [int((~chosen).sum()), int(chosen.sum())]
 
 
-def test_the_paper_stands_beside_as_another_test_set(whole):
-    page = whole.page
+def of_all_types(count=140):
+    """Rows as `predicted` makes them, of all seven study types of MURA."""
+    types = sorted(set(evaluation.PAPER.kappa["model"]) - {"overall"})
+    rows = predicted(count)
+    for number, row in enumerate(rows):
+        kind = types[number // 2 % 7]
+        row[:2] = study(number, row[5], kind), kind
+    return rows
+
+
+def test_the_papers_pooled_figures_stand_beside_all_seven_types_only(run, tmp_path):
+    """A kappa of hands alone is no kappa of all parts."""
+    page, _ = report(run, write(tmp_path / "a.csv", of_all_types()))
+    (row,) = (r for r in page.table("paper: model") if r[0] == "overall")
+    assert row[2:] == ["0.705", "0.731", "0.763", "0.778"]
+    page, _ = report(run, write(tmp_path / "b.csv", predicted()))
+    (row,) = (r for r in page.table("paper: model") if r[0] == "overall")
+    assert row[2:] == ["", "", "", ""]
+    (alt,) = {i["alt"] for i in page.all("img") if i["alt"].startswith("ROC")}
+    assert "paper" not in alt
+
+
+def test_study_types_that_the_run_has_never_seen_are_said(run, tmp_path):
+    page, _ = report(run, write(tmp_path / "a.csv", of_all_types()))
+    assert "The run has never seen XR_FINGER, XR_FOREARM, XR_HUMERUS" in page.text
+
+
+@pytest.mark.parametrize("flag", ["images", "figures"])
+def test_flags_that_need_labels_are_refused_without(run, tmp_path, flag):
+    rows = [[*row[:5], ""] for row in predicted()]
+    table = write(tmp_path / "out.csv", rows)
+    path = tmp_path / "x.csv"
+    if flag == "images":
+        of_images(path, rows)
+    with pytest.raises(ConfigError, match=f"--{flag}: says nothing: .* no labels"):
+        report(run, table, **{flag: path})
+
+
+def test_the_paper_stands_beside_as_another_test_set(run, tmp_path):
+    page, _ = report(run, write(tmp_path / "out.csv", of_all_types()))
     assert "another test set: 207 hidden studies" in page.text
     row = next(r for r in page.table("paper: model") if r[0] == "XR_WRIST")
     assert row[2:] == ["0.931", "0.791", "0.931", "0.931"]
@@ -276,12 +314,16 @@ def test_without_labels_only_what_was_predicted_is_shown(run, tmp_path):
 
 
 def of_images(path, rows):
-    """Write the table of two images of each study; the second is called surely."""
+    """Write the table of two images of each study, whose mean is the study's."""
     header = "image,study,study_type,probability,prediction,label,member_1"
     images = []
-    for name, kind, _, prob, called, label in rows:
-        images.append([f"{name}image1.png", name, kind, prob, called, label, prob])
-        images.append([f"{name}image2.png", name, kind, called, called, label, called])
+    for name, kind, _, prob, _, label in rows:
+        apart = 0.9 * min(float(prob), 1 - float(prob))
+        for number, each in enumerate((-apart, apart), 1):
+            one = f"{float(prob) + each:.9g}"
+            called = int(float(one) > 0.5)
+            image = f"{name}image{number}.png"
+            images.append([image, name, kind, one, called, label, one])
     return write(path, images, header)
 
 
@@ -303,8 +345,8 @@ def test_figures_of_images_stand_beside_those_of_studies_and_say_so(run, tmp_pat
     page, _ = report(run, table, images=images, figures=out)
     assert sections(page).index("images") == sections(page).index("types") + 1
     assert (
-        "120 images of 60 patients, 60 of them labelled abnormal. These are figures of "
-        "single images: not comparable with studies'." in page.text
+        "120 images of 60 patients, 60 of them labelled abnormal; predicted by 1 net. "
+        "These are figures of single images: not comparable with studies'." in page.text
     )
     with open(out, newline="") as stream:
         told = list(csv.DictReader(stream))
@@ -334,6 +376,24 @@ def test_undefined_figures_are_empty_in_a_table_for_programs(run, tmp_path):
     lines = out.read_text().splitlines()
     assert "study,overall,30,30,AUROC,,," in lines
     assert not [line for line in lines if "nan" in line]
+
+
+@pytest.mark.parametrize("wrong", ["probability", "label", "fewer"])
+def test_images_of_another_prediction_are_refused(run, tmp_path, wrong):
+    """Of another net, or of fewer views: studies are the means of their images."""
+    rows = predicted()
+    table = write(tmp_path / "out.csv", rows)
+    file = of_images(tmp_path / "images.csv", rows)
+    lines = file.read_text().splitlines()
+    cells = lines[4].split(",")
+    if wrong == "probability":
+        cells[3] = f"{float(cells[3]) + 1e-6:.9g}"
+    elif wrong == "label":
+        cells[5] = str(1 - int(cells[5]))
+    lines[4:5] = [] if wrong == "fewer" else [",".join(cells)]
+    file.write_text("\n".join(lines))
+    with pytest.raises(XenonError, match="not of the same prediction|contradicts"):
+        report(run, table, images=file)
 
 
 @pytest.mark.parametrize("wrong", ["studies", "others"])

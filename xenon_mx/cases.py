@@ -14,6 +14,8 @@ from xenon_mx import mura
 from xenon_mx.errors import XenonError
 from xenon_mx.tables import Predicted, read_table
 
+OVERALL = "overall"  # what all cases together are called where study types are
+
 
 @dataclass(frozen=True, eq=False)
 class Cases:
@@ -51,7 +53,9 @@ class Cases:
             raise ValueError("probabilities lie from 0 to 1")
 
     def of(self, study_type: str) -> Cases:
-        """Choose the cases of one study type."""
+        """Choose the cases of one study type; `overall` is all of them."""
+        if study_type == OVERALL:
+            return self
         chosen = [i for i, each in enumerate(self.study_types) if each == study_type]
         return Cases(
             self.labels[chosen],

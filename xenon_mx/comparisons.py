@@ -7,20 +7,26 @@ another test set. Knows no files and no page.
 from __future__ import annotations
 
 import math
-from typing import Mapping, Sequence
+from typing import Iterable, Mapping, Sequence
 
 from xenon_mx import evaluation, figures
-from xenon_mx.cases import Cases
+from xenon_mx.cases import OVERALL, Cases
 from xenon_mx.evaluation import PAPER, Figure
 from xenon_mx.figures import Interval, Shown, Table, number
+
+
+def is_comparable(cases: Cases) -> bool:
+    """Tell whether the paper's pooled figures may stand beside those of all cases."""
+    types = set(PAPER.kappa["model"]) - {OVERALL}
+    return cases.level == "study" and types <= set(cases.study_types)
 
 
 def drawn(found: Mapping[str, Sequence[Figure]]) -> Shown:
     """Draw the kappa of each study type beside the paper's."""
     kappas = _kappas(found)
     rows = [Interval(name, k.value, k.low, k.high) for name, k in kappas]
-    model = [_of_paper("model", name) for name, _ in kappas]
-    best = [max(_radiologists(name)) for name, _ in kappas]
+    model = [_of_paper("model", name, found) for name, _ in kappas]
+    best = [max(_radiologists(name, found)) for name, _ in kappas]
     marks = [("paper's model", model), ("paper's best radiologist", best)]
     said = "; ".join(f"{name} {both(kappa)}" for name, kappa in kappas)
     return Shown(
@@ -36,7 +42,7 @@ def table(found: Mapping[str, Sequence[Figure]]) -> Table:
     """Set the kappa of each study type beside the paper's, reader by reader."""
     rows = []
     for name, kappa in _kappas(found):
-        readers = (_of_paper(reader, name) for reader in PAPER.kappa)
+        readers = (_of_paper(reader, name, found) for reader in PAPER.kappa)
         printed = ("" if math.isnan(each) else number(each) for each in readers)
         rows.append((name or "none", both(kappa, "\n"), *printed))
     header = ("study type", "this ensemble", *(f"paper: {r}" for r in PAPER.kappa))
@@ -73,11 +79,14 @@ def _kappas(found: Mapping[str, Sequence[Figure]]) -> list[tuple[str, Figure]]:
     ]
 
 
-def _of_paper(reader: str, study_type: str) -> float:
-    kappa = PAPER.kappa[reader].get(study_type)
-    return kappa.value if kappa else math.nan
+def _of_paper(reader: str, study_type: str, found: Iterable[str]) -> float:
+    """A kappa of the paper's; its pooled one only beside one that pools as much."""
+    kappas = PAPER.kappa[reader]
+    if study_type == OVERALL and not kappas.keys() <= set(found):
+        return math.nan
+    return kappas[study_type].value if study_type in kappas else math.nan
 
 
-def _radiologists(study_type: str) -> list[float]:
+def _radiologists(study_type: str, found: Iterable[str]) -> list[float]:
     readers = [reader for reader in PAPER.kappa if reader != "model"]
-    return [_of_paper(reader, study_type) for reader in readers]
+    return [_of_paper(reader, study_type, found) for reader in readers]

@@ -20,7 +20,7 @@ from xenon_mx.figures import Shown, number
 from xenon_mx.tables import PLURAL
 
 
-def roc(cases: Cases, found: Mapping[str, Figure]) -> list[Shown]:
+def roc(cases: Cases, found: Mapping[str, Figure], beside_paper: bool) -> list[Shown]:
     """The ROC curve; none with one class only, where it is undefined."""
     if math.isnan(found["AUROC"].value):
         return []
@@ -32,7 +32,7 @@ def roc(cases: Cases, found: Mapping[str, Figure]) -> list[Shown]:
         f"the specificity is {number(ours[0])} and the sensitivity {number(ours[1])}."
     )
     caption = f"ROC, AUROC {both(found['AUROC'])}."
-    if cases.level == "study":  # the paper's point is of studies
+    if beside_paper:
         theirs = (PAPER.specificity, PAPER.sensitivity)
         points.append(("the paper's (other test set)", *theirs))
         numbers = f"sensitivity {theirs[1]:.3f}, specificity {theirs[0]:.3f}"

@@ -13,6 +13,7 @@ from typing import Iterator, Mapping, NamedTuple, Sequence
 import numpy as np
 
 from xenon_mx import bootstrap, metrics
+from xenon_mx.cases import OVERALL as OVERALL
 from xenon_mx.cases import Cases as Cases
 from xenon_mx.cases import read_predictions as read_predictions
 from xenon_mx.config import THRESHOLD
@@ -22,11 +23,15 @@ from xenon_mx.reference_figures import REPRODUCTIONS, SEED_SPREAD
 from xenon_mx.tables import PLURAL
 
 REPEATS = 1000  # seeds then move an end of an interval by about 0.02 of its width
-OVERALL = "overall"
+# Measured on simulated nets, 300 of each size: of 3 patients, the intervals of kappa
+# held the true one in 87% of cases, of 5 to 60 patients in 91 to 97%.
+_FEWEST_PATIENTS = 5
 
 # The names of the competition's scorer; it looks for them in the study's path.
 _PARTS = ("Elbow", "Finger", "Forearm", "Hand", "Humerus", "Shoulder", "Wrist")
 _NORMAL_QUANTILE = 1.96  # as the scorer rounds it
+# How much a user's copy of the public validation set may have lost, chosen here.
+_ALIKE = 0.05
 
 
 class Figure(NamedTuple):
@@ -48,9 +53,9 @@ def figures(
 
     The interval is the percentile one of a bootstrap over patients: all cases of a
     patient are drawn together. Draws in which a figure is undefined are left out;
-    `bootstrap.interval` tells when too few are left. Two things to know: from a handful
-    of patients any such interval is too narrow, and that of the calibration error lies
-    too high, since cases drawn twice make every bin look less calibrated than it is.
+    `bootstrap.interval` tells when too few are left; of fewer than five patients there
+    is none. That of the calibration error lies too high, since cases drawn twice make
+    every bin look less calibrated than it is.
 
     Args:
         cases: Studies or images.
@@ -62,6 +67,8 @@ def figures(
         A figure for each of `metrics.FIGURES`, in that order.
     """
     labels, prob = cases.labels, cases.prob
+    if len(set(cases.patients)) < _FEWEST_PATIENTS:
+        repeats = 0
     values = metrics.everything(labels, prob, threshold)
     drawn = bootstrap.draw(labels, prob, cases.patients, threshold, repeats, seed)
     found = []
@@ -78,12 +85,8 @@ def by_study_type(
     seed: int = 0,
 ) -> dict[str, list[Figure]]:
     """Compute the figures of each study type, by name, and pooled: `overall`, last."""
-    found = {
-        name: figures(cases.of(name), threshold, repeats, seed)
-        for name in sorted(set(cases.study_types))
-    }
-    found[OVERALL] = figures(cases, threshold, repeats, seed)
-    return found
+    names = [*sorted(set(cases.study_types)), OVERALL]
+    return {n: figures(cases.of(n), threshold, repeats, seed) for n in names}
 
 
 def reliability(
@@ -154,11 +157,11 @@ def warnings(
     """Say why figures may be better than the nets are.
 
     Three rules. Cases of the folder `train` trained the nets, or, held out, chose the
-    checkpoints. Cases of `valid` chose them if the run was validated on `valid`. And
-    on MURA's public validation set, a kappa whose whole interval is further above every
-    open reproduction than seeds differ looks like leakage; other data has no figures
-    to compare with, so the rule holds for a study type only where it has exactly as
-    many normal and abnormal studies as there.
+    checkpoints. Cases of `valid` chose them if the run was validated on `valid`, and
+    so may those whose folder is not told. And on MURA's public validation set, a kappa
+    whose whole interval is further above every open reproduction than seeds differ
+    looks like leakage; other data has no figures to compare with, so the rule holds for
+    a study type only where it has about as many normal and abnormal studies as there.
 
     Args:
         cases: What was evaluated.
@@ -176,10 +179,17 @@ def warnings(
             f"{trained} of the {len(cases.labels)} {PLURAL[cases.level]} lie in "
             f"train/: they trained the nets or, held out, chose the checkpoints"
         )
+    remedy = "set patients aside with xenon-pack --holdout 0.1"
     if validated_on == "valid" and "valid" in cases.splits:
         said.append(
-            "the validation set also chose the checkpoints, so that these figures are "
-            "too good: set patients aside with xenon-pack --holdout 0.1"
+            f"the validation set also chose the checkpoints, so that these figures are "
+            f"too good: {remedy}"
+        )
+    elif validated_on == "valid" and not all(cases.splits):
+        said.append(
+            f"the folder valid chose the checkpoints, and the paths do not tell "
+            f"whether these {PLURAL[cases.level]} are of it: if so, the figures are "
+            f"too good; {remedy}"
         )
     return [*said, *_leaks(cases, found)]
 
@@ -189,17 +199,18 @@ def _leaks(cases: Cases, found: Mapping[str, Sequence[Figure]]) -> Iterator[str]
     if cases.level != "study":
         return  # the reproductions publish figures of studies
     for name, published in REPRODUCTIONS.items():
-        labels = (cases if name == OVERALL else cases.of(name)).labels
-        counts = (int((labels == 0).sum()), int((labels == 1).sum()))
-        if name not in found or counts != published[:2]:
+        chosen = cases.of(name)
+        counts = ((chosen.labels == 0).sum(), (chosen.labels == 1).sum())
+        alike = np.isclose(counts, published[:2], rtol=_ALIKE, atol=0).all()
+        if name not in found or not alike or set(chosen.splits) - {"", "valid"}:
             continue
         kappa = next(each for each in found[name] if each.name == "kappa")
         # Without a single mistake there is no interval, and all the more to say.
         surely = kappa.value if math.isnan(kappa.low) else kappa.low
         if surely > published.kappa + SEED_SPREAD:
             yield (
-                f"{name}: a kappa of {kappa.value:.3f} on MURA's public validation set "
-                f"looks like leakage: open reproductions reach "
+                f"{name}: a kappa of {kappa.value:.3f} on what seems to be MURA's "
+                f"public validation set looks like leakage: open reproductions reach "
                 f"{published.kappa:.3f} at most; make sure that none of its "
                 f"patients trained the nets"
             )

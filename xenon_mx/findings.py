@@ -8,6 +8,7 @@ page.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Mapping, NamedTuple, Sequence
@@ -15,7 +16,7 @@ from typing import Mapping, NamedTuple, Sequence
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
-from xenon_mx import comparisons, drawings, evaluation, files, gallery
+from xenon_mx import comparisons, drawings, evaluation, files, gallery, metrics
 from xenon_mx.cases import Cases, of_table
 from xenon_mx.checkpoints import Run
 from xenon_mx.comparisons import both
@@ -26,6 +27,7 @@ from xenon_mx.figures import Shown, Table, number
 from xenon_mx.tables import PLURAL, Predicted, read_table
 
 _HEADLINE = ("kappa", "AUROC", "sensitivity", "specificity")
+_ROUNDING = 2e-9  # of two means of numbers of nine digits
 _OF_IMAGES = "These are figures of single images: not comparable with studies'."
 
 
@@ -127,7 +129,14 @@ def find(config: ReportConfig, run: Run) -> Findings:
         config.threshold,
         PLURAL[predicted.level],
     )
+    strange = set(predicted.study_types) - {*run.meta["study_types"], ""}
+    if strange:
+        never = f"the run has never seen {', '.join(sorted(strange))}"
+        found = replace(found, warnings=[never])
     if (predicted.labels < 0).all():
+        if images or config.figures:
+            flag = "--images" if images else "--figures"
+            raise ConfigError(flag, f"says nothing: {predicted.file} has no labels")
         return _unlabelled(found, predicted)
     cases = of_table(predicted)
     figures = evaluation.by_study_type(cases, config.threshold)
@@ -136,14 +145,17 @@ def find(config: ReportConfig, run: Run) -> Findings:
     rooms, note = gallery.hang(config, predicted)
     found = replace(
         found,
-        warnings=evaluation.warnings(cases, figures, validated.get("split")),
+        warnings=[
+            *found.warnings,
+            *evaluation.warnings(cases, figures, validated.get("split")),
+        ],
         gallery=rooms,
         gallery_note=note,
     )
     if cases.level == "study":
         found = _beside(found, cases, figures)
     if images is not None:
-        found = _with_images(found, of_table(images))
+        found = _with_images(found, of_table(images), images.members)
     return found
 
 
@@ -176,7 +188,28 @@ def _read_images(csv: Path, threshold: float, predicted: Predicted) -> Predicted
             f"{csv}: is not of the same studies as {predicted.file}: {min(strange)} is "
             f"in one of them only"
         )
+    _check_means(images, predicted)
     return images
+
+
+def _check_means(images: Predicted, predicted: Predicted) -> None:
+    """Stop unless the studies are the means of the images, as one prediction's are."""
+    order, means = metrics.study_means(
+        images.studies, np.stack([images.prob, images.labels], axis=1)
+    )
+    counts = Counter(images.studies)
+    place = {study: row for row, study in enumerate(order)}
+    for study, prob, label, count in zip(
+        predicted.names, predicted.prob, predicted.labels, predicted.images
+    ):
+        mean, labelled = means[place[study]]
+        same = abs(mean - prob) <= _ROUNDING and labelled == label
+        if not same or counts[study] != count:
+            raise XenonError(
+                f"{images.file}: is not of the same prediction as {predicted.file}: "
+                f"there {study} has a probability of {prob:.9g} and {count} images, "
+                f"here {mean:.9g} and {counts[study]}"
+            )
 
 
 def _unlabelled(found: Findings, predicted: Predicted) -> Findings:
@@ -217,7 +250,7 @@ def _labelled(
         ],
         confusion=_confusion(cases, found.threshold),
         drawings=[
-            *drawings.roc(cases, by_name),
+            *drawings.roc(cases, by_name, comparisons.is_comparable(cases)),
             drawings.calibration(cases, by_name),
             drawings.histogram(cases.prob, found.threshold, found.cases),
         ],
@@ -237,14 +270,15 @@ def _beside(
     )
 
 
-def _with_images(found: Findings, images: Cases) -> Findings:
+def _with_images(found: Findings, images: Cases, members: int) -> Findings:
     """Add the figures of single images."""
     figures = evaluation.by_study_type(images, found.threshold)
     return replace(
         found,
         rows=[*found.rows, *_rows(images, figures)],
         images=_types(images, figures),
-        images_about=f"{_extent(images)}. {_OF_IMAGES}",
+        images_about=f"{_extent(images)}; predicted by {members} "
+        f"net{'s' * (members > 1)}. {_OF_IMAGES}",
     )
 
 
@@ -271,7 +305,7 @@ def _confusion(cases: Cases, threshold: float) -> Confusion:
 def _rows(cases: Cases, figures: Mapping[str, Sequence[Figure]]) -> list[Row]:
     rows = []
     for name, values in figures.items():
-        labels = cases.labels if name == OVERALL else cases.of(name).labels
+        labels = cases.of(name).labels
         of = (cases.level, name, len(labels), int(labels.sum()))
         rows += [Row(*of, f.name, f.value, f.low, f.high) for f in values]
     return rows
@@ -280,7 +314,7 @@ def _rows(cases: Cases, figures: Mapping[str, Sequence[Figure]]) -> list[Row]:
 def _types(cases: Cases, figures: Mapping[str, Sequence[Figure]]) -> Table:
     rows = []
     for name, values in figures.items():
-        labels = cases.labels if name == OVERALL else cases.of(name).labels
+        labels = cases.of(name).labels
         counts = (f"{len(labels):,}", f"{int(labels.sum()):,}")
         cells = (both(figure, "\n") for figure in values)
         rows.append((name or "none", *counts, *cells))

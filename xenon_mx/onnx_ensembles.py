@@ -39,6 +39,8 @@ _SEAL_BYTES = 78
 _PROPERTY, _KEY, _VALUE = 14, 1, 2
 _VARINT, _LENGTH = 0, 2  # the kinds of fields that a model has
 
+_NEEDED = {"data", "study_types", "weights", "preprocessing", "members"}
+
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _ERRORS_ONLY = 3  # ONNX Runtime's own number
 _INSTALL = "pip install 'xenon-mx[onnx]'"
@@ -97,6 +99,8 @@ class OnnxEnsemble:
         self.meta = _properties(data)
         if self.meta.get("format") != FORMAT:
             raise XenonError(f"{file}: not of format {FORMAT}, which this xenon reads")
+        if not _NEEDED <= self.meta.keys():
+            raise XenonError(f"{file}: lacks properties that xenon-export writes")
         self._held = len(self.meta["members"])
         self.extent = f"the file holds {self._held} only"
         self.members = [
