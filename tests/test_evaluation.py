@@ -429,6 +429,17 @@ def test_the_papers_kappas_lie_inside_their_intervals_and_add_up():
     assert sum(part.abnormal for part in parts) == overall.abnormal == 538
 
 
+@pytest.mark.parametrize(("patients", "sure"), [(4, False), (5, True)])
+def test_of_a_handful_of_patients_there_is_no_interval(patients, sure):
+    rng = np.random.RandomState(0)
+    labels = np.arange(8 * patients) % 2
+    prob = np.clip(0.3 + 0.4 * labels + rng.normal(0, 0.3, len(labels)), 0, 1)
+    names = [f"patient{i // 8}" for i in range(len(labels))]
+    for figure in evaluation.figures(cases_of(labels, prob, names)):
+        assert math.isfinite(figure.value)
+        assert math.isfinite(figure.low) == sure
+
+
 # --- warnings -----------------------------------------------------------------------
 
 
@@ -479,6 +490,18 @@ def test_figures_without_a_mistake_there_look_like_leakage_in_all():
     assert [line.split(":")[0] for line in lines] == [*PARTS, "overall"]
 
 
+def test_a_copy_that_lacks_a_few_studies_is_still_muras_validation_set():
+    """One unreadable film would silence the warning otherwise."""
+    whole = public_valid(dict.fromkeys(PARTS, 0.95))
+    kept = np.ones(len(whole.labels), bool)
+    for name in PARTS:
+        kept[whole.study_types.index(name)] = False
+    kinds = [kind for kind, keep in zip(whole.study_types, kept) if keep]
+    fewer = cases_of(whole.labels[kept], whole.prob[kept], None, kinds)
+    assert len(fewer.labels) == 1199 - 7
+    assert [line.split(":")[0] for line in said(fewer)] == [*PARTS, "overall"]
+
+
 def test_other_data_with_such_kappas_is_no_leakage():
     assert said(table(tp=60, fn=0, fp=0, tn=101)) == []
     hands = table(tp=66, fn=0, fp=0, tn=101)
@@ -493,6 +516,9 @@ def test_a_validation_set_that_chose_the_checkpoints_is_named():
     assert "chose the checkpoints" in line
     assert said(cases, validated_on="holdout") == []
     assert said(cases) == []
+    untold = cases_of([0, 1], [0.2, 0.9], splits=["", ""])
+    (line,) = said(untold, validated_on="valid")
+    assert "do not tell whether these studies are of it" in line
     other = cases_of([0, 1], [0.2, 0.9], splits=["test", "test"])
     assert said(other, validated_on="valid") == []
 

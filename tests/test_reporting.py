@@ -15,6 +15,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import pytest
+from markdown_it import MarkdownIt
 
 from xenon_mx import checkpoints, cli, evaluation, figures, gallery, reporting
 from xenon_mx.cases import read_table
@@ -476,14 +477,32 @@ def test_hostile_names_are_words_and_nothing_else(run, tmp_path, labelled):
     page, text = report(run, table, model_card=tmp_path / "card.md")
     assert "<script" not in text
     assert evil in page.text
-    card = (tmp_path / "card.md").read_text()
-    assert "<script" not in card
+    card = markdown((tmp_path / "card.md").read_text())
+    assert "script" not in {tag for tag, _ in card.tags}
     if not labelled:
-        lines = card.splitlines()
-        (header,) = [x for x in lines if x.startswith("| study type | studies")]
-        (line,) = [x for x in lines if x.startswith("| XR_&lt;")]
-        columns = [len(re.findall(r"(?<!\\)\|", each)) for each in (header, line)]
-        assert columns == [4, 4]
+        assert [row[0] for row in card.table("called abnormal")[1:]] == [
+            f"XR_{evil}",
+            "overall",
+        ]
+
+
+def test_a_folders_name_has_no_meaning_in_the_card(tmp_path):
+    """Read as GitHub reads Markdown: neither a link, nor a picture, nor a tag."""
+    hostile = "![x](http:evil) <b>&amp; `c` | *d*\n# e"
+    made = make_run(tmp_path).rename(tmp_path / hostile.replace("/", "-"))
+    card = tmp_path / "card.md"
+    table = write(tmp_path / "o|`u[t](x).csv", predicted())
+    report(made, table, model_card=card)
+    found = markdown(card.read_text())
+    assert hostile.replace("\n", " ") in found.text
+    assert not {"a", "img", "b", "em", "code"} & {tag for tag, _ in found.tags}
+    assert [tag for tag, _ in found.tags].count("h1") == 1
+    assert "'s labels are radiologists' reports" in card.read_text()
+
+
+def markdown(text):
+    """What a reader of CommonMark with tables makes of it."""
+    return Page(MarkdownIt("commonmark").enable("table").render(text))
 
 
 def test_the_model_card_holds_the_facts_of_the_page(whole):

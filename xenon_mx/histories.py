@@ -44,8 +44,8 @@ def tell(run: Run) -> History:
     return History(
         _facts(run.meta, epochs),
         _weights(run.meta),
-        f"Ringed: the {len(members)} epochs with the lowest validation loss, whose "
-        f"weights were kept to be averaged.",
+        f"Ringed: the {len(members)} epoch{'s' * (len(members) > 1)} with the lowest "
+        f"validation loss, whose weights were kept to be averaged.",
         _curves(epochs, members) if epochs else [],
         _best(epochs, members),
     )
@@ -56,8 +56,6 @@ def _facts(meta: dict[str, Any], epochs: Sequence[Epoch]) -> list[tuple[str, str
     size, fit = meta["preprocessing"]["size"], meta["preprocessing"]["fit"]
     start = meta.get("pretrained")
     seconds = sum(epoch.seconds for epoch in epochs)
-    patience = config.get("patience")
-    waited = "an epoch" if patience == 1 else f"{patience} epochs"
     return [
         ("Net", f"{config['model']}, one logit, global average pooling"),
         (
@@ -69,16 +67,23 @@ def _facts(meta: dict[str, Any], epochs: Sequence[Epoch]) -> list[tuple[str, str
         ("Data", f"{config.get('packed', 'unknown')} (SHA-256 {meta['data']})"),
         ("Pixels", f"gray, {size}x{size}, fitted by {fit}"),
         ("Loss", _loss(config)),
-        (
-            "Recipe",
-            f"Adam, batches of {config.get('batch_size')}, learning rate "
-            f"{config.get('lr')}, divided by 10 after {waited} "
-            f"without a new best, down to {config.get('min_lr')}; seed "
-            f"{config.get('seed')}",
-        ),
+        ("Recipe", _recipe(config)),
         ("Epochs", f"{len(epochs)}, in {_time(seconds)}"),
         ("Versions", ", ".join(f"{name} {v}" for name, v in versions.items())),
     ]
+
+
+def _recipe(config: dict[str, Any]) -> str:
+    patience = config.get("patience")
+    waited = "an epoch" if patience == 1 else f"{patience} epochs"
+    shared = str(config.get("kvstore") or "").startswith("dist")
+    frozen = config.get("freeze_epochs")
+    first = f"the last layer alone for the first {frozen} epochs; " if frozen else ""
+    return (
+        f"Adam, batches of {config.get('batch_size')}{' a worker' if shared else ''}, "
+        f"learning rate {config.get('lr')}, divided by 10 after {waited} without a new "
+        f"best, down to {config.get('min_lr')}; {first}seed {config.get('seed')}"
+    )
 
 
 def _split(meta: dict[str, Any], key: str) -> str:

@@ -11,6 +11,7 @@ import csv
 import io
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any, Sequence
 
@@ -137,14 +138,14 @@ def _render(template: str, facts: dict[str, Any]) -> str:
     """Fill a template in; whatever comes from outside is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
+        autoescape=template.endswith(".html"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         keep_trailing_newline=True,
     )
     environment.filters["svg"] = lambda data: _uri("image/svg+xml", data)
     environment.filters["jpeg"] = lambda data: _uri("image/jpeg", data)
-    environment.filters["cell"] = _cell
+    environment.filters["text"] = _text
     environment.filters["path"] = _path
     environment.filters["sentence"] = lambda text: f"{text[:1].upper()}{text[1:]}."
     return environment.get_template(template).render(facts)
@@ -155,9 +156,9 @@ def _path(text: str) -> markupsafe.Markup:
     return markupsafe.Markup("/<wbr>").join(text.split("/"))
 
 
-def _cell(text: str) -> str:
-    """What fits between two bars of a table in Markdown."""
-    return " ".join(text.split()).replace("|", "\\|")
+def _text(words: str) -> str:
+    """Words without a meaning in Markdown, HTML in it, or a table's row."""
+    return re.sub(r"([\\`*\[\]<>&|])", r"\\\1", " ".join(words.split()))
 
 
 def _uri(kind: str, data: bytes) -> str:
