@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from xenon_mx import mura
+from xenon_mx.config import THRESHOLD
 from xenon_mx.errors import XenonError
 from xenon_mx.tables import Predicted, read_table
 
@@ -82,7 +83,7 @@ def of_table(table: Predicted) -> Cases:
         )
     patients, splits = [], []
     for row, study in enumerate(table.studies):
-        image = mura.parse(f"{study}image", Path())
+        image = mura.parse(f"{study.rstrip('/')}/image", Path())
         where = f"{table.file}: line {table.lines[row]}"
         if not image.patient:
             raise XenonError(
@@ -105,11 +106,17 @@ def of_table(table: Predicted) -> Cases:
     )
 
 
-def read_predictions(csv: Path) -> Cases:
+def read_predictions(csv: Path, threshold: float = THRESHOLD) -> Cases:
     """Read what xenon-predict wrote: OUT.csv (studies) or its `--images` (images).
 
+    Args:
+        csv: The table.
+        threshold: The one that it was made with.
+
     Raises:
-        XenonError: The file cannot be read, is no such table, lacks labels, or a path
-            names no patient.
+        XenonError: The file cannot be read, is no such table, lacks labels, was made
+            with another threshold, or a path names no patient.
     """
-    return of_table(read_table(csv))
+    table = read_table(csv)
+    table.check_threshold(threshold)
+    return of_table(table)

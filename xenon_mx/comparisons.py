@@ -14,6 +14,8 @@ from xenon_mx.cases import OVERALL, Cases
 from xenon_mx.evaluation import PAPER, Figure
 from xenon_mx.figures import Interval, Shown, Table, number
 
+_STAYS = "\N{NO-BREAK SPACE}"
+
 
 def is_comparable(cases: Cases) -> bool:
     """Tell whether the paper's pooled figures may stand beside those of all cases."""
@@ -57,7 +59,7 @@ def competition(cases: Cases, threshold: float) -> Table:
         mean, low, high = (
             scores[f"{part}_{key}"] for key in ("Mean", "Lower", "Upper")
         )
-        interval = f"({low:.3f}, {high:.3f})" if math.isfinite(mean) else ""
+        interval = f"({low:.3f},{_STAYS}{high:.3f})" if math.isfinite(mean) else ""
         rows.append((part, number(mean), interval))
     header = ("part", "kappa", "the scorer's interval, far too narrow")
     return Table("Compatibility only: the competition's scorer", header, rows)
@@ -68,8 +70,9 @@ def both(figure: Figure, between: str = " ") -> str:
     if not math.isfinite(figure.value):
         return "undefined"
     if not math.isfinite(figure.low):
-        return number(figure.value)
-    return f"{number(figure.value)}{between}({figure.low:.3f}, {figure.high:.3f})"
+        return f"{number(figure.value)}{between}(no{_STAYS}interval)"
+    ends = f"{figure.low:.3f},{_STAYS}{figure.high:.3f}"
+    return f"{number(figure.value)}{between}({ends})"
 
 
 def _kappas(found: Mapping[str, Sequence[Figure]]) -> list[tuple[str, Figure]]:

@@ -63,11 +63,17 @@ def calibration(cases: Cases, found: Mapping[str, Figure]) -> Shown:
     )
 
 
-def histogram(prob: np.ndarray, threshold: float, plural: str) -> Shown:
+def histogram(
+    prob: np.ndarray, labels: np.ndarray, threshold: float, plural: str
+) -> Shown:
     """How many cases, in one word `plural`, were given which probability."""
     above = int((prob > threshold).sum())
+    names = {-1: "without a label", 0: "labelled normal", 1: "labelled abnormal"}
+    groups = {name: prob[labels == label] for label, name in names.items()}
     return Shown(
-        figures.histogram(prob, threshold, plural),
+        figures.histogram(
+            {n: p for n, p in groups.items() if len(p)}, threshold, plural
+        ),
         f"Histogram of the predicted probabilities of {len(prob)} {plural}: {above} "
         f"above the threshold of {threshold:g}, {len(prob) - above} not.",
         f"How many {plural} were given which probability.",

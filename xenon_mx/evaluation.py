@@ -185,6 +185,11 @@ def warnings(
             f"the validation set also chose the checkpoints, so that these figures are "
             f"too good: {remedy}"
         )
+    elif validated_on is None and "valid" in cases.splits:
+        said.append(
+            f"if the run was validated on valid, that set also chose the checkpoints, "
+            f"and these figures are too good; {remedy}"
+        )
     elif validated_on == "valid" and not all(cases.splits):
         said.append(
             f"the folder valid chose the checkpoints, and the paths do not tell "

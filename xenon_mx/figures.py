@@ -15,7 +15,7 @@ import logging
 import math
 import re
 import warnings
-from typing import Any, Callable, NamedTuple, Sequence
+from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
@@ -279,13 +279,23 @@ def intervals(
         for place, row in zip(places, rows):
             if math.isfinite(row.low) and math.isfinite(row.high):
                 axes.plot([row.low, row.high], [place, place], color=LIGHT.first)
+        sure = [math.isfinite(row.low) for row in rows]
         axes.plot(
-            [row.value for row in rows],
+            [row.value if known else math.nan for row, known in zip(rows, sure)],
             places,
             "o",
             color=LIGHT.first,
             label="this ensemble",
         )
+        if not all(sure):
+            axes.plot(
+                [math.nan if known else row.value for row, known in zip(rows, sure)],
+                places,
+                "o",
+                color=LIGHT.first,
+                fillstyle="none",
+                label="the same, no interval",
+            )
         for (name, values), colour, marker in zip(marks, LIGHT[3:], "D|"):
             axes.plot(
                 values,
@@ -313,21 +323,31 @@ def _plain(name: str) -> str:
     return short.replace("$", r"\$")
 
 
-def histogram(prob: np.ndarray, threshold: float, label: str) -> Drawing:
-    """Draw how many cases were given which probability.
+def histogram(
+    groups: Mapping[str, np.ndarray], threshold: float, label: str
+) -> Drawing:
+    """Draw how many cases were given which probability, stacked.
 
     Args:
-        prob: (N,) from 0 to 1.
+        groups: At most two: a name, and probabilities from 0 to 1.
         threshold: Where abnormal begins.
         label: Of the vertical axis.
     """
 
     def paint(axes: Axes) -> None:
-        axes.hist(prob, bins=20, range=(0, 1), color=LIGHT.first, edgecolor=LIGHT.grid)
-        axes.axvline(threshold, color=LIGHT.second, linestyle="--", label="threshold")
+        axes.hist(
+            list(groups.values()),
+            bins=20,
+            range=(0, 1),
+            stacked=True,
+            color=[LIGHT.first, LIGHT.second][: len(groups)],
+            edgecolor=LIGHT.grid,
+            label=list(groups),
+        )
+        axes.axvline(threshold, color=LIGHT.ink, linestyle="--", label="threshold")
         axes.set_xlabel("predicted probability of abnormal")
         axes.set_ylabel(label)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(loc="lower right", bbox_to_anchor=(1, 1))
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncol=2)
 
     return _draw(paint, _SQUARE)

@@ -24,7 +24,7 @@ from xenon_mx.config import ReportConfig
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.evaluation import OVERALL, Figure
 from xenon_mx.figures import Shown, Table, number
-from xenon_mx.tables import PLURAL, Predicted, read_table
+from xenon_mx.tables import PLURAL, Predicted, counted, read_table
 
 _HEADLINE = ("kappa", "AUROC", "sensitivity", "specificity")
 _ROUNDING = 2e-9  # of two means of numbers of nine digits
@@ -160,17 +160,8 @@ def find(config: ReportConfig, run: Run) -> Findings:
 
 
 def _read(csv: Path, threshold: float) -> Predicted:
-    """Read a table, whose own predictions must be what the threshold gives."""
     predicted = read_table(csv)
-    (wrong,) = np.nonzero(predicted.called != (predicted.prob > threshold))
-    if len(wrong):
-        first = int(wrong[0])
-        raise ConfigError(
-            "--threshold",
-            f"{csv}, line {predicted.lines[first]}, calls a probability of "
-            f"{predicted.prob[first]:.9g} {predicted.called[first]}, which "
-            f"{threshold:g} does not: give the one it was made with",
-        )
+    predicted.check_threshold(threshold)
     return predicted
 
 
@@ -215,20 +206,24 @@ def _check_means(images: Predicted, predicted: Predicted) -> None:
 def _unlabelled(found: Findings, predicted: Predicted) -> Findings:
     """Show what can be shown without labels: how sure the ensemble was."""
     types = np.array(predicted.study_types)
-    counted = []
+    rows = []
     for name in [*sorted(set(predicted.study_types)), OVERALL]:
         called = predicted.called[(types == name) | (name == OVERALL)]
-        counted.append((name or "none", f"{len(called):,}", f"{called.sum():,}"))
+        rows.append((name or "none", f"{len(called):,}", f"{called.sum():,}"))
     return replace(
         found,
-        about=f"{len(types):,} {found.cases} without labels: nothing can be said of "
-        f"how right the predictions are.",
+        about=f"{counted(len(types), predicted.level)} without labels: nothing can be "
+        f"said of how right the predictions are.",
         types=Table(
             "What was predicted",
             ("study type", found.cases, "called abnormal"),
-            counted,
+            rows,
         ),
-        drawings=[drawings.histogram(predicted.prob, found.threshold, found.cases)],
+        drawings=[
+            drawings.histogram(
+                predicted.prob, predicted.labels, found.threshold, found.cases
+            )
+        ],
         gallery_note="Without labels there are neither mistakes nor successes.",
     )
 
@@ -252,7 +247,7 @@ def _labelled(
         drawings=[
             *drawings.roc(cases, by_name, comparisons.is_comparable(cases)),
             drawings.calibration(cases, by_name),
-            drawings.histogram(cases.prob, found.threshold, found.cases),
+            drawings.histogram(cases.prob, cases.labels, found.threshold, found.cases),
         ],
         types=_types(cases, figures),
     )
@@ -284,9 +279,10 @@ def _with_images(found: Findings, images: Cases, members: int) -> Findings:
 
 def _extent(cases: Cases) -> str:
     """How many cases of how many patients."""
+    patients = len(set(cases.patients))
     return (
-        f"{len(cases.labels):,} {PLURAL[cases.level]} of {len(set(cases.patients)):,} "
-        f"patients, {int(cases.labels.sum()):,} of them labelled abnormal"
+        f"{counted(len(cases.labels), cases.level)} of {patients:,} "
+        f"patient{'s' * (patients != 1)}, {int(cases.labels.sum()):,} labelled abnormal"
     )
 
 

@@ -53,10 +53,10 @@ class Room(NamedTuple):
 
 # Title, meaning, label and prediction of each outcome: mistakes first.
 _OUTCOMES = (
-    ("Missed", "Labelled abnormal, and surely called normal.", 1, 0),
-    ("False alarms", "Labelled normal, and surely called abnormal.", 0, 1),
-    ("Found", "Labelled abnormal, and surely called so.", 1, 1),
-    ("Rightly normal", "Labelled normal, and surely called so.", 0, 0),
+    ("Missed", "Labelled abnormal, called normal.", 1, 0),
+    ("False alarms", "Labelled normal, called abnormal.", 0, 1),
+    ("Found", "Labelled abnormal, called so.", 1, 1),
+    ("Rightly normal", "Labelled normal, called so.", 0, 0),
 )
 
 

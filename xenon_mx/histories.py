@@ -45,7 +45,8 @@ def tell(run: Run) -> History:
         _facts(run.meta, epochs),
         _weights(run.meta),
         f"Ringed: the {len(members)} epoch{'s' * (len(members) > 1)} with the lowest "
-        f"validation loss, whose weights were kept to be averaged.",
+        f"validation loss, whose weights were kept to be averaged. Kappa and AUROC are "
+        f"of the set that these epochs were chosen on: neither is a result.",
         _curves(epochs, members) if epochs else [],
         _best(epochs, members),
     )

@@ -71,8 +71,9 @@ PAPER = Paper(
     ),
     studies=207,
     intervals=(
-        "as printed, and far too narrow: a variance stands where its square root, the "
-        "standard error, belongs; for .705 of 207 studies about .61 to .80 is right"
+        "far too narrow, since they take a variance where its square root, the "
+        "standard error, belongs; a right one for 0.705 of 207 studies is about 0.61 "
+        "to 0.80"
     ),
     kappa={
         "model": _column(

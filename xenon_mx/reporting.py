@@ -41,8 +41,9 @@ _LIMITS = (
     "abnormal, and an activation map shows what the net looked at, not a finding.",
     "The figures hold for studies like those that they were measured on: other "
     "hospitals, devices, ages and body parts may give others.",
-    "MURA's labels are radiologists' reports. On a second reading they were mostly "
-    "right, but missed about 40% of degenerative joint disease (Oakden-Rayner 2019).",
+    "Where the data are MURA's: its labels are radiologists' reports. On a second "
+    "reading they were mostly right, but missed about 40% of degenerative joint "
+    "disease (Oakden-Rayner 2019).",
     "About half of MURA's abnormal studies show hardware, plaster or marks: a net may "
     "learn these in place of the disease.",
 )

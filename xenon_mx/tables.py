@@ -19,7 +19,7 @@ from typing import Iterable, Mapping, Sequence
 import numpy as np
 
 from xenon_mx import metrics
-from xenon_mx.errors import XenonError
+from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.mura import Image
 
 _VERDICT = ["probability", "prediction", "label"]
@@ -32,6 +32,11 @@ PLURAL = {"study": "studies", "image": "images"}
 # How a file of ours begins: the two tables, a submission, nothing.
 _OURS = re.compile(rb"study,study_type,|image,study,|[^\n]*/,[01]\r?\n|\Z")
 _HEAD_BYTES = 1000
+
+
+def counted(number: int, level: str) -> str:
+    """Say how many rows of a kind there are, such as `1,199 studies`."""
+    return f"{number:,} {level if number == 1 else PLURAL[level]}"
 
 
 def rounded(prob: np.ndarray) -> np.ndarray:
@@ -139,6 +144,22 @@ class Predicted:
     lines: list[int]
     members: int
 
+    def check_threshold(self, threshold: float) -> None:
+        """Stop if what the table calls its rows is not what a threshold would.
+
+        Raises:
+            ConfigError: It was made with another one.
+        """
+        (wrong,) = np.nonzero(self.called != (self.prob > threshold))
+        if len(wrong):
+            first = int(wrong[0])
+            raise ConfigError(
+                "--threshold",
+                f"{self.file}, line {self.lines[first]}, calls a probability of "
+                f"{self.prob[first]:.9g} {self.called[first]}, which {threshold:g} "
+                f"does not: give the one it was made with",
+            )
+
 
 def read_table(file: Path) -> Predicted:
     """Read a table of xenon-predict's as it stands, with labels or without.
@@ -151,8 +172,12 @@ def read_table(file: Path) -> Predicted:
         raise XenonError(f"{file}: holds no predictions, only the names of the columns")
     lines, rows = zip(*numbered)
     names = [row[level] for row in rows]
-    if len(set(names)) < len(names):
-        raise XenonError(f"{file}: holds a {level} twice: give one prediction of each")
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise XenonError(
+            f"{file}: holds {counted(len(twice), level)} twice, such as {twice[0]}: "
+            f"give one prediction of each"
+        )
     where = [f"{file}: line {line}" for line in lines]
     return Predicted(
         file,
@@ -183,7 +208,9 @@ def _rows(file: Path) -> tuple[str, list[tuple[int, dict[str, str]]]]:
             rows = [(reader.line_num, row) for row in reader]
     except OSError as error:
         raise XenonError(f"{file}: {os.strerror(error.errno or 0).lower()}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        raise XenonError(f"{file}: is no CSV in UTF-8") from error
+    except csv.Error as error:
         raise XenonError(f"{file}: damaged: {error}") from error
     for line, row in rows:
         # DictReader fills a short row with None, and keeps a long one's rest under it.
