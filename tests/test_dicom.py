@@ -418,12 +418,38 @@ def test_random_bytes_are_not_taken_for_dicom():
 
 def test_a_folder_holds_dicom_files_of_any_name_but_no_dicomdir(tmp_path):
     data = written(noise(8))
-    for name in ("a.dcm", "b.DCM", "IM000001", "1.2.840.5", "._a.dcm", "DICOMDIR"):
+    names = {"a.dcm", "b.DCM", "IM000001", "1.2.840.5", "b.dicom", "c.ima", "d.DIC"}
+    names |= {"e.img", "1.2.840.77.A1", "f.bak", "dicomdir.dcm"}
+    for name in (*names, "._a.dcm", "._a.ima", ".a", "DICOMDIR", "dicomdir"):
         (tmp_path / name).write_bytes(data)
     (tmp_path / "README").write_text("no image")
+    (tmp_path / "notes.txt").write_text("no image" * 99)
     (tmp_path / "8").write_bytes(b"")
+    os.mkfifo(tmp_path / "pipe.ima")
+    assert {image.file.name for image in datasets.read_folder(tmp_path)} == names
+
+
+def test_in_a_folder_a_suffix_asks_for_more_than_a_first_element(tmp_path):
+    """Eight bytes can be those of any format."""
+    data = without_meta(written(noise(8)))
+    for name in ("IM000001", "1.2.840.5", "a.dcm", "a.npy", "1.2.840.A1"):
+        (tmp_path / name).write_bytes(data)
     found = {image.file.name for image in datasets.read_folder(tmp_path)}
-    assert found == {"a.dcm", "b.DCM", "IM000001", "1.2.840.5"}
+    assert found == {"IM000001", "1.2.840.5", "a.dcm"}
+
+
+@pytest.mark.parametrize("name", ["IM000001", "scan.ima"])
+def test_a_file_of_a_folder_that_cannot_be_looked_at_is_kept(
+    tmp_path, monkeypatch, name
+):
+    """Whoever reads it says what is wrong with it; left out, nobody would."""
+    (tmp_path / name).write_bytes(written(noise(8)))
+
+    def refuse(*args: Any, **options: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert [i.file.name for i in datasets.read_folder(tmp_path)] == [name]
 
 
 # --- what is refused ---

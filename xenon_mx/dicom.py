@@ -57,7 +57,7 @@ def is_dicom(start: bytes) -> bool:
     the first bytes are a data element that a DICOM file can start with. No PNG, JPEG,
     BMP or TIFF starts like one.
     """
-    if start[_MAGIC_AT : _MAGIC_AT + 4] == _MAGIC:
+    if has_preamble(start):
         return True
     if len(start) < 8:
         return False
@@ -67,6 +67,15 @@ def is_dicom(start: bytes) -> bool:
         return False
     implicit = group == 8 and 0 < length <= _LONGEST_FIRST and length % 2 == 0
     return start[4:6] == first or implicit
+
+
+def has_preamble(start: bytes) -> bool:
+    """Tell a DICOM file as all but the oldest start, which no other file does.
+
+    A single data element, in a file without a preamble, has few enough bytes to be
+    met elsewhere.
+    """
+    return start[_MAGIC_AT : _MAGIC_AT + 4] == _MAGIC
 
 
 def decode(data: bytes, name: object, most_pixels: int) -> np.ndarray:
@@ -131,7 +140,7 @@ def _parse(data: bytes) -> Any:
     try:
         dataset = pydicom.dcmread(io.BytesIO(data), force=True)
         empty = len(dataset) == 0
-        if data[_MAGIC_AT : _MAGIC_AT + 4] != _MAGIC and data[0] == 8:  # no meta header
+        if not has_preamble(data) and data[0] == 8:  # no meta header
             explicit = data[4:6] in _GROUP_8.values()
             dataset.file_meta.TransferSyntaxUID = _NATIVE[explicit]
     except Exception as error:  # pydicom raises whatever a damaged byte led to
