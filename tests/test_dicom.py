@@ -10,6 +10,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -771,6 +772,19 @@ except XenonError:
     command = [sys.executable, "-c", script, str(tmp_path / "a.dcm")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("refused\n", "")
+
+
+def test_pydicom_stays_quiet_after_warning_filters_were_put_back():
+    pixels = noise(8)
+    data = written(pixels, SpecificCharacterSet="ISO_IR 100")
+    odd = data.replace(b"ISO_IR 100", b"ISO_IR 999")
+    for _ in range(2):
+        with warnings.catch_warnings():
+            warnings.resetwarnings()
+            warnings.simplefilter("error")
+            assert np.array_equal(images.decode(odd), pixels)
+            with pytest.raises(UserWarning, match="of the caller"):
+                warnings.warn("of the caller", stacklevel=1)
 
 
 # --- the commands ---

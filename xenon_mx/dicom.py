@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import struct
 import sys
 import warnings
-from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -35,6 +35,8 @@ _META = {0x0000: b"UL", 0x0001: b"OB"}
 _GROUP_8 = {0x0000: b"UL", 0x0005: b"CS", 0x0008: b"CS", 0x0016: b"UI", 0x0018: b"UI"}
 _LONGEST_FIRST = 1024  # bytes; chosen here: several values of Image Type
 _ALMOST_BLACK = 16  # of 255: what 12 bits are in 16
+# As `warnings` keeps a filter: action, message, category, module and line.
+_QUIET = ("ignore", None, Warning, re.compile("pydicom"), 0)
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", BIG_ENDIAN)
@@ -121,11 +123,17 @@ def _pydicom() -> Any:
     return pydicom
 
 
-@lru_cache(maxsize=None)
 def _silence() -> None:
-    # What is wrong with a file is ours to say; pydicom would write lines between.
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
-    warnings.filterwarnings("ignore", module="pydicom")
+    """Keep pydicom from writing lines between ours, which say what is wrong.
+
+    It holds for the whole process, for want of anything narrower: several threads
+    decode at once, but filters of warnings and levels of loggers, `catch_warnings`
+    included, are all threads'. So it is limited to pydicom's modules, done once, and
+    repeated only where somebody else's `catch_warnings` has taken it back.
+    """
+    if _QUIET not in warnings.filters:
+        logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+        warnings.filterwarnings("ignore", module=_QUIET[3].pattern)
 
 
 def _parse(data: bytes) -> Any:
