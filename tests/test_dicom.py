@@ -173,6 +173,69 @@ def test_monochrome1_is_inverted_last(options):
     assert np.array_equal(found, 255 - upright)
 
 
+@pytest.mark.parametrize(
+    ("kind", "shape"), [("MONOCHROME2", "IDENTITY"), ("MONOCHROME1", "INVERSE")]
+)
+def test_a_presentation_shape_that_goes_with_the_kind_changes_nothing(kind, shape):
+    """PS3.3, C.7.6.1: it says again what MONOCHROME1 or 2 says."""
+    pixels = noise(8)
+    expected = pixels if kind == "MONOCHROME2" else 255 - pixels
+    elements = {"PhotometricInterpretation": kind, "PresentationLUTShape": shape}
+    assert np.array_equal(decoded(pixels, **elements), expected)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("kind", ["MONOCHROME2", "MONOCHROME1"])
+@pytest.mark.parametrize("syntax", [uid.ImplicitVRLittleEndian, uid.RLELossless])
+@pytest.mark.parametrize(
+    ("value", "limit"), [(-1000, None), (-1000, -900), (-900, -1000), (2047, 1900)]
+)
+def test_padding_is_black_whatever_the_kind(syntax, kind, signed, value, limit):
+    pixels = noise(12, signed, (40, 50))
+    shift = 0 if signed else 2048
+    ends = sorted([value + shift, (value if limit is None else limit) + shift])
+    pixels[3, :4] = ends[0], ends[1], ends[0] - 1, min(ends[1] + 1, 2047 + shift)
+    elements = {"PhotometricInterpretation": kind}
+    if limit is not None:
+        elements["PixelPaddingRangeLimit"] = limit + shift
+    found = decoded(pixels, 12, syntax, PixelPaddingValue=value + shift, **elements)
+    expected = gray((pixels + 2048.0 - shift) / 4095)
+    if kind == "MONOCHROME1":
+        expected = 255 - expected
+    expected[(ends[0] <= pixels) & (pixels <= ends[1])] = 0
+    assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_padding_is_read_with_the_sign_of_the_pixels(signed):
+    """Whatever its VR is, which writers guess."""
+    pixels = noise(16, signed)
+    pixels[2, 2:5] = -3 if signed else 65533
+    dataset = pydicom.dcmread(io.BytesIO(written(pixels, 16)))
+    kind, value = ("US", 65533) if signed else ("SS", -3)
+    dataset.add_new("PixelPaddingValue", kind, value)
+    expected = gray((pixels + 32768.0 * signed) / 65535)
+    expected[2, 2:5] = 0
+    assert np.array_equal(images.decode(saved(dataset)), expected)
+
+
+def test_padding_is_not_counted_when_a_range_is_judged():
+    pixels = noise(12)
+    data = written(pixels, 16)
+    pixels[0, 0] = 65535
+    assert images.decode(written(pixels, 16))[0, 0] == 255
+    padded = written(pixels, 16, PixelPaddingValue=65535)
+    assert refusal(padded) == refusal(data)
+    assert "less than a sixteenth" in refusal(padded)
+    window = {"WindowCenter": 2048, "WindowWidth": 4096}
+    assert decoded(pixels, 16, PixelPaddingValue=65535, **window)[0, 0] == 0
+
+
+def test_a_film_of_nothing_but_padding_is_refused():
+    pixels = np.full((6, 9), 7, np.uint8)
+    assert "nothing but padding" in refusal(written(pixels, PixelPaddingValue=7))
+
+
 def test_bits_above_bits_stored_are_dropped():
     """Old files keep overlays there (retired since PS3.5 of 2004)."""
     pixels = noise(12)
@@ -491,6 +554,21 @@ def refusal(data: bytes, limit: int = LIMIT) -> str:
             {"WindowCenter": 5, "WindowWidth": 9, "VOILUTFunction": "CUBIC"},
             "VOILUTFunction is CUBIC",
         ),
+        ({"WindowCenter": 5}, "a WindowCenter but no WindowWidth: it is damaged"),
+        ({"WindowWidth": 5}, "a WindowWidth but no WindowCenter: it is damaged"),
+        ({"PresentationLUTShape": "INVERSE"}, "INVERSE, .* MONOCHROME2, .* IDENTITY"),
+        ({"PresentationLUTShape": "LIN OD"}, "is LIN OD, .* MONOCHROME2"),
+        (
+            {
+                "PresentationLUTShape": "IDENTITY",
+                "PhotometricInterpretation": "MONOCHROME1",
+            },
+            "IDENTITY, .* MONOCHROME1, .* INVERSE",
+        ),
+        ({"PixelAspectRatio": [2, 1]}, "PixelAspectRatio is 2:1; expected square"),
+        ({"PixelAspectRatio": [100, 101]}, "PixelAspectRatio is 100:101"),
+        ({"PixelAspectRatio": 1}, "PixelAspectRatio is 1; expected"),
+        ({"PixelAspectRatio": [0, 0]}, "PixelAspectRatio is 0:0"),
         ({"VOILUTSequence": [table(0, [1, 2], 20)]}, "20 bits an entry"),
         ({"VOILUTSequence": [table(0, [1] * 9, 12, b"1234")]}, "4 of 18 bytes"),
         ({"VOILUTSequence": [pydicom.Dataset()]}, "VOILUTSequence is damaged"),
@@ -500,6 +578,19 @@ def test_what_is_no_plain_radiograph_is_refused_with_the_reason(elements, reason
     with pytest.raises(XenonError, match=reason):
         decoded(noise(8), **elements)
     refusal(written(noise(8), **elements))
+
+
+def test_square_pixels_may_be_said_in_any_numbers():
+    pixels = noise(8)
+    for ratio in ([1, 1], [200, 200], ""):
+        assert np.array_equal(decoded(pixels, PixelAspectRatio=ratio), pixels)
+
+
+def test_half_a_window_is_no_matter_where_a_table_rules():
+    item = table(0, list(range(256)), 8)
+    pixels = noise(8)
+    found = decoded(pixels, VOILUTSequence=[item], WindowCenter=5)
+    assert np.array_equal(found, pixels)
 
 
 def test_a_dicomdir_is_no_image():
@@ -580,14 +671,29 @@ def test_a_stream_of_other_bits_than_the_header_says_is_refused(
 
 
 @pytest.mark.parametrize("syntax", ENCODERS)
-def test_a_stream_may_have_more_bits_than_are_stored_if_they_are_not_used(syntax):
+@pytest.mark.parametrize(
+    ("signed", "beyond"),
+    [
+        (False, [4096, 65535]),
+        # 2300 has 12 bits; taken for two's complement, white would become black.
+        (True, [2048, 2300, 4095, 4096, -2049, -32768]),
+    ],
+)
+def test_a_stream_may_have_more_bits_than_are_stored_if_they_are_not_used(
+    syntax, signed, beyond
+):
     """Some encoders say 16 whatever BitsStored is."""
-    pixels = noise(12, shape=(40, 50))
-    found = decoded(pixels, 12, syntax, ENCODERS[syntax](pixels, 16))
-    assert np.array_equal(found, gray(pixels / 4095))
-    pixels[3, 3] = 4096
-    data = written(pixels, 12, syntax, ENCODERS[syntax](pixels, 16))
-    assert "exceed its 12 bits" in refusal(data)
+    pixels = noise(12, signed, shape=(40, 50))
+
+    def file() -> bytes:
+        samples = pixels if syntax == uid.JPEG2000Lossless else pixels.view(np.uint16)
+        return written(pixels, 12, syntax, ENCODERS[syntax](samples, 16))
+
+    low = -2048 if signed else 0
+    assert np.array_equal(images.decode(file()), gray((pixels - float(low)) / 4095))
+    for value in beyond:
+        pixels[3, 3] = value
+        assert "exceed its 12 bits" in refusal(file())
 
 
 def test_a_stream_of_another_kind_than_the_header_says_is_refused():
@@ -660,11 +766,38 @@ def test_twelve_bits_in_sixteen_are_refused_without_a_window():
     """As those of a PNG are: they would be almost black."""
     pixels = noise(12)
     message = refusal(written(pixels, 16))
-    assert "less than a sixteenth of the range of its 16 bits" in message
+    assert "less than a sixteenth of the range of the 16 bits of its pixels" in message
     window = {"WindowCenter": 2048, "WindowWidth": 4096}
     assert decoded(pixels, 16, **window).max() > 200
     inverted = {"PhotometricInterpretation": "MONOCHROME1"}
     assert "less than a sixteenth" in refusal(written(pixels, 16, **inverted))
+
+
+@pytest.mark.parametrize("window", [{}, {"WindowCenter": 2048, "WindowWidth": 4096}])
+@pytest.mark.parametrize("kind", ["MONOCHROME1", "MONOCHROME2"])
+def test_a_voi_table_of_twelve_bits_in_sixteen_is_refused(kind, window):
+    """A window beside it does not count."""
+    pixels = noise(12)
+    for bits in (12, 16):
+        data = written(
+            pixels,
+            12,
+            PhotometricInterpretation=kind,
+            VOILUTSequence=[table(0, list(range(4096)), bits)],
+            **window,
+        )
+        if bits == 12:
+            assert images.decode(data).max() == 255
+    assert "a sixteenth of the range of the 16 bits of its VOI table" in refusal(data)
+
+
+def test_a_modality_table_of_twelve_bits_in_sixteen_is_refused_without_a_window():
+    sequence = [table(0, list(range(0, 4096, 16)), 16)]
+    elements = {"ModalityLUTSequence": sequence, "ModalityLUTType": "US"}
+    message = refusal(written(noise(8), **elements))
+    assert "a sixteenth of the range of the 16 bits of its modality table" in message
+    window = {"WindowCenter": 2048, "WindowWidth": 4096}
+    assert decoded(noise(8), **elements, **window).max() > 200
 
 
 def test_more_pixels_than_the_limit_are_refused_unread():

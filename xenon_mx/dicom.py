@@ -90,7 +90,7 @@ def decode(data: bytes, name: object, most_pixels: int) -> np.ndarray:
 
     Returns:
         (H, W) uint8, 0 black. Where the file has a window or a VOI table, it is what
-        becomes 0 to 255; else the whole range of BitsStored is.
+        becomes 0 to 255; else the whole range of BitsStored is. Padding is 0.
 
     Raises:
         XenonError: pydicom or a decoder is not installed; or the file is damaged, no
@@ -101,10 +101,12 @@ def decode(data: bytes, name: object, most_pixels: int) -> np.ndarray:
         header = Header(dataset)
         _refuse_others(header)
         rows, columns = _shape(header, most_pixels)
-        table = dicom_grays.of_stored(header)
-        gray = table[_stored(data, dataset, header, rows, columns)]
-        _check_range(header, gray)
-        return gray
+        grays = dicom_grays.of_stored(header)
+        stored = _stored(data, dataset, header, rows, columns)
+        film = np.zeros(len(grays), np.bool_)
+        film[stored] = True
+        _check_range(header, grays[film & ~dicom_grays.padding(header)])
+        return grays[stored]
     except XenonError as error:
         raise XenonError(f"{name}: {error}") from error
 
@@ -183,6 +185,13 @@ def _refuse_others(header: Header) -> None:
             f"its pixels are {colour or 'of no given kind'}, {samples} a pixel; "
             f"expected gray ones (MONOCHROME1 or MONOCHROME2)"
         )
+    sides = list(header.numbers("PixelAspectRatio"))
+    if sides and not (len(sides) == 2 and sides[0] == sides[1] > 0):
+        ratio = ":".join(f"{side:g}" for side in sides)
+        raise XenonError(
+            f"its PixelAspectRatio is {ratio}; expected square pixels (1:1): resample "
+            f"it to such"
+        )
 
 
 def _shape(header: Header, most_pixels: int) -> tuple[int, int]:
@@ -201,16 +210,24 @@ def _shape(header: Header, most_pixels: int) -> tuple[int, int]:
 # --- pixels ---
 
 
-def _check_range(header: Header, gray: np.ndarray) -> None:
-    """Refuse 12 bits in 16, say, without a window: they would be almost black."""
-    span = int(gray.max()) - int(gray.min())
-    if span <= _ALMOST_BLACK and not dicom_grays.is_windowed(header):
-        bits = header.integer("BitsStored")
-        if bits > 8:
-            raise XenonError(
-                f"its pixels take less than a sixteenth of the range of its {bits} "
-                f"bits, and no window says which: store it with a window"
-            )
+def _check_range(header: Header, grays: np.ndarray) -> None:
+    """Refuse 12 bits in 16, say, without a window: they would be almost black.
+
+    Args:
+        header: The image's.
+        grays: (n,) uint8, every gray that it has on the film, in any order.
+    """
+    if not grays.size:
+        raise XenonError("it holds nothing but padding")
+    span = int(grays.max()) - int(grays.min())
+    shown = dicom_grays.whole_range(header)
+    if shown is None or shown[1] <= 8 or span > _ALMOST_BLACK:
+        return
+    whose, bits = shown
+    raise XenonError(
+        f"its pixels take less than a sixteenth of the range of the {bits} bits of "
+        f"{whose}: store it with a window alone"
+    )
 
 
 def _stored(
@@ -236,12 +253,26 @@ def _stored(
         held = dicom_streams.check(data, header.syntax, (rows, columns), bits)
         pixels = dicom_decoders.pixels(whole, held)
         # Uncompressed, the bits above those stored are an overlay's, or a sign's.
-        if not np.isin(pixels.astype(np.int32) >> bits[0], (0, -1)).all():
+        low, high = _ends(bits[0], dicom_grays.is_signed(header), held)
+        if not ((low <= pixels) & (pixels <= high)).all():
             raise XenonError(f"its compressed pixels exceed its {bits[0]} bits")
     if pixels.shape != (rows, columns):
         raise XenonError(f"its pixels decode to {pixels.shape}, not {rows, columns}")
     mask = (1 << header.integer("BitsStored")) - 1
     return pixels.astype(np.uint16) & np.uint16(mask)
+
+
+def _ends(bits: int, signed: bool, held: int) -> tuple[int, int]:
+    """Give the least and the greatest number that a decoder may give for `bits` bits.
+
+    Of a stream whose `held` bits are just those, some decoders give signed pixels as
+    patterns, without their sign. In one of more bits, such a number is too large: taken
+    for a pattern, white would become black.
+    """
+    if not signed:
+        return 0, (1 << bits) - 1
+    greatest = (1 << bits) if held == bits else 1 << (bits - 1)
+    return -(1 << (bits - 1)), greatest - 1
 
 
 def _native(dataset: Any) -> np.ndarray:
