@@ -393,6 +393,14 @@ def test_signed_jpeg_lossless_is_read_as_twos_complement():
     assert np.array_equal(decoded(pixels, 12, uid.JPEGLosslessSV1, stream), expected)
 
 
+@pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.RLELossless])
+def test_signed_pixels_may_lack_the_sign_above_the_bits_stored(syntax):
+    """Twelve bits of two's complement, and zeros in the rest of sixteen."""
+    pixels = noise(12, signed=True)
+    expected = gray((pixels + 2048) / 4095)
+    assert np.array_equal(decoded(pixels & 0xFFF, 12, syntax), expected)
+
+
 def test_jpeg_baseline_is_what_opencv_decodes():
     pixels = small.blobs(1, 64)[0]
     stream = cv2.imencode(".jpg", pixels)[1].tobytes()

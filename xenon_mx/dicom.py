@@ -265,9 +265,9 @@ def _stored(
 def _ends(bits: int, signed: bool, held: int) -> tuple[int, int]:
     """Give the least and the greatest number that a decoder may give for `bits` bits.
 
-    Of a stream whose `held` bits are just those, some decoders give signed pixels as
-    patterns, without their sign. In one of more bits, such a number is too large: taken
-    for a pattern, white would become black.
+    Of a stream whose `held` bits are just those, signed pixels may come as patterns,
+    without their sign. In one of more bits, such a number is too large: taken for a
+    pattern, white would become black.
     """
     if not signed:
         return 0, (1 << bits) - 1
