@@ -10,6 +10,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,69 @@ def test_monochrome1_is_inverted_last(options):
     assert np.array_equal(found, 255 - upright)
 
 
+@pytest.mark.parametrize(
+    ("kind", "shape"), [("MONOCHROME2", "IDENTITY"), ("MONOCHROME1", "INVERSE")]
+)
+def test_a_presentation_shape_that_goes_with_the_kind_changes_nothing(kind, shape):
+    """PS3.3, C.7.6.1: it says again what MONOCHROME1 or 2 says."""
+    pixels = noise(8)
+    expected = pixels if kind == "MONOCHROME2" else 255 - pixels
+    elements = {"PhotometricInterpretation": kind, "PresentationLUTShape": shape}
+    assert np.array_equal(decoded(pixels, **elements), expected)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("kind", ["MONOCHROME2", "MONOCHROME1"])
+@pytest.mark.parametrize("syntax", [uid.ImplicitVRLittleEndian, uid.RLELossless])
+@pytest.mark.parametrize(
+    ("value", "limit"), [(-1000, None), (-1000, -900), (-900, -1000), (2047, 1900)]
+)
+def test_padding_is_black_whatever_the_kind(syntax, kind, signed, value, limit):
+    pixels = noise(12, signed, (40, 50))
+    shift = 0 if signed else 2048
+    ends = sorted([value + shift, (value if limit is None else limit) + shift])
+    pixels[3, :4] = ends[0], ends[1], ends[0] - 1, min(ends[1] + 1, 2047 + shift)
+    elements = {"PhotometricInterpretation": kind}
+    if limit is not None:
+        elements["PixelPaddingRangeLimit"] = limit + shift
+    found = decoded(pixels, 12, syntax, PixelPaddingValue=value + shift, **elements)
+    expected = gray((pixels + 2048.0 - shift) / 4095)
+    if kind == "MONOCHROME1":
+        expected = 255 - expected
+    expected[(ends[0] <= pixels) & (pixels <= ends[1])] = 0
+    assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_padding_is_read_with_the_sign_of_the_pixels(signed):
+    """Whatever its VR is, which writers guess."""
+    pixels = noise(16, signed)
+    pixels[2, 2:5] = -3 if signed else 65533
+    dataset = pydicom.dcmread(io.BytesIO(written(pixels, 16)))
+    kind, value = ("US", 65533) if signed else ("SS", -3)
+    dataset.add_new("PixelPaddingValue", kind, value)
+    expected = gray((pixels + 32768.0 * signed) / 65535)
+    expected[2, 2:5] = 0
+    assert np.array_equal(images.decode(saved(dataset)), expected)
+
+
+def test_padding_is_not_counted_when_a_range_is_judged():
+    pixels = noise(12)
+    data = written(pixels, 16)
+    pixels[0, 0] = 65535
+    assert images.decode(written(pixels, 16))[0, 0] == 255
+    padded = written(pixels, 16, PixelPaddingValue=65535)
+    assert refusal(padded) == refusal(data)
+    assert "less than a sixteenth" in refusal(padded)
+    window = {"WindowCenter": 2048, "WindowWidth": 4096}
+    assert decoded(pixels, 16, PixelPaddingValue=65535, **window)[0, 0] == 0
+
+
+def test_a_film_of_nothing_but_padding_is_refused():
+    pixels = np.full((6, 9), 7, np.uint8)
+    assert "nothing but padding" in refusal(written(pixels, PixelPaddingValue=7))
+
+
 def test_bits_above_bits_stored_are_dropped():
     """Old files keep overlays there (retired since PS3.5 of 2004)."""
     pixels = noise(12)
@@ -329,6 +393,14 @@ def test_signed_jpeg_lossless_is_read_as_twos_complement():
     assert np.array_equal(decoded(pixels, 12, uid.JPEGLosslessSV1, stream), expected)
 
 
+@pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.RLELossless])
+def test_signed_pixels_may_lack_the_sign_above_the_bits_stored(syntax):
+    """Twelve bits of two's complement, and zeros in the rest of sixteen."""
+    pixels = noise(12, signed=True)
+    expected = gray((pixels + 2048) / 4095)
+    assert np.array_equal(decoded(pixels & 0xFFF, 12, syntax), expected)
+
+
 def test_jpeg_baseline_is_what_opencv_decodes():
     pixels = small.blobs(1, 64)[0]
     stream = cv2.imencode(".jpg", pixels)[1].tobytes()
@@ -418,12 +490,38 @@ def test_random_bytes_are_not_taken_for_dicom():
 
 def test_a_folder_holds_dicom_files_of_any_name_but_no_dicomdir(tmp_path):
     data = written(noise(8))
-    for name in ("a.dcm", "b.DCM", "IM000001", "1.2.840.5", "._a.dcm", "DICOMDIR"):
+    names = {"a.dcm", "b.DCM", "IM000001", "1.2.840.5", "b.dicom", "c.ima", "d.DIC"}
+    names |= {"e.img", "1.2.840.77.A1", "f.bak", "dicomdir.dcm"}
+    for name in (*names, "._a.dcm", "._a.ima", ".a", "DICOMDIR", "dicomdir"):
         (tmp_path / name).write_bytes(data)
     (tmp_path / "README").write_text("no image")
+    (tmp_path / "notes.txt").write_text("no image" * 99)
     (tmp_path / "8").write_bytes(b"")
+    os.mkfifo(tmp_path / "pipe.ima")
+    assert {image.file.name for image in datasets.read_folder(tmp_path)} == names
+
+
+def test_in_a_folder_a_suffix_asks_for_more_than_a_first_element(tmp_path):
+    """Eight bytes can be those of any format."""
+    data = without_meta(written(noise(8)))
+    for name in ("IM000001", "1.2.840.5", "a.dcm", "a.npy", "1.2.840.A1"):
+        (tmp_path / name).write_bytes(data)
     found = {image.file.name for image in datasets.read_folder(tmp_path)}
-    assert found == {"a.dcm", "b.DCM", "IM000001", "1.2.840.5"}
+    assert found == {"IM000001", "1.2.840.5", "a.dcm"}
+
+
+@pytest.mark.parametrize("name", ["IM000001", "scan.ima"])
+def test_a_file_of_a_folder_that_cannot_be_looked_at_is_kept(
+    tmp_path, monkeypatch, name
+):
+    """Whoever reads it says what is wrong with it; left out, nobody would."""
+    (tmp_path / name).write_bytes(written(noise(8)))
+
+    def refuse(*args: Any, **options: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert [i.file.name for i in datasets.read_folder(tmp_path)] == [name]
 
 
 # --- what is refused ---
@@ -464,6 +562,21 @@ def refusal(data: bytes, limit: int = LIMIT) -> str:
             {"WindowCenter": 5, "WindowWidth": 9, "VOILUTFunction": "CUBIC"},
             "VOILUTFunction is CUBIC",
         ),
+        ({"WindowCenter": 5}, "a WindowCenter but no WindowWidth: it is damaged"),
+        ({"WindowWidth": 5}, "a WindowWidth but no WindowCenter: it is damaged"),
+        ({"PresentationLUTShape": "INVERSE"}, "INVERSE, .* MONOCHROME2, .* IDENTITY"),
+        ({"PresentationLUTShape": "LIN OD"}, "is LIN OD, .* MONOCHROME2"),
+        (
+            {
+                "PresentationLUTShape": "IDENTITY",
+                "PhotometricInterpretation": "MONOCHROME1",
+            },
+            "IDENTITY, .* MONOCHROME1, .* INVERSE",
+        ),
+        ({"PixelAspectRatio": [2, 1]}, "PixelAspectRatio is 2:1; expected square"),
+        ({"PixelAspectRatio": [100, 101]}, "PixelAspectRatio is 100:101"),
+        ({"PixelAspectRatio": 1}, "PixelAspectRatio is 1; expected"),
+        ({"PixelAspectRatio": [0, 0]}, "PixelAspectRatio is 0:0"),
         ({"VOILUTSequence": [table(0, [1, 2], 20)]}, "20 bits an entry"),
         ({"VOILUTSequence": [table(0, [1] * 9, 12, b"1234")]}, "4 of 18 bytes"),
         ({"VOILUTSequence": [pydicom.Dataset()]}, "VOILUTSequence is damaged"),
@@ -473,6 +586,19 @@ def test_what_is_no_plain_radiograph_is_refused_with_the_reason(elements, reason
     with pytest.raises(XenonError, match=reason):
         decoded(noise(8), **elements)
     refusal(written(noise(8), **elements))
+
+
+def test_square_pixels_may_be_said_in_any_numbers():
+    pixels = noise(8)
+    for ratio in ([1, 1], [200, 200], ""):
+        assert np.array_equal(decoded(pixels, PixelAspectRatio=ratio), pixels)
+
+
+def test_half_a_window_is_no_matter_where_a_table_rules():
+    item = table(0, list(range(256)), 8)
+    pixels = noise(8)
+    found = decoded(pixels, VOILUTSequence=[item], WindowCenter=5)
+    assert np.array_equal(found, pixels)
 
 
 def test_a_dicomdir_is_no_image():
@@ -553,14 +679,29 @@ def test_a_stream_of_other_bits_than_the_header_says_is_refused(
 
 
 @pytest.mark.parametrize("syntax", ENCODERS)
-def test_a_stream_may_have_more_bits_than_are_stored_if_they_are_not_used(syntax):
+@pytest.mark.parametrize(
+    ("signed", "beyond"),
+    [
+        (False, [4096, 65535]),
+        # 2300 has 12 bits; taken for two's complement, white would become black.
+        (True, [2048, 2300, 4095, 4096, -2049, -32768]),
+    ],
+)
+def test_a_stream_may_have_more_bits_than_are_stored_if_they_are_not_used(
+    syntax, signed, beyond
+):
     """Some encoders say 16 whatever BitsStored is."""
-    pixels = noise(12, shape=(40, 50))
-    found = decoded(pixels, 12, syntax, ENCODERS[syntax](pixels, 16))
-    assert np.array_equal(found, gray(pixels / 4095))
-    pixels[3, 3] = 4096
-    data = written(pixels, 12, syntax, ENCODERS[syntax](pixels, 16))
-    assert "exceed its 12 bits" in refusal(data)
+    pixels = noise(12, signed, shape=(40, 50))
+
+    def file() -> bytes:
+        samples = pixels if syntax == uid.JPEG2000Lossless else pixels.view(np.uint16)
+        return written(pixels, 12, syntax, ENCODERS[syntax](samples, 16))
+
+    low = -2048 if signed else 0
+    assert np.array_equal(images.decode(file()), gray((pixels - float(low)) / 4095))
+    for value in beyond:
+        pixels[3, 3] = value
+        assert "exceed its 12 bits" in refusal(file())
 
 
 def test_a_stream_of_another_kind_than_the_header_says_is_refused():
@@ -633,11 +774,38 @@ def test_twelve_bits_in_sixteen_are_refused_without_a_window():
     """As those of a PNG are: they would be almost black."""
     pixels = noise(12)
     message = refusal(written(pixels, 16))
-    assert "less than a sixteenth of the range of its 16 bits" in message
+    assert "less than a sixteenth of the range of the 16 bits of its pixels" in message
     window = {"WindowCenter": 2048, "WindowWidth": 4096}
     assert decoded(pixels, 16, **window).max() > 200
     inverted = {"PhotometricInterpretation": "MONOCHROME1"}
     assert "less than a sixteenth" in refusal(written(pixels, 16, **inverted))
+
+
+@pytest.mark.parametrize("window", [{}, {"WindowCenter": 2048, "WindowWidth": 4096}])
+@pytest.mark.parametrize("kind", ["MONOCHROME1", "MONOCHROME2"])
+def test_a_voi_table_of_twelve_bits_in_sixteen_is_refused(kind, window):
+    """A window beside it does not count."""
+    pixels = noise(12)
+    for bits in (12, 16):
+        data = written(
+            pixels,
+            12,
+            PhotometricInterpretation=kind,
+            VOILUTSequence=[table(0, list(range(4096)), bits)],
+            **window,
+        )
+        if bits == 12:
+            assert images.decode(data).max() == 255
+    assert "a sixteenth of the range of the 16 bits of its VOI table" in refusal(data)
+
+
+def test_a_modality_table_of_twelve_bits_in_sixteen_is_refused_without_a_window():
+    sequence = [table(0, list(range(0, 4096, 16)), 16)]
+    elements = {"ModalityLUTSequence": sequence, "ModalityLUTType": "US"}
+    message = refusal(written(noise(8), **elements))
+    assert "a sixteenth of the range of the 16 bits of its modality table" in message
+    window = {"WindowCenter": 2048, "WindowWidth": 4096}
+    assert decoded(noise(8), **elements, **window).max() > 200
 
 
 def test_more_pixels_than_the_limit_are_refused_unread():
@@ -745,6 +913,19 @@ except XenonError:
     command = [sys.executable, "-c", script, str(tmp_path / "a.dcm")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("refused\n", "")
+
+
+def test_pydicom_stays_quiet_after_warning_filters_were_put_back():
+    pixels = noise(8)
+    data = written(pixels, SpecificCharacterSet="ISO_IR 100")
+    odd = data.replace(b"ISO_IR 100", b"ISO_IR 999")
+    for _ in range(2):
+        with warnings.catch_warnings():
+            warnings.resetwarnings()
+            warnings.simplefilter("error")
+            assert np.array_equal(images.decode(odd), pixels)
+            with pytest.raises(UserWarning, match="of the caller"):
+                warnings.warn("of the caller", stacklevel=1)
 
 
 # --- the commands ---

@@ -91,7 +91,7 @@ def read_paths(csv: Path, root: Path | None = None) -> list[Image]:
 def read_folder(folder: Path) -> list[Image]:
     """List the images below a folder, in natural order, hidden files left out.
 
-    What has the suffix of an image is one, and so is a DICOM file without a suffix.
+    What has the suffix of an image is one, and so is a DICOM file of any other name.
     """
     files = sorted(_walk(folder), key=natural)
     return [read_file(file) for file in files if _is_image(file, below=folder)]
@@ -212,18 +212,24 @@ def _is_image(file: Path, below: Path) -> bool:
     hidden = any(part.startswith((".", "__MACOSX")) for part in parts)
     if hidden or file.name.upper() == "DICOMDIR":  # which lists the images of a medium
         return False
-    return file.suffix.lower() in SUFFIXES or _is_nameless_dicom(file)
+    return file.suffix.lower() in SUFFIXES or _is_dicom(file)
 
 
-def _is_nameless_dicom(file: Path) -> bool:
-    """Tell the files that a PACS exports as `IM000001` or `1.2.840.10008.5`."""
-    if file.suffix and not file.suffix[1:].isdigit() or not file.is_file():
+def _is_dicom(file: Path) -> bool:
+    """Tell a DICOM file by its start: `IM000001`, `1.2.840.10008.A5` or `1.ima`.
+
+    Where a suffix says another format, only the preamble counts; a first data element
+    alone is looked for in files without a suffix, or with one of digits.
+    """
+    if not file.is_file():  # a pipe, say
         return False
     try:
-        with file.open("rb") as opened:
-            return dicom.is_dicom(opened.read(_START))
+        with file.open("rb", buffering=0) as opened:  # no more than is looked at
+            start = opened.read(_START)
     except OSError:
         return True  # whoever reads it will say what is wrong with it
+    named = file.suffix and not file.suffix[1:].isdigit()
+    return dicom.has_preamble(start) if named else dicom.is_dicom(start)
 
 
 def _labelled(images: Sequence[Image], csv: Path) -> list[Image]:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import struct
 import sys
 import warnings
-from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -35,6 +35,8 @@ _META = {0x0000: b"UL", 0x0001: b"OB"}
 _GROUP_8 = {0x0000: b"UL", 0x0005: b"CS", 0x0008: b"CS", 0x0016: b"UI", 0x0018: b"UI"}
 _LONGEST_FIRST = 1024  # bytes; chosen here: several values of Image Type
 _ALMOST_BLACK = 16  # of 255: what 12 bits are in 16
+# As `warnings` keeps a filter: action, message, category, module and line.
+_QUIET = ("ignore", None, Warning, re.compile("pydicom"), 0)
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", BIG_ENDIAN)
@@ -57,7 +59,7 @@ def is_dicom(start: bytes) -> bool:
     the first bytes are a data element that a DICOM file can start with. No PNG, JPEG,
     BMP or TIFF starts like one.
     """
-    if start[_MAGIC_AT : _MAGIC_AT + 4] == _MAGIC:
+    if has_preamble(start):
         return True
     if len(start) < 8:
         return False
@@ -67,6 +69,15 @@ def is_dicom(start: bytes) -> bool:
         return False
     implicit = group == 8 and 0 < length <= _LONGEST_FIRST and length % 2 == 0
     return start[4:6] == first or implicit
+
+
+def has_preamble(start: bytes) -> bool:
+    """Tell a DICOM file as all but the oldest start, which no other file does.
+
+    A single data element, in a file without a preamble, has few enough bytes to be
+    met elsewhere.
+    """
+    return start[_MAGIC_AT : _MAGIC_AT + 4] == _MAGIC
 
 
 def decode(data: bytes, name: object, most_pixels: int) -> np.ndarray:
@@ -79,7 +90,7 @@ def decode(data: bytes, name: object, most_pixels: int) -> np.ndarray:
 
     Returns:
         (H, W) uint8, 0 black. Where the file has a window or a VOI table, it is what
-        becomes 0 to 255; else the whole range of BitsStored is.
+        becomes 0 to 255; else the whole range of BitsStored is. Padding is 0.
 
     Raises:
         XenonError: pydicom or a decoder is not installed; or the file is damaged, no
@@ -90,10 +101,12 @@ def decode(data: bytes, name: object, most_pixels: int) -> np.ndarray:
         header = Header(dataset)
         _refuse_others(header)
         rows, columns = _shape(header, most_pixels)
-        table = dicom_grays.of_stored(header)
-        gray = table[_stored(data, dataset, header, rows, columns)]
-        _check_range(header, gray)
-        return gray
+        grays = dicom_grays.of_stored(header)
+        stored = _stored(data, dataset, header, rows, columns)
+        film = np.zeros(len(grays), np.bool_)
+        film[stored] = True
+        _check_range(header, grays[film & ~dicom_grays.padding(header)])
+        return grays[stored]
     except XenonError as error:
         raise XenonError(f"{name}: {error}") from error
 
@@ -112,11 +125,17 @@ def _pydicom() -> Any:
     return pydicom
 
 
-@lru_cache(maxsize=None)
 def _silence() -> None:
-    # What is wrong with a file is ours to say; pydicom would write lines between.
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
-    warnings.filterwarnings("ignore", module="pydicom")
+    """Keep pydicom from writing lines between ours, which say what is wrong.
+
+    It holds for the whole process, for want of anything narrower: several threads
+    decode at once, but filters of warnings and levels of loggers, `catch_warnings`
+    included, are all threads'. So it is limited to pydicom's modules, done once, and
+    repeated only where somebody else's `catch_warnings` has taken it back.
+    """
+    if _QUIET not in warnings.filters:
+        logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+        warnings.filterwarnings("ignore", module=_QUIET[3].pattern)
 
 
 def _parse(data: bytes) -> Any:
@@ -131,7 +150,7 @@ def _parse(data: bytes) -> Any:
     try:
         dataset = pydicom.dcmread(io.BytesIO(data), force=True)
         empty = len(dataset) == 0
-        if data[_MAGIC_AT : _MAGIC_AT + 4] != _MAGIC and data[0] == 8:  # no meta header
+        if not has_preamble(data) and data[0] == 8:  # no meta header
             explicit = data[4:6] in _GROUP_8.values()
             dataset.file_meta.TransferSyntaxUID = _NATIVE[explicit]
     except Exception as error:  # pydicom raises whatever a damaged byte led to
@@ -166,6 +185,13 @@ def _refuse_others(header: Header) -> None:
             f"its pixels are {colour or 'of no given kind'}, {samples} a pixel; "
             f"expected gray ones (MONOCHROME1 or MONOCHROME2)"
         )
+    sides = list(header.numbers("PixelAspectRatio"))
+    if sides and not (len(sides) == 2 and sides[0] == sides[1] > 0):
+        ratio = ":".join(f"{side:g}" for side in sides)
+        raise XenonError(
+            f"its PixelAspectRatio is {ratio}; expected square pixels (1:1): resample "
+            f"it to such"
+        )
 
 
 def _shape(header: Header, most_pixels: int) -> tuple[int, int]:
@@ -184,16 +210,24 @@ def _shape(header: Header, most_pixels: int) -> tuple[int, int]:
 # --- pixels ---
 
 
-def _check_range(header: Header, gray: np.ndarray) -> None:
-    """Refuse 12 bits in 16, say, without a window: they would be almost black."""
-    span = int(gray.max()) - int(gray.min())
-    if span <= _ALMOST_BLACK and not dicom_grays.is_windowed(header):
-        bits = header.integer("BitsStored")
-        if bits > 8:
-            raise XenonError(
-                f"its pixels take less than a sixteenth of the range of its {bits} "
-                f"bits, and no window says which: store it with a window"
-            )
+def _check_range(header: Header, grays: np.ndarray) -> None:
+    """Refuse 12 bits in 16, say, without a window: they would be almost black.
+
+    Args:
+        header: The image's.
+        grays: (n,) uint8, every gray that it has on the film, in any order.
+    """
+    if not grays.size:
+        raise XenonError("it holds nothing but padding")
+    span = int(grays.max()) - int(grays.min())
+    shown = dicom_grays.whole_range(header)
+    if shown is None or shown[1] <= 8 or span > _ALMOST_BLACK:
+        return
+    whose, bits = shown
+    raise XenonError(
+        f"its pixels take less than a sixteenth of the range of the {bits} bits of "
+        f"{whose}: store it with a window alone"
+    )
 
 
 def _stored(
@@ -219,12 +253,26 @@ def _stored(
         held = dicom_streams.check(data, header.syntax, (rows, columns), bits)
         pixels = dicom_decoders.pixels(whole, held)
         # Uncompressed, the bits above those stored are an overlay's, or a sign's.
-        if not np.isin(pixels.astype(np.int32) >> bits[0], (0, -1)).all():
+        low, high = _ends(bits[0], dicom_grays.is_signed(header), held)
+        if not ((low <= pixels) & (pixels <= high)).all():
             raise XenonError(f"its compressed pixels exceed its {bits[0]} bits")
     if pixels.shape != (rows, columns):
         raise XenonError(f"its pixels decode to {pixels.shape}, not {rows, columns}")
     mask = (1 << header.integer("BitsStored")) - 1
     return pixels.astype(np.uint16) & np.uint16(mask)
+
+
+def _ends(bits: int, signed: bool, held: int) -> tuple[int, int]:
+    """Give the least and the greatest number that a decoder may give for `bits` bits.
+
+    Of a stream whose `held` bits are just those, signed pixels may come as patterns,
+    without their sign. In one of more bits, such a number is too large: taken for a
+    pattern, white would become black.
+    """
+    if not signed:
+        return 0, (1 << bits) - 1
+    greatest = (1 << bits) if held == bits else 1 << (bits - 1)
+    return -(1 << (bits - 1)), greatest - 1
 
 
 def _native(dataset: Any) -> np.ndarray:

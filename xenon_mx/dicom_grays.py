@@ -2,9 +2,10 @@
 
 Owns the way of a value by the standard (PS3.3, C.11 and C.7.6.3.1.2): the stored
 value, the modality's table or rescale, the first table or else the first window of the
-VOI, 8 bits, and black and white swapped if the image is MONOCHROME1. All of it is a
-function of the stored value alone, so it is worked out once for each of the 2^B values
-that B stored bits can have, and looked up for the pixels. Knows no pixels.
+VOI, 8 bits, black and white swapped if the image is MONOCHROME1, and black where it is
+padding. All of it is a function of the stored value alone, so it is worked out once for
+each of the 2^B values that B stored bits can have, and looked up for the pixels. Knows
+no pixels.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ import numpy as np
 
 from xenon_mx.dicom_headers import Header
 from xenon_mx.errors import XenonError
+
+# The PresentationLUTShape that goes with each kind (PS3.3, C.7.6.1 and C.8.11.3).
+_SHAPES = {"MONOCHROME1": "INVERSE", "MONOCHROME2": "IDENTITY"}
 
 
 def _bits(header: Header) -> int:
@@ -29,20 +33,62 @@ def _bits(header: Header) -> int:
 
 def of_stored(header: Header) -> np.ndarray:
     """Work out the gray value of every pattern of bits: (2 ** BitsStored,) uint8."""
+    shown = _voi(header, *_modality(header, _values(header)))
+    gray = np.rint(255 * np.clip(shown, 0, 1)).astype(np.uint8)
+    if _is_inverted(header):
+        gray = 255 - gray
+    gray[padding(header)] = 0
+    return gray
+
+
+def padding(header: Header) -> np.ndarray:
+    """Tell which patterns fill the image outside the film: (2 ** BitsStored,) bool."""
+    values, signed = _values(header), is_signed(header)
+    value = header.word("PixelPaddingValue", signed)
+    if value is None:
+        return np.zeros(len(values), np.bool_)
+    limit = header.word("PixelPaddingRangeLimit", signed)
+    low, high = sorted((value, value if limit is None else limit))
+    return (low <= values) & (values <= high)
+
+
+def whole_range(header: Header) -> tuple[str, int] | None:
+    """Tell whose whole range is shown, and its bits; None where a window is."""
+    table = header.table("VOILUTSequence")
+    if table is not None:
+        return "its VOI table, which rules over any window", table.bits
+    if _centre_and_width(header) is not None:
+        return None
+    table = header.table("ModalityLUTSequence")
+    if table is not None:
+        return "its modality table, and no window says which", table.bits
+    return "its pixels, and no window says which", _bits(header)
+
+
+def is_signed(header: Header) -> bool:
+    """Tell whether the stored values are two's complement."""
+    return header.integer("PixelRepresentation", absent=0) != 0
+
+
+def _values(header: Header) -> np.ndarray:
+    """Give the stored value of every pattern of bits: (2 ** BitsStored,) float64."""
     bits = _bits(header)
     values = np.arange(1 << bits, dtype=np.float64)
-    if header.integer("PixelRepresentation", absent=0):
-        values[1 << (bits - 1) :] -= 1 << bits  # two's complement
-    shown = _voi(header, *_modality(header, values))
-    gray = np.rint(255 * np.clip(shown, 0, 1)).astype(np.uint8)
-    inverted = header.text("PhotometricInterpretation") == "MONOCHROME1"
-    return 255 - gray if inverted else gray
+    if is_signed(header):
+        values[1 << (bits - 1) :] -= 1 << bits
+    return values
 
 
-def is_windowed(header: Header) -> bool:
-    """Tell whether the file says which of its values are to be seen."""
-    window = header.number("WindowCenter"), header.number("WindowWidth")
-    return None not in window or header.table("VOILUTSequence") is not None
+def _is_inverted(header: Header) -> bool:
+    """Tell whether the least value is white, refusing a file that says both."""
+    kind = header.text("PhotometricInterpretation")
+    shape = header.text("PresentationLUTShape")
+    if shape and shape != _SHAPES[kind]:
+        raise XenonError(
+            f"its PresentationLUTShape is {shape}, but its pixels are {kind}, which "
+            f"goes with {_SHAPES[kind]}: nothing says for certain what is black"
+        )
+    return kind == "MONOCHROME1"
 
 
 def _modality(
@@ -68,10 +114,22 @@ def _voi(header: Header, values: np.ndarray, ends: tuple[float, float]) -> np.nd
     table = header.table("VOILUTSequence")
     if table is not None:
         return table.of(values) / ((1 << table.bits) - 1)
-    centre, width = header.number("WindowCenter"), header.number("WindowWidth")
-    if centre is None or width is None:
+    window = _centre_and_width(header)
+    if window is None:
         return (values - ends[0]) / (ends[1] - ends[0])
-    return _window(values, centre, width, header.text("VOILUTFunction") or "LINEAR")
+    return _window(values, *window, header.text("VOILUTFunction") or "LINEAR")
+
+
+def _centre_and_width(header: Header) -> tuple[float, float] | None:
+    """Give the first window, None where there is none."""
+    centre, width = header.number("WindowCenter"), header.number("WindowWidth")
+    if centre is None and width is None:
+        return None
+    if centre is None:
+        raise XenonError("it has a WindowWidth but no WindowCenter: it is damaged")
+    if width is None:
+        raise XenonError("it has a WindowCenter but no WindowWidth: it is damaged")
+    return centre, width
 
 
 def _window(

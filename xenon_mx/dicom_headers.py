@@ -7,7 +7,7 @@ sentence. Knows no files and no pixels.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, Iterator, NamedTuple
 
 import numpy as np
 
@@ -72,20 +72,18 @@ class Header:
         said = str(self.value(keyword) or "")
         return "".join(each if each.isprintable() else "?" for each in said)
 
+    def numbers(self, keyword: str) -> Iterator[float]:
+        """Give the numbers of an element one after the other."""
+        value = self.value(keyword)
+        if value is None:
+            return
+        single = isinstance(value, (int, float, str, bytes))
+        for each in [value] if single else value:
+            yield _number(each, keyword)
+
     def number(self, keyword: str) -> float | None:
         """Give the first number of an element, None where there is none."""
-        value = self.value(keyword)
-        if value is not None and not isinstance(value, (int, float, str)):
-            value = next(iter(value), None)
-        if value is None:
-            return None
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            number = math.nan
-        if not math.isfinite(number):
-            raise XenonError(f"its {keyword} is {value!r}, which is no number")
-        return number
+        return next(self.numbers(keyword), None)
 
     def integer(self, keyword: str, absent: int | None = None) -> int:
         """Give a whole number, `absent` where there is none."""
@@ -97,6 +95,20 @@ class Header:
         if number != int(number):
             raise XenonError(f"its {keyword} is {number}; expected a whole number")
         return int(number)
+
+    def word(self, keyword: str, signed: bool) -> int | None:
+        """Give a number of 16 bits, None where there is none.
+
+        It is read with the sign that it is meant with, since that of the file's VR may
+        be the wrong one.
+        """
+        if self.number(keyword) is None:
+            return None
+        number = self.integer(keyword)
+        if not -(1 << 15) <= number < 1 << 16:
+            raise XenonError(f"its {keyword} is {number}; expected 16 bits")
+        bits = number & 0xFFFF
+        return bits - (1 << 16) if signed and bits >> 15 else bits
 
     def table(self, keyword: str) -> LookupTable | None:
         """Give the first lookup table of a sequence, None where there is none."""
@@ -111,6 +123,16 @@ class Header:
             raise
         except Exception as error:  # pydicom converts a value when it is asked for
             raise XenonError(f"its {keyword} is damaged: {line(error)}") from error
+
+
+def _number(value: Any, keyword: str) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise XenonError(f"its {keyword} is {value!r}, which is no number")
+    return number
 
 
 def _table(descriptor: list[int], data: Any, big_endian: bool) -> LookupTable:
