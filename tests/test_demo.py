@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,15 +12,32 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 ROOT = Path(__file__).parent.parent
+DEMO = ROOT / "data" / "demo"
+
+
+def read(name):
+    with open(DEMO / name, newline="") as file:
+        return list(csv.DictReader(file))
 
 
 @pytest.mark.slow
-def test_the_demo_predicts_studies_it_has_not_seen():
+def test_the_demo_predicts_studies_it_has_not_seen_and_shows_where_it_looked():
     """Writes data/demo of this checkout anew."""
     done = subprocess.run([sys.executable, "tools/demo"], cwd=ROOT, check=False)
     assert done.returncode == 0
-    with open(ROOT / "data" / "demo" / "predictions.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read("predictions.csv")
     assert len(rows) > 100
     labels = [int(row["label"]) for row in rows]
     assert roc_auc_score(labels, [float(row["probability"]) for row in rows]) > 0.9
+    names = [row["image"] for row in read("images.csv")]
+    assert len(names) > len(rows)
+    assert (DEMO / "maps" / "maps.json").is_file()
+    drawn = (DEMO / "maps").rglob("*.cam.png")
+    assert {str(each.relative_to(DEMO / "maps")) for each in drawn} == {
+        f"{name}.cam.png" for name in names
+    }
+    page = (DEMO / "report.html").read_text(encoding="utf-8")
+    alts = re.findall(r'<img[^>]* alt="([^"]+)"', page)
+    films = [alt for alt in alts if alt.startswith("Radiograph, ")]
+    shown = [alt for alt in alts if alt.startswith("Activation map, ")]
+    assert len(shown) == len(films) > 0

@@ -1,8 +1,9 @@
-"""Where trained nets look: at what was drawn, on radiographs they have not seen."""
+"""Where nets look, from the films to the maps upon them: at what was drawn."""
 
 from __future__ import annotations
 
 import csv
+import json
 import sys
 from pathlib import Path
 
@@ -15,7 +16,16 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
 import phantoms  # noqa: E402
 
 from xenon_mx import maps, models, packing, predicting, training  # noqa: E402
-from xenon_mx.config import PackConfig, PredictConfig, TrainConfig  # noqa: E402
+from xenon_mx.checkpoints import ARCHITECTURE, Epoch, Last, Run  # noqa: E402
+from xenon_mx.config import (  # noqa: E402
+    FITS,
+    MEAN,
+    STD,
+    PackConfig,
+    PredictConfig,
+    TrainConfig,
+)
+from xenon_mx.handlers import Best  # noqa: E402
 
 SIZE = 96  # three cells a side
 TIMES_CHANCE = 3  # fixed beforehand
@@ -29,6 +39,68 @@ def hottest(film, mask, cam, field):
     assert mask.shape == film.shape
     over = maps.full_size(np.load(cam), film.shape, SIZE, "stretch", field)
     return mask[np.unravel_index(over.argmax(), over.shape)], mask.mean()
+
+
+def sees_what_is_bright(folder, fit):
+    """Make a run whose net has a map of how bright the middle of each cell is, no more.
+
+    Each convolution hands its first channel on from the middle of its window.
+    """
+    weights = models.state(models.build("mobilenet0.25"))
+    for key, array in weights.items():
+        array[:] = key.endswith(("gamma", "running_var"))
+        if array.ndim == 4:
+            array[0, 0, array.shape[2] // 2, array.shape[3] // 2] = 1
+        elif array.ndim == 2:
+            array[0, 0] = 1
+    meta = {
+        "config": {"model": "mobilenet0.25"},
+        "data": "abc",
+        "preprocessing": {"size": 640, "fit": fit, "mean": MEAN, "std": STD},
+        "architecture": ARCHITECTURE,
+        "study_types": ["XR_HAND"],
+        "weights": [[0.5, 0.5]],
+    }
+    run, best = Run.create(folder, meta), Best(5)
+    best.step(1, 0.5)
+    row = Epoch(1, 0.5, 0.5, 0, 0, 0, 0, 0, 0)
+    run.save(row, Last(1, weights, weights, 1, {}, False), best.ranked)
+    run.close()
+
+
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("shape", [(300, 600), (600, 300)])
+def test_the_hottest_point_lies_on_what_is_bright(tmp_path, fit, shape):
+    """And would not, if the map were laid over the film by the other fit."""
+    films, cam = tmp_path / "films", tmp_path / "cam"
+    films.mkdir()
+    sees_what_is_bright(tmp_path / "run", fit)
+    rows, columns = np.indices(shape)
+    spots = {}
+    # By either fit each is in the middle of a cell: the cells look at 0, 32, ... 608.
+    for down, across in ((0.1, 0.1), (0.1, 0.9), (0.9, 0.1)):
+        away = np.hypot(rows - down * shape[0], columns - across * shape[1])
+        film = str(films / f"{len(spots)}.png")
+        cv2.imwrite(film, 50 + 200 * np.exp(-((away / 35) ** 2)))
+        spots[f"{film[1:]}.cam"] = away
+    asked = PredictConfig(
+        (films,), tmp_path / "out.csv", (tmp_path / "run",), cam=cam, ctx="cpu()"
+    )
+    predicting.predict(asked)
+    told = json.loads((cam / "maps.json").read_text())
+    assert (told["fit"], told["members"]) == (fit, 1)
+    (other,) = set(FITS) - {fit}
+    for name, away in spots.items():
+        drawn = cv2.imread(str(cam / f"{name}.png")).astype(int)
+        vermilion = drawn[..., 2] - drawn[..., 0]
+        assert away[vermilion == vermilion.max()].max() < 2
+        array = np.load(cam / f"{name}.npy")
+        found = {}
+        for each in FITS:
+            over = maps.full_size(array, shape, told["size"], each, told["field"])
+            found[each] = away[np.unravel_index(over.argmax(), shape)]
+        assert found[fit] < 2
+        assert found[other] > 50
 
 
 @pytest.mark.slow

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from xenon_mx import mapping
+from xenon_mx import mapping, maps
 from xenon_mx.errors import XenonError
 
 FILM = np.random.RandomState(0).randint(0, 256, (60, 40)).astype(np.uint8)
 CAM = np.random.RandomState(1).normal(size=(3, 3)).astype(np.float32)
+SEEN, FIELD = {"size": 32, "fit": "pad"}, [-1.5, 33.5]
 STUDY = "MURA-v1.1/valid/XR_HAND/patient1/study1_positive"
 
 
 def write(out, *paths):
-    with mapping.Folder(out, paths, 32, "stretch", (0, 32)) as folder:
+    with mapping.Folder(out, paths, SEEN, FIELD, 5) as folder:
         for path in paths:
             folder.add(path, FILM, CAM)
 
 
 def files(folder):
-    return sorted(
+    """Every file of a folder but maps.json, which must be there if any is."""
+    found = sorted(
         p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()
     )
+    cams = [name for name in found if Path(name).name != mapping.MAPS_JSON]
+    assert len(found) - len(cams) == bool(cams)
+    return cams
 
 
 def test_each_image_has_an_overlay_and_an_array_under_its_own_path(tmp_path):
@@ -40,6 +48,39 @@ def test_each_image_has_an_overlay_and_an_array_under_its_own_path(tmp_path):
     assert np.array_equal(array, CAM)
     drawn = cv2.imread(str(tmp_path / "cam" / f"{STUDY}/image1.png.cam.png"), -1)
     assert drawn.shape == (60, 40, 3)
+
+
+def test_what_the_arrays_lack_is_beside_them(tmp_path):
+    """From the folder alone, a map is laid over its film as the overlay has it."""
+    write(tmp_path, "a.png")
+    told = json.loads((tmp_path / "maps.json").read_text())
+    assert "logits" in told["notice"]
+    assert "not for medical use" in told["notice"]
+    assert told.pop("notice").count(".") == 1
+    assert told.pop("members") == 5
+    assert told == {**SEEN, "field": FIELD}
+    over = maps.full_size(np.load(tmp_path / "a.png.cam.npy"), FILM.shape, **told)
+    drawn = cv2.imread(str(tmp_path / "a.png.cam.png"))
+    assert np.array_equal(drawn, maps.draw(FILM, over))
+
+
+def test_what_tells_that_all_is_there_comes_last(tmp_path, monkeypatch):
+    moved, replace = [], os.replace
+    monkeypatch.setattr(
+        os, "replace", lambda a, b: (moved.append(b.name), replace(a, b))
+    )
+    write(tmp_path / "cam", "a.png", "z/b.png")
+    assert moved == ["a.png.cam.npy", "a.png.cam.png", "z", "maps.json"]
+
+
+def test_a_full_disk_at_the_first_file_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(XenonError, match="cam: No space left on device"):
+        write(tmp_path / "cam", "a.png")
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -69,6 +110,10 @@ def test_a_folder_that_holds_something_is_refused_and_left_alone(tmp_path):
     with pytest.raises(XenonError, match=r"already holds a\.png\.cam\.npy"):
         write(out, "b.png")
     assert files(out) == before
+    for name in before:
+        (out / name).unlink()
+    with pytest.raises(XenonError, match=r"already holds maps\.json"):
+        write(out, "b.png")
 
 
 def test_an_empty_folder_and_a_link_to_one_are_taken(tmp_path):
@@ -87,7 +132,7 @@ def test_a_file_is_no_folder(tmp_path):
 
 
 def fail(out):
-    with mapping.Folder(out, ["a.png", "b.png"], 32, "stretch", (0, 32)) as folder:
+    with mapping.Folder(out, ["a.png", "b.png"], SEEN, FIELD, 5) as folder:
         folder.add("a.png", FILM, CAM)
         raise XenonError("in the middle")
 
@@ -105,7 +150,7 @@ def test_what_fails_leaves_nothing(tmp_path):
 
 def test_what_a_killed_prediction_left_is_cleared_away(tmp_path):
     out = tmp_path / "cam"
-    with mapping.Folder(out, ["a.png"], 32, "stretch", (0, 32)) as folder:
+    with mapping.Folder(out, ["a.png"], SEEN, FIELD, 5) as folder:
         folder.add("a.png", FILM, CAM)
     os.rename(out, tmp_path / ".partial")
     out.mkdir()

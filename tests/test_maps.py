@@ -56,13 +56,21 @@ def test_a_dot_is_found_where_it_was(shape, fit):
     assert np.abs(over - radiograph).max() < 12
 
 
-@pytest.mark.parametrize("fit", ["stretch", "pad"])
-def test_the_middle_of_a_cell_has_its_value(fit):
+# An odd number of the film's pixels a cell, so that one of them is in its middle. Of
+# ten cells over 110 px, an image half as high as wide fills those from 27 px to 82 px.
+@pytest.mark.parametrize(
+    ("fit", "shape", "middles", "filled"),
+    [
+        ("stretch", (330, 550), np.s_[16::33, 27::55], np.s_[:, :]),
+        ("pad", (165, 330), np.s_[1::33, 16::33], np.s_[2:7, :]),
+        ("pad", (330, 165), np.s_[16::33, 1::33], np.s_[:, 2:7]),
+    ],
+)
+def test_the_middle_of_a_cell_has_its_value(fit, shape, middles, filled):
     cam = random_maps(10, 10)
-    over = maps.full_size(
-        cam, (330, 330), 110, fit, (0, 110)
-    )  # 33 pixels a cell: a middle one
-    np.testing.assert_allclose(over[16::33, 16::33], cam, atol=1e-5)
+    over = maps.full_size(cam, shape, 110, fit, (0, 110))
+    assert over.shape == shape
+    np.testing.assert_allclose(over[middles], cam[filled], atol=1e-5)
 
 
 def test_what_lies_on_the_padding_is_cut_off():

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 
-from xenon_mx import checkpoints, cli, evaluation, figures, gallery, reporting
+from xenon_mx import checkpoints, cli, evaluation, figures, gallery, mapping, reporting
 from xenon_mx.cases import read_table
 from xenon_mx.checkpoints import Epoch, Last, Run
 from xenon_mx.config import ReportConfig
@@ -643,6 +643,58 @@ def test_maps_stand_beside_the_films_that_they_are_of(run, films, tmp_path):
             assert pixels[..., 2].mean() > 200 > 60 > pixels[..., 0].mean()
 
 
+def draw_maps(cam, paths):
+    """Write a red map of each image, where xenon-predict --cam would."""
+    film, red = np.zeros((60, 30), np.uint8), np.ones((2, 2), np.float32)
+    seen = {"size": 32, "fit": "stretch"}
+    with mapping.Folder(cam, paths, seen, (0, 32), 1) as folder:
+        for path in paths:
+            folder.add(path, film, red)
+    return cam
+
+
+def test_a_table_of_images_has_films_and_maps_too(run, films, tmp_path):
+    table, rows = films
+    images = of_images(tmp_path / "data" / "images.csv", rows)
+    names = [f"{row[0]}image{view}.png" for row in rows for view in (1, 2)]
+    page, _ = report(run, images, cam=draw_maps(tmp_path / "maps", names))
+    alts = [alt.partition(", view 1 of 1 of ") for alt, _ in jpegs(page)]
+    assert len(alts) == 2 * 4 * 4
+    for (kind, _, film), (other, _, seen) in zip(alts[::2], alts[1::2]):
+        assert (kind, other) == ("Radiograph", "Activation map")
+        assert film == seen
+        assert film in names
+
+
+@pytest.mark.parametrize("level", ["study", "image"])
+def test_films_and_maps_of_absolute_paths_are_found(films, tmp_path, level):
+    table, rows = films
+    study = f"{tmp_path / 'data' / rows[3][0]}/"
+    views = [f"{study}image{view}.png" for view in (1, 2)]
+    cam = draw_maps(tmp_path / "maps", views)
+    name = study if level == "study" else views[0]
+    shelf = gallery.Shelf(table, [name], tmp_path / "data", cam)
+    pictures, _ = shelf.pictures(name)
+    count = 2 if level == "study" else 1
+    assert [p.alt.split(",")[0] for p in pictures] == [
+        "Radiograph",
+        "Activation map",
+    ] * count
+    pixels = np.frombuffer(pictures[0].bytes, np.uint8)
+    assert cv2.imdecode(pixels, 0).mean() == pytest.approx(4 * 3 + 1, abs=1)
+
+
+def test_an_absolute_path_is_none_below_the_root(tmp_path):
+    """The file of that name below the root is another film."""
+    secret, root = tmp_path / "secret.png", tmp_path / "root"
+    other = root / secret.relative_to("/")
+    other.parent.mkdir(parents=True)
+    for file in (secret, other):
+        cv2.imwrite(str(file), np.zeros((8, 8), np.uint8))
+    with pytest.raises(XenonError, match="none of the studies"):
+        gallery.Shelf(root / "out.csv", [str(secret)], root, None)
+
+
 def test_a_folder_that_holds_none_of_the_studies_is_refused(run, films, tmp_path):
     table, _ = films
     (tmp_path / "other").mkdir()
@@ -667,9 +719,42 @@ def test_no_name_leads_out_of_the_folder(tmp_path):
     cv2.imwrite(str(tmp_path / "secret.png"), np.zeros((8, 8), np.uint8))
     (inside / "link.png").symlink_to(tmp_path / "secret.png")
     table = inside / "out.csv"
-    for name in ("../secret.png", str(tmp_path / "secret.png"), "link.png"):
+    (inside / "ring").symlink_to(inside / "ring")
+    secret = str(tmp_path / "secret.png")
+    for name in ("../secret.png", secret, "link.png", "ring", ".", "a" * 300, "\0"):
         with pytest.raises(XenonError, match="none of the studies"):
             gallery.Shelf(table, [name], inside, None)
+
+
+@pytest.mark.parametrize("ending", ["", mapping.OVERLAY])
+def test_no_link_in_a_study_leads_out_of_the_folder(films, tmp_path, ending):
+    table, rows = films
+    root, name = tmp_path / "data", rows[0][0]
+    cam = draw_maps(tmp_path / "maps", [f"{name}image1.png"])
+    outside = tmp_path / "secret.png"
+    cv2.imwrite(str(outside), np.full((8, 8), 255, np.uint8))
+    (tmp_path / "more").mkdir()
+    cv2.imwrite(str(tmp_path / "more" / "image5.png"), np.full((8, 8), 255, np.uint8))
+    study = (cam if ending else root) / name
+    # Of a film that the study has no third of; of a map that its second film lacks.
+    (study / (f"image2.png{ending}" if ending else "image3.png")).symlink_to(outside)
+    (study / "image4").symlink_to(tmp_path / "more")
+    (study / "another").mkdir()  # is a study by itself
+    shutil.copy(
+        study / f"image1.png{ending}", study / "another" / f"image7.png{ending}"
+    )
+    (study / f"image6.png{ending}").symlink_to(study / f"image1.png{ending}")
+    (root / "MURA-v1.1" / "link").symlink_to(tmp_path / "more")
+    shelf = gallery.Shelf(table, [name], root, cam)
+    alts = [picture.alt for picture in shelf.pictures(name)[0]]
+    views = 2 if ending else 3  # image6.png leads to a film of the same study
+    assert [alt.split(" of ")[0] for alt in alts] == [
+        "Radiograph, view 1",
+        "Activation map, view 1",
+        *(f"Radiograph, view {number}" for number in range(2, views + 1)),
+    ]
+    assert all(f" of {views} of {name}" in alt for alt in alts)
+    assert shelf.pictures("MURA-v1.1/link/") == ([], "")
 
 
 def test_an_unreadable_film_is_left_out_with_a_warning(run, films, caplog):

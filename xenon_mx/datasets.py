@@ -146,25 +146,49 @@ def _leaves(path: str, root: Path | None) -> bool:
     )
 
 
-def _resolve(paths: Sequence[str], csv: Path, root: Path | None) -> list[Path]:
-    """Find the root that a CSV's paths start from, and put it before them."""
+def starts(csv: Path, root: Path | None) -> list[tuple[Path, bool]]:
+    """List where the paths of a CSV may start: a folder, and what `join` is to drop.
+
+    Args:
+        csv: The file that names the paths.
+        root: The folder, where it is known. None tries the working directory, the
+            CSV's folder and its parent.
+    """
     folder = csv.absolute().parent
     bases = [root] if root is not None else [Path(), folder, folder.parent]
+    return [(base, drop) for base in bases for drop in (False, True)]
+
+
+def join(base: Path, path: str, drop: bool) -> Path:
+    """Put a root before a path; an absolute path stays as it is.
+
+    Args:
+        base: The root.
+        path: As a CSV writes it.
+        drop: Leave out its first folder: the data set's old name.
+    """
+    pure = PurePosixPath(path)
+    drops = drop and len(pure.parts) > 1 and not pure.is_absolute()
+    return base.joinpath(*pure.parts[drops:])
+
+
+def _resolve(paths: Sequence[str], csv: Path, root: Path | None) -> list[Path]:
+    """Find the root that a CSV's paths start from, and put it before them."""
+    possible = starts(csv, root)
     probes = paths[:: max(1, len(paths) // _PROBES)]
-    best, found = (bases[0], False), (0, 0)
-    for base in bases:
-        for drop in (False, True):
-            hits = _hits([_join(base, path, drop) for path in probes], base)
-            if hits > found:
-                best, found = (base, drop), hits
+    best, found = possible[0], (0, 0)
+    for base, drop in possible:
+        hits = _hits([join(base, path, drop) for path in probes], base)
+        if hits > found:
+            best, found = (base, drop), hits
     if found == (0, 0):
-        places = ", ".join(str(base.resolve()) for base in bases)
+        places = ", ".join(dict.fromkeys(str(base.resolve()) for base, _ in possible))
         raise XenonError(
             f"{csv}: none of its {len(paths)} images was found, such as {paths[0]}; "
             f"looked below {places}; name the right folder with --root"
         )
     base, drop = best
-    files = [_join(base, path, drop) for path in paths]
+    files = [join(base, path, drop) for path in paths]
     inside = base.resolve()
     astray = [p for p, f in zip(paths, files) if inside not in f.resolve().parents]
     if astray:
@@ -181,12 +205,6 @@ def _hits(files: Sequence[Path], base: Path) -> tuple[int, int]:
     there = [file for file in files if file.is_file()]
     inside = base.resolve()
     return len(there), sum(inside in file.resolve().parents for file in there)
-
-
-def _join(base: Path, path: str, drop: bool) -> Path:
-    """Put a root before a path, whose first folder may be the data set's old name."""
-    parts = PurePosixPath(path).parts
-    return base.joinpath(*(parts[1:] if drop and len(parts) > 1 else parts))
 
 
 def _walk(folder: Path) -> Iterator[Path]:

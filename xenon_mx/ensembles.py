@@ -77,7 +77,8 @@ class Ensemble(Protocol):
 
         Returns:
             The mean `models.field` of the members, and what they say of some images at
-            a time.
+            a time. Maps of nets of different kinds are averaged cell by cell, whatever
+            their fields: a cell is then up to half a cell off.
         """
 
 

@@ -130,15 +130,14 @@ class Shelf:
     def __init__(
         self, table: Path, studies: Sequence[str], root: Path | None, cam: Path | None
     ) -> None:
-        folder = table.absolute().parent
-        bases = [root] if root is not None else [Path(), folder, folder.parent]
-        self._films = _best(bases, (False, True), studies)
-        self._maps = _best([cam] if cam is not None else [], (False,), studies)
+        self._cam = cam
+        self._start = _best(datasets.starts(table, root), studies)
+        mapped = cam is not None and any(map(self._overlays, studies))
         for named, found, what in (
-            (root, self._films, "give the folder that their paths start from"),
-            (cam, self._maps, "give the folder that xenon-predict --cam wrote of them"),
+            (root, self.is_found, "give the folder that their paths start from"),
+            (cam, mapped, "give the folder that xenon-predict --cam wrote of them"),
         ):
-            if named is not None and studies and found is None:
+            if named is not None and studies and not found:
                 raise XenonError(
                     f"{named}: holds none of the studies, such as {studies[0]}; {what}"
                 )
@@ -146,7 +145,7 @@ class Shelf:
     @property
     def is_found(self) -> bool:
         """Whether the radiographs of any of the studies were found."""
-        return self._films is not None
+        return self._start is not None
 
     def pictures(self, study: str) -> tuple[list[Picture], str]:
         """Give a study's views as small pictures, each followed by its map.
@@ -154,8 +153,8 @@ class Shelf:
         Returns:
             The pictures, and in words how many of the views they are, empty if all.
         """
-        films = _files(self._films, study, "")
-        overlays = _files(self._maps, study, mapping.OVERLAY)
+        films = _films(study, *self._start) if self._start else {}
+        overlays = self._overlays(study)
         views = list(films) or list(overlays)
         found: list[Picture] = []
         for number, name in enumerate(views[:_VIEWS], 1):
@@ -167,39 +166,62 @@ class Shelf:
         some = f"{_VIEWS} of {len(views)} views" if len(views) > _VIEWS else ""
         return found, some
 
+    def _overlays(self, study: str) -> dict[str, Path]:
+        """Give the drawn map of each view, by the view's name."""
+        if self._cam is None:
+            return {}
+        return _views(self._cam, self._cam / mapping.place(study), mapping.OVERLAY)
+
 
 def _best(
-    bases: Sequence[Path], drops: Sequence[bool], studies: Sequence[str]
+    starts: Sequence[tuple[Path, bool]], studies: Sequence[str]
 ) -> tuple[Path, bool] | None:
-    """Find the folder under which most of the studies are, and with which names."""
+    """Choose the start from which the most studies are found, the first of several."""
     most, best = 0, None
-    for base in bases:
-        for drop in drops:
-            hits = sum(bool(_files((base, drop), s, "")) for s in studies)
-            if hits > most:
-                most, best = hits, (base, drop)
+    for start in starts:
+        hits = sum(bool(_films(study, *start)) for study in studies)
+        if hits > most:
+            most, best = hits, start
     return best
 
 
-def _files(where: tuple[Path, bool] | None, study: str, ending: str) -> dict[str, Path]:
-    """Name to file of each view of a study; the names are without `ending`."""
-    if where is None:
+def _films(study: str, base: Path, drop: bool) -> dict[str, Path]:
+    """Give the radiograph of each view, by its name, from one of `datasets.starts`."""
+    if ".." in PurePosixPath(study).parts:
         return {}
-    base, drop = where
-    place = _place(base, study, drop)
-    if place is None:  # outside MURA's layout a study is one image
-        place = _place(base, study + ending, drop) if ending else None
-    if place is None:
+    return _views(base, datasets.join(base, study, drop), "")
+
+
+def _views(base: Path, place: Path, ending: str) -> dict[str, Path]:
+    """List the files of a study by the names of its views, without leaving a folder.
+
+    Args:
+        base: The folder.
+        place: Where the study would be: a folder of images, or one image, as tables of
+            images and those outside MURA's layout name it.
+        ending: What a file is called behind the name of the image that it is of.
+
+    Returns:
+        Nothing, if the study is not there, or is outside.
+    """
+    inside = base.resolve()
+    try:
+        if inside not in place.resolve().parents:
+            return {}
+        if place.is_dir():
+            below = [image.file for image in datasets.read_folder(place)]
+            listed = [file for file in below if file.parent == place]
+        else:
+            listed = [place.with_name(place.name + ending)]
+        return {
+            file.name[: len(file.name) - len(ending)]: file
+            for file in listed
+            if file.name.endswith(ending)
+            and file.is_file()
+            and inside in file.resolve().parents
+        }
+    except (OSError, ValueError, RuntimeError):  # no name for a disk; links in a ring
         return {}
-    if place.is_dir():
-        listed = [image.file for image in datasets.read_folder(place)]
-    else:
-        listed = [place]
-    return {
-        file.name[: len(file.name) - len(ending)]: file
-        for file in listed
-        if file.name.endswith(ending)
-    }
 
 
 def _film(file: Path, alt: str) -> list[Picture]:
@@ -221,25 +243,6 @@ def _overlay(file: Path, alt: str) -> list[Picture]:
         _log.warning("left out of the gallery: %s: not an image", file)
         return []
     return [Picture(_small(pixels), alt)]
-
-
-def _place(base: Path, study: str, drop: bool) -> Path | None:
-    """Where a study is below a folder, without leaving it; None if it is not there.
-
-    Args:
-        base: The folder.
-        study: A folder of images, or one image, as a table of predictions names it.
-        drop: Leave out the first part: the data set's old name.
-    """
-    parts = PurePosixPath(study).parts
-    if ".." in parts:
-        return None
-    place = base.joinpath(*(parts[1:] if drop and len(parts) > 1 else parts))
-    try:
-        inside = base.resolve() in place.resolve().parents
-        return place if inside and place.exists() else None
-    except (OSError, ValueError):  # a name that no disk can hold
-        return None
 
 
 def _small(image: np.ndarray) -> bytes:

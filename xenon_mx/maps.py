@@ -126,7 +126,7 @@ def draw(radiograph: np.ndarray, cam: np.ndarray) -> np.ndarray:
 
     Args:
         radiograph: (H, W) uint8.
-        cam: (H, W) float32, as `full_size` gives it.
+        cam: (H, W) float32, as `full_size` gives it; all values are finite.
 
     Returns:
         (H, W, 3) uint8 in OpenCV's order: blue, green, red.

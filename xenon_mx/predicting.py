@@ -110,7 +110,7 @@ def _logits(
         field, looked = ensemble.maps(batches, config.ctx, config.reference)
         paths = [image.path for image in source.images]
         seen = ensemble.meta["preprocessing"]
-        folder = mapping.Folder(config.cam, paths, seen["size"], seen["fit"], field)
+        folder = mapping.Folder(config.cam, paths, seen, field, len(ensemble.members))
         outputs.enter_context(folder)
         return _draw(folder, config.workers, source, _checked(ensemble, looked))
 
