@@ -142,3 +142,11 @@ def test_the_bone_shows_through_the_strongest_tint():
         drawn = maps.draw(film, np.full((1, 256), value, np.float32))[0].astype(int)
         assert np.all(np.diff(drawn, axis=0) >= 0)
         assert np.all(drawn[-1] - drawn[0] >= 100)
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"), [((5, 5), ""), ((10, 4), "maps of 10x4 cells are too coarse")]
+)
+def test_maps_of_few_cells_are_not_to_be_trusted(shape, said):
+    assert maps.caution(shape).startswith(said)
+    assert bool(maps.caution(shape)) == bool(said)

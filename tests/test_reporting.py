@@ -695,6 +695,41 @@ def test_an_absolute_path_is_none_below_the_root(tmp_path):
         gallery.Shelf(root / "out.csv", [str(secret)], root, None)
 
 
+def test_without_labels_the_surest_calls_are_shown(run, films):
+    table, rows = films
+    write(table, [[*row[:5], ""] for row in rows])
+    page, _ = report(run, table)
+    assert "The surest calls" in page.text
+    highest = max(rows, key=lambda row: float(row[3]))[0]
+    lowest = min(rows, key=lambda row: float(row[3]))[0]
+    shown = [alt.partition(" of 2 of ")[2] for alt, _ in jpegs(page)]
+    assert shown[0] == highest
+    assert shown[8] == lowest  # behind four studies of two views each
+    assert "called normal" in page.text.lower()
+
+
+def test_coarse_maps_are_called_so(run, films, tmp_path):
+    table, rows = films
+    for row in rows:
+        folder = tmp_path / "maps" / row[0]
+        folder.mkdir(parents=True)
+        for view in (1, 2):
+            name = str(folder / f"image{view}.png.cam")
+            cv2.imwrite(f"{name}.png", np.zeros((600, 300, 3), np.uint8))
+            np.save(f"{name}.npy", np.zeros((3, 3), np.float32))
+    page, _ = report(run, table, cam=tmp_path / "maps")
+    assert "Maps of 3x3 cells are too coarse to show where something lies." in page.text
+
+
+@pytest.mark.parametrize("option", ["root", "cam"])
+def test_a_folder_that_is_not_there_is_called_so(run, films, tmp_path, option):
+    table, _ = films
+    (tmp_path / "file").write_text("")
+    for name in ("none", "file"):
+        with pytest.raises(XenonError, match=f"{name}: no such folder"):
+            report(run, table, **{option: tmp_path / name})
+
+
 def test_a_folder_that_holds_none_of_the_studies_is_refused(run, films, tmp_path):
     table, _ = films
     (tmp_path / "other").mkdir()

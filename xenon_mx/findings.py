@@ -82,7 +82,7 @@ class Findings:
         beside: Kappa beside the paper's, drawn; of studies only.
         paper: The same as a table.
         competition: Kappa as the competition's scorer prints it.
-        gallery: The surest mistakes, then the surest successes.
+        gallery: The surest mistakes, then successes; without labels, calls.
         gallery_note: What the gallery shows, and what it lacks.
     """
 
@@ -133,6 +133,8 @@ def find(config: ReportConfig, run: Run) -> Findings:
     if strange:
         never = f"the run has never seen {', '.join(sorted(strange))}"
         found = replace(found, warnings=[never])
+    rooms, note = gallery.hang(config, predicted)
+    found = replace(found, gallery=rooms, gallery_note=note)
     if (predicted.labels < 0).all():
         if images or config.figures:
             flag = "--images" if images else "--figures"
@@ -142,16 +144,8 @@ def find(config: ReportConfig, run: Run) -> Findings:
     figures = evaluation.by_study_type(cases, config.threshold)
     found = _labelled(found, cases, figures)
     validated = run.meta.get("validated_on") or {}
-    rooms, note = gallery.hang(config, predicted)
-    found = replace(
-        found,
-        warnings=[
-            *found.warnings,
-            *evaluation.warnings(cases, figures, validated.get("split")),
-        ],
-        gallery=rooms,
-        gallery_note=note,
-    )
+    doubts = evaluation.warnings(cases, figures, validated.get("split"))
+    found = replace(found, warnings=[*found.warnings, *doubts])
     if cases.level == "study":
         found = _beside(found, cases, figures)
     if images is not None:
@@ -224,7 +218,6 @@ def _unlabelled(found: Findings, predicted: Predicted) -> Findings:
                 predicted.prob, predicted.labels, found.threshold, found.cases
             )
         ],
-        gallery_note="Without labels there are neither mistakes nor successes.",
     )
 
 

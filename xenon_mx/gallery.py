@@ -12,7 +12,7 @@ from typing import NamedTuple, Sequence
 
 import numpy as np
 
-from xenon_mx import datasets, images, mapping
+from xenon_mx import datasets, images, mapping, maps
 from xenon_mx.config import ReportConfig
 from xenon_mx.errors import XenonError
 from xenon_mx.opencv import cv2
@@ -51,6 +51,8 @@ class Room(NamedTuple):
     cases: list[Case]
 
 
+_NONE = -1  # how a table says that there is no label
+
 # Title, meaning, label and prediction of each outcome: mistakes first.
 _OUTCOMES = (
     ("Missed", "Labelled abnormal, called normal.", 1, 0),
@@ -58,14 +60,18 @@ _OUTCOMES = (
     ("Found", "Labelled abnormal, called so.", 1, 1),
     ("Rightly normal", "Labelled normal, called so.", 0, 0),
 )
+_OF_UNLABELLED = (
+    ("Called abnormal", "The highest probabilities.", _NONE, 1),
+    ("Called normal", "The lowest probabilities.", _NONE, 0),
+)
 
 
 def hang(config: ReportConfig, predicted: Predicted) -> tuple[list[Room], str]:
-    """Fetch the surest mistakes and successes, with their pictures.
+    """Fetch the surest mistakes and successes, or calls, with their pictures.
 
     Args:
         config: What `xenon-report` was told: where the films lie, how many to show.
-        predicted: A table with labels.
+        predicted: A table with labels, or without any.
 
     Returns:
         A room an outcome; and in words what they show, and what they lack.
@@ -73,20 +79,23 @@ def hang(config: ReportConfig, predicted: Predicted) -> tuple[list[Room], str]:
     Raises:
         XenonError: A folder was named, and holds none of the studies.
     """
+    outcomes = _OF_UNLABELLED if (predicted.labels == _NONE).all() else _OUTCOMES
     chosen = [
         surest(predicted, label, prediction, config.threshold)[: config.gallery]
-        for _, _, label, prediction in _OUTCOMES
+        for _, _, label, prediction in outcomes
     ]
     names = [predicted.names[i] for members in chosen for i in members]
     shelf = Shelf(predicted.file, names, config.root, config.cam)
     rooms = []
-    for (title, meaning, label, prediction), members in zip(_OUTCOMES, chosen):
+    for (title, meaning, label, prediction), members in zip(outcomes, chosen):
         cases = []
         for i in members:
             pictures, some = shelf.pictures(predicted.names[i])
-            verdict = f"{predicted.study_types[i]}: probability {predicted.prob[i]:.3f}"
+            kind = predicted.study_types[i] or "no study type"
+            verdict = f"{kind}: probability {predicted.prob[i]:.3f}"
             cases.append(Case(predicted.names[i], verdict, some, pictures))
-        rooms.append(Room(title, meaning, label != prediction, cases))
+        wrong = label not in (_NONE, prediction)
+        rooms.append(Room(title, meaning, wrong, cases))
     note = (
         f"Of each outcome, the {config.gallery} {PLURAL[predicted.level]} at most "
         f"whose probability was the farthest on its side of the threshold."
@@ -99,7 +108,8 @@ def hang(config: ReportConfig, predicted: Predicted) -> tuple[list[Room], str]:
             " In activation maps, what is tinted vermilion spoke for abnormal, what is "
             "blue for normal, each map on a scale of its own."
         )
-    return rooms, note
+        note += f" {shelf.caution}"
+    return rooms, note.strip()
 
 
 def surest(
@@ -123,6 +133,9 @@ class Shelf:
             directory, the table's folder and its parent.
         cam: Folder that `xenon-predict --cam` wrote.
 
+    Attributes:
+        caution: What is to be said of the maps that were fetched, a sentence or empty.
+
     Raises:
         XenonError: A folder was named, and holds none of the studies.
     """
@@ -130,6 +143,7 @@ class Shelf:
     def __init__(
         self, table: Path, studies: Sequence[str], root: Path | None, cam: Path | None
     ) -> None:
+        self.caution = ""
         self._cam = cam
         self._start = _best(datasets.starts(table, root), studies)
         mapped = cam is not None and any(map(self._overlays, studies))
@@ -162,6 +176,7 @@ class Shelf:
             if name in films:
                 found += _film(films[name], f"Radiograph, {words}")
             if name in overlays:
+                self.caution = self.caution or _caution(overlays[name])
                 found += _overlay(overlays[name], f"Activation map, {words}")
         some = f"{_VIEWS} of {len(views)} views" if len(views) > _VIEWS else ""
         return found, some
@@ -243,6 +258,17 @@ def _overlay(file: Path, alt: str) -> list[Picture]:
         _log.warning("left out of the gallery: %s: not an image", file)
         return []
     return [Picture(_small(pixels), alt)]
+
+
+def _caution(overlay: Path) -> str:
+    """Say what is to be said of a drawn map, by the array beside it."""
+    name = overlay.name[: -len(mapping.OVERLAY)] + mapping.ARRAY
+    try:
+        cells = np.load(overlay.with_name(name), allow_pickle=False).shape
+    except (OSError, ValueError):  # the page needs the drawing only
+        return ""
+    said = maps.caution(cells)
+    return said and f"{said[0].upper()}{said[1:]}."
 
 
 def _small(image: np.ndarray) -> bytes:

@@ -22,6 +22,8 @@ from xenon_mx.opencv import cv2
 _ABNORMAL, _NORMAL = (0, 94, 213), (178, 114, 0)
 # Chosen here, by looking: the strongest colour still shows the bone beneath it.
 _MOST_OPAQUE = 0.6
+# Chosen here: with fewer, most cells lie on an edge of the film.
+_FEWEST_CELLS = 5
 _ZERO = 128  # the row of the tables below that leaves a pixel as it is
 
 
@@ -39,6 +41,16 @@ class Looked(NamedTuple):
     pixels: np.ndarray
     logits: np.ndarray
     maps: np.ndarray
+
+
+def caution(shape: Sequence[int]) -> str:
+    """Say it if maps of so many cells cannot show where something lies; else empty."""
+    if min(shape) >= _FEWEST_CELLS:
+        return ""
+    return (
+        f"maps of {shape[0]}x{shape[1]} cells are too coarse to show where something "
+        f"lies"
+    )
 
 
 def average(members: Sequence[np.ndarray]) -> np.ndarray:

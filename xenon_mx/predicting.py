@@ -20,6 +20,7 @@ from xenon_mx import (
     inputs,
     losses,
     mapping,
+    maps,
     metrics,
     mura,
     parallel,
@@ -130,11 +131,14 @@ def _draw(
     looked: Iterable[Looked],
 ) -> np.ndarray:
     """Write the map of each image as it comes, and give all logits, (N, M)."""
-    logits = []
+    logits: list[np.ndarray] = []
 
     def numbered() -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         first = 0
         for pixels, some, cams in looked:
+            caution = maps.caution(cams.shape[1:])
+            if caution and not logits:
+                _log.warning("%s: pack with a larger --size", caution)
             logits.append(some)
             yield from zip(range(first, first + len(cams)), pixels, cams)
             first += len(cams)

@@ -101,6 +101,11 @@ def _check_flags(config: ReportConfig) -> None:
     for name in ("images", "figures", "root", "cam"):
         if config.predictions is None and getattr(config, name) is not None:
             raise ConfigError(f"--{name}", "says nothing without PREDICTIONS")
+    for folder in (config.root, config.cam):
+        if folder is not None and not folder.is_dir():
+            raise XenonError(f"{folder}: no such folder")
+    if config.cam is not None and not config.gallery:
+        raise ConfigError("--cam", "says nothing with --gallery 0")
 
 
 def _check_outputs(config: ReportConfig) -> None:
