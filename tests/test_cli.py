@@ -105,6 +105,8 @@ def test_training_says_which_ctx_it_took(packed, tmp_path):
         ("predict", ["a", "--run", "c"], "Missing argument"),
         ("report", [], "Missing argument 'RUN'"),
         ("report", ["a", "--gallery", "-1"], "at least 0"),
+        ("predict", ["a", "b.csv", "--run", "c", "--cam", ""], "the path is empty"),
+        ("pack", ["", "b"], "the path is empty"),
     ],
 )
 def test_wrong_usage_exits_2_and_says_what(command, args, said):

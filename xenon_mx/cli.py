@@ -34,8 +34,17 @@ from xenon_mx.config import (
 )
 from xenon_mx.errors import ConfigError, XenonError
 
-# What cannot be read is the verbs' to say.
-_PATH = click.Path(path_type=Path, readable=False)
+
+class _Path(click.Path):
+    """A path; what cannot be read is the verbs' to say."""
+
+    def convert(self, value: Any, *rest: Any) -> Any:
+        if value == "":  # an empty variable of the shell's, which would be this folder
+            self.fail("the path is empty", *rest)
+        return super().convert(value, *rest)
+
+
+_PATH = _Path(path_type=Path, readable=False)
 _USAGE, _FAILED, _BUG, _INTERRUPTED, _TERMINATED = 2, 1, 70, 130, 143
 
 
