@@ -322,6 +322,37 @@ def test_a_second_signal_stops_a_command_at_once(number):
     assert done.returncode == -number
 
 
+@pytest.mark.parametrize(
+    ("number", "status", "said"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_a_signal_in_a_destructor_ends_the_command_too(number, status, said):
+    """Python drops what is raised there; MXNet's arrays have destructors."""
+    script = """
+import os, sys, time
+from xenon_mx import cli, packing
+
+number = int(sys.argv.pop())
+
+class Array:
+    def __del__(self):
+        os.kill(os.getpid(), number)
+        for _ in range(1000):  # where the handler gets its turn
+            pass
+
+def pack(*_):
+    Array()
+    time.sleep(20)
+    print("went on")
+
+packing.pack = pack
+cli.pack()
+"""
+    words = [sys.executable, "-c", script, "a", "b", str(int(number))]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=15)
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (status, "", said)
+
+
 def test_setup_names_every_command():
     setup = (Path(cli.__file__).parent.parent / "setup.py").read_text()
     for command in COMMANDS:

@@ -45,6 +45,7 @@ class _Path(click.Path):
 
 
 _PATH = _Path(path_type=Path, readable=False)
+_ONCE_MORE_S = 0.01  # later; a destructor ends long before
 _USAGE, _FAILED, _BUG, _INTERRUPTED, _TERMINATED = 2, 1, 70, 130, 143
 
 
@@ -395,6 +396,23 @@ def _stop(number: int, _: object) -> NoReturn:
     raise KeyboardInterrupt if number == signal.SIGINT else _Terminated
 
 
+def _once_more(lost: Any) -> None:
+    """Raise again what ended the command in a place where Python drops exceptions.
+
+    Such as a destructor of MXNet's arrays, of which training calls thousands a second:
+    Ctrl-C would be said and forgotten there.
+    """
+    if not isinstance(lost.exc_value, (KeyboardInterrupt, _Terminated)):
+        sys.__unraisablehook__(lost)
+        return
+
+    def end(*_: object) -> NoReturn:
+        raise lost.exc_type
+
+    signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, _ONCE_MORE_S)
+
+
 def _run(command: click.Command) -> NoReturn:
     """Run a command and exit with the status that its end deserves."""
     if sys.stderr is None:  # closed, by 2>&-
@@ -402,6 +420,7 @@ def _run(command: click.Command) -> NoReturn:
     for each in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(each) is not signal.SIG_IGN:  # as nohup and & set it
             signal.signal(each, _stop)
+    sys.unraisablehook = _once_more
     log = logging.getLogger("xenon_mx")
     log.setLevel(logging.INFO)
     log.addHandler(_Log())
