@@ -6,10 +6,12 @@ import json
 
 import numpy as np
 import pytest
+import small
 
-from xenon_mx import models
+from xenon_mx import models, passes
 from xenon_mx.engine import autograd, model_zoo, mx, nn
 from xenon_mx.errors import XenonError
+from xenon_mx.workers import Alone
 
 SMALL = [
     "densenet121",
@@ -380,3 +382,30 @@ def test_a_mapper_leaves_its_net_as_it_was():
     models.mapper(net)(image(64))
     assert list(net._collect_params_with_prefix()) == keys
     assert np.array_equal(net(image(64)).asnumpy(), before)
+
+
+def test_shared_statistics_hold_the_last_batch():
+    """MXNet lets them be read, and set, before the way back has updated them."""
+
+    def after_three_steps(wait):
+        mx.random.seed(0)
+        ctxs = [mx.cpu(0), mx.cpu(1)]
+        net = models.build("mobilenet0.25", ctx=ctxs)
+        for _ in range(3):
+            parts = passes.spread(small.blobs(8, 64), ctxs)
+            with autograd.record():
+                sums = [net(models.normalise(part)).sum() for part in parts]
+            autograd.backward(sums)
+        if wait:
+            mx.nd.waitall()
+        models.share_statistics(net, Alone())
+        mx.nd.waitall()
+        params = net._collect_params_with_prefix()
+        kept = {key: p for key, p in params.items() if p.grad_req == "null"}
+        return {k: [c.asnumpy() for c in p.list_data()] for k, p in kept.items()}
+
+    expected, found = after_three_steps(wait=True), after_three_steps(wait=False)
+    assert len(found) > 50
+    for key, (one, two) in found.items():
+        assert np.array_equal(one, two), key
+        assert np.array_equal(one, expected[key][0]), key

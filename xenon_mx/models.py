@@ -330,6 +330,10 @@ def share_statistics(net: Net, workers: Alone) -> None:
 
     Each device keeps those of the images that it saw; the weights are the same on all.
     """
+    # MXNet updates the statistics on the way back through the net, and does not let
+    # whoever reads them wait for it: without this, the last batch would be missing, or
+    # overwrite what is shared here.
+    mx.nd.waitall()
     for key, param in net._collect_params_with_prefix().items():
         copies = param.list_data()
         if param.grad_req == "null" and len(copies) * workers.count > 1:
