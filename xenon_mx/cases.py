@@ -13,7 +13,7 @@ import numpy as np
 from xenon_mx import mura
 from xenon_mx.config import THRESHOLD
 from xenon_mx.errors import XenonError
-from xenon_mx.tables import Predicted, read_table
+from xenon_mx.tables import UNLABELLED, Predicted, read_table
 
 OVERALL = "overall"  # what all cases together are called where study types are
 
@@ -74,7 +74,7 @@ def of_table(table: Predicted) -> Cases:
     Raises:
         XenonError: A row has no label, or its path names no patient.
     """
-    unlabelled = int((table.labels < 0).sum())
+    unlabelled = int((table.labels == UNLABELLED).sum())
     if unlabelled:
         raise XenonError(
             f"{table.file}: {unlabelled} of {len(table.labels)} rows have no label to "

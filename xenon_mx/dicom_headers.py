@@ -38,7 +38,7 @@ class LookupTable(NamedTuple):
             return min(first + last, values.max()) - max(first, values.min())
 
         at = np.rint(values - max(readings, key=within))
-        return self.entries[np.clip(at, 0, len(self.entries) - 1).astype(np.int64)]
+        return self.entries[np.clip(at, 0, last).astype(np.int64)]
 
 
 class Header:

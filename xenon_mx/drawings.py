@@ -17,7 +17,7 @@ from xenon_mx.cases import Cases
 from xenon_mx.comparisons import both
 from xenon_mx.evaluation import PAPER, Figure
 from xenon_mx.figures import Shown, number
-from xenon_mx.tables import PLURAL
+from xenon_mx.tables import PLURAL, UNLABELLED
 
 
 def roc(cases: Cases, found: Mapping[str, Figure], beside_paper: bool) -> list[Shown]:
@@ -68,7 +68,11 @@ def histogram(
 ) -> Shown:
     """How many cases, in one word `plural`, were given which probability."""
     above = int((prob > threshold).sum())
-    names = {-1: "without a label", 0: "labelled normal", 1: "labelled abnormal"}
+    names = {
+        UNLABELLED: "without a label",
+        0: "labelled normal",
+        1: "labelled abnormal",
+    }
     groups = {name: prob[labels == label] for label, name in names.items()}
     return Shown(
         figures.histogram(

@@ -279,22 +279,19 @@ def intervals(
         for place, row in zip(places, rows):
             if math.isfinite(row.low) and math.isfinite(row.high):
                 axes.plot([row.low, row.high], [place, place], color=LIGHT.first)
-        sure = [math.isfinite(row.low) for row in rows]
-        axes.plot(
-            [row.value if known else math.nan for row, known in zip(rows, sure)],
-            places,
-            "o",
-            color=LIGHT.first,
-            label="this ensemble",
-        )
-        if not all(sure):
+        sure = np.isfinite([row.low for row in rows])
+        found = np.array([row.value for row in rows])
+        groups = [(sure, "full", "this ensemble")]
+        if not sure.all():
+            groups.append((~sure, "none", "the same, no interval"))
+        for chosen, fill, name in groups:
             axes.plot(
-                [math.nan if known else row.value for row, known in zip(rows, sure)],
+                np.where(chosen, found, math.nan),
                 places,
                 "o",
                 color=LIGHT.first,
-                fillstyle="none",
-                label="the same, no interval",
+                fillstyle=fill,
+                label=name,
             )
         for (name, values), colour, marker in zip(marks, LIGHT[3:], "D|"):
             axes.plot(

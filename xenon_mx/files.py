@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Callable, Iterable, Mapping, Sequence
 
 from xenon_mx.errors import ConfigError, XenonError
 
@@ -58,6 +58,12 @@ def write_all(contents: Mapping[Path, bytes]) -> None:
         for partial in partials.values():
             partial.unlink(missing_ok=True)
         raise
+
+
+def unwritten(error: OSError, paths: Iterable[Path]) -> XenonError:
+    """Say which of some files could not be written; all of them, if it is not told."""
+    name = error.filename or ", ".join(map(str, paths))
+    return XenonError(f"{name}: {os.strerror(error.errno or 0)}")
 
 
 def check_output(

@@ -135,7 +135,7 @@ def find(config: ReportConfig, run: Run) -> Findings:
         found = replace(found, warnings=[never])
     rooms, note = gallery.hang(config, predicted)
     found = replace(found, gallery=rooms, gallery_note=note)
-    if (predicted.labels < 0).all():
+    if predicted.is_unlabelled:
         if images or config.figures:
             flag = "--images" if images else "--figures"
             raise ConfigError(flag, f"says nothing: {predicted.file} has no labels")

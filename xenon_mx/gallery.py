@@ -16,7 +16,7 @@ from xenon_mx import datasets, images, mapping, maps
 from xenon_mx.config import ReportConfig
 from xenon_mx.errors import XenonError
 from xenon_mx.opencv import cv2
-from xenon_mx.tables import PLURAL, Predicted
+from xenon_mx.tables import PLURAL, UNLABELLED, Predicted
 
 _log = logging.getLogger(__name__)
 
@@ -51,8 +51,6 @@ class Room(NamedTuple):
     cases: list[Case]
 
 
-_NONE = -1  # how a table says that there is no label
-
 # Title, meaning, label and prediction of each outcome: mistakes first.
 _OUTCOMES = (
     ("Missed", "Labelled abnormal, called normal.", 1, 0),
@@ -61,8 +59,8 @@ _OUTCOMES = (
     ("Rightly normal", "Labelled normal, called so.", 0, 0),
 )
 _OF_UNLABELLED = (
-    ("Called abnormal", "The highest probabilities.", _NONE, 1),
-    ("Called normal", "The lowest probabilities.", _NONE, 0),
+    ("Called abnormal", "The highest probabilities.", UNLABELLED, 1),
+    ("Called normal", "The lowest probabilities.", UNLABELLED, 0),
 )
 
 
@@ -79,7 +77,7 @@ def hang(config: ReportConfig, predicted: Predicted) -> tuple[list[Room], str]:
     Raises:
         XenonError: A folder was named, and holds none of the studies.
     """
-    outcomes = _OF_UNLABELLED if (predicted.labels == _NONE).all() else _OUTCOMES
+    outcomes = _OF_UNLABELLED if predicted.is_unlabelled else _OUTCOMES
     chosen = [
         surest(predicted, label, prediction, config.threshold)[: config.gallery]
         for _, _, label, prediction in outcomes
@@ -94,7 +92,7 @@ def hang(config: ReportConfig, predicted: Predicted) -> tuple[list[Room], str]:
             kind = predicted.study_types[i] or "no study type"
             verdict = f"{kind}: probability {predicted.prob[i]:.3f}"
             cases.append(Case(predicted.names[i], verdict, some, pictures))
-        wrong = label not in (_NONE, prediction)
+        wrong = label not in (UNLABELLED, prediction)
         rooms.append(Room(title, meaning, wrong, cases))
     note = (
         f"Of each outcome, the {config.gallery} {PLURAL[predicted.level]} at most "

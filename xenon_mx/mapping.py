@@ -131,8 +131,8 @@ class Folder:
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if error is None:
-            entries = sorted(self._partial.iterdir())
-            for entry in sorted(entries, key=lambda each: each.name == MAPS_JSON):
+            entries = self._partial.iterdir()
+            for entry in sorted(entries, key=lambda e: (e.name == MAPS_JSON, e)):
                 os.replace(entry, self._out / entry.name)
         self._clear()
         if isinstance(error, OSError):  # a full disk, mostly

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterable, Iterator, NamedTuple, Sequence
@@ -270,8 +269,7 @@ def _write(config: PredictConfig, predictions: Predictions) -> None:
         for path, data in streams.items():
             path.write_bytes(data)
     except OSError as error:
-        name = error.filename or ", ".join(map(str, written))
-        raise XenonError(f"{name}: {os.strerror(error.errno or 0)}") from error
+        raise files.unwritten(error, written) from error
 
 
 def _is_stream(path: Path) -> bool:

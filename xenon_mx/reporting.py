@@ -10,7 +10,6 @@ import base64
 import csv
 import io
 import math
-import os
 import re
 from pathlib import Path
 from typing import Any, Sequence
@@ -76,8 +75,7 @@ def report(config: ReportConfig) -> list[Path]:
     try:
         files.write_all({path: page.encode() for path, page in pages.items()})
     except OSError as error:
-        name = error.filename or ", ".join(map(str, pages))
-        raise XenonError(f"{name}: {os.strerror(error.errno or 0)}") from error
+        raise files.unwritten(error, pages) from error
     return list(pages)
 
 

@@ -28,6 +28,7 @@ _IMAGES = ["image", "study", "study_type", *_VERDICT]
 _MEMBER = "member_"  # and its number, from 1: the columns behind those of an image
 # A row in one word, more than one of it.
 PLURAL = {"study": "studies", "image": "images"}
+UNLABELLED = -1  # in place of a label; an empty cell of the file
 
 # How a file of ours begins: the two tables, a submission, nothing.
 _OURS = re.compile(rb"study,study_type,|image,study,|[^\n]*/,[01]\r?\n|\Z")
@@ -127,7 +128,7 @@ class Predicted:
         images: (N,) int: how many images each row is of.
         prob: (N,) float64.
         called: (N,) int: what the table calls each, 1 abnormal.
-        labels: (N,) int: 1, 0, or -1 where there is none.
+        labels: (N,) int: 1, 0, or `UNLABELLED`.
         lines: On which line of the file each stands.
         members: How many members' probabilities stand beside; 0 in a table of studies.
     """
@@ -143,6 +144,11 @@ class Predicted:
     labels: np.ndarray
     lines: list[int]
     members: int
+
+    @property
+    def is_unlabelled(self) -> bool:
+        """Whether no row has a label."""
+        return bool((self.labels == UNLABELLED).all())
 
     def check_threshold(self, threshold: float) -> None:
         """Stop if what the table calls its rows is not what a threshold would.
@@ -251,7 +257,7 @@ def _count(row: Mapping[str, str], where: str) -> int:
 
 
 def _label(row: Mapping[str, str], where: str) -> int:
-    return _class(row, "label", where) if row["label"] else -1
+    return _class(row, "label", where) if row["label"] else UNLABELLED
 
 
 def _class(row: Mapping[str, str], column: str, where: str) -> int:
