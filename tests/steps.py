@@ -72,7 +72,7 @@ def train(config: TrainConfig, group: workers.Alone, model: str, out: Path) -> N
     rates = np.array([loop._adam.lr], np.float32)
     assert group.total("rate", rates) == group.count * rates
     if group.rank == 0:
-        arrays.write(out, {**state, "rate": rates})
+        out.write_bytes(arrays.encode({**state, "rate": rates}))
 
 
 if __name__ == "__main__":

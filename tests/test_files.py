@@ -24,7 +24,7 @@ def test_write_gives_the_sum_of_what_stands_in_the_file(tmp_path):
 def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch, step):
     files.write(tmp_path / "x", b"old")
 
-    def full(*args):
+    def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, step, full)

@@ -13,7 +13,6 @@ from typing import Any, Mapping
 
 import numpy as np
 
-from xenon_mx import files
 from xenon_mx.errors import XenonError
 
 # Gluon's format, from NDArray::Save and MXNet's C API in src/ndarray/ndarray.cc, all
@@ -61,18 +60,11 @@ def read(file: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def write(file: Path, arrays: Mapping[str, np.ndarray]) -> str:
-    """Write a .params file, whole or not at all, that MXNet 1.9 loads too.
+def encode(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Return the bytes of a .params file that MXNet 1.9 loads too.
 
     Args:
-        file: The file.
         arrays: Name to array, of a type that MXNet has, each with at least one axis.
-
-    Returns:
-        The SHA-256 of the file.
-
-    Raises:
-        OSError: The disk is full, or the like.
     """
     parts = [struct.pack("<QQQ", _LIST_MAGIC, 0, len(arrays))]
     for array in arrays.values():
@@ -85,7 +77,7 @@ def write(file: Path, arrays: Mapping[str, np.ndarray]) -> str:
     for name in arrays:
         encoded = name.encode()
         parts += [struct.pack("<Q", len(encoded)), encoded]
-    return files.write(file, b"".join(parts))
+    return b"".join(parts)
 
 
 def _reader(file: Path, start: bytes) -> Any:

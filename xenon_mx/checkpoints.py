@@ -7,13 +7,20 @@ the data.
 last/state.json is the mark of a finished epoch, and holds all that the other files say
 of the epochs: log.csv, best.json and the events are written from it, and written again
 when a killed run is resumed.
+
+While a run is trained, its folder is held: what another process makes at its path is
+another folder, and nothing is written into that. The files of a run are regular files
+in its own folders, and only those of names that xenon gives are ever removed.
 """
 
 from __future__ import annotations
 
-import fcntl
+import hashlib
+import json
 import math
 import os
+import re
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Mapping, NamedTuple, Sequence
 
@@ -27,6 +34,9 @@ from xenon_mx.errors import XenonError
 FORMAT = 1  # of run.json; raised when a reader of the old one would misread the new
 RUN_JSON, BEST_JSON, LOG_CSV = "run.json", "best.json", "log.csv"
 PARAMS, LAST, STATE_JSON = "params", "last", "state.json"
+_EVENTS = "events.out.tfevents."
+_LAST_NAME = re.compile(r"net-\d{4,}\.params|trainer-\d{4,}\.states")
+_OLD_PARTIAL = ".partial"  # behind the name of what xenon 0.1.0 was writing
 # What a run records of its net, beside the name: params alone do not tell the pooling.
 ARCHITECTURE = {"pooling": "global", "logits": 1}
 
@@ -104,8 +114,9 @@ class Run:
         self.folder = folder
         self.meta = meta
         self.epochs: list[Epoch] = []
+        self._sums: dict[int, str] = {}  # SHA-256 of the params of the epochs kept
         self._events: SummaryWriter | None = None
-        self._lock: int | None = None
+        self._held = ExitStack()
 
     @classmethod
     def create(cls, folder: Path, meta: dict[str, Any]) -> Run:
@@ -118,13 +129,18 @@ class Run:
         run = cls(folder, {"format": FORMAT, **meta})
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            run._lock_folder()
+            run._hold()
+            refuse_existing(folder)  # another process may have been quicker
             # First: with it, a run that was killed at any later instant can go on.
-            files.write_json(folder / RUN_JSON, run.meta)
-            run._make_folders()
+            run._root.write_json(RUN_JSON, run.meta)
+            run._hold_folders()
             run._publish({"best": [], "files": {}})
         except OSError as error:
+            run.close()
             raise XenonError(f"{folder}: {os.strerror(error.errno or 0)}") from error
+        except XenonError:
+            run.close()
+            raise
         return run
 
     @classmethod
@@ -145,6 +161,20 @@ class Run:
         if not _is_whole(meta):
             raise XenonError(f"{path}: damaged: it is not as xenon-train wrote it")
         return cls(folder, meta)
+
+    @property
+    def identity(self) -> str:
+        """What tells this run from every other, also after more epochs or elsewhere."""
+        if isinstance(self.meta.get("id"), str):
+            return self.meta["id"]
+        # Of xenon 0.1.0, which gave none: what cannot change while a run goes on.
+        fixed = [self.meta.get(key) for key in ("data", "versions", "pretrained")]
+        fixed += [self.meta["config"].get(key) for key in ("model", "seed", "lr")]
+        return hashlib.sha256(json.dumps(fixed).encode()).hexdigest()
+
+    def contents(self) -> list[Path]:
+        """Return every file in the folder, at any depth."""
+        return [path for path in self.folder.rglob("*") if path.is_file()]
 
     @property
     def is_begun(self) -> bool:
@@ -168,17 +198,14 @@ class Run:
         """
         self.meta = {**self.meta, "config": config}
         try:
-            self._lock_folder()
+            self._hold()
+            self._hold_folders()
             state = None
             if self.is_begun:
                 state = files.read_json(self.folder / LAST / STATE_JSON)
             last = self._read_last(state) if state else None
-            files.write_json(self.folder / RUN_JSON, self.meta)
-            for partial in self.folder.rglob(f"*{files.PARTIAL}"):
-                partial.unlink()
-            for events in self.folder.glob("events.out.tfevents.*"):
-                events.unlink()  # written again below, so that no epoch is there twice
-            self._make_folders()
+            self._root.write_json(RUN_JSON, self.meta)
+            self._clear_leftovers()
             self._publish(state or {"best": [], "files": {}})
             for epoch in self.epochs:
                 self._show(epoch)
@@ -204,6 +231,7 @@ class Run:
             XenonError: The disk is full, or the like; the epochs before stay whole.
         """
         try:
+            self._check_place()
             state = self._write_state(epoch, last, ranked)
             self.epochs.append(epoch)
             self._publish(state)
@@ -255,35 +283,62 @@ class Run:
         """Finish TensorBoard's events, and let others train the run."""
         if self._events is not None:
             self._events.close()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._held.close()
 
-    def _lock_folder(self) -> None:
+    def _hold(self) -> None:
         """Keep others from training this run as long as this process lives."""
-        self._lock = os.open(self.folder, os.O_RDONLY)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise XenonError(f"{self.folder}: another process trains it") from error
+        self._root = files.Folder(self.folder)
+        self._held.callback(self._root.close)
+        if not self._root.lock():
+            raise XenonError(f"{self.folder}: another process trains it")
+        names = (RUN_JSON, BEST_JSON, LOG_CSV)
+        _refuse_links(self._root, self._root.irregular(names))
 
-    def _make_folders(self) -> None:
-        (self.folder / PARAMS).mkdir(exist_ok=True)
-        (self.folder / LAST).mkdir(exist_ok=True)
+    def _hold_folders(self) -> None:
+        """Hold params/ and last/, made where they are not there."""
+        for name in (PARAMS, LAST):
+            path = self.folder / name
+            if path.is_symlink() or (path.exists() and not path.is_dir()):
+                _refuse_links(self._root, [name])
+        self._params, self._last = (self._root.make(name) for name in (PARAMS, LAST))
+        for folder in (self._params, self._last):
+            self._held.callback(folder.close)
+            own = [name for name in folder.names() if self._is_own(folder, name)]
+            _refuse_links(folder, folder.irregular(own))
+
+    def _check_place(self) -> None:
+        """Stop if the folder is no longer where this run was begun."""
+        if not self._root.is_in_place():
+            raise XenonError(
+                f"{self.folder}: was moved or removed while it was trained; its "
+                f"finished epochs are whole where it is now: go on there, with --resume"
+            )
+
+    def _clear_leftovers(self) -> None:
+        """Remove what killed processes left, and events, which are written again."""
+        for folder in (self._root, self._params, self._last):
+            for name in folder.names():
+                whole = name[: -len(_OLD_PARTIAL)]
+                if name.endswith(_OLD_PARTIAL) and self._is_own(folder, whole):
+                    folder.remove(name)
+        events = [n for n in self._root.names() if n.startswith(_EVENTS)]
+        _refuse_links(self._root, self._root.irregular(events))
+        for name in events:
+            self._root.remove(name)
 
     def _write_state(
         self, epoch: Epoch, last: Last, ranked: Sequence[tuple[float, int]]
     ) -> dict[str, Any]:
         """Write an epoch's files, and the mark that it is finished."""
         number = epoch.epoch
-        known = {member.epoch: member.sha256 for member in self.members()}
+        net, trainer = arrays.encode(last.net), arrays.encode(last.trainer)
         if number in [kept for _, kept in ranked]:
-            known[number] = arrays.write(self._params(number), last.net)
+            self._sums[number] = self._params.write(self._params_name(number), net)
         sums = {
-            name: arrays.write(self.folder / LAST / name, content)
-            for name, content in (
-                (f"net-{number:04d}.params", last.net),
-                (f"trainer-{number:04d}.states", last.trainer),
+            name: self._last.write(name, data)
+            for name, data in (
+                (f"net-{number:04d}.params", net),
+                (f"trainer-{number:04d}.states", trainer),
             )
         }
         state = {
@@ -296,28 +351,27 @@ class Run:
                 {
                     "epoch": kept,
                     "loss": loss,
-                    "params": self._params(kept).relative_to(self.folder).as_posix(),
-                    "sha256": known[kept],
+                    "params": f"{PARAMS}/{self._params_name(kept)}",
+                    "sha256": self._sums[kept],
                 }
                 for loss, kept in ranked
             ],
             "log": [list(row) for row in (*self.epochs, epoch)],
         }
-        files.write_json(self.folder / LAST / STATE_JSON, state)
+        self._last.write_json(STATE_JSON, state)
         return state
 
     def _publish(self, state: dict[str, Any]) -> None:
         """Write what follows from a state, and remove what it no longer names."""
-        files.write_json(self.folder / BEST_JSON, {"best": state["best"]})
+        self._root.write_json(BEST_JSON, {"best": state["best"]})
         lines = [",".join(Epoch._fields)]
         lines += [",".join(f"{value:.9g}" for value in row) for row in self.epochs]
-        files.write(self.folder / LOG_CSV, "".join(f"{x}\n" for x in lines).encode())
-        named = {self.folder / each["params"] for each in state["best"]}
-        named |= {self.folder / LAST / name for name in [*state["files"], STATE_JSON]}
-        for folder in (PARAMS, LAST):
-            for file in (self.folder / folder).iterdir():
-                if file not in named:
-                    file.unlink()
+        self._root.write(LOG_CSV, "".join(f"{x}\n" for x in lines).encode())
+        kept = {Path(each["params"]).name for each in state["best"]}
+        for folder, named in ((self._params, kept), (self._last, {*state["files"]})):
+            for name in {*folder.names()} - named - {STATE_JSON}:
+                if self._is_own(folder, name):
+                    folder.remove(name)
 
     def _read_last(self, state: dict[str, Any]) -> Last:
         """Read and check the files that a state names."""
@@ -328,6 +382,7 @@ class Run:
             found.append(arrays.read(self.folder / LAST / name))
         for member in state["best"]:
             _check(self.folder / member["params"], member["sha256"])
+            self._sums[member["epoch"]] = member["sha256"]
         net, trainer = found
         return Last(
             state["epoch"],
@@ -347,9 +402,17 @@ class Run:
                 self._events.add_scalar(name, value, epoch.epoch)
         self._events.flush()
 
-    def _params(self, epoch: int) -> Path:
-        model = self.meta["config"]["model"]
-        return self.folder / PARAMS / f"{model}-{epoch:04d}.params"
+    def _is_own(self, folder: files.Folder, name: str) -> bool:
+        """Return whether a name is one that this run gives to a file in a folder."""
+        if folder is self._root:
+            return name in (RUN_JSON, BEST_JSON, LOG_CSV)
+        if folder is self._last:
+            return name == STATE_JSON or bool(_LAST_NAME.fullmatch(name))
+        model = re.escape(self.meta["config"]["model"])
+        return bool(re.fullmatch(rf"{model}-\d{{4,}}\.params", name))
+
+    def _params_name(self, epoch: int) -> str:
+        return f"{self.meta['config']['model']}-{epoch:04d}.params"
 
     def _unsaved(self, error: OSError) -> str:
         return (
@@ -387,9 +450,21 @@ def refuse_existing(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise XenonError(f"{folder}: is a file; name a folder for the run")
     # What somebody left who was killed before there was a run.
-    leftover = RUN_JSON + files.PARTIAL
-    if folder.is_dir() and any(each.name != leftover for each in folder.iterdir()):
+    leftover = RUN_JSON + ".partial"  # of xenon 0.1.0
+    if folder.is_dir() and any(
+        not (each.name == leftover or files.is_partial(each.name))
+        for each in folder.iterdir()
+    ):
         raise XenonError(f"{folder}: is not empty; a run needs a folder of its own")
+
+
+def _refuse_links(folder: files.Folder, names: Sequence[str]) -> None:
+    """Stop if there are names that stand for no regular file or folder."""
+    if names:
+        raise XenonError(
+            f"{folder.path / names[0]}: is a link, or no regular file: a run writes "
+            f"only into its own folder; put the file or the folder itself there"
+        )
 
 
 def _check(path: Path, recorded: str) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import importlib.metadata
 import logging
 import platform
+import uuid
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -218,6 +219,7 @@ def _describe(
 ) -> dict[str, Any]:
     """Make run.json: all that it takes to understand and to repeat the run."""
     return {
+        "id": uuid.uuid4().hex,  # of this run, wherever it is moved to
         "config": _settings(config),
         "versions": {
             "xenon": __version__,
