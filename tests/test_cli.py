@@ -179,7 +179,7 @@ def test_what_the_system_refuses_is_a_line_and_no_bug(command, args, tmp_path):
     """A name that no disk can hold; a folder without permission ends alike."""
     args = [each.format(long="a" * 300) for each in args]
     _, err = run(command, *args, status=1, cwd=tmp_path)
-    assert re.search(r"^error: a+.*: File name too long$", err.splitlines()[-1])
+    assert re.search(r"^error: a+.*(: File n|: its n)ame (is )?too long", err)
 
 
 def test_closed_standard_streams_are_no_bug(tmp_path):

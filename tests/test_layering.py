@@ -36,7 +36,7 @@ ROWS = {
         "dicom_decoders",
         "tables",
     },
-    2: {"engine", "arrays", "bootstrap", "cases", "dicom_grays"},
+    2: {"outputs", "staging", "engine", "arrays", "bootstrap", "cases", "dicom_grays"},
     3: {"records", "losses", "workers", "evaluation", "dicom"},
     4: {
         "images",

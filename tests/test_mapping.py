@@ -20,10 +20,14 @@ SEEN, FIELD = {"size": 32, "fit": "pad"}, [-1.5, 33.5]
 STUDY = "MURA-v1.1/valid/XR_HAND/patient1/study1_positive"
 
 
-def write(out, *paths):
-    with mapping.Folder(out, paths, SEEN, FIELD, 5) as folder:
+ORIGIN = "0" * 64
+
+
+def write(out, *paths, origin=ORIGIN, overwrite=False):
+    with mapping.Folder(out, paths, SEEN, FIELD, 5, origin, overwrite) as folder:
         for path in paths:
             folder.add(path, FILM, CAM)
+        folder.seal()
 
 
 def files(folder):
@@ -58,6 +62,8 @@ def test_what_the_arrays_lack_is_beside_them(tmp_path):
     assert "not for medical use" in told["notice"]
     assert told.pop("notice").count(".") == 1
     assert told.pop("members") == 5
+    assert told.pop("made_from") == ORIGIN
+    assert {len(told.pop("sha256")), len(told.pop("checksum"))} == {64}
     assert told == {**SEEN, "field": FIELD}
     over = maps.full_size(np.load(tmp_path / "a.png.cam.npy"), FILM.shape, **told)
     drawn = cv2.imread(str(tmp_path / "a.png.cam.png"))
@@ -66,18 +72,27 @@ def test_what_the_arrays_lack_is_beside_them(tmp_path):
 
 def test_what_tells_that_all_is_there_comes_last(tmp_path, monkeypatch):
     moved, replace = [], os.replace
-    monkeypatch.setattr(
-        os, "replace", lambda a, b: (moved.append(b.name), replace(a, b))
-    )
+
+    def record(old, new, **folders):
+        moved.append(Path(new).name)
+        replace(old, new, **folders)
+
+    monkeypatch.setattr(os, "replace", record)
     write(tmp_path / "cam", "a.png", "z/b.png")
-    assert moved == ["a.png.cam.npy", "a.png.cam.png", "z", "maps.json"]
+    assert moved[1:] == [  # behind what tells a next process what will be moved
+        "a.png.cam.npy",
+        "a.png.cam.png",
+        "b.png.cam.npy",
+        "b.png.cam.png",
+        "maps.json",
+    ]
 
 
 def test_a_full_disk_at_the_first_file_leaves_nothing(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(XenonError, match="cam: No space left on device"):
         write(tmp_path / "cam", "a.png")
     assert not any(tmp_path.iterdir())
@@ -108,12 +123,32 @@ def test_a_folder_that_holds_something_is_refused_and_left_alone(tmp_path):
     write(out, "a.png")
     before = files(out)
     with pytest.raises(XenonError, match=r"already holds a\.png\.cam\.npy"):
-        write(out, "b.png")
+        write(out, "b.png", origin="1" * 64)
     assert files(out) == before
-    for name in before:
-        (out / name).unlink()
-    with pytest.raises(XenonError, match=r"already holds maps\.json"):
-        write(out, "b.png")
+    (out / "maps.json").unlink()
+    with pytest.raises(XenonError, match=r"already holds a\.png\.cam\.npy"):
+        write(out, "a.png")
+
+
+def test_its_own_maps_are_replaced_while_nobody_has_changed_them(tmp_path):
+    out = tmp_path / "cam"
+    write(out, "a.png", "old/b.png")
+    (out / "notes.txt").write_text("mine")
+    write(out, "a.png", "new/b.png")
+    assert sorted(p.name for p in out.iterdir()) == [
+        "a.png.cam.npy",
+        "a.png.cam.png",
+        "maps.json",
+        "new",
+        "notes.txt",
+    ]
+    (out / "a.png.cam.png").write_bytes(b"mine")
+    with pytest.raises(XenonError, match="were changed since"):
+        write(out, "a.png")
+    assert (out / "a.png.cam.png").read_bytes() == b"mine"
+    write(out, "a.png", origin="1" * 64, overwrite=True)
+    assert (out / "a.png.cam.png").read_bytes() != b"mine"
+    assert (out / "notes.txt").read_text() == "mine"
 
 
 def test_an_empty_folder_and_a_link_to_one_are_taken(tmp_path):
@@ -132,7 +167,7 @@ def test_a_file_is_no_folder(tmp_path):
 
 
 def fail(out):
-    with mapping.Folder(out, ["a.png", "b.png"], SEEN, FIELD, 5) as folder:
+    with mapping.Folder(out, ["a.png", "b.png"], SEEN, FIELD, 5, ORIGIN) as folder:
         folder.add("a.png", FILM, CAM)
         raise XenonError("in the middle")
 
@@ -150,11 +185,8 @@ def test_what_fails_leaves_nothing(tmp_path):
 
 def test_what_a_killed_prediction_left_is_cleared_away(tmp_path):
     out = tmp_path / "cam"
-    with mapping.Folder(out, ["a.png"], SEEN, FIELD, 5) as folder:
-        folder.add("a.png", FILM, CAM)
-    os.rename(out, tmp_path / ".partial")
-    out.mkdir()
-    os.rename(tmp_path / ".partial", out / ".partial")
+    (out / ".xenon-0123456789abcdef.partial").mkdir(parents=True)
+    (out / ".xenon-0123456789abcdef.partial" / "a.png.cam.npy").write_text("half")
     write(out, "b.png")
     assert files(out) == ["b.png.cam.npy", "b.png.cam.png"]
 

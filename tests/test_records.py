@@ -156,18 +156,26 @@ def test_pack_json_holds_size_and_sha256_of_every_file(folder: Path) -> None:
     assert [meta["splits"][s]["records"] for s in ("train", "valid")] == [3, 1]
 
 
-def test_fingerprint_is_the_sha256_of_pack_json_and_changes_with_an_image(
-    tmp_path: Path,
-) -> None:
+def test_fingerprint_changes_with_an_image(tmp_path: Path) -> None:
     packed, other = pack(tmp_path / "a"), pack(tmp_path / "b", valid=TRAIN)
-    digest = hashlib.sha256((tmp_path / "a" / "pack.json").read_bytes()).hexdigest()
-    assert packed.fingerprint == digest
-    assert other.fingerprint != digest
-    assert pack(tmp_path / "c").fingerprint == digest
+    assert other.fingerprint != packed.fingerprint
+    assert pack(tmp_path / "c").fingerprint == packed.fingerprint
+
+
+def test_fingerprint_covers_neither_the_version_nor_what_later_ones_add(
+    folder: Path,
+) -> None:
+    before = records.open_packed(folder).fingerprint
+    meta = records.open_packed(folder).meta
+    later = {"xenon": "9.9", "rule": "source", **meta}
+    files.write_json(folder / "pack.json", later)
+    assert records.open_packed(folder).fingerprint == before
+    files.write_json(folder / "pack.json", {**later, "fit": "pad"})
+    assert records.open_packed(folder).fingerprint != before
 
 
 def test_open_rec_gives_its_split(folder: Path) -> None:
-    assert records.open_rec(folder / "valid.rec").rows() == [row for _, row in VALID]
+    assert records.open_rec(folder / "valid.rec")[1].rows() == [row for _, row in VALID]
 
 
 def test_open_rec_without_pack_json_is_refused(tmp_path: Path) -> None:
@@ -403,6 +411,7 @@ def test_verify_checksums_changed_byte_is_refused(folder: Path, name: str) -> No
         32,
         (),
         records.open_packed(folder).meta["splits"][Path(name).stem]["files"],
+        {},
     )
     with pytest.raises(XenonError, match=f"{name}: changed on disk"):
         split.verify_checksums()
@@ -422,7 +431,7 @@ def test_verify_checksums_changed_pixels_only_are_refused(folder: Path) -> None:
 def test_transaction_shows_nothing_before_commit(tmp_path: Path) -> None:
     with records.Transaction(tmp_path / "out", False) as out:
         meta = fill(out)
-        assert os.listdir(tmp_path / "out") == [".partial"]
+        assert os.listdir(tmp_path / "out") == [out.folder.name]
         with pytest.raises(XenonError, match="not a packed folder"):
             records.open_packed(tmp_path / "out")
         out.commit(meta)
@@ -488,8 +497,9 @@ def test_transaction_overwriting_leaves_other_files_alone(folder: Path) -> None:
 
 
 def test_transaction_clears_what_a_killed_one_left(tmp_path: Path) -> None:
-    (tmp_path / ".partial").mkdir()
-    (tmp_path / ".partial" / "train.rec").write_bytes(b"half")
+    leftover = tmp_path / ".xenon-0123456789abcdef.partial"
+    leftover.mkdir()
+    (leftover / "train.rec").write_bytes(b"half")
     pack(tmp_path)
     assert sorted(os.listdir(tmp_path)) == sorted(["pack.json", *FILES])
 

@@ -147,6 +147,7 @@ class Page(HTMLParser):
 
 def report(run, predictions=None, **options):
     out = run.parent / "report.html"
+    options = {"overwrite": True, **options}
     written = reporting.report(ReportConfig(run, predictions, out, **options))
     assert written[0] == out
     text = out.read_text(encoding="utf-8")
@@ -528,12 +529,27 @@ def test_the_model_card_holds_the_facts_of_the_page(whole):
 def test_what_others_wrote_is_not_overwritten(run, tmp_path):
     out = run.parent / "report.html"
     out.write_text("<p>my own page</p>")
-    with pytest.raises(XenonError, match="name another file"):
-        report(run)
+    with pytest.raises(XenonError, match="not written by xenon-report: name another"):
+        report(run, overwrite=False)
     assert out.read_text() == "<p>my own page</p>"
     out.unlink()
-    report(run)
-    report(run)  # its own it replaces
+    report(run, overwrite=False)
+    _, page = report(run, overwrite=False)  # its own it replaces
+    out.write_text(page.replace("<title>", "<title>My own: "))
+    with pytest.raises(XenonError, match="was changed since xenon-report wrote it"):
+        report(run, overwrite=False)
+    report(run, overwrite=True)
+    with pytest.raises(XenonError, match="made from other inputs or another run"):
+        report(run, write(tmp_path / "a.csv", predicted()), overwrite=False)
+
+
+def test_a_card_with_a_word_of_the_users_is_not_overwritten(run, tmp_path):
+    card = tmp_path / "MODEL_CARD.md"
+    report(run, model_card=card, overwrite=False)
+    card.write_text(card.read_text().replace("# Model card", "# Our model card"))
+    with pytest.raises(XenonError, match=r"MODEL_CARD\.md: exists and was changed"):
+        report(run, model_card=card, overwrite=False)
+    assert "# Our model card" in card.read_text()
 
 
 @pytest.mark.parametrize(
@@ -647,9 +663,10 @@ def draw_maps(cam, paths):
     """Write a red map of each image, where xenon-predict --cam would."""
     film, red = np.zeros((60, 30), np.uint8), np.ones((2, 2), np.float32)
     seen = {"size": 32, "fit": "stretch"}
-    with mapping.Folder(cam, paths, seen, (0, 32), 1) as folder:
+    with mapping.Folder(cam, paths, seen, (0, 32), 1, "0" * 64) as folder:
         for path in paths:
             folder.add(path, film, red)
+        folder.seal()
     return cam
 
 

@@ -56,7 +56,6 @@ def test_the_verdict_is_that_of_the_digits_that_are_written():
 def test_what_is_written_is_read_back(tmp_path, write, level, members):
     file = tmp_path / "out.csv"
     file.write_bytes(write(IMAGES, MEMBERS, 0.5))
-    assert tables.is_ours(file)
     found = tables.read_table(file)
     assert (found.file, found.level, found.members) == (file, level, members)
     if level == "study":
@@ -94,9 +93,3 @@ def test_an_odd_cell_is_refused_with_its_line(tmp_path, column, value, said):
     file.write_text("\n".join([header, first, ",".join(cells)]))
     with pytest.raises(XenonError, match=f"line 3: .*{said}"):
         tables.read_table(file)
-
-
-@pytest.mark.parametrize("content", ["a,b\n", "MURA-v1.1/valid/image1.png\n", "PK\x03"])
-def test_other_files_are_not_ours(tmp_path, content):
-    (tmp_path / "x.csv").write_text(content)
-    assert not tables.is_ours(tmp_path / "x.csv")

@@ -88,6 +88,10 @@ _REFERENCE = (
     "Compute by the plain way, to compare with: no fused layers, no memory kept from "
     "pass to pass, no operators side by side."
 )
+_OVERWRITE = (
+    "Replace outputs that exist, also those that another program or another run wrote. "
+    "An input is never replaced."
+)
 _ROOT = (
     "Folder that the paths in CSVs start from. Default: the working directory, else "
     "the CSV's folder, else its parent."
@@ -249,7 +253,7 @@ class PredictConfig(_Checked):
     cam: Path | None = setting(
         None,
         "Also write where the nets looked: for every image an overlay and the class "
-        "activation map itself, into a new or empty folder.",
+        "activation map itself, into a folder of their own.",
         kind=Path,
     )
     submission: bool = setting(
@@ -262,6 +266,7 @@ class PredictConfig(_Checked):
         0, "Decoding threads; 0 uses every core.", flags=("-j",), low=0, high=256
     )
     ctx: str | None = setting(None, "Devices, as for xenon-train.", kind=str)
+    overwrite: bool = setting(False, _OVERWRITE)
     reference: bool = setting(False, _REFERENCE)
 
 
@@ -274,6 +279,7 @@ class ExportConfig(_Checked):
     members: int = setting(
         MEMBERS, "How many nets to put in: the lowest losses of all runs.", low=1
     )
+    overwrite: bool = setting(False, _OVERWRITE)
 
 
 @dataclass(frozen=True)
@@ -316,6 +322,7 @@ class ReportConfig(_Checked):
     gallery: int = setting(
         4, "Studies of each outcome in the gallery at most.", low=0, high=100
     )
+    overwrite: bool = setting(False, _OVERWRITE)
 
 
 @dataclass(frozen=True)

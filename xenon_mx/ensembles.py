@@ -37,8 +37,15 @@ class Ensemble(Protocol):
         """What run.json says, where the runs of all members agree."""
 
     @property
+    def identities(self) -> list[str]:
+        """What tells the runs that it was made from apart from all others."""
+
+    @property
     def members(self) -> list[Member]:
         """The checkpoints, the lowest validation loss first."""
+
+    def files(self) -> list[Path]:
+        """Return every file that is read."""
 
     @property
     def extent(self) -> str:
@@ -122,6 +129,7 @@ class GluonEnsemble:
 
     Attributes:
         meta: See `Ensemble`, as of the others.
+        identities: The identity of each run, in the order of the alphabet.
         members: The checkpoints.
         extent: Why there are no more of them.
 
@@ -152,12 +160,18 @@ class GluonEnsemble:
         if not ranked:
             names = ", ".join(str(folder) for folder in folders)
             raise XenonError(f"{names}: no finished epoch to predict with")
+        self._runs = runs
         self._chosen = ranked[:members]
         self.meta = first.meta
+        self.identities = sorted(run.identity for run in runs)
         self.members = [member for member, _ in self._chosen]
         several, count = "s" * (len(folders) > 1), len(self._chosen)
         epochs = "epoch" + "s" * (count > 1)
         self.extent = f"the run{several} finished {count} {epochs} only"
+
+    def files(self) -> list[Path]:
+        """Return every file that is read: all those of the runs."""
+        return [file for run in self._runs for file in run.contents()]
 
     def described(self) -> list[dict[str, Any]]:
         """What an export says of each member, the lowest validation loss first."""

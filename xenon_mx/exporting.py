@@ -6,7 +6,6 @@ Puts `ensembles`, `onnx_graphs` and `onnx_ensembles` together. Knows no command 
 from __future__ import annotations
 
 import importlib.metadata
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,9 @@ from xenon_mx import (
     __version__,
     engine,
     ensembles,
-    files,
     metrics,
     onnx_ensembles,
+    outputs,
     progress,
 )
 from xenon_mx.config import THRESHOLD, ExportConfig
@@ -49,10 +48,13 @@ def export(config: ExportConfig, bar: progress.Bar = progress.silent) -> int:
         XenonError: A run cannot be used, the file cannot be written or would replace
             something else; nothing is written then.
     """
-    files.check_output(
-        config.out, "OUT.onnx", (".onnx",), "xenon-export", onnx_ensembles.is_ours
+    output = outputs.Output(
+        config.out, "OUT.onnx", (".onnx",), onnx_ensembles.SealRecord()
     )
+    held = outputs.Outputs("xenon-export", [output], config.overwrite)
     ensemble = ensembles.GluonEnsemble(config.runs, config.members)
+    origin = outputs.made_from({"runs": ensemble.identities})
+    held.claim(origin, ensemble.files())
     _check_sizes(ensemble)
     from xenon_mx import models, onnx_graphs  # loads MXNet
 
@@ -66,14 +68,15 @@ def export(config: ExportConfig, bar: progress.Bar = progress.silent) -> int:
                 converted.append(onnx_graphs.convert(net, size))
                 shown.update()
             fields = [models.field(net, size) for net in nets]
-            model = onnx_graphs.merge(converted, size, _properties(ensemble, fields))
+            properties = {
+                **_properties(ensemble, fields),
+                onnx_ensembles.MADE_FROM: origin,
+            }
+            model = onnx_graphs.merge(converted, size, properties)
             data = onnx_ensembles.sealed(model.SerializeToString())
             _compare(config.out, nets, data, size)
             shown.update()
-    try:
-        files.write(config.out, data)
-    except OSError as error:
-        raise XenonError(f"{config.out}: {os.strerror(error.errno or 0)}") from error
+    held.write({config.out: data})
     return len(nets)
 
 

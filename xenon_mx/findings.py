@@ -68,6 +68,7 @@ class Findings:
     Attributes:
         source: The table that they stand in.
         sha256: Of its bytes.
+        names: The study or the image of each of its rows.
         threshold: Abnormal if strictly above.
         cases: A case in one word, plural: `studies` or `images`.
         about: What was predicted.
@@ -88,6 +89,7 @@ class Findings:
 
     source: str
     sha256: str
+    names: list[str]
     threshold: float
     cases: str
     about: str = ""
@@ -126,6 +128,7 @@ def find(config: ReportConfig, run: Run) -> Findings:
     found = Findings(
         str(config.predictions),
         files.sha256(config.predictions),
+        predicted.names,
         config.threshold,
         PLURAL[predicted.level],
     )

@@ -82,12 +82,17 @@ class Source:
         """
         return pixels if self._split else _gray(self.images[number])
 
+    def files(self) -> list[Path]:
+        """Return every file that is read, besides the inputs themselves."""
+        if self._split is not None:
+            return [self._split.folder / name for name in self._split.files]
+        return [image.file for image in self.images]
+
     def _open_rec(self) -> records.Split:
         rec, *others = self._config.inputs
         if others:
             raise XenonError("a .rec file is predicted by itself: give no other INPUT")
-        split = records.open_rec(rec)
-        packed = records.open_packed(split.folder)
+        packed, split = records.open_rec(rec)
         self.origin = (packed.fingerprint, split.name)
         for key, value in packed.preprocessing.items():
             trained = self._preprocessing[key]

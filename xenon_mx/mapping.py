@@ -6,23 +6,22 @@ they can be drawn.
 
 from __future__ import annotations
 
+import hashlib
 import io
-import json
 import os
-import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
 import numpy as np
 
-from xenon_mx import images, maps
+from xenon_mx import files, images, maps, staging
 from xenon_mx.errors import XenonError
 
 # Put behind the whole name of the image: image1.png and image1.jpg stay apart.
-OVERLAY, ARRAY = ".cam.png", ".cam.npy"
+_CAM = ".cam."
+OVERLAY, ARRAY = f"{_CAM}png", f"{_CAM}npy"
 MAPS_JSON = "maps.json"  # what the arrays lack, to be laid over a radiograph
-_PARTIAL = ".partial"
 _NOTICE = (
     "Each map averages what moved the members' logits, not their probabilities; it "
     "localises no disease and is not for medical use."
@@ -47,27 +46,73 @@ def place(path: str) -> str:
 
 
 def check(out: Path) -> None:
-    """Refuse a folder whose own files could be taken for maps, or maps for its own.
+    """Stop if there is something of that name which is no folder.
 
     Raises:
-        XenonError: It is no folder, may not be read, or holds anything but what a
-            killed prediction left behind.
+        XenonError: It is no folder, or may not be read.
     """
     try:
-        held = sorted(set(os.listdir(out)) - {_PARTIAL})
+        os.listdir(out)
     except FileNotFoundError:
         return
     except OSError as error:
         raise XenonError(
             f"{out}: {os.strerror(error.errno or 0)}; --cam needs a folder"
         ) from error
-    if held:
+
+
+def check_replaced(out: Path, origin: str, overwrite: bool) -> None:
+    """Stop if a folder holds what may not be replaced; see `outputs` for the rule.
+
+    Args:
+        out: The folder.
+        origin: What the maps will be made from, as `outputs.made_from` returns it.
+        overwrite: Whether the maps in it may be replaced, whosever they are.
+
+    Raises:
+        XenonError: As `check` does, or it is not empty and these are not its maps.
+    """
+    check(out)
+    held = (
+        sorted(n for n in os.listdir(out) if not files.is_partial(n))
+        if (out.exists())
+        else []
+    )
+    if not held or overwrite:
+        return
+    try:
+        found = files.read_json(out / MAPS_JSON)
+    except XenonError:
+        found = {}
+    if found.get("made_from") != origin:
         raise XenonError(
-            f"{out}: already holds {held[0]}: name a new or an empty folder for --cam"
+            f"{out}: already holds {held[0]}: name a new or an empty folder for --cam, "
+            f"or say --overwrite"
+        )
+    if found.get("sha256") != _digest(_maps_in(out)):
+        raise XenonError(
+            f"{out}: its maps were changed since xenon-predict wrote them: name "
+            f"another folder for --cam, or say --overwrite"
         )
 
 
-class Folder:
+def _maps_in(out: Path) -> dict[str, str]:
+    """Return the SHA-256 of every map in a folder, by its name below it."""
+    found = (path.relative_to(out) for path in out.rglob(f"*{_CAM}*"))
+    return {
+        path.as_posix(): files.sha256(out / path)
+        for path in found
+        if path.name.endswith((OVERLAY, ARRAY)) and not files.is_partial(path.parts[0])
+    }
+
+
+def _digest(sums: Mapping[str, str]) -> str:
+    """Return one SHA-256 of all names and SHA-256."""
+    lines = "".join(f"{name}\t{sums[name]}\n" for name in sorted(sums))
+    return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+class Folder(staging.Staging):
     """Write the maps of a prediction so that all of them are there, or none.
 
     Files are written to a folder inside OUT, and moved into place at the end, unless
@@ -80,10 +125,13 @@ class Folder:
             saw, px, and `fit`, how the radiographs were fitted into it.
         field: Where the maps lie over it, as `models.field` gives it.
         members: How many nets each map is the mean of.
+        origin: What the maps are made from, as `outputs.made_from` returns it.
+        overwrite: Whether maps in it may be replaced, whosever they are.
 
     Raises:
-        XenonError: On entering, as `check` does, or because two images would share a
-            file; at the end, because a file could not be written.
+        XenonError: On entering, as `check_replaced` does, or because two images would
+            share a file, or another process writes maps there; at the end, because a
+            file could not be written.
     """
 
     def __init__(
@@ -93,10 +141,12 @@ class Folder:
         preprocessing: Mapping[str, Any],
         field: Sequence[float],
         members: int,
+        origin: str,
+        overwrite: bool = False,
     ) -> None:
-        self._out = out
-        self._partial = out / _PARTIAL
+        super().__init__(out, MAPS_JSON)
         self._paths = paths
+        self._origin, self._overwrite = origin, overwrite
         size, fit = preprocessing["size"], preprocessing["fit"]
         self._geometry = (size, fit, field)
         self._described = {
@@ -105,10 +155,12 @@ class Folder:
             "field": list(field),
             "members": members,
             "notice": _NOTICE,
+            "made_from": origin,
         }
+        self._written: dict[str, str] = {}
 
     def __enter__(self) -> Folder:
-        check(self._out)
+        check(self.out)
         counts = Counter(map(place, self._paths))
         shared = [path for path in self._paths if counts[place(path)] > 1]
         if shared:
@@ -117,32 +169,18 @@ class Folder:
                 f"them one after the other",
                 shared,
             )
-        self._made_out = not self._out.exists()
-        try:
-            shutil.rmtree(self._partial, ignore_errors=True)  # of a killed prediction
-            self._partial.mkdir(parents=True)
-            # Now, while a full disk leaves all other outputs as they were.
-            described = json.dumps(self._described, indent=2) + "\n"
-            (self._partial / MAPS_JSON).write_text(described)
-        except OSError as error:
-            self._clear()
-            raise XenonError(f"{self._out}: {os.strerror(error.errno or 0)}") from error
-        return self
+        return super().__enter__()
+
+    def check(self) -> None:
+        """Stop if OUT holds other maps, or anything else."""
+        check_replaced(self.out, self._origin, self._overwrite)
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if error is None:
-            entries = self._partial.iterdir()
-            for entry in sorted(entries, key=lambda e: (e.name == MAPS_JSON, e)):
-                os.replace(entry, self._out / entry.name)
-        self._clear()
-        if isinstance(error, OSError):  # a full disk, mostly
-            raise XenonError(f"{self._out}: {error.strerror or error}") from error
-
-    def _clear(self) -> None:
-        """Leave nothing behind that is not in its place."""
-        shutil.rmtree(self._partial, ignore_errors=True)
-        if self._made_out and self._out.is_dir() and not any(self._out.iterdir()):
-            self._out.rmdir()
+        try:
+            if error is None:
+                self.move()
+        finally:
+            super().__exit__(kind, error, trace)
 
     def add(self, path: str, radiograph: np.ndarray, cam: np.ndarray) -> None:
         """Write an image's overlay and its map; several threads may do so at once.
@@ -153,10 +191,26 @@ class Folder:
             cam: (h, w) float32.
         """
         over = maps.full_size(cam, radiograph.shape, *self._geometry)
-        drawn = images.encode(maps.draw(radiograph, over), "png", 0)
         array = io.BytesIO()
         np.save(array, cam)
-        stem = self._partial / place(path)
-        stem.parent.mkdir(parents=True, exist_ok=True)
-        stem.with_name(stem.name + OVERLAY).write_bytes(drawn)
-        stem.with_name(stem.name + ARRAY).write_bytes(array.getvalue())
+        drawn = images.encode(maps.draw(radiograph, over), "png", 0)
+        for ending, data in ((OVERLAY, drawn), (ARRAY, array.getvalue())):
+            name = place(path) + ending
+            file = self.folder / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(data)
+            self._written[name] = hashlib.sha256(data).hexdigest()
+
+    def seal(self) -> None:
+        """Write what tells that all maps are there; what is left can hardly fail."""
+        content = {**self._described, "sha256": _digest(self._written)}
+        data = files.json_bytes(content)
+        try:
+            (self.folder / MAPS_JSON).write_bytes(data)
+        except OSError as error:
+            raise XenonError(f"{self.out}: {os.strerror(error.errno or 0)}") from error
+        sums = {**self._written, MAPS_JSON: hashlib.sha256(data).hexdigest()}
+        replaced = _maps_in(self.out)
+        if (self.out / MAPS_JSON).is_file():
+            replaced[MAPS_JSON] = files.sha256(self.out / MAPS_JSON)
+        self.prepare(sums, replaced)

@@ -19,6 +19,8 @@ from typing import Callable, Iterable, Sequence, TypeVar
 SPLITS = ("train", "valid")
 STUDY_TYPE = re.compile(r"XR_\w+")
 _LABELS = {"_positive": 1, "_negative": 0}
+# The CSVs of a data set; the competition's, too, has a test split.
+_OWN_FILE = re.compile(r"(train|valid|test)_(image_paths|labeled_studies)\.csv")
 T = TypeVar("T")
 
 
@@ -42,6 +44,11 @@ class Image:
     study_type: str
     patient: str
     label: int | None
+
+
+def is_data_set_file(name: str) -> bool:
+    """Return whether a file's name is that of one of MURA's CSVs."""
+    return bool(_OWN_FILE.fullmatch(name))
 
 
 def parse(path: str, file: Path) -> Image:

@@ -16,7 +16,7 @@ from typing import Any, Callable, Iterable, Iterator
 
 import numpy as np
 
-from xenon_mx import engine
+from xenon_mx import engine, outputs
 from xenon_mx.checkpoints import Member
 from xenon_mx.errors import XenonError
 from xenon_mx.maps import Looked
@@ -28,6 +28,7 @@ FORMAT = 1  # of the properties; raised when a reader of the old would misread t
 PIXELS = "pixels"  # (N, S, S) uint8
 PROBABILITY, MEMBERS, LOGITS = "probability", "members", "logits"  # (N,), (N, M) twice
 MAPS = "maps"  # (N, M, h, h)
+MADE_FROM = "made_from"  # a property: the fingerprint of the runs
 
 # What ends a file: a property `sha256`, of all the bytes before it. Protocol Buffers
 # take a message followed by a field for one message, so that it can be told from any
@@ -55,11 +56,27 @@ def _seal(model: bytes | memoryview) -> bytes:
     return _SEAL % hashlib.sha256(model).hexdigest().encode()
 
 
-def is_ours(file: Path) -> bool:
-    """Tell whether a file ends as `sealed` ends it, without reading all of it."""
-    with open(file, "rb") as stream:
-        stream.seek(max(0, file.stat().st_size - _SEAL_BYTES))
-        return bool(_SEALED.match(stream.read()))
+class SealRecord:
+    """The record of an ONNX file as an output: its last property, and one before."""
+
+    def read(self, file: Path) -> outputs.Found | None:
+        """Return what a file's properties say of it; None if it is not sealed."""
+        data = file.read_bytes()
+        if not _SEALED.match(data[-_SEAL_BYTES:]):
+            return None
+        is_whole = data[-_SEAL_BYTES:] == _seal(memoryview(data)[:-_SEAL_BYTES])
+        origin = _properties(data).get(MADE_FROM, "") if is_whole else ""
+        return outputs.Found("xenon-export", origin, is_whole)
+
+    def add(
+        self, file: Path, data: bytes, writer: str, origin: str
+    ) -> dict[Path, bytes]:
+        """Return the file, which is sealed already."""
+        return {file: data}
+
+    def files(self, file: Path) -> list[Path]:
+        """Return the file."""
+        return [file]
 
 
 def is_onnx(path: Path) -> bool:
@@ -79,6 +96,7 @@ class OnnxEnsemble:
     Attributes:
         meta: What run.json says of an ensemble, as far as the file does. See
             `ensembles.Ensemble`, as of the others.
+        identities: What tells the runs that it was exported from apart from others.
         members: The checkpoints that it was made of; `params` is no path but the place
             in the file.
         extent: Why there are no more of them.
@@ -101,6 +119,9 @@ class OnnxEnsemble:
             raise XenonError(f"{file}: not of format {FORMAT}, which this xenon reads")
         if not _NEEDED <= self.meta.keys():
             raise XenonError(f"{file}: lacks properties that xenon-export writes")
+        # xenon 0.1.0 wrote nothing of the runs.
+        sums = [each["sha256"] for each in self.meta["members"]]
+        self.identities = [self.meta.get(MADE_FROM) or outputs.made_from({"": sums})]
         self._held = len(self.meta["members"])
         self.extent = f"the file holds {self._held} only"
         self.members = [
@@ -122,6 +143,10 @@ class OnnxEnsemble:
             reason = os.strerror(error.errno or 0).lower()
             raise XenonError(f"{file}: {reason}") from error
         return cls(file, data, members)
+
+    def files(self) -> list[Path]:
+        """Return the file."""
+        return [self._file]
 
     def logits(
         self,

@@ -167,8 +167,8 @@ def evaluation_batches(split: Split, batch_size: int) -> Iterator[Batch]:
 
 
 def _iterator(split: Split, **options: Any) -> Any:
-    split.verify_sizes()  # a file gone since it was verified is a segmentation fault
-    return mx.io.ImageRecordIter(
+    split.verify_unchanged()  # a file that is gone is a segmentation fault
+    iterator = mx.io.ImageRecordIter(
         path_imgrec=str(split.path("rec")),
         path_imgidx=str(split.path("idx")),
         data_shape=(1, split.size, split.size),
@@ -179,6 +179,8 @@ def _iterator(split: Split, **options: Any) -> Any:
         verbose=False,
         **options,
     )
+    split.verify_unchanged()  # MXNet has opened what was verified, and keeps it open
+    return iterator
 
 
 def _copy(batch: Any) -> Batch:

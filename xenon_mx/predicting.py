@@ -9,7 +9,7 @@ import contextlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterable, Iterator, NamedTuple, Sequence
+from typing import Iterable, Iterator, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from xenon_mx import (
     maps,
     metrics,
     mura,
+    outputs,
     parallel,
     progress,
     tables,
@@ -73,14 +74,20 @@ def predict(config: PredictConfig, bar: progress.Bar = progress.silent) -> Predi
     Raises:
         XenonError: An input or a run cannot be used; nothing is written then.
     """
-    _check_outputs(config)
+    written = _check_outputs(config)
     ensemble = ensembles.opened(config.runs, config.members)
     source = inputs.Source(config, ensemble.meta["preprocessing"])
     if config.submission and not all(image.study_type for image in source.images):
         raise XenonError("--submission needs images in MURA's layout, by studies")
+    origin = outputs.made_from(
+        {"runs": ensemble.identities, "images": [i.path for i in source.images]}
+    )
+    written.claim(origin, [*config.inputs, *ensemble.files(), *source.files()])
+    if config.cam is not None:
+        mapping.check_replaced(config.cam, origin, config.overwrite)
     _announce(ensemble, config, source)
-    with contextlib.ExitStack() as outputs:  # maps stay if the tables are written, too
-        logits = _logits(config, ensemble, source, bar, outputs)
+    with contextlib.ExitStack() as stack:  # maps stay if the tables are written, too
+        logits = _logits(config, ensemble, source, bar, origin, stack)
         prob = metrics.sigmoid(logits)
         predictions = Predictions(
             source.images,
@@ -89,7 +96,7 @@ def predict(config: PredictConfig, bar: progress.Bar = progress.silent) -> Predi
             _losses(ensemble, source.images, logits),
             _scores(source.images, prob, config.threshold),
         )
-        _write(config, predictions)
+        _write(config, predictions, written)
     return predictions
 
 
@@ -98,7 +105,8 @@ def _logits(
     ensemble: ensembles.Ensemble,
     source: inputs.Source,
     bar: progress.Bar,
-    outputs: contextlib.ExitStack,
+    origin: str,
+    stack: contextlib.ExitStack,
 ) -> np.ndarray:
     """Run all images through all members, (N, M), in one pass over the images."""
     with bar(total=len(source.images), unit="img", desc="predicting") as shown:
@@ -110,9 +118,19 @@ def _logits(
         field, looked = ensemble.maps(batches, config.ctx, config.reference)
         paths = [image.path for image in source.images]
         seen = ensemble.meta["preprocessing"]
-        folder = mapping.Folder(config.cam, paths, seen, field, len(ensemble.members))
-        outputs.enter_context(folder)
-        return _draw(folder, config.workers, source, _checked(ensemble, looked))
+        folder = mapping.Folder(
+            out=config.cam,
+            paths=paths,
+            preprocessing=seen,
+            field=field,
+            members=len(ensemble.members),
+            origin=origin,
+            overwrite=config.overwrite,
+        )
+        stack.enter_context(folder)
+        drawn = _draw(folder, config.workers, source, _checked(ensemble, looked))
+        folder.seal()
+        return drawn
 
 
 def _checked(
@@ -230,46 +248,52 @@ def _scores(
     return [*by_type, score("overall", np.ones(len(kinds), bool))]
 
 
-def _check_outputs(config: PredictConfig) -> None:
-    """Refuse outputs that cannot be written, or would overwrite something else."""
-    taken = [path.resolve() for path in config.inputs]
-    _check_table(config.out, "OUT.csv", taken)
+def _check_outputs(config: PredictConfig) -> outputs.Outputs:
+    """Refuse outputs that cannot be written, before anything is read."""
     if config.images == Path("-"):
         raise XenonError("--images: write to a file; only OUT.csv may be -")
-    if config.images is not None:
-        _check_table(config.images, "--images", [*taken, config.out.resolve()])
+    wanted = [(config.out, "OUT.csv"), (config.images, "--images")]
+    named = [(path, flag) for path, flag in wanted if path is not None]
+    taken = [outputs.resolved(path) for path in config.inputs]
+    for path, _ in named:
+        if outputs.resolved(path) in taken:  # a forgotten OUT.csv, mostly
+            raise XenonError(
+                f"{path}: is named twice; an output needs a file of its own"
+            )
     if config.cam is not None:
         mapping.check(config.cam)
-        within = {config.cam.resolve(), *config.cam.resolve().parents}
+        real = outputs.resolved(config.cam)
+        within = {real, *real.parents}
         if within & set(taken):
             raise XenonError(
                 f"{config.cam}: lies within an INPUT, whose next prediction would take "
                 f"the maps for radiographs: name another folder for --cam"
             )
+    record = outputs.BesideRecord()
+    files_named = [
+        outputs.Output(path, flag, (".csv",), record)
+        for path, flag in named
+        if not _is_stream(path)
+    ]
+    return outputs.Outputs("xenon-predict", files_named, config.overwrite)
 
 
-def _check_table(out: Path, flag: str, taken: Sequence[Path]) -> None:
-    if out.resolve() in taken:
-        raise XenonError(f"{out}: is named twice; an output needs a file of its own")
-    if not _is_stream(out):
-        # A forgotten OUT.csv would replace the last of the inputs.
-        files.check_output(out, flag, (".csv",), "xenon-predict", tables.is_ours)
-
-
-def _write(config: PredictConfig, predictions: Predictions) -> None:
+def _write(
+    config: PredictConfig, predictions: Predictions, written: outputs.Outputs
+) -> None:
     """Write the tables, all of them or none; into a stream, straight."""
     held = predictions.images, predictions.members, predictions.threshold
     of_studies = tables.submission if config.submission else tables.of_studies
-    written = {config.out: of_studies(*held)}
+    contents = {config.out: of_studies(*held)}
     if config.images is not None:
-        written[config.images] = tables.of_images(*held)
-    streams = {path: data for path, data in written.items() if _is_stream(path)}
+        contents[config.images] = tables.of_images(*held)
+    streams = {path: data for path, data in contents.items() if _is_stream(path)}
+    written.write({p: data for p, data in contents.items() if p not in streams})
     try:
-        files.write_all({p: data for p, data in written.items() if p not in streams})
         for path, data in streams.items():
             path.write_bytes(data)
     except OSError as error:
-        raise files.unwritten(error, written) from error
+        raise files.unwritten(error, streams) from error
 
 
 def _is_stream(path: Path) -> bool:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Iterator, NamedTuple
 
-from xenon_mx import files, recordio
+from xenon_mx import files, recordio, staging
 from xenon_mx.errors import XenonError
 
 FORMAT = 1  # of pack.json; raised when a reader of the old one would misread the new
@@ -23,8 +22,26 @@ PACK_JSON = "pack.json"
 SPLITS = ("train", "valid", "holdout")
 KINDS = ("rec", "idx", "lst")
 
+# What the fingerprint covers, in the order in which xenon 0.1.0 wrote it.
+_FIRST_VERSION = "0.1.0"
+_FINGERPRINTED = (
+    "format",
+    "xenon",
+    "size",
+    "fit",
+    "encoding",
+    "quality",
+    "seed",
+    "holdout",
+    "source_sha256",
+    "study_types",
+    "weights",
+    "pooled_weights",
+    "splits",
+    "skipped",
+)
+
 _REPACK = "the file is damaged; pack again with --overwrite"
-_PARTIAL = ".partial"
 
 
 class Row(NamedTuple):
@@ -104,6 +121,8 @@ class Split:
         size: Side of the square images, px.
         study_types: The names behind the study type's number.
         files: What pack.json records of each file.
+        stamps: What the system says of each file: as long as that is so, it is the
+            file that was verified.
     """
 
     folder: Path
@@ -112,6 +131,7 @@ class Split:
     size: int
     study_types: tuple[str, ...]
     files: dict[str, dict[str, Any]]
+    stamps: dict[str, tuple[int, ...]]
 
     def path(self, kind: str) -> Path:
         """The split's `rec`, `idx` or `lst`."""
@@ -121,7 +141,8 @@ class Split:
         """Read the list, in record order."""
         lst = self.path("lst")
         try:
-            lines = lst.read_text(encoding="utf-8").split("\n")[:-1]
+            with self._open("lst") as file:
+                lines = file.read().decode().split("\n")[:-1]
         except (OSError, UnicodeDecodeError) as error:
             raise XenonError(f"{lst}: cannot be read: {error}; {_REPACK}") from error
         rows = []
@@ -140,7 +161,7 @@ class Split:
         """Yield each record, in file order."""
         rec = self.path("rec")
         try:
-            with open(rec, "rb") as file:
+            with self._open("rec") as file:
                 yield from recordio.read(file)
         except (OSError, recordio.DamageError) as error:
             raise XenonError(f"{rec}: {error}: {_REPACK}") from error
@@ -151,7 +172,7 @@ class Split:
         Raises:
             XenonError: A file is missing or anything disagrees.
         """
-        self.verify_sizes()
+        self._verify_sizes()
         rows, index = self.rows(), self._index()
         if not len(rows) == len(index) == self.records:
             raise XenonError(
@@ -173,12 +194,35 @@ class Split:
                 f"{self.path('rec')}: {found} of {self.records} records: {_REPACK}"
             )
 
-    def verify_sizes(self) -> None:
-        """Check that the files are still there, in a moment.
+    def verify_unchanged(self) -> None:
+        """Check, in a moment, that the files are still those that were verified.
 
         Raises:
-            XenonError: One is missing or of another size.
+            XenonError: One is not: the folder was packed again, or it is gone.
         """
+        for name in self.files:
+            file = self.folder / name
+            self._expect_stamp(name, _stamp(file) if file.exists() else ())
+
+    def _open(self, kind: str) -> IO[bytes]:
+        """Open a file, which must be the one that was verified."""
+        file = open(self.path(kind), "rb")  # noqa: SIM115 - the caller closes it
+        try:
+            self._expect_stamp(self.path(kind).name, _stamp(file.fileno()))
+        except XenonError:
+            file.close()
+            raise
+        return file
+
+    def _expect_stamp(self, name: str, stamp: tuple[int, ...]) -> None:
+        if stamp != self.stamps.get(name):
+            raise XenonError(
+                f"{self.folder / name}: was packed again, changed or removed while it "
+                f"was being read: start again, with the data as they are now"
+            )
+
+    def _verify_sizes(self) -> None:
+        """Check that the files are there, and as large as pack.json says."""
         for name, recorded in self.files.items():
             file = self.folder / name
             if not file.is_file():
@@ -199,7 +243,8 @@ class Split:
     def _index(self) -> list[int]:
         idx = self.path("idx")
         try:
-            lines = idx.read_text(encoding="ascii").split("\n")[:-1]
+            with self._open("idx") as file:
+                lines = file.read().decode("ascii").split("\n")[:-1]
         except (OSError, UnicodeDecodeError) as error:
             raise XenonError(f"{idx}: cannot be read: {error}; {_REPACK}") from error
         offsets = []
@@ -236,8 +281,16 @@ class Packed:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of pack.json, which holds those of all the other files."""
-        return files.sha256(self.folder / PACK_JSON)
+        """What tells these data from others: a SHA-256 of what pack.json says of them.
+
+        It is that of the bytes that xenon 0.1.0 would have written, so that runs of
+        all versions call the same data by the same name. It covers the other files,
+        whose SHA-256 pack.json holds; it does not cover the version that packed them,
+        nor what later versions add to pack.json.
+        """
+        known = {**self.meta, "xenon": _FIRST_VERSION}
+        content = {key: known[key] for key in _FINGERPRINTED if key in known}
+        return hashlib.sha256(files.json_bytes(content)).hexdigest()
 
     def split(self, name: str) -> Split:
         """Give one split, verified."""
@@ -246,17 +299,25 @@ class Packed:
                 f"{self.folder}: holds no {name} split, only {', '.join(self.splits)}"
             )
         meta = self.meta["splits"][name]
+        there = [file for file in meta["files"] if (self.folder / file).exists()]
         split = Split(
-            self.folder,
-            name,
-            meta["records"],
-            self.meta["size"],
-            self.study_types,
-            meta["files"],
+            folder=self.folder,
+            name=name,
+            records=meta["records"],
+            size=self.meta["size"],
+            study_types=self.study_types,
+            files=meta["files"],
+            stamps={file: _stamp(self.folder / file) for file in there},
         )
         split.verify()
         split.verify_checksums()
         return split
+
+
+def _stamp(file: Path | int) -> tuple[int, ...]:
+    """Return what changes when another file takes this one's place, or it changes."""
+    state = os.stat(file)
+    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
 
 
 def open_packed(folder: Path) -> Packed:
@@ -320,66 +381,53 @@ def _is_pair(value: Any) -> bool:
     return isinstance(value, list) and [type(v) for v in value] == [float, float]
 
 
-def open_rec(rec: Path) -> Split:
-    """Open the split that a .rec file of a packed folder belongs to."""
+def open_rec(rec: Path) -> tuple[Packed, Split]:
+    """Open the packed folder and the split that a .rec file belongs to."""
     if not rec.is_file():
         raise XenonError(f"{rec}: no such file")
-    return open_packed(rec.parent).split(rec.stem)
+    packed = open_packed(rec.parent)
+    return packed, packed.split(rec.stem)
 
 
-class Transaction:
+class Transaction(staging.Staging):
     """Write a packed folder so that it is there whole, or not at all.
 
-    Files are written to a folder inside OUT, and moved into place by `commit`, with
-    pack.json last: a folder without it is not packed.
+    Files are written to a staging folder inside OUT, and moved into place by `commit`,
+    with pack.json last: a folder without it is not packed.
 
     Args:
         out: The packed folder.
         overwrite: Whether it may replace what OUT holds.
+
     """
 
     def __init__(self, out: Path, overwrite: bool) -> None:
-        self.out = out
-        self.folder = out / _PARTIAL
+        super().__init__(out, PACK_JSON)
         self._overwrite = overwrite
 
-    def __enter__(self) -> Transaction:
-        if self._present() and not self._overwrite:
+    def check(self) -> None:
+        """Stop if OUT holds files of the names that are to be written."""
+        present = self._present()
+        if present and not self._overwrite:
             raise XenonError(
-                f"{self.out}: already holds {self._present()[0].name}; choose another "
-                f"folder, or --overwrite"
+                f"{self.out}: already holds {present[0]}; choose another folder, or "
+                f"--overwrite"
             )
-        try:
-            shutil.rmtree(self.folder, ignore_errors=True)  # of a killed pack
-            self._made_out = not self.out.exists()
-            self.folder.mkdir(parents=True)
-        except OSError as error:
-            raise XenonError(f"{self.out}: {os.strerror(error.errno or 0)}") from error
-        return self
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-        if self._made_out and not any(self.out.iterdir()):
-            self.out.rmdir()
-        if isinstance(error, OSError):  # a full disk, mostly
-            raise XenonError(f"{self.out}: {error.strerror or error}") from error
 
     def commit(self, meta: dict[str, Any]) -> Packed:
         """Verify what was written, byte by byte, and move it into place."""
         files.write_json(self.folder / PACK_JSON, {"format": FORMAT, **meta})
         written = open_packed(self.folder)
+        sums = {PACK_JSON: files.sha256(self.folder / PACK_JSON)}
         for name in written.splits:
-            written.split(name)
-        for old in self._present():
-            old.unlink()
-        for name in written.splits:
-            for file in written.meta["splits"][name]["files"]:
-                os.replace(self.folder / file, self.out / file)
-        os.replace(self.folder / PACK_JSON, self.out / PACK_JSON)
+            recorded = written.split(name).files
+            sums.update({file: each["sha256"] for file, each in recorded.items()})
+        self.prepare(sums, dict.fromkeys(self._present(), ""))
+        self.move()
         return open_packed(self.out)
 
-    def _present(self) -> list[Path]:
-        """The files of a packed folder that OUT already holds, pack.json first."""
+    def _present(self) -> list[str]:
+        """Return the names of a packed folder that OUT already holds."""
         names = [PACK_JSON]
         names += [f"{split}.{kind}" for split in SPLITS for kind in KINDS]
-        return [self.out / name for name in names if (self.out / name).exists()]
+        return [name for name in names if os.path.lexists(self.out / name)]

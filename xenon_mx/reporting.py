@@ -14,7 +14,7 @@ import re
 from pathlib import Path
 from typing import Any, Sequence
 
-from xenon_mx import __version__, files, findings, histories
+from xenon_mx import __version__, findings, histories, outputs
 from xenon_mx.checkpoints import Run
 from xenon_mx.config import ReportConfig
 from xenon_mx.errors import ConfigError, XenonError
@@ -29,10 +29,6 @@ except ModuleNotFoundError as error:
     ) from error
 
 _TEMPLATES = Path(__file__).parent / "templates"
-# Stands near the beginning of what we write, so that nothing else is overwritten.
-_MARK = "written by xenon-report"
-_CSV_MARK = ",".join(findings.Row._fields)
-_HEAD_BYTES = 500
 
 _LIMITS = (
     "Not for medical use: no model of xenon has been tested for any clinical purpose.",
@@ -62,21 +58,30 @@ def report(config: ReportConfig) -> list[Path]:
             written; nothing is written then.
     """
     _check_flags(config)
-    _check_outputs(config)
+    written = _check_outputs(config)
     run = Run.open(config.run)
     found = findings.find(config, run) if config.predictions else None
+    rows = found.names if found else []
+    written.claim(
+        outputs.made_from({"runs": [run.identity], "rows": rows}),
+        _inputs(config, run),
+    )
     facts = _facts(run, found)
-    outputs = {config.out: "report.html"}
+    templates = {config.out: "report.html"}
     if config.model_card is not None:
-        outputs[config.model_card] = "model_card.md"
-    pages = {path: _render(name, facts) for path, name in outputs.items()}
+        templates[config.model_card] = "model_card.md"
+    pages = {path: _render(name, facts) for path, name in templates.items()}
     if config.figures is not None:
         pages[config.figures] = _csv(found.rows if found else [])
-    try:
-        files.write_all({path: page.encode() for path, page in pages.items()})
-    except OSError as error:
-        raise files.unwritten(error, pages) from error
+    written.write({path: page.encode() for path, page in pages.items()})
     return list(pages)
+
+
+def _inputs(config: ReportConfig, run: Run) -> list[Path]:
+    """Return every file that is read."""
+    tables = [path for path in (config.predictions, config.images) if path is not None]
+    maps = list(config.cam.rglob("*")) if config.cam is not None else []
+    return [*run.contents(), *tables, *maps]
 
 
 def _csv(rows: Sequence[findings.Row]) -> str:
@@ -106,28 +111,26 @@ def _check_flags(config: ReportConfig) -> None:
         raise ConfigError("--cam", "says nothing with --gallery 0")
 
 
-def _check_outputs(config: ReportConfig) -> None:
-    """Refuse outputs that cannot be written, or would overwrite something else."""
-    _check_output(config.out, "--out", (".html", ".htm"), _MARK)
-    if config.model_card is not None:
-        _check_output(config.model_card, "--model-card", (".md",), _MARK)
-    if config.figures is not None:
-        _check_output(config.figures, "--figures", (".csv",), _CSV_MARK)
-
-
-def _check_output(path: Path, flag: str, suffixes: Sequence[str], mark: str) -> None:
-    def is_ours(file: Path) -> bool:
-        with open(file, "rb") as stream:
-            return mark.encode() in stream.read(_HEAD_BYTES)
-
-    files.check_output(path, flag, suffixes, "xenon-report", is_ours)
+def _check_outputs(config: ReportConfig) -> outputs.Outputs:
+    """Refuse outputs that cannot be written."""
+    line, beside = outputs.LastLineRecord(), outputs.BesideRecord()
+    wanted: list[tuple[Path | None, str, tuple[str, ...], outputs.Record]] = [
+        (config.out, "--out", (".html", ".htm"), line),
+        (config.model_card, "--model-card", (".md",), line),
+        (config.figures, "--figures", (".csv",), beside),
+    ]
+    named = [
+        outputs.Output(path, flag, suffixes, record)
+        for path, flag, suffixes, record in wanted
+        if path is not None
+    ]
+    return outputs.Outputs("xenon-report", named, config.overwrite)
 
 
 def _facts(run: Run, found: findings.Findings | None) -> dict[str, Any]:
     """All that the templates show."""
     return {
         "version": __version__,
-        "marker": _MARK,
         "title": f"{run.meta['config']['model']}: {run.folder.resolve().name}",
         "run": str(run.folder),
         "history": histories.tell(run),

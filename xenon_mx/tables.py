@@ -10,7 +10,6 @@ import csv
 import io
 import math
 import os
-import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +28,6 @@ _MEMBER = "member_"  # and its number, from 1: the columns behind those of an im
 # A row in one word, more than one of it.
 PLURAL = {"study": "studies", "image": "images"}
 UNLABELLED = -1  # in place of a label; an empty cell of the file
-
-# How a file of ours begins: the two tables, a submission, nothing.
-_OURS = re.compile(rb"study,study_type,|image,study,|[^\n]*/,[01]\r?\n|\Z")
-_HEAD_BYTES = 1000
 
 
 def counted(number: int, level: str) -> str:
@@ -75,12 +70,6 @@ def of_images(images: Sequence[Image], members: np.ndarray, threshold: float) ->
 def submission(images: Sequence[Image], members: np.ndarray, threshold: float) -> bytes:
     """Write what the MURA competition takes: study and prediction, without a header."""
     return _csv([row[0], row[4]] for row in _study_rows(images, members, threshold))
-
-
-def is_ours(file: Path) -> bool:
-    """Tell a table that xenon-predict wrote, or an empty file, from any other file."""
-    with open(file, "rb") as stream:
-        return bool(_OURS.match(stream.read(_HEAD_BYTES)))
 
 
 def _study_rows(
