@@ -489,6 +489,14 @@ def test_transaction_folder_in_use_needs_overwrite(tmp_path: Path, name: str) ->
     assert sorted(os.listdir(tmp_path)) == sorted(["pack.json", *FILES])
 
 
+def test_transaction_overwrites_no_write_protected_file(folder: Path) -> None:
+    before = snapshot(folder)
+    (folder / "valid.idx").chmod(0o444)
+    with pytest.raises(XenonError, match=r"valid\.idx: is write-protected"):
+        pack(folder, overwrite=True, train=VALID)
+    assert snapshot(folder) == before
+
+
 def test_transaction_overwriting_leaves_other_files_alone(folder: Path) -> None:
     (folder / "notes.txt").write_text("mine")
     pack(folder, overwrite=True, train=VALID)

@@ -1,9 +1,10 @@
-"""Trouble for xenon's commands, at random: kills, full disks, lost streams, double starts.
+"""Trouble for xenon's commands, at random: kills, full disks, lost streams and so on.
 
-Each kind of trouble disturbs one command on a small data set, lets it end, types the same
-command again, and compares the results with those of a command that nobody disturbed. A
-finding is whatever a user would complain of: another status than the trouble deserves, a
-traceback, an end that does not come, a file that differs or is left behind.
+Each kind of trouble disturbs one command on a small data set, lets it end, types the
+same command again, and compares the results with those of a command that nobody
+disturbed. A finding is whatever a user would complain of: another status than the
+trouble deserves, a traceback, an end that does not come, a file that differs or is left
+behind.
 """
 
 from __future__ import annotations

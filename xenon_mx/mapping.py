@@ -15,7 +15,7 @@ from typing import Any, Mapping, Sequence
 
 import numpy as np
 
-from xenon_mx import files, images, maps, staging
+from xenon_mx import files, images, maps, outputs, staging
 from xenon_mx.errors import XenonError
 
 # Put behind the whole name of the image: image1.png and image1.jpg stay apart.
@@ -73,11 +73,11 @@ def check_replaced(out: Path, origin: str, overwrite: bool) -> None:
         XenonError: As `check` does, or it is not empty and these are not its maps.
     """
     check(out)
-    held = (
-        sorted(n for n in os.listdir(out) if not files.is_partial(n))
-        if (out.exists())
-        else []
-    )
+    there = os.listdir(out) if out.exists() else []
+    held = sorted(name for name in there if not files.is_partial(name))
+    sums = _maps_in(out)
+    for name in [*sums, *({MAPS_JSON} & {*held})]:
+        outputs.check_unprotected(out / name)
     if not held or overwrite:
         return
     try:
@@ -89,7 +89,7 @@ def check_replaced(out: Path, origin: str, overwrite: bool) -> None:
             f"{out}: already holds {held[0]}: name a new or an empty folder for --cam, "
             f"or say --overwrite"
         )
-    if found.get("sha256") != _digest(_maps_in(out)):
+    if found.get("sha256") != _digest(sums):
         raise XenonError(
             f"{out}: its maps were changed since xenon-predict wrote them: name "
             f"another folder for --cam, or say --overwrite"

@@ -356,12 +356,14 @@ def _check_kind(path: Path, flag: str) -> None:
         return
     if not path.is_file():
         raise XenonError(f"{path}: is no ordinary file; name another one for {flag}")
-    # Of root, too, whom the system would let.
-    is_protected = not path.stat().st_mode & (
-        stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
-    )
-    if is_protected or not os.access(path, os.W_OK):
+    check_unprotected(path)
+
+
+def check_unprotected(path: Path) -> None:
+    """Stop at an existing file that may not be written to, whoever asks for it."""
+    anybody = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
+    # Root, too, whom the system would let, has protected it for a reason.
+    if not path.stat().st_mode & anybody or not os.access(path, os.W_OK):
         raise XenonError(
-            f"{path}: is write-protected: name another file for {flag}, or allow "
-            f"writing to it"
+            f"{path}: is write-protected: name another place, or allow writing to it"
         )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Iterator, NamedTuple
 
-from xenon_mx import files, recordio, staging
+from xenon_mx import files, outputs, recordio, staging
 from xenon_mx.errors import XenonError
 
 FORMAT = 1  # of pack.json; raised when a reader of the old one would misread the new
@@ -413,6 +413,9 @@ class Transaction(staging.Staging):
                 f"{self.out}: already holds {present[0]}; choose another folder, or "
                 f"--overwrite"
             )
+        for name in present:
+            if (self.out / name).is_file():
+                outputs.check_unprotected(self.out / name)
 
     def commit(self, meta: dict[str, Any]) -> Packed:
         """Verify what was written, byte by byte, and move it into place."""
