@@ -35,6 +35,7 @@ ROWS = {
         "dicom_streams",
         "dicom_decoders",
         "tables",
+        "events",
     },
     2: {"engine", "arrays", "bootstrap", "cases", "dicom_grays"},
     3: {"records", "losses", "workers", "evaluation", "dicom"},

@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any, Mapping, NamedTuple, Sequence
 
 import numpy as np
-from tensorboardX import SummaryWriter
 
-from xenon_mx import arrays, files
+from xenon_mx import arrays, events, files
 from xenon_mx.config import FITS
 from xenon_mx.errors import XenonError
 
@@ -104,7 +103,7 @@ class Run:
         self.folder = folder
         self.meta = meta
         self.epochs: list[Epoch] = []
-        self._events: SummaryWriter | None = None
+        self._events = events.Writer(folder)
         self._lock: int | None = None
 
     @classmethod
@@ -176,8 +175,8 @@ class Run:
             files.write_json(self.folder / RUN_JSON, self.meta)
             for partial in self.folder.rglob(f"*{files.PARTIAL}"):
                 partial.unlink()
-            for events in self.folder.glob("events.out.tfevents.*"):
-                events.unlink()  # written again below, so that no epoch is there twice
+            # Written again below, so that no epoch is there twice.
+            events.remove(self.folder, {*Epoch._fields})
             self._make_folders()
             self._publish(state or {"best": [], "files": {}})
             for epoch in self.epochs:
@@ -253,8 +252,7 @@ class Run:
 
     def close(self) -> None:
         """Finish TensorBoard's events, and let others train the run."""
-        if self._events is not None:
-            self._events.close()
+        self._events.close()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -340,12 +338,12 @@ class Run:
 
     def _show(self, epoch: Epoch) -> None:
         """Give an epoch to TensorBoard."""
-        if self._events is None:
-            self._events = SummaryWriter(str(self.folder))
-        for name, value in zip(epoch._fields[1:], epoch[1:]):
-            if math.isfinite(value):  # the writer grumbles at the others
-                self._events.add_scalar(name, value, epoch.epoch)
-        self._events.flush()
+        finite = {
+            name: value
+            for name, value in zip(epoch._fields[1:], epoch[1:])
+            if math.isfinite(value)
+        }
+        self._events.add(epoch.epoch, finite)
 
     def _params(self, epoch: int) -> Path:
         model = self.meta["config"]["model"]
