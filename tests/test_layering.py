@@ -28,7 +28,6 @@ ROWS = {
         "config",
         "handlers",
         "recordio",
-        "opencv",
         "files",
         "figures",
         "dicom_headers",
@@ -36,8 +35,9 @@ ROWS = {
         "dicom_decoders",
         "tables",
         "events",
+        "memory",
     },
-    2: {"engine", "arrays", "bootstrap", "cases", "dicom_grays"},
+    2: {"engine", "arrays", "bootstrap", "cases", "dicom_grays", "opencv"},
     3: {"records", "losses", "workers", "evaluation", "dicom"},
     4: {
         "images",

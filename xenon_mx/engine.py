@@ -27,6 +27,7 @@ from typing import Any, Iterator, NamedTuple
 
 import numpy as np
 
+from xenon_mx import memory
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.parallel import usable_cores
 
@@ -102,6 +103,7 @@ def _without_torch() -> Iterator[None]:
 def _load_mxnet() -> None:
     if "mxnet" in sys.modules:
         return
+    memory.check(memory.MXNET)
     wheel = _wheel()
     if np.lib.NumpyVersion(np.__version__) >= "2.0.0":
         raise XenonError(
@@ -196,6 +198,8 @@ def _load_cuda_libraries() -> None:
 def _why_no_import(error: Exception, wheel: str) -> str:
     """Say what keeps MXNet from being imported, and what to do."""
     text = str(error)
+    if memory.is_lacking(error):
+        return memory.lack()
     if "libcuda.so" in text:
         return (
             f"{wheel} needs NVIDIA's driver (libcuda.so.1), which is not installed: "
@@ -358,5 +362,9 @@ def failures() -> Iterator[None]:
             raise XenonError(
                 "MXNet 1.9.1 holds no code for this GPU: use one of compute "
                 "capability 5.0 to 8.9, or --ctx 'cpu()'"
+            ) from error
+        if memory.is_lacking(error):
+            raise XenonError(
+                f"{memory.lack()}; a smaller --batch-size takes less"
             ) from error
         raise
