@@ -65,7 +65,10 @@ _OLDEST_GPU = (5, 0)
 _FIRST_GPU_TOO_NEW = (9, 0)
 
 _INSTALL = "pip install 'xenon-mx[cpu]', or 'xenon-mx[gpu]' beside an NVIDIA GPU"
-_CTX = re.compile(r"(cpu|gpu)(?:\((\d*)\)|:?(\d+))?")
+_CTX = re.compile(r"(cpu|gpu)(?:\(([0-9]*)\)|:?([0-9]+))?")
+# MXNet keeps a list with a place for each device up to the highest that is used, which
+# of cpu(2147483647) takes all memory. cpu(0), cpu(1), ... are the same cores.
+_MOST_DIGITS = 3
 
 
 def __getattr__(name: str) -> Any:
@@ -226,7 +229,7 @@ def parse_ctx(text: str) -> list[tuple[str, int]]:
         (device type, device id) of each device, at least one.
 
     Raises:
-        ConfigError: The text names no device, or one device twice.
+        ConfigError: The text names no device, one device twice, or one beyond 999.
     """
     devices = []
     for part in re.sub(r"\s", "", text).split(","):
@@ -235,7 +238,10 @@ def parse_ctx(text: str) -> list[tuple[str, int]]:
             raise ConfigError(
                 "--ctx", f"write cpu(), gpu(0) or gpu(0),gpu(1), not {text!r}"
             )
-        devices.append((match.group(1), int(match.group(2) or match.group(3) or 0)))
+        number = match.group(2) or match.group(3) or "0"
+        if len(number) > _MOST_DIGITS:
+            raise ConfigError("--ctx", f"the highest is {'9' * _MOST_DIGITS}")
+        devices.append((match.group(1), int(number)))
     if len(set(devices)) < len(devices):
         raise ConfigError("--ctx", f"names a device twice: {text!r}")
     if len({kind for kind, _ in devices}) > 1:
