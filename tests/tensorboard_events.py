@@ -4,20 +4,45 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import Iterator
 
 from tensorboardX.proto.event_pb2 import Event
 
 
+def read(file: Path) -> list[Event]:
+    """Every event of a file, whose sums are right, as TensorBoard demands."""
+    return list(_events(file.read_bytes()))
+
+
 def scalars(folder: Path, tag: str) -> list[tuple[int, float]]:
     """Every (step, value) of a tag in all event files of a folder, in their order."""
-    found = []
-    for file in sorted(folder.glob("events.out.tfevents.*")):
-        content, at = file.read_bytes(), 0
-        while at < len(content):  # u64 length, u32 its sum, the message, u32 its sum
-            (length,) = struct.unpack_from("<Q", content, at)
-            event = Event.FromString(content[at + 12 : at + 12 + length])
-            at += 16 + length
-            for value in event.summary.value:
-                if value.tag == tag:
-                    found.append((event.step, value.simple_value))
-    return found
+    return [
+        (event.step, value.simple_value)
+        for file in sorted(folder.glob("events.out.tfevents.*"))
+        for event in read(file)
+        for value in event.summary.value
+        if value.tag == tag
+    ]
+
+
+def _events(content: bytes) -> Iterator[Event]:
+    at = 0
+    while at < len(content):  # u64 length, u32 its sum, the message, u32 its sum
+        length, of_length = struct.unpack_from("<QI", content, at)
+        message = content[at + 12 : at + 12 + length]
+        (of_message,) = struct.unpack_from("<I", content, at + 12 + length)
+        assert of_length == _masked(content[at : at + 8])
+        assert of_message == _masked(message)
+        yield Event.FromString(message)
+        at += 16 + length
+
+
+def _masked(data: bytes) -> int:
+    """CRC-32C, bit by bit after RFC 3720, masked as TensorFlow's TFRecord masks it."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    crc ^= 0xFFFFFFFF
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

@@ -100,7 +100,7 @@ def test_training_says_which_ctx_it_took(packed, tmp_path):
         ("train", ["a", "b", "--no-pretrained", "--pretrained", "x"], "contradicts"),
         ("train", ["a", "b", "--no-pretrained", "--freeze-epochs", "1"], "freeze"),
         ("train", ["--list-models", "31"], "32<=x<=2048"),
-        ("train", ["a", "b", "--no-pretrained", "--lr", "0"], "above 0"),
+        ("train", ["a", "b", "--no-pretrained", "--lr", "0"], "at least 1e-37"),
         ("predict", ["a", "b"], "--run"),
         ("predict", ["a", "--run", "c"], "Missing argument"),
         ("report", [], "Missing argument 'RUN'"),

@@ -134,6 +134,7 @@ L4 = Gpu("NVIDIA L4", (8, 9))
         ("gpu:1", [("gpu", 1)]),
         ("gpu(0),gpu(1)", [("gpu", 0), ("gpu", 1)]),
         (" gpu(1), gpu0 ", [("gpu", 1), ("gpu", 0)]),
+        ("cpu(999)", [("cpu", 999)]),
     ],
 )
 def test_parse_ctx_reads_the_words_of_mxnet(text, devices):
@@ -143,7 +144,7 @@ def test_parse_ctx_reads_the_words_of_mxnet(text, devices):
 @pytest.mark.parametrize(
     "text",
     "|,|tpu|gpu(0|gpu0)|gpu(-1)|gpu(a)|gpu:|gpu:(0)|GPU(0)|0|gpu(0),|gpu(0);gpu(1)|"
-    "mx.gpu(0)|cpu_pinned(0)|gpu(0)gpu(1)".split("|"),
+    "mx.gpu(0)|cpu_pinned(0)|gpu(0)gpu(1)|cpu(\N{ARABIC-INDIC DIGIT THREE})".split("|"),
 )
 def test_parse_ctx_refuses_other_words_by_what_to_write(text):
     with pytest.raises(ConfigError, match=r"write cpu\(\), gpu\(0\) or") as caught:
@@ -156,6 +157,18 @@ def test_parse_ctx_refuses_other_words_by_what_to_write(text):
 def test_parse_ctx_refuses_a_device_named_twice(text):
     with pytest.raises(ConfigError, match="twice"):
         engine.parse_ctx(text)
+
+
+@pytest.mark.parametrize(
+    "number", ["1000", str(2**31 - 1), str(2**31), str(2**64), "9" * 5000]
+)
+@pytest.mark.parametrize("kind", ["cpu", "gpu"])
+def test_parse_ctx_refuses_devices_for_which_mxnet_would_take_all_memory(kind, number):
+    """It keeps a place for each device up to the one that is used."""
+    for text in (f"{kind}({number})", f"{kind}{number}"):
+        with pytest.raises(ConfigError, match="the highest is 999") as caught:
+            engine.parse_ctx(text)
+        assert caught.value.flag == "--ctx"
 
 
 def test_parse_ctx_refuses_cpu_beside_gpu():

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import cv2
@@ -344,6 +345,7 @@ def test_the_images_that_trained_a_file_are_known(world, tmp_path, caplog):
 
 WITHOUT = """
 import sys
+import tempfile
 from pathlib import Path
 sys.modules["mxnet"] = sys.modules["gluoncv"] = None
 from xenon_mx import predicting
@@ -569,3 +571,27 @@ def test_an_environment_without_mxnet_predicts(world, tmp_path):
             assert float(one["probability"]) == pytest.approx(
                 float(two["probability"]), abs=1e-5
             )
+
+
+def test_exporting_writes_no_file_but_its_own(world, tmp_path, monkeypatch):
+    """MXNet's exporter writes one, in a folder that may be small."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    config = ExportConfig((world / "run",), tmp_path / "run.onnx", members=3)
+    assert exporting.export(config) == 3
+    assert (tmp_path / "run.onnx").read_bytes() == (world / "run.onnx").read_bytes()
+
+
+@pytest.mark.slow
+def test_exporting_beyond_a_limit_of_files_is_one_line(world, tmp_path):
+    code = "from xenon_mx import cli; cli.export()"
+    words = [sys.executable, "-c", code, str(world / "run"), "run.onnx"]
+    done = subprocess.run(
+        ["bash", "-c", 'ulimit -f 100 && exec "$@"', "bash", *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 1, done.stderr
+    assert done.stderr == "error: run.onnx: File too large\n"
+    assert list(tmp_path.iterdir()) == []

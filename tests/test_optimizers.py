@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from xenon_mx.config import SMALLEST_LR
 from xenon_mx.engine import autograd, mx, nn
 from xenon_mx.errors import XenonError
 from xenon_mx.optimizers import Adam
@@ -42,6 +43,15 @@ def test_steps_are_those_of_kingma_and_ba():
         rate = 0.1 * np.sqrt(1 - 0.999**t) / (1 - 0.9**t)
         expected = expected - rate * mean / (np.sqrt(var) + 1e-8)
         np.testing.assert_allclose(weights(block), expected, atol=1e-5)
+
+
+def test_it_takes_the_smallest_rate_that_may_be_set():
+    """MXNet refuses a rate that is no normal float32, and Adam's own is smaller."""
+    block = net()
+    adam = Adam(block, SMALLEST_LR, Alone())
+    for _ in range(50):  # the rate of the ninth to the twelfth step is the smallest
+        step(block, adam)
+    assert (weights(block) == 0.5).all()
 
 
 def test_restored_it_takes_the_same_steps():

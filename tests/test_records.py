@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -622,3 +623,28 @@ def test_transaction_killed_leaves_the_old_pack_or_none(
 
     pack(out, overwrite=True, train=VALID)
     assert snapshot(out) == after
+
+
+@pytest.mark.parametrize("kind", records.KINDS)
+def test_what_the_system_refuses_to_read_is_not_called_damaged(
+    folder: Path, kind: str
+) -> None:
+    """A file without read permission, mostly; a folder is refused to root, too."""
+    split = records.open_packed(folder).split("train")
+    split.path(kind).unlink()
+    split.path(kind).mkdir()
+    with pytest.raises(XenonError) as caught:
+        split.rows(), list(split.images()), split._index()
+    assert str(caught.value) == f"{split.path(kind)}: Is a directory"
+
+
+def test_a_pack_json_that_may_not_be_read_is_not_called_damaged(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, **_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(XenonError) as caught:
+        records.open_packed(folder)
+    assert str(caught.value) == f"{folder / 'pack.json'}: permission denied"

@@ -374,3 +374,11 @@ def test_densenet169_takes_real_steps_at_320(tmp_path):
     training.train(config(data, tmp_path / "run", model="densenet169"))
     (row,) = log(tmp_path / "run")
     assert math.isfinite(float(row["train_loss"]))
+
+
+def test_a_rate_that_falls_out_of_float32_ends_training(packed, tmp_path):
+    """With --min-lr 0 nothing else ends it before the last of --epochs."""
+    run = tmp_path / "run"
+    options = {"lr": 2e-36, "min_lr": 0.0, "epochs": 9, "min_delta": 1e6}
+    training.train(config(packed, run, **options))
+    assert [float(row["lr"]) for row in log(run)] == [2e-36, 2e-36, 2e-37]

@@ -25,16 +25,14 @@ from pathlib import Path
 from typing import Any, Mapping, NamedTuple, Sequence
 
 import numpy as np
-from tensorboardX import SummaryWriter
 
-from xenon_mx import arrays, files
+from xenon_mx import arrays, events, files
 from xenon_mx.config import FITS
 from xenon_mx.errors import XenonError
 
 FORMAT = 1  # of run.json; raised when a reader of the old one would misread the new
 RUN_JSON, BEST_JSON, LOG_CSV = "run.json", "best.json", "log.csv"
 PARAMS, LAST, STATE_JSON = "params", "last", "state.json"
-_EVENTS = "events.out.tfevents."
 _LAST_NAME = re.compile(r"net-\d{4,}\.params|trainer-\d{4,}\.states")
 _OLD_PARTIAL = ".partial"  # behind the name of what xenon 0.1.0 was writing
 # What a run records of its net, beside the name: params alone do not tell the pooling.
@@ -115,7 +113,7 @@ class Run:
         self.meta = meta
         self.epochs: list[Epoch] = []
         self._sums: dict[int, str] = {}  # SHA-256 of the params of the epochs kept
-        self._events: SummaryWriter | None = None
+        self._events = events.Writer(folder)
         self._held = ExitStack()
 
     @classmethod
@@ -206,6 +204,8 @@ class Run:
             last = self._read_last(state) if state else None
             self._root.write_json(RUN_JSON, self.meta)
             self._clear_leftovers()
+            # Written again below, so that no epoch is there twice.
+            events.remove(self.folder, {*Epoch._fields})
             self._publish(state or {"best": [], "files": {}})
             for epoch in self.epochs:
                 self._show(epoch)
@@ -281,8 +281,7 @@ class Run:
 
     def close(self) -> None:
         """Finish TensorBoard's events, and let others train the run."""
-        if self._events is not None:
-            self._events.close()
+        self._events.close()
         self._held.close()
 
     def _hold(self) -> None:
@@ -315,16 +314,12 @@ class Run:
             )
 
     def _clear_leftovers(self) -> None:
-        """Remove what killed processes left, and events, which are written again."""
+        """Remove what killed processes left."""
         for folder in (self._root, self._params, self._last):
             for name in folder.names():
                 whole = name[: -len(_OLD_PARTIAL)]
                 if name.endswith(_OLD_PARTIAL) and self._is_own(folder, whole):
                     folder.remove(name)
-        events = [n for n in self._root.names() if n.startswith(_EVENTS)]
-        _refuse_links(self._root, self._root.irregular(events))
-        for name in events:
-            self._root.remove(name)
 
     def _write_state(
         self, epoch: Epoch, last: Last, ranked: Sequence[tuple[float, int]]
@@ -395,12 +390,12 @@ class Run:
 
     def _show(self, epoch: Epoch) -> None:
         """Give an epoch to TensorBoard."""
-        if self._events is None:
-            self._events = SummaryWriter(str(self.folder))
-        for name, value in zip(epoch._fields[1:], epoch[1:]):
-            if math.isfinite(value):  # the writer grumbles at the others
-                self._events.add_scalar(name, value, epoch.epoch)
-        self._events.flush()
+        finite = {
+            name: value
+            for name, value in zip(epoch._fields[1:], epoch[1:])
+            if math.isfinite(value)
+        }
+        self._events.add(epoch.epoch, finite)
 
     def _is_own(self, folder: files.Folder, name: str) -> bool:
         """Return whether a name is one that this run gives to a file in a folder."""

@@ -22,7 +22,7 @@ from typing import Any, Callable, NoReturn, Sequence
 import click
 from tqdm import tqdm
 
-from xenon_mx import __version__, progress
+from xenon_mx import __version__, memory, progress
 from xenon_mx.config import (
     ExportConfig,
     LaunchConfig,
@@ -99,6 +99,7 @@ def _check_packed(context: click.Context, _: click.Parameter, out: Path | None) 
     """Verify a packed folder, and say what it holds."""
     if out is None:
         return
+    memory.check(memory.PACK)
     from xenon_mx import records
 
     packed = records.open_packed(out)
@@ -132,6 +133,7 @@ def _pack(**flags: Any) -> None:
     will do.
     """
     config = PackConfig(**flags)
+    memory.check(memory.PACK)
     from xenon_mx import packing
 
     _show_packed(packing.pack(config, progress.for_stream(sys.stderr)))
@@ -141,6 +143,7 @@ def _list_models(context: click.Context, _: click.Parameter, size: int | None) -
     """Print every net with its size and with who has ImageNet weights of it."""
     if size is None:
         return
+    memory.check(memory.MXNET)
     from xenon_mx import models, sources
 
     rows: list[tuple[str, ...]] = [
@@ -185,6 +188,7 @@ def _train(**flags: Any) -> None:
     The defaults are the recipe of the MURA paper (arXiv 1712.06957). The validation
     loss chooses the five; it is that of the holdout split where PACKED has one.
     """
+    memory.check(memory.MXNET)
     if flags["resume"]:
         flags = _with_recorded(flags)
     config = TrainConfig(**flags)
@@ -272,6 +276,7 @@ def _export(**flags: Any) -> None:
     Not for medical use.
     """
     config = ExportConfig(**flags)
+    memory.check(memory.MXNET)
     from xenon_mx import exporting
 
     members = exporting.export(config, progress.for_stream(sys.stderr))
@@ -293,6 +298,7 @@ def _report(**flags: Any) -> None:
     Not for medical use.
     """
     config = ReportConfig(**flags)
+    memory.check(memory.REPORT)
     from xenon_mx import reporting
 
     for path in reporting.report(config):
@@ -312,6 +318,7 @@ def _launch(**flags: Any) -> None:
     ends with the worst of their exit statuses; no process stays behind. MXNet's servers
     trust whoever reaches them: use a network of your own.
     """
+    memory.check(memory.MXNET)  # what it starts has the same limit
     from xenon_mx import launching
 
     status = launching.launch(LaunchConfig(**flags), _say)
@@ -320,6 +327,8 @@ def _launch(**flags: Any) -> None:
 
 
 def _predict_into(config: PredictConfig) -> None:
+    of_files = all(run.is_file() for run in config.runs)  # ONNX, which needs no MXNet
+    memory.check(memory.ONNX if of_files else memory.MXNET)
     from xenon_mx import predicting
 
     predictions = predicting.predict(config, progress.for_stream(sys.stderr))
@@ -458,6 +467,9 @@ def _status(command: click.Command) -> int:
 
 def _bug() -> int:
     """Say where the exception that is being handled comes from."""
+    if memory.is_lacking(sys.exc_info()[1]):
+        _say(f"error: {memory.lack()}")
+        return _FAILED
     traceback.print_exc()
     _say("this is a bug in xenon: please report it with the lines above")
     return _BUG

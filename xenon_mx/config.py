@@ -8,6 +8,7 @@ its flags from these fields, so that a flag, its help and its check cannot drift
 
 from __future__ import annotations
 
+import math
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,10 @@ FITS = ("stretch", "pad")
 # what the zoo's weights were trained with (gluoncv, torchvision).
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
+# MXNet takes nothing but normal float32 numbers, of which 1.18e-38 is the smallest, and
+# Adam's own rate is down to 0.152 times the learning rate (betas 0.9 and 0.999, in the
+# 12th step).
+SMALLEST_LR = 1e-37
 THRESHOLD = 0.5  # the paper, section 3: abnormal if the probability is above 0.5
 
 
@@ -76,6 +81,8 @@ def _check(each: Field[Any], value: Any) -> None:
     if meta["choices"] and value not in meta["choices"]:
         wanted = " or ".join(meta["choices"])
         raise ConfigError(flag_name(each.name), f"must be {wanted}, not {value!r}")
+    if isinstance(value, float) and math.isinf(value):
+        raise ConfigError(flag_name(each.name), f"must be finite, not {value}")
     low, high = meta["low"], meta["high"]
     # Written so that NaN, which compares with nothing, is refused too.
     if low is not None and not value >= low:
@@ -178,7 +185,8 @@ class TrainConfig(_Checked):
         False, "One pair of weights for all study types together."
     )
     batch_size: int = setting(8, "Images a step.", low=1)  # the paper, section 3
-    lr: float = setting(1e-4, "Initial learning rate.", low=0.0, high=1.0)  # the same
+    # The paper, section 3, too.
+    lr: float = setting(1e-4, "Initial learning rate.", low=SMALLEST_LR, high=1.0)
     # Chosen here: on MURA the three learning rates below end a run well before 30.
     epochs: int = setting(30, "Epochs at most.", low=1)
     # The paper, section 3: decayed each time the loss plateaus after an epoch.
@@ -228,8 +236,10 @@ class TrainConfig(_Checked):
             raise ConfigError(
                 "--freeze-epochs", "would freeze random weights: leave --no-pretrained"
             )
-        if not self.lr > 0:
-            raise ConfigError("--lr", f"must be above 0, not {self.lr}")
+        if 0 < self.min_lr < SMALLEST_LR:
+            raise ConfigError(
+                "--min-lr", f"must be 0, or at least {SMALLEST_LR}, not {self.min_lr}"
+            )
         if self.min_lr > self.lr:
             raise ConfigError("--min-lr", f"must not be above --lr {self.lr:g}")
 

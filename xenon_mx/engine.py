@@ -27,6 +27,7 @@ from typing import Any, Iterator, NamedTuple
 
 import numpy as np
 
+from xenon_mx import memory
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.parallel import usable_cores
 
@@ -64,7 +65,10 @@ _OLDEST_GPU = (5, 0)
 _FIRST_GPU_TOO_NEW = (9, 0)
 
 _INSTALL = "pip install 'xenon-mx[cpu]', or 'xenon-mx[gpu]' beside an NVIDIA GPU"
-_CTX = re.compile(r"(cpu|gpu)(?:\((\d*)\)|:?(\d+))?")
+_CTX = re.compile(r"(cpu|gpu)(?:\(([0-9]*)\)|:?([0-9]+))?")
+# MXNet keeps a list with a place for each device up to the highest that is used, which
+# of cpu(2147483647) takes all memory. cpu(0), cpu(1), ... are the same cores.
+_MOST_DIGITS = 3
 
 
 def __getattr__(name: str) -> Any:
@@ -102,6 +106,7 @@ def _without_torch() -> Iterator[None]:
 def _load_mxnet() -> None:
     if "mxnet" in sys.modules:
         return
+    memory.check(memory.MXNET)
     wheel = _wheel()
     if np.lib.NumpyVersion(np.__version__) >= "2.0.0":
         raise XenonError(
@@ -196,6 +201,8 @@ def _load_cuda_libraries() -> None:
 def _why_no_import(error: Exception, wheel: str) -> str:
     """Say what keeps MXNet from being imported, and what to do."""
     text = str(error)
+    if memory.is_lacking(error):
+        return memory.lack()
     if "libcuda.so" in text:
         return (
             f"{wheel} needs NVIDIA's driver (libcuda.so.1), which is not installed: "
@@ -222,7 +229,7 @@ def parse_ctx(text: str) -> list[tuple[str, int]]:
         (device type, device id) of each device, at least one.
 
     Raises:
-        ConfigError: The text names no device, or one device twice.
+        ConfigError: The text names no device, one device twice, or one beyond 999.
     """
     devices = []
     for part in re.sub(r"\s", "", text).split(","):
@@ -231,7 +238,10 @@ def parse_ctx(text: str) -> list[tuple[str, int]]:
             raise ConfigError(
                 "--ctx", f"write cpu(), gpu(0) or gpu(0),gpu(1), not {text!r}"
             )
-        devices.append((match.group(1), int(match.group(2) or match.group(3) or 0)))
+        number = match.group(2) or match.group(3) or "0"
+        if len(number) > _MOST_DIGITS:
+            raise ConfigError("--ctx", f"the highest is {'9' * _MOST_DIGITS}")
+        devices.append((match.group(1), int(number)))
     if len(set(devices)) < len(devices):
         raise ConfigError("--ctx", f"names a device twice: {text!r}")
     if len({kind for kind, _ in devices}) > 1:
@@ -358,5 +368,9 @@ def failures() -> Iterator[None]:
             raise XenonError(
                 "MXNet 1.9.1 holds no code for this GPU: use one of compute "
                 "capability 5.0 to 8.9, or --ctx 'cpu()'"
+            ) from error
+        if memory.is_lacking(error):
+            raise XenonError(
+                f"{memory.lack()}; a smaller --batch-size takes less"
             ) from error
         raise

@@ -27,7 +27,7 @@ from xenon_mx import (
     records,
     workers,
 )
-from xenon_mx.config import MEMBERS, THRESHOLD, TrainConfig
+from xenon_mx.config import MEMBERS, SMALLEST_LR, THRESHOLD, TrainConfig
 from xenon_mx.engine import autograd
 from xenon_mx.errors import XenonError
 from xenon_mx.handlers import Best, Plateau
@@ -72,9 +72,8 @@ class Loop:
         # Labels, study types and studies, read once and not at every epoch.
         columns = list(zip(*data.valid.rows()))[:3]
         self._valid_columns = [np.array(column) for column in columns]
-        self._plateau = Plateau(
-            config.lr, config.patience, config.min_delta, config.min_lr
-        )
+        min_lr = max(config.min_lr, SMALLEST_LR)
+        self._plateau = Plateau(config.lr, config.patience, config.min_delta, min_lr)
         self._best = Best(MEMBERS)
         self._frozen = config.freeze_epochs > 0
         self._adam = self._new_adam()

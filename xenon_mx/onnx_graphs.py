@@ -8,9 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import tempfile
 import warnings
-from pathlib import Path
 from typing import Any, Iterator, NamedTuple, Sequence
 
 import numpy as np
@@ -21,8 +19,8 @@ from xenon_mx.engine import exporter, mx
 from xenon_mx.errors import XenonError
 from xenon_mx.onnx_ensembles import LOGITS, MAPS, MEMBERS, PIXELS, PROBABILITY
 
-# MXNet's exporter writes the operators of opset 13, and would stamp the graph with the
-# newest that the installed onnx knows. 7 is the first version of files to hold 13.
+# MXNet's exporter knows the operators of opset 13 and of none later. 7 is the first
+# version of files to hold 13.
 _OPSET, _IR_VERSION = 13, 7
 
 _NORMALISED = "normalised"
@@ -80,18 +78,18 @@ def convert(net: Any, size: int) -> Converted:
     params = {param.name: param.data() for param in net.collect_params().values()}
     _fix_gammas(symbol, params)
     shape = (1, 3, size, size)
-    with tempfile.TemporaryDirectory() as folder, _undisturbed():
-        file = str(Path(folder) / "net.onnx")
-        exporter.export_model(
+    with _undisturbed():
+        # What export_model calls, which would write a file besides, in a folder that
+        # may be small or missing.
+        graph = exporter.mx2onnx._export_onnx.MXNetGraph().create_onnx_graph_proto(
             symbol,
             params,
             [shape],  # numbers only, also where N may vary
-            np.float32,
-            file,
+            [_onnx().TensorProto.FLOAT],
+            opset_version=_OPSET,
             dynamic=True,
             dynamic_input_shapes=[("N", *shape[1:])],
         )
-        graph = _onnx().load(file).graph
     keys = {p.name: key for key, p in net._collect_params_with_prefix().items()}
     _, (_, of_map), _ = symbol.infer_shape(**{_NORMALISED: shape})
     return Converted(_renamed(graph, keys), of_map[-1])

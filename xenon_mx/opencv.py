@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from xenon_mx import memory
 from xenon_mx.errors import XenonError
 
 # What is wrong with a file is ours to say; OpenCV would write its own lines between.
@@ -24,6 +25,8 @@ except ModuleNotFoundError as error:
         "OpenCV is not installed: pip install 'opencv-python<4.12'"
     ) from error
 except ImportError as error:
+    if memory.is_lacking(error):
+        raise XenonError(memory.lack()) from error
     raise XenonError(
         f"OpenCV cannot be loaded: {error}: apt-get install libgl1 libglib2.0-0"
     ) from error

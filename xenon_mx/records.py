@@ -144,7 +144,7 @@ class Split:
             with self._open("lst") as file:
                 lines = file.read().decode().split("\n")[:-1]
         except (OSError, UnicodeDecodeError) as error:
-            raise XenonError(f"{lst}: cannot be read: {error}; {_REPACK}") from error
+            raise _unread(lst, error) from error
         rows = []
         for number, line in enumerate(lines):
             fields = line.split("\t")
@@ -164,7 +164,7 @@ class Split:
             with self._open("rec") as file:
                 yield from recordio.read(file)
         except (OSError, recordio.DamageError) as error:
-            raise XenonError(f"{rec}: {error}: {_REPACK}") from error
+            raise _unread(rec, error) from error
 
     def verify(self) -> None:
         """Check sizes, every record, the index and the list against one another.
@@ -246,7 +246,7 @@ class Split:
             with self._open("idx") as file:
                 lines = file.read().decode("ascii").split("\n")[:-1]
         except (OSError, UnicodeDecodeError) as error:
-            raise XenonError(f"{idx}: cannot be read: {error}; {_REPACK}") from error
+            raise _unread(idx, error) from error
         offsets = []
         for number, line in enumerate(lines):
             key, _, offset = line.partition("\t")
@@ -338,6 +338,8 @@ def open_packed(folder: Path) -> Packed:
         if meta["format"] == FORMAT:
             _check(meta)
     except XenonError as error:
+        if isinstance(error.__cause__, OSError):  # which packing again may not mend
+            raise
         raise XenonError(f"{error}; {_REPACK}") from error
     except ValueError as error:
         raise XenonError(f"{path}: damaged: {error}; {_REPACK}") from error
@@ -347,6 +349,13 @@ def open_packed(folder: Path) -> Packed:
             f"again"
         )
     return Packed(folder, meta)
+
+
+def _unread(file: Path, error: Exception) -> XenonError:
+    """Say why a file could not be read; whether it is damaged, the system knows not."""
+    if isinstance(error, OSError):
+        return XenonError(f"{file}: {os.strerror(error.errno or 0)}")
+    return XenonError(f"{file}: cannot be read: {error}; {_REPACK}")
 
 
 def _check(meta: dict[str, Any]) -> None:
