@@ -356,4 +356,4 @@ cli.pack()
 def test_setup_names_every_command():
     setup = (Path(cli.__file__).parent.parent / "setup.py").read_text()
     for command in COMMANDS:
-        assert f"xenon-{command} = xenon_mx.cli:{command}" in setup
+        assert f"xenon-{command} = xenon_mx.main:{command}" in setup

@@ -18,6 +18,8 @@ ROWS = {
         "__init__",
         "errors",
         "progress",
+        "signals",
+        "words",
         "parallel",
         "torch_names",
         "reference_figures",
@@ -35,6 +37,7 @@ ROWS = {
         "dicom_streams",
         "dicom_decoders",
         "tables",
+        "streams",
     },
     2: {"engine", "arrays", "bootstrap", "cases", "dicom_grays"},
     3: {"records", "losses", "workers", "evaluation", "dicom"},
@@ -53,6 +56,7 @@ ROWS = {
     8: {"findings"},
     9: {"packing", "training", "predicting", "exporting", "reporting", "launching"},
     10: {"cli"},
+    11: {"main"},
 }
 ROW = {name: row for row, names in ROWS.items() for name in names}
 DOORS = {
