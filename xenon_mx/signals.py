@@ -27,10 +27,6 @@ class Stopped(BaseException):
     """A signal came."""
 
 
-class Interrupted(Stopped, KeyboardInterrupt):
-    """Ctrl-C, which libraries know by Python's own name."""
-
-
 class _State:
     """Which signal came, and the exception that is on its way for it."""
 
@@ -79,7 +75,8 @@ def leave() -> NoReturn:
     can turn into an abort. What is to be removed or told at the exit is.
     """
     release()
-    sys.stderr.write(f"{_WORDS[signal.Signals(_state.number)]}\n")
+    begin = "\n" if sys.stderr.isatty() else ""  # after ^C, or half a bar
+    sys.stderr.write(f"{begin}{_WORDS[signal.Signals(_state.number)]}\n")
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
@@ -111,8 +108,7 @@ def _raise() -> NoReturn:
     arrays, of which training calls thousands a second, or a library that tries
     something and goes on if it fails.
     """
-    kind = Interrupted if _state.number == signal.SIGINT else Stopped
-    stop = kind()
+    stop = Stopped()
     _state.stop = weakref.ref(stop, _dropped)
     try:
         raise stop
