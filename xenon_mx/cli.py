@@ -43,6 +43,7 @@ class _Path(click.Path):
 
 
 _PATH = _Path(path_type=Path, readable=False)
+_LOOP = "Symlink loop from "  # what Path.resolve says before Python 3.13
 _USAGE, _FAILED, _BUG, _INTERRUPTED = 2, 1, 70, 130
 
 
@@ -441,6 +442,8 @@ def _in_words(error: BaseException) -> BaseException:
         return click.UsageError(str(error))
     if isinstance(error, OSError):
         return _refusal(error)
+    if isinstance(error, RuntimeError) and str(error).startswith(_LOOP):
+        return XenonError(f"{str(error)[len(_LOOP) :]}: a link that leads to itself")
     return error
 
 
