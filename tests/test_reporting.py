@@ -569,6 +569,14 @@ cli.report()
     assert not (run.parent / "report.html").exists()
 
 
+def test_a_run_of_an_odd_name_has_a_page(run):
+    odd = run.rename(run.with_name(os.fsdecode(b"r\xff\n\x1b")))
+    card = run.with_name("card.md")
+    _, page = report(odd, model_card=card)
+    assert r"r\xff\n\x1b" in page
+    assert r"r\\xff\\n\\x1b" in card.read_text(encoding="utf-8")
+
+
 def test_the_surest_of_each_outcome_are_chosen(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     labels = [1, 1, 1, 0, 0, 0, 1, 1]

@@ -198,3 +198,86 @@ def test_a_table_that_cannot_be_written_to_the_stream_ends_in_one_line(films, tm
     status, said = run("train", "--list-models", out="full")
     assert said.splitlines()[-1] == "error: standard output: No space left on device"
     assert status == 1
+
+
+ODD = os.fsdecode(b"o\xff\n\x1b[31m")
+
+
+@pytest.mark.parametrize(
+    ("command", "args", "status", "said"),
+    [
+        ("report", [ODD], 1, r"error: o\xff\n\x1b[31m: not a run"),
+        ("pack", [ODD, "out"], 1, r"error: o\xff\n\x1b[31m: no such folder"),
+        ("pack", ["a", "b", "--size", "a\nb"], 2, r"'a\nb' is not a valid integer"),
+        ("pack", ["a", "b", f"--{ODD}"], 2, "No such option"),
+    ],
+)
+def test_a_message_is_one_line_whatever_a_name_holds(
+    command, args, status, said, tmp_path
+):
+    ended, text = run(command, *args, cwd=tmp_path)
+    assert ended == status
+    assert said in text.splitlines()[-1]
+    assert text.replace("\n", "").isprintable()
+
+
+def test_a_hint_names_a_folder_so_that_it_can_be_pasted(films, tmp_path):
+    status, said = run("pack", films / "data", ODD, cwd=tmp_path)
+    assert status == 0
+    packed, hint = said.splitlines()[-1].split("; next: ")
+    assert packed == r"packed into o\xff\n\x1b[31m"
+    assert hint == r"xenon-train $'o\377\012\033[31m' RUN"
+    status, said = run("pack", "--check", ODD, cwd=tmp_path)
+    assert (status, len(said.splitlines())) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("command", "args"),
+    [
+        ("pack", ["{}", "out"]),
+        ("pack", ["{films}/data", "{}"]),
+        ("predict", ["{}", "out.csv", "--run", "run"]),
+        ("predict", ["in", "{}", "--run", "run"]),
+        ("predict", ["in", "out.csv", "--run", "{}"]),
+        ("export", ["run", "{}"]),
+        ("report", ["run", "-o", "{}"]),
+    ],
+)
+def test_a_link_to_itself_is_a_line(command, args, films, tmp_path):
+    ring = tmp_path / "ring.csv"
+    if "export" in command or "report" in command:
+        ring = ring.with_suffix({"export": ".onnx", "report": ".html"}[command])
+    ring.symlink_to(ring.name)
+    args = [each.format(ring, films=films) for each in args]
+    status, said = run(command, *args, cwd=tmp_path)
+    assert (status, said) == (1, f"error: '{ring}': a link that leads to itself\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "args"),
+    [
+        ("pack", ["data", "out"]),
+        ("train", ["packed", "run", "--no-pretrained"]),
+        ("predict", ["data", "out.csv", "--run", "run"]),
+        ("export", ["run", "out.onnx"]),
+        ("report", ["run"]),
+        ("launch", ["-n", 1, "--", "nowhere/program"]),
+    ],
+)
+def test_a_working_folder_that_is_gone_is_a_line(command, args, tmp_path):
+    words = ["sh", "-c", 'rmdir "$PWD"; exec "$@"', "sh", *script(command)]
+    done = subprocess.run(
+        [*words, *map(str, args)], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_absolute_paths_need_no_working_folder(films, tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    words = ["sh", "-c", 'rmdir "$PWD"; exec "$@"', "sh", *script("pack")]
+    args = map(str, (films / "data", tmp_path / "out"))
+    subprocess.run([*words, *args], cwd=gone, check=True, capture_output=True)
+    assert (tmp_path / "out" / "valid.rec").exists()

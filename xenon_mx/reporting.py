@@ -14,7 +14,7 @@ import re
 from pathlib import Path
 from typing import Any, Sequence
 
-from xenon_mx import __version__, files, findings, histories
+from xenon_mx import __version__, files, findings, histories, words
 from xenon_mx.checkpoints import Run
 from xenon_mx.config import ReportConfig
 from xenon_mx.errors import ConfigError, XenonError
@@ -33,6 +33,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 _MARK = "written by xenon-report"
 _CSV_MARK = ",".join(findings.Row._fields)
 _HEAD_BYTES = 500
+_ODD = "backslashreplace"
 
 _LIMITS = (
     "Not for medical use: no model of xenon has been tested for any clinical purpose.",
@@ -73,7 +74,9 @@ def report(config: ReportConfig) -> list[Path]:
     if config.figures is not None:
         pages[config.figures] = _csv(found.rows if found else [])
     try:
-        files.write_all({path: page.encode() for path, page in pages.items()})
+        # A path that is named in a page may hold bytes that are no UTF-8.
+        contents = {p: page.encode(errors=_ODD) for p, page in pages.items()}
+        files.write_all(contents)
     except OSError as error:
         raise files.unwritten(error, pages) from error
     return list(pages)
@@ -128,8 +131,9 @@ def _facts(run: Run, found: findings.Findings | None) -> dict[str, Any]:
     return {
         "version": __version__,
         "marker": _MARK,
-        "title": f"{run.meta['config']['model']}: {run.folder.resolve().name}",
-        "run": str(run.folder),
+        "title": f"{run.meta['config']['model']}: "
+        f"{words.line(run.folder.resolve().name)}",
+        "run": words.line(run.folder),
         "history": histories.tell(run),
         "warnings": found.warnings if found else [],
         "results": found,
@@ -160,9 +164,9 @@ def _path(text: str) -> markupsafe.Markup:
     return markupsafe.Markup("/<wbr>").join(text.split("/"))
 
 
-def _text(words: str) -> str:
+def _text(text: str) -> str:
     """Words without a meaning in Markdown, HTML in it, or a table's row."""
-    return re.sub(r"([\\`*\[\]<>&|])", r"\\\1", " ".join(words.split()))
+    return re.sub(r"([\\`*\[\]<>&|])", r"\\\1", " ".join(text.split()))
 
 
 def _uri(kind: str, data: bytes) -> str:
