@@ -18,6 +18,8 @@ import cv2
 import pytest
 import small
 
+from xenon_mx import dicom_decoders
+
 CTX = ("--ctx", "cpu()")
 TRAIN = ("--model", "mobilenet0.25", "--no-pretrained", "--batch-size", 4, *CTX)
 SAID = {
@@ -319,3 +321,15 @@ def marked(mark):
         if mark.encode() in settings:
             found.append(place.name)
     return found
+
+
+@SIGNALS
+def test_a_decoder_leaves_signals_to_its_parent(number):
+    """A terminal sends them to all; the parent would take its end for a crash."""
+    child = dicom_decoders._Child()
+    try:
+        answer = child.ask(b"no file", 8)  # its handlers are there
+        os.kill(child._process.pid, number)
+        assert child.ask(b"no file", 8) == answer
+    finally:
+        child.end()

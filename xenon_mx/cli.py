@@ -406,6 +406,7 @@ def _status(command: click.Command) -> int:
         BaseException: A signal came, and this is what became of it.
     """
     try:
+        _check_python()
         # The status of a click.exceptions.Exit; None of a command that has run.
         status = command.main(prog_name=_prog(command), standalone_mode=False)
         sys.stdout.flush()
@@ -414,6 +415,14 @@ def _status(command: click.Command) -> int:
         if signals.arrived():
             raise
         return _failure(error, command)
+
+
+def _check_python() -> None:
+    if sys.flags.optimize > 1:
+        raise XenonError(
+            "Python leaves out the texts that MXNet and --help are made of: set "
+            "PYTHONOPTIMIZE to 1 at most, and drop -OO"
+        )
 
 
 def _failure(error: BaseException, command: click.Command) -> int:
