@@ -136,9 +136,10 @@ def test_an_eof_is_a_bug_and_no_interruption():
 
 
 def test_an_interrupted_command_does_what_it_does_at_its_exit(tmp_path):
-    """And leaves the threads alone that are in the midst of their work."""
+    """And leaves alone what aborts, and threads in the midst of their work."""
     act = """
     import atexit, threading
+    sys.late = type("Late", (), {"__del__": lambda self: os.abort()})()
     atexit.register(print, "removed")
     threading.Thread(target=lambda: time.sleep(5) or print("went on")).start()
     print("word", end=" ")

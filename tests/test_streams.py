@@ -200,13 +200,18 @@ def test_a_table_that_cannot_be_written_to_the_stream_ends_in_one_line(films, tm
     assert status == 1
 
 
+def _slowly(*args):
+    """What imports MXNet or matplotlib before it can fail."""
+    return pytest.param(*args, marks=pytest.mark.slow)
+
+
 ODD = os.fsdecode(b"o\xff\n\x1b[31m")
 
 
 @pytest.mark.parametrize(
     ("command", "args", "status", "said"),
     [
-        ("report", [ODD], 1, r"error: o\xff\n\x1b[31m: not a run"),
+        _slowly("report", [ODD], 1, r"error: o\xff\n\x1b[31m: not a run"),
         ("pack", [ODD, "out"], 1, r"error: o\xff\n\x1b[31m: no such folder"),
         ("pack", ["a", "b", "--size", "a\nb"], 2, r"'a\nb' is not a valid integer"),
         ("pack", ["a", "b", f"--{ODD}"], 2, "No such option"),
@@ -237,10 +242,10 @@ def test_a_hint_names_a_folder_so_that_it_can_be_pasted(films, tmp_path):
         ("pack", ["{}", "out"]),
         ("pack", ["{films}/data", "{}"]),
         ("predict", ["{}", "out.csv", "--run", "run"]),
-        ("predict", ["in", "{}", "--run", "run"]),
-        ("predict", ["in", "out.csv", "--run", "{}"]),
-        ("export", ["run", "{}"]),
-        ("report", ["run", "-o", "{}"]),
+        _slowly("predict", ["in", "{}", "--run", "run"]),
+        _slowly("predict", ["in", "out.csv", "--run", "{}"]),
+        _slowly("export", ["run", "{}"]),
+        _slowly("report", ["run", "-o", "{}"]),
     ],
 )
 def test_a_link_to_itself_is_a_line(command, args, films, tmp_path):
@@ -257,10 +262,10 @@ def test_a_link_to_itself_is_a_line(command, args, films, tmp_path):
     ("command", "args"),
     [
         ("pack", ["data", "out"]),
-        ("train", ["packed", "run", "--no-pretrained"]),
-        ("predict", ["data", "out.csv", "--run", "run"]),
-        ("export", ["run", "out.onnx"]),
-        ("report", ["run"]),
+        _slowly("train", ["packed", "run", "--no-pretrained"]),
+        _slowly("predict", ["data", "out.csv", "--run", "run"]),
+        _slowly("export", ["run", "out.onnx"]),
+        _slowly("report", ["run"]),
         ("launch", ["-n", 1, "--", "nowhere/program"]),
     ],
 )
