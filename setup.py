@@ -98,12 +98,12 @@ setup(
     },
     entry_points={
         "console_scripts": [
-            "xenon-pack = xenon_mx.cli:pack",
-            "xenon-train = xenon_mx.cli:train",
-            "xenon-predict = xenon_mx.cli:predict",
-            "xenon-export = xenon_mx.cli:export",
-            "xenon-report = xenon_mx.cli:report",
-            "xenon-launch = xenon_mx.cli:launch",
+            "xenon-pack = xenon_mx.main:pack",
+            "xenon-train = xenon_mx.main:train",
+            "xenon-predict = xenon_mx.main:predict",
+            "xenon-export = xenon_mx.main:export",
+            "xenon-report = xenon_mx.main:report",
+            "xenon-launch = xenon_mx.main:launch",
         ]
     },
 )

@@ -353,7 +353,18 @@ cli.pack()
     assert (done.returncode, done.stdout, done.stderr.strip()) == (status, "", said)
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_python_without_docstrings_is_refused_in_a_line(command):
+    environment = {**os.environ, "PYTHONOPTIMIZE": "2"}
+    _, err = run(command, "--help", env=environment, status=1)
+    assert "PYTHONOPTIMIZE" in err
+    assert err.count("\n") == 1
+    environment["PYTHONOPTIMIZE"] = "1"
+    out, _ = run(command, "--help", env=environment)
+    assert "Usage" in out
+
+
 def test_setup_names_every_command():
     setup = (Path(cli.__file__).parent.parent / "setup.py").read_text()
     for command in COMMANDS:
-        assert f"xenon-{command} = xenon_mx.cli:{command}" in setup
+        assert f"xenon-{command} = xenon_mx.main:{command}" in setup

@@ -18,6 +18,8 @@ ROWS = {
         "__init__",
         "errors",
         "progress",
+        "signals",
+        "words",
         "parallel",
         "torch_names",
         "reference_figures",
@@ -36,6 +38,7 @@ ROWS = {
         "tables",
         "events",
         "memory",
+        "streams",
     },
     2: {
         "arrays",
@@ -63,6 +66,7 @@ ROWS = {
     8: {"findings"},
     9: {"packing", "training", "predicting", "exporting", "reporting", "launching"},
     10: {"cli"},
+    11: {"main"},
 }
 ROW = {name: row for row, names in ROWS.items() for name in names}
 DOORS = {

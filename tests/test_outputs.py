@@ -129,7 +129,7 @@ def test_names_that_cannot_be_are_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe.csv")
     for path, said in (
         (tmp_path / "folder.csv", "is a folder"),
-        (tmp_path / "ring.csv", "is a link that leads to itself"),
+        (tmp_path / "ring.csv", "a link that leads to itself"),
         (tmp_path / "no" / "out.csv", "folder does not exist"),
         (tmp_path / f"{'x' * 252}.csv", "name is too long"),
         # With its record, the longest name that still works is of 250 bytes.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import csv
+import io
+import os
 import re
 import shutil
 import subprocess
@@ -498,7 +500,7 @@ def test_a_folders_name_has_no_meaning_in_the_card(tmp_path):
     table = write(tmp_path / "o|`u[t](x).csv", predicted())
     report(made, table, model_card=card)
     found = markdown(card.read_text())
-    assert hostile.replace("\n", " ") in found.text
+    assert hostile.replace("\n", "\\n") in found.text
     assert not {"a", "img", "b", "em", "code"} & {tag for tag, _ in found.tags}
     assert [tag for tag, _ in found.tags].count("h1") == 1
     assert "its labels are radiologists' reports" in card.read_text()
@@ -581,6 +583,14 @@ cli.report()
     assert done.stderr.count("\n") == 1
     assert "pip install 'xenon-mx[report]'" in done.stderr
     assert not (run.parent / "report.html").exists()
+
+
+def test_a_run_of_an_odd_name_has_a_page(run):
+    odd = run.rename(run.with_name(os.fsdecode(b"r\xff\n\x1b")))
+    card = run.with_name("card.md")
+    _, page = report(odd, model_card=card)
+    assert r"r\xff\n\x1b" in page
+    assert r"r\\xff\\n\\x1b" in card.read_text(encoding="utf-8")
 
 
 def test_the_surest_of_each_outcome_are_chosen(run, tmp_path, monkeypatch):
@@ -807,6 +817,70 @@ def test_no_link_in_a_study_leads_out_of_the_folder(films, tmp_path, ending):
     ]
     assert all(f" of {views} of {name}" in alt for alt in alts)
     assert shelf.pictures("MURA-v1.1/link/") == ([], "")
+
+
+def header(shape, **options):
+    """Begin an array of float32 as NumPy's file format 1.0 does."""
+    entries = {"descr": "<f4", "fortran_order": False, "shape": shape, **options}
+    out = io.BytesIO()
+    np.lib.format.write_array_header_1_0(out, entries)
+    return out.getvalue()
+
+
+def zipped():
+    out = io.BytesIO()
+    np.savez(out, np.zeros((1, 1), np.float32))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no array",
+        zipped(),
+        header(()) + bytes(4),
+        header((2, 2, 2)) + bytes(32),
+        header((0, 2)),
+        header((-2, -2)) + bytes(16),
+        header((3_000_000, 3_000_000)),  # 36 TiB
+        header((3_000_000, 3_000_000), descr="|O"),
+        header((1, 1))[:-20],
+        header((1, 1)) + bytes(3),
+        b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 0xFFFF,
+        b"\x93NUMPY\x02\x00\xff\xff\xff\xff" + bytes(99),
+        "pipe",
+        "link",
+    ],
+    ids=range(15),
+)
+def test_what_is_no_array_of_a_map_is_a_warning(content, films, tmp_path, caplog):
+    """And is neither read as a whole nor made room for."""
+    table, rows = films
+    name = rows[0][0]
+    cam = draw_maps(tmp_path / "maps", [f"{name}image1.png"])
+    array = cam / name / f"image1.png{mapping.ARRAY}"
+    array.unlink()
+    if content == "pipe":
+        os.mkfifo(array)
+    elif content == "link":
+        array.symlink_to(array)
+    else:
+        array.write_bytes(content)
+    pictures, _ = gallery.Shelf(table, [name], tmp_path / "data", cam).pictures(name)
+    assert pictures[1].alt.startswith("Activation map")
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [f"{array}: not the array of an activation map"]
+
+
+def test_the_size_of_a_map_is_read_from_its_array(films, tmp_path, caplog):
+    table, rows = films
+    name = rows[0][0]
+    cam = draw_maps(tmp_path / "maps", [f"{name}image1.png"])
+    shelf = gallery.Shelf(table, [name], tmp_path / "data", cam)
+    shelf.pictures(name)
+    assert shelf.caution.startswith("Maps of 2x2 cells")
+    assert caplog.records == []
 
 
 def test_an_unreadable_film_is_left_out_with_a_warning(run, films, caplog):

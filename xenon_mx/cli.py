@@ -1,17 +1,15 @@
 """The commands: flags in, one verb called, an exit status out. Knows all, does little.
 
 Exit statuses: 0 done; 1 a `XenonError`; 2 wrong usage; 70 a bug, with its traceback;
-130 Ctrl-C; 143 SIGTERM. Standard output holds results only; progress and logs go to
-standard error. MXNet, pandas and scikit-learn are imported by the verbs, after the
-flags are read, so that `--help` is quick.
+130 Ctrl-C; 143 SIGTERM; 129 SIGHUP. Standard output holds results only; progress and
+logs go to standard error. MXNet, pandas and scikit-learn are imported by the verbs,
+after the flags are read, so that `--help` is quick.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import shlex
-import signal
 import sys
 import tempfile
 import traceback
@@ -22,7 +20,7 @@ from typing import Any, Callable, NoReturn, Sequence
 import click
 from tqdm import tqdm
 
-from xenon_mx import __version__, memory, progress
+from xenon_mx import __version__, memory, progress, signals, streams, words
 from xenon_mx.config import (
     ExportConfig,
     LaunchConfig,
@@ -45,12 +43,8 @@ class _Path(click.Path):
 
 
 _PATH = _Path(path_type=Path, readable=False)
-_ONCE_MORE_S = 0.01  # later; a destructor ends long before
-_USAGE, _FAILED, _BUG, _INTERRUPTED, _TERMINATED = 2, 1, 70, 130, 143
-
-
-class _Terminated(BaseException):
-    """SIGTERM came."""
+_LOOP = "Symlink loop from "  # what Path.resolve says before Python 3.13
+_USAGE, _FAILED, _BUG, _INTERRUPTED = 2, 1, 70, 130
 
 
 def _options(config: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -106,7 +100,7 @@ def _check_packed(context: click.Context, _: click.Parameter, out: Path | None) 
     for name in packed.splits:
         packed.split(name)
         count = packed.meta["splits"][name]["records"]
-        click.echo(f"{out}: {name}: {count:,} records, whole")
+        click.echo(words.line(f"{out}: {name}: {count:,} records, whole"))
     context.exit()
 
 
@@ -196,9 +190,9 @@ def _train(**flags: Any) -> None:
 
     try:
         best = training.train(config, progress.for_stream(sys.stderr))
-    except (KeyboardInterrupt, _Terminated):
-        if (config.run / "run.json").exists():
-            folders = f"{_quoted(config.packed)} {_quoted(config.run)}"
+    except BaseException:
+        if signals.arrived() and (config.run / "run.json").exists():
+            folders = f"{words.argument(config.packed)} {words.argument(config.run)}"
             _say(
                 f"the epoch in progress is discarded; go on with: "
                 f"xenon-train {folders} --resume"
@@ -207,7 +201,7 @@ def _train(**flags: Any) -> None:
     if not best:  # one of several workers; the first has the run
         return
     _say(f"best epoch {best[0].epoch}, validation loss {best[0].loss:.4f}")
-    _say(f"next: xenon-predict INPUT OUT.csv --run {_quoted(config.run)}")
+    _say(f"next: xenon-predict INPUT OUT.csv --run {words.argument(config.run)}")
 
 
 def _with_recorded(flags: dict[str, Any]) -> dict[str, Any]:
@@ -250,15 +244,11 @@ def _predict(**flags: Any) -> None:
     if flags["out"] != Path("-"):
         _predict_into(PredictConfig(**flags))
         return
-    if sys.stdout is None:  # closed, by >&-
-        raise XenonError("standard output is closed: name a file, or open it")
+    streams.check_results()
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / "out.csv"
         _predict_into(PredictConfig(**{**flags, "out": table}))
-        try:
-            click.echo(table.read_text(encoding="utf-8"), nl=False)
-        except OSError as error:  # such as a full disk behind the standard output
-            raise XenonError(f"standard output: {error.strerror}") from error
+        click.echo(table.read_bytes(), nl=False)
 
 
 @click.command(context_settings=_NAMES)
@@ -281,7 +271,7 @@ def _export(**flags: Any) -> None:
 
     members = exporting.export(config, progress.for_stream(sys.stderr))
     _say(f"{members} member{'s' * (members > 1)} in {config.out}")
-    _say(f"next: xenon-predict INPUT OUT.csv --run {_quoted(config.out)}")
+    _say(f"next: xenon-predict INPUT OUT.csv --run {words.argument(config.out)}")
 
 
 @click.command(context_settings=_NAMES)
@@ -321,7 +311,7 @@ def _launch(**flags: Any) -> None:
     memory.check(memory.MXNET)  # what it starts has the same limit
     from xenon_mx import launching
 
-    status = launching.launch(LaunchConfig(**flags), _say)
+    status = launching.launch(LaunchConfig(**flags), _pass_on)
     if status:
         raise click.exceptions.Exit(status)
 
@@ -337,11 +327,12 @@ def _predict_into(config: PredictConfig) -> None:
     _show_scores(predictions.scores)
 
 
-def _quoted(path: Path) -> str:
-    return shlex.quote(str(path))
-
-
 def _say(line: str) -> None:
+    _pass_on(words.line(line))
+
+
+def _pass_on(line: str) -> None:
+    """Print what is a line already, in colours perhaps."""
     click.echo(line, err=True)
 
 
@@ -355,7 +346,8 @@ def _show_packed(packed: Any) -> None:
             numbers = (count[key] for key in rows[0][2:])
             rows.append((split, name, *(f"{number:,}" for number in numbers)))
     _table(rows, left=2)
-    _say(f"packed into {packed.folder}; next: xenon-train {_quoted(packed.folder)} RUN")
+    folder = words.argument(packed.folder)
+    _say(f"packed into {packed.folder}; next: xenon-train {folder} RUN")
 
 
 def _show_scores(scores: Any) -> None:
@@ -395,98 +387,110 @@ class _Log(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         warning = "warning: " if record.levelno >= logging.WARNING else ""
-        tqdm.write(warning + record.getMessage(), file=sys.stderr)
-
-
-def _stop(number: int, _: object) -> NoReturn:
-    """End the command cleanly; the second time, the system ends it at once."""
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, signal.SIG_DFL)
-    raise KeyboardInterrupt if number == signal.SIGINT else _Terminated
-
-
-def _once_more(lost: Any) -> None:
-    """Raise again what ended the command in a place where Python drops exceptions.
-
-    Such as a destructor of MXNet's arrays, of which training calls thousands a second:
-    Ctrl-C would be said and forgotten there.
-    """
-    if not isinstance(lost.exc_value, (KeyboardInterrupt, _Terminated)):
-        sys.__unraisablehook__(lost)
-        return
-
-    def end(*_: object) -> NoReturn:
-        raise lost.exc_type
-
-    signal.signal(signal.SIGALRM, end)
-    signal.setitimer(signal.ITIMER_REAL, _ONCE_MORE_S)
+        tqdm.write(words.line(warning + record.getMessage()), file=sys.stderr)
 
 
 def _run(command: click.Command) -> NoReturn:
     """Run a command and exit with the status that its end deserves."""
-    if sys.stderr is None:  # closed, by 2>&-
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for as long as we live
-    for each in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(each) is not signal.SIG_IGN:  # as nohup and & set it
-            signal.signal(each, _stop)
-    sys.unraisablehook = _once_more
-    log = logging.getLogger("xenon_mx")
-    log.setLevel(logging.INFO)
-    log.addHandler(_Log())
-    status = _status(command)
-    # All is done but for the end of Python and MXNet, where an exception is only noise.
-    for each in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(each) is _stop:
-            signal.signal(each, signal.SIG_DFL)
+    streams.guard()
+    try:
+        signals.catch()
+        log = logging.getLogger("xenon_mx")
+        log.setLevel(logging.INFO)
+        log.addHandler(_Log())
+        status = _status(command)
+        # All is done but for the end of Python and MXNet.
+        signals.release()
+    except BaseException:
+        if signals.arrived():
+            signals.leave()
+        raise
     sys.exit(status)
 
 
 def _status(command: click.Command) -> int:
+    """Run a command, and say in its last line why it ended, if it did so early.
+
+    Raises:
+        BaseException: A signal came, and this is what became of it.
+    """
     try:
+        _check_python()
         # The status of a click.exceptions.Exit; None of a command that has run.
-        return command.main(prog_name=_prog(command), standalone_mode=False) or 0
-    except XenonError as error:
+        status = command.main(prog_name=_prog(command), standalone_mode=False)
+        sys.stdout.flush()
+        return status or 0
+    except (Exception, KeyboardInterrupt) as error:
+        if signals.arrived():
+            raise
         return _failure(error, command)
-    except click.ClickException as error:
-        return _usage(error, command)
-    except (KeyboardInterrupt, click.Abort):
+
+
+def _check_python() -> None:
+    if sys.flags.optimize > 1:
+        raise XenonError(
+            "Python leaves out the texts that MXNet and --help are made of: set "
+            "PYTHONOPTIMIZE to 1 at most, and drop -OO"
+        )
+
+
+def _failure(error: BaseException, command: click.Command) -> int:
+    """Say what ended a command; give the exit status."""
+    error = _in_words(error)
+    if isinstance(error, KeyboardInterrupt):
         _say("interrupted")
         return _INTERRUPTED
-    except _Terminated:
-        _say("terminated")
-        return _TERMINATED
-    except OSError as error:
-        if not error.filename:
-            return _bug()
-        # A file that may not be read, a name too long, a full disk.
-        _say(f"error: {error.filename}: {os.strerror(error.errno or 0)}")
+    if isinstance(error, click.ClickException):
+        return _usage(error, command)
+    if isinstance(error, streams.NoReader):
+        return _FAILED  # without a word, as other programs
+    if isinstance(error, XenonError):
+        for detail in error.details:
+            _say(f"  {detail}")
+        _say(f"error: {error}")
         return _FAILED
-    except Exception:
-        return _bug()
+    return _bug(error)
 
 
-def _bug() -> int:
-    """Say where the exception that is being handled comes from."""
-    if memory.is_lacking(sys.exc_info()[1]):
-        _say(f"error: {memory.lack()}")
-        return _FAILED
-    traceback.print_exc()
+def _in_words(error: BaseException) -> BaseException:
+    """Give what an exception means on the command line."""
+    if isinstance(error, click.Abort):  # what click makes of two others
+        return error.__cause__ or error
+    if isinstance(error, ConfigError):
+        return click.UsageError(str(error))
+    if not isinstance(error, XenonError) and memory.is_lacking(error):
+        return XenonError(memory.lack())
+    if isinstance(error, OSError):
+        return _refusal(error)
+    if isinstance(error, RuntimeError) and str(error).startswith(_LOOP):
+        name = str(error)[len(_LOOP) :].strip("'\"")
+        return XenonError(f"{name}: a link that leads to itself")
+    return error
+
+
+def _refusal(error: OSError) -> Exception:
+    """Say what the system refused: a file that may not be read, a name too long."""
+    if error.filename:
+        name = os.fsdecode(error.filename)
+        return XenonError(f"{name}: {os.strerror(error.errno or 0)}")
+    try:
+        os.getcwd()
+    except OSError:
+        return XenonError("the working folder is gone: go to another one")
+    return error
+
+
+def _bug(error: BaseException) -> int:
+    """Say where an exception comes from."""
+    traceback.print_exception(type(error), error, error.__traceback__)
     _say("this is a bug in xenon: please report it with the lines above")
     return _BUG
-
-
-def _failure(error: XenonError, command: click.Command) -> int:
-    if isinstance(error, ConfigError):
-        return _usage(click.UsageError(str(error)), command)
-    for detail in error.details:
-        _say(f"  {detail}")
-    _say(f"error: {error}")
-    return _FAILED
 
 
 def _usage(error: click.ClickException, command: click.Command) -> int:
     if isinstance(error, click.UsageError) and error.ctx is None:
         error.ctx = click.Context(command, info_name=_prog(command))
+    error.message = words.line(error.message)  # type: ignore[misc]
     error.show()
     return _USAGE
 

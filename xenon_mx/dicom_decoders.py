@@ -108,7 +108,8 @@ def end_all() -> None:
 
 def _serve(number: int) -> None:
     """Be the child: answer until nobody asks any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)  # it is the parent's to answer
     with Connection(number) as parent:
         while True:
             try:

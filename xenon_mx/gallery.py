@@ -7,6 +7,7 @@ to its files. Knows no page and no statistics.
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Sequence
 
@@ -217,8 +218,8 @@ def _views(base: Path, place: Path, ending: str) -> dict[str, Path]:
     Returns:
         Nothing, if the study is not there, or is outside.
     """
-    inside = base.resolve()
     try:
+        inside = base.resolve()
         if inside not in place.resolve().parents:
             return {}
         if place.is_dir():
@@ -260,13 +261,35 @@ def _overlay(file: Path, alt: str) -> list[Picture]:
 
 def _caution(overlay: Path) -> str:
     """Say what is to be said of a drawn map, by the array beside it."""
-    name = overlay.name[: -len(mapping.OVERLAY)] + mapping.ARRAY
-    try:
-        cells = np.load(overlay.with_name(name), allow_pickle=False).shape
-    except (OSError, ValueError):  # the page needs the drawing only
+    file = overlay.with_name(overlay.name[: -len(mapping.OVERLAY)] + mapping.ARRAY)
+    if not os.path.lexists(file):  # the page needs the drawing only
+        return ""
+    cells = _cells(file)
+    if cells is None:
+        _log.warning("%s: not the array of an activation map", file)
         return ""
     said = maps.caution(cells)
     return said and f"{said[0].upper()}{said[1:]}."
+
+
+def _cells(file: Path) -> tuple[int, int] | None:
+    """Read the size of a map from its array's header; None if the file is none.
+
+    Nothing but the header: it may claim more cells than there is memory for.
+    """
+    if not file.is_file():  # a pipe, say
+        return None
+    try:
+        with open(file, "rb") as stream:
+            if np.lib.format.read_magic(stream) != (1, 0):
+                return None
+            shape, _, kind = np.lib.format.read_array_header_1_0(stream)
+            height, width = shape
+            whole = stream.tell() + height * width * kind.itemsize
+            is_whole = min(shape) > 0 and whole == os.fstat(stream.fileno()).st_size
+    except (OSError, ValueError, RecursionError, MemoryError):
+        return None
+    return (height, width) if is_whole else None
 
 
 def _small(image: np.ndarray) -> bytes:

@@ -325,7 +325,7 @@ def resolved(path: Path) -> Path:
     try:
         return path.resolve()
     except RuntimeError as error:  # pathlib's, before Python 3.13
-        raise XenonError(f"{path}: is a link that leads to itself") from error
+        raise XenonError(f"{path}: a link that leads to itself") from error
 
 
 def check_folder(folder: Path, path: Path) -> None:

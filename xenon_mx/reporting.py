@@ -14,7 +14,7 @@ import re
 from pathlib import Path
 from typing import Any, Sequence
 
-from xenon_mx import __version__, findings, histories, outputs
+from xenon_mx import __version__, findings, histories, outputs, words
 from xenon_mx.checkpoints import Run
 from xenon_mx.config import ReportConfig
 from xenon_mx.errors import ConfigError, XenonError
@@ -29,6 +29,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_ODD = "backslashreplace"
 
 _LIMITS = (
     "Not for medical use: no model of xenon has been tested for any clinical purpose.",
@@ -73,7 +74,8 @@ def report(config: ReportConfig) -> list[Path]:
     pages = {path: _render(name, facts) for path, name in templates.items()}
     if config.figures is not None:
         pages[config.figures] = _csv(found.rows if found else [])
-    written.write({path: page.encode() for path, page in pages.items()})
+    # A path that is named in a page may hold bytes that are no UTF-8.
+    written.write({p: page.encode(errors=_ODD) for p, page in pages.items()})
     return list(pages)
 
 
@@ -131,8 +133,9 @@ def _facts(run: Run, found: findings.Findings | None) -> dict[str, Any]:
     """All that the templates show."""
     return {
         "version": __version__,
-        "title": f"{run.meta['config']['model']}: {run.folder.resolve().name}",
-        "run": str(run.folder),
+        "title": f"{run.meta['config']['model']}: "
+        f"{words.line(run.folder.resolve().name)}",
+        "run": words.line(run.folder),
         "history": histories.tell(run),
         "warnings": found.warnings if found else [],
         "results": found,
@@ -163,9 +166,9 @@ def _path(text: str) -> markupsafe.Markup:
     return markupsafe.Markup("/<wbr>").join(text.split("/"))
 
 
-def _text(words: str) -> str:
+def _text(text: str) -> str:
     """Words without a meaning in Markdown, HTML in it, or a table's row."""
-    return re.sub(r"([\\`*\[\]<>&|])", r"\\\1", " ".join(words.split()))
+    return re.sub(r"([\\`*\[\]<>&|])", r"\\\1", " ".join(text.split()))
 
 
 def _uri(kind: str, data: bytes) -> str:
