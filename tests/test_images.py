@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import resource
 import struct
 import zlib
@@ -414,3 +416,24 @@ def test_decode_image_that_claims_too_many_pixels_is_refused_unread(side: int) -
         images.decode(claiming(side, side), "bomb.png")
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 50_000  # kB
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_what_this_process_lacks_is_no_fault_of_the_file(tmp_path, monkeypatch, number):
+    """Or --skip-bad would leave a good image out."""
+
+    def refuse(path):
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(OSError, match=str(tmp_path)):
+        images.read(tmp_path / "image.png")
+
+
+def test_too_little_memory_for_an_image_is_no_fault_of_it(monkeypatch):
+    def refuse(*_):
+        raise cv2.error("(-4:Insufficient memory) Failed to allocate 63000000 bytes")
+
+    monkeypatch.setattr(cv2, "imdecode", refuse)
+    with pytest.raises(MemoryError):
+        images.decode(b"png")

@@ -6,18 +6,22 @@ no records. Throughout, an image is (H, W) uint8, 0 black.
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Sequence
 
 import numpy as np
 
-from xenon_mx import dicom
+from xenon_mx import dicom, memory
 from xenon_mx.errors import XenonError
 from xenon_mx.opencv import MOST_PIXELS, cv2
 
 _JPEG, _JPEG_SCAN, _JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
 _TWELVE_BITS = 4095
+
+# What a process lacks is no fault of the file's, which may not be left out for it.
+_OUR_OWN = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def read(file: Path) -> bytes:
@@ -25,10 +29,13 @@ def read(file: Path) -> bytes:
 
     Raises:
         XenonError: The file is missing, empty or may not be read.
+        OSError: This process may open no more files, or has no memory left.
     """
     try:
         data = file.read_bytes()
     except OSError as error:
+        if error.errno in _OUR_OWN:
+            raise
         raise XenonError(f"{file}: {os.strerror(error.errno or 0)}") from error
     if not data:
         raise XenonError(f"{file}: the file is empty")
@@ -52,6 +59,7 @@ def decode(data: bytes, name: object = "image") -> np.ndarray:
     Raises:
         XenonError: The bytes are no image, are cut short, or hold a 16-bit image of
             which only the lowest 12 bits are used: scaled by 65535 it would be black.
+        MemoryError: There is too little memory for them.
     """
     if dicom.is_dicom(data):
         return dicom.decode(data, name, MOST_PIXELS)
@@ -68,6 +76,8 @@ def decode(data: bytes, name: object = "image") -> np.ndarray:
                 f"{name}: claims more than {MOST_PIXELS:,} pixels; if it is right, set "
                 f"the environment variable OPENCV_IO_MAX_IMAGE_PIXELS"
             ) from error
+        if memory.is_lacking(error):
+            raise MemoryError(str(error)) from error
         raise XenonError(f"{name}: cannot be decoded: {error.err}") from error
     if image is None:
         raise XenonError(f"{name}: not an image, or a damaged one")
