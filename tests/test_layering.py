@@ -35,9 +35,10 @@ ROWS = {
         "dicom_streams",
         "dicom_decoders",
         "tables",
+        "cluster",
     },
     2: {"engine", "arrays", "bootstrap", "cases", "dicom_grays"},
-    3: {"records", "losses", "workers", "evaluation", "dicom"},
+    3: {"records", "losses", "workers", "roles", "evaluation", "dicom"},
     4: {
         "images",
         "datasets",
