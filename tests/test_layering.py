@@ -23,6 +23,7 @@ ROWS = {
         "reference_figures",
         "metrics",
         "mura",
+        "guard",
     },
     1: {
         "config",
