@@ -25,6 +25,7 @@ ROWS = {
         "reference_figures",
         "metrics",
         "mura",
+        "guard",
     },
     1: {
         "config",
@@ -36,6 +37,7 @@ ROWS = {
         "dicom_streams",
         "dicom_decoders",
         "tables",
+        "cluster",
         "events",
         "memory",
         "streams",
@@ -50,7 +52,7 @@ ROWS = {
         "outputs",
         "staging",
     },
-    3: {"records", "losses", "workers", "evaluation", "dicom"},
+    3: {"records", "losses", "workers", "roles", "evaluation", "dicom"},
     4: {
         "images",
         "datasets",

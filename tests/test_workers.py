@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -14,13 +15,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import small
+from processes import environment_of, left_over, listeners, wait_for
 
-from xenon_mx import arrays, pipeline, workers
+from xenon_mx import arrays, cluster, pipeline, workers
 from xenon_mx.checkpoints import Run
 from xenon_mx.errors import ConfigError, XenonError
 
 HERE = Path(__file__).parent
 PROGRAMS = Path(sys.executable).parent
+PLACE = {
+    "DMLC_PS_ROOT_URI": "127.0.0.1",
+    "DMLC_PS_ROOT_PORT": "9",
+    "DMLC_NUM_WORKER": "1",
+    "DMLC_NUM_SERVER": "1",
+}
 
 
 @pytest.fixture(scope="module")
@@ -118,21 +126,6 @@ def test_an_error_of_one_worker_ends_all_with_its_status(packed, tmp_path):
     assert "is not empty" in said
 
 
-def left_over(mark):
-    """The processes whose command line or environment names something."""
-    found = []
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit():
-            try:
-                text = (process / "cmdline").read_bytes()
-                text += (process / "environ").read_bytes()
-            except OSError:
-                continue
-            if mark.encode() in text and int(process.name) != os.getpid():
-                found.append(process.name)
-    return found
-
-
 @pytest.mark.parametrize(
     "number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
 )
@@ -174,12 +167,12 @@ def worker_processes(run):
     ]
 
 
-def by_hand(packed, run):
-    """Start scheduler, server and two workers as the README says."""
+def shared():
+    """The variables that processes have in common when they are started by hand."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    shared = {
+    return {
         **os.environ,
         "DMLC_PS_ROOT_URI": "127.0.0.1",
         "DMLC_PS_ROOT_PORT": str(port),
@@ -187,29 +180,37 @@ def by_hand(packed, run):
         "DMLC_NUM_WORKER": "2",
         "DMLC_INTERFACE": "lo",
     }
-    serve = [sys.executable, "-c", "from xenon_mx.engine import mx"]
-    train = list(map(str, flags(packed, run, "--epochs", "100000")))
-    return [
+
+
+SERVE = (sys.executable, "-m", "xenon_mx.roles")
+
+
+@contextlib.contextmanager
+def by_hand(work, serve=SERVE, stderr=subprocess.PIPE, count=2):
+    """Start scheduler, server and workers as the README says; end them at last."""
+    environment = {**shared(), "DMLC_NUM_WORKER": str(count)}
+    roles = [("scheduler", serve), ("server", serve), *[("worker", work)] * count]
+    processes = [
         subprocess.Popen(
-            command,
-            env={**shared, "DMLC_ROLE": role},
-            stderr=subprocess.PIPE,
+            list(map(str, command)),
+            env={**environment, "DMLC_ROLE": role},
+            stderr=stderr if role == "worker" else subprocess.PIPE,
             text=True,
         )
-        for role, command in (
-            ("scheduler", serve),
-            ("server", serve),
-            ("worker", train),
-            ("worker", train),
-        )
+        for role, command in roles
     ]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
 
 
 @pytest.mark.parametrize("lost", [1, pytest.param(0, marks=pytest.mark.slow)])
 def test_workers_started_by_hand_do_not_wait_for_a_lost_one(packed, tmp_path, lost):
-    processes = by_hand(packed, tmp_path / "run")
-    both = processes[2:]
-    try:
+    with by_hand(flags(packed, tmp_path / "run", "--epochs", "100000")) as processes:
+        both = processes[2:]
         while not (tmp_path / "run" / "last" / "state.json").exists():
             assert all(process.poll() is None for process in processes)
             time.sleep(0.1)
@@ -218,13 +219,232 @@ def test_workers_started_by_hand_do_not_wait_for_a_lost_one(packed, tmp_path, lo
         assert {address for address, _ in listening} == {"127.0.0.1"}
         both[lost].kill()
         other = both[1 - lost]
-        said = other.communicate(timeout=60)[1]
+        said = other.communicate(timeout=150)[1]
         assert other.returncode == 1
         assert re.search(r"error: .* is lost.*--resume$", said.strip())
+
+
+# Joins the others, says so by a file, and adds up with them for ever.
+ENDLESS = """
+import os, sys
+from xenon_mx import workers
+with workers.join("dist_sync") as group:
+    open(f"{sys.argv[1]}/{group.rank}", "w").write(str(os.getpid()))
+    while True:
+        group.total("x", workers.np.zeros(1))
+"""
+
+
+def joined(folder, count):
+    """Wait until all workers are there; give their process ids."""
+    files = [folder / str(rank) for rank in range(count)]
+    wait_for(lambda: all(file.exists() and file.read_text() for file in files))
+    return [int(file.read_text()) for file in files]
+
+
+@contextlib.contextmanager
+def nobody_reads():
+    """A full pipe."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x" * 4096)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x")
+    os.set_blocking(writer, True)
+    yield writer
+    os.close(writer)
+    os.close(reader)
+
+
+@contextlib.contextmanager
+def reader_gone():
+    """A pipe whose other end is closed."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    yield writer
+    os.close(writer)
+
+
+@contextlib.contextmanager
+def full_disk():
+    """What every write to fails with ENOSPC."""
+    with open("/dev/full", "w") as full:
+        yield full
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stderr", [nobody_reads, reader_gone, full_disk])
+def test_a_worker_that_cannot_say_so_does_not_wait_for_a_lost_one(tmp_path, stderr):
+    work = (sys.executable, "-c", ENDLESS, tmp_path)
+    with stderr() as log, by_hand(work, stderr=log) as processes:
+        pids = joined(tmp_path, 2)
+        os.kill(pids[0], signal.SIGKILL)
+        (other,) = (each for each in processes if each.pid == pids[1])
+        assert other.wait(timeout=150) == 1
+
+
+def test_ending_does_not_wait_for_a_reader():
+    """A last sentence into a full pipe; whatever it says, it ends."""
+    code = "from xenon_mx import workers; workers._end('lost', 1)"
+    with nobody_reads() as log:
+        done = subprocess.run([sys.executable, "-c", code], stderr=log, timeout=150)
+    assert done.returncode == 1
+
+
+@pytest.mark.slow
+def test_a_worker_that_waits_for_a_lost_server_ends_when_it_is_told(tmp_path):
+    """Its main thread is in a call of MXNet's, where no handler of Python's is run."""
+    work = (sys.executable, "-c", ENDLESS, tmp_path)
+    with by_hand(work) as processes:
+        pids = joined(tmp_path, 2)
+        processes[1].kill()
+        time.sleep(1)
+        for pid in pids:
+            os.kill(pid, signal.SIGINT)
+        for process in processes[2:]:
+            said = process.communicate(timeout=150)[1]
+            assert process.returncode == 130
+            assert "SIGINT while MXNet was waiting" in said
+            assert "lost" not in said
+
+
+@pytest.mark.slow
+def test_a_worker_that_waits_for_others_to_join_ends_when_it_is_told(tmp_path):
+    with by_hand((sys.executable, "-c", ENDLESS, tmp_path)) as processes:
+        processes[3].kill()
+        wait_for(lambda: listeners([processes[2].pid]))
+        time.sleep(1)  # MXNet listens, and waits for the other
+        processes[2].send_signal(signal.SIGINT)
+        assert processes[2].wait(timeout=150) == 130
+    assert not list(tmp_path.iterdir())
+
+
+# Sends its servers a command that MXNet's own would unpickle, then trains on.
+ATTACK = """
+import pickle, sys
+from xenon_mx import workers
+class Evil:
+    def __reduce__(self):
+        return open, (sys.argv[1], "w")
+group = workers.join("dist_sync")
+with group:
+    body = pickle.dumps(Evil(), 0).decode()
+    assert sys.argv[1] in body
+    for command in (0, 6, 1000):
+        group._kvstore._send_command_to_servers(command, body)
+    assert group.total("x", workers.np.ones(3)).tolist() == [1, 1, 1]
+"""
+
+
+def test_a_launched_server_unpickles_nothing(tmp_path):
+    status, said = launch(1, sys.executable, "-c", ATTACK, tmp_path / "ran")
+    assert status == 0, said
+    assert not (tmp_path / "ran").exists()
+    assert "[server 0] warning: refused command 0" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "serve",
+    [SERVE, (sys.executable, "-c", "from xenon_mx.engine import mx")],
+    ids=["of the README", "of xenon 0.1.0"],
+)
+def test_a_server_started_by_hand_unpickles_nothing(tmp_path, serve):
+    work = (sys.executable, "-c", ATTACK, tmp_path / "ran")
+    with by_hand(work, serve, count=1) as (scheduler, server, worker):
+        said = worker.communicate(timeout=150)[1]
+        assert worker.returncode == 0, said
+        said = server.communicate(timeout=150)[1]
+        assert (server.returncode, scheduler.wait(timeout=150)) == (0, 0)
+    assert not (tmp_path / "ran").exists()
+    assert "refused command 0" in said
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        ({}, "DMLC_ROLE is not set: say scheduler or server"),
+        ({"DMLC_ROLE": "worker"}, "DMLC_ROLE is worker: say scheduler or server"),
+        ({"DMLC_ROLE": "server"}, "set DMLC_PS_ROOT_URI, DMLC_PS_ROOT_PORT"),
+        ({"DMLC_ROLE": "server", **PLACE, "DMLC_INTERFACE": "nope"}, "INTERFACE nope"),
+        ({"DMLC_ROLE": "server", **PLACE, "DMLC_NUM_SERVER": "x"}, "must be numbers"),
+        pytest.param(
+            {"DMLC_ROLE": "scheduler", **PLACE, "DMLC_PS_ROOT_URI": "192.0.2.1"},
+            "the scheduler at 192.0.2.1, port 9: bind failed",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_a_role_that_cannot_be_played_is_refused_in_a_line(variables, sentence):
+    plain = {k: v for k, v in os.environ.items() if not k.startswith("DMLC_")}
+    done = subprocess.run(
+        SERVE, env={**plain, **variables}, capture_output=True, text=True, timeout=150
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert sentence in done.stderr
+
+
+def speak(port, body):
+    """Send what is not MXNet's over ZeroMQ (ZMTP 3.0), as MXNet's processes do."""
+
+    def framed(content, kind):
+        return bytes([kind, len(content)]) + content
+
+    def named(name, value):
+        return bytes([len(name)]) + name + len(value).to_bytes(4, "big") + value
+
+    mechanism = b"\x03\x00" + b"NULL".ljust(20, b"\0")
+    greeting = b"\xff" + bytes(8) + b"\x7f" + mechanism + bytes(32)
+    # 99 is nobody's: MXNet's nodes are 1, 8, 9, 10, ...
+    ready = (
+        b"\x05READY" + named(b"Socket-Type", b"DEALER") + named(b"Identity", b"ps99")
+    )
+    with socket.create_connection(("127.0.0.1", port), 60) as stream:
+        stream.sendall(greeting)
+        assert len(stream.recv(64, socket.MSG_WAITALL)) == 64
+        stream.sendall(framed(ready, 4))  # 4: a command
+        assert stream.recv(1)
+        stream.sendall(framed(body, 0))
+        with contextlib.suppress(OSError):
+            while stream.recv(4096):
+                pass
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("role", "name"), [("scheduler", "the scheduler"), ("server", "server 0")]
+)
+def test_strange_bytes_that_end_a_server_end_the_training_with_a_sentence(
+    tmp_path, role, name
+):
+    command = [PROGRAMS / "xenon-launch", "-n", "2", "--"]
+    command += [sys.executable, "-c", ENDLESS, tmp_path]
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "MARK": str(tmp_path)},
+    )
+    try:
+        joined(tmp_path, 2)
+        (victim,) = (
+            int(pid)
+            for pid in left_over(f"MARK={tmp_path}")
+            if f"DMLC_ROLE={role}" in environment_of(pid)
+        )
+        ((_, port),) = listeners([victim])
+        speak(port, b"\xff" * 40)
+        said = process.communicate(timeout=150)[1]
     finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
+        process.kill()
+        process.communicate()
+    assert process.returncode == 134
+    assert f"error: {name} was killed by SIGABRT, as it is by traffic" in said
+    assert left_over(f"MARK={tmp_path}") == []
 
 
 SSHD = Path("/usr/sbin/sshd")
@@ -267,9 +487,7 @@ def ssh_host(tmp_path, monkeypatch):
 @pytest.mark.skipif(
     not SSHD.exists(), reason="needs sshd: apt-get install openssh-server"
 )
-def test_workers_and_servers_start_over_ssh_and_none_stays_behind(
-    packed, tmp_path, ssh_host
-):
+def test_workers_and_servers_start_over_ssh(packed, tmp_path, ssh_host):
     command = [PROGRAMS / "xenon-launch", "-n", "2", "--hosts", ssh_host]
     command += ["--address", "127.0.0.1", "--interface", "lo", "--"]
     done = subprocess.run(
@@ -280,36 +498,39 @@ def test_workers_and_servers_start_over_ssh_and_none_stays_behind(
     )
     assert done.returncode == 0, done.stderr
     assert len(Run.open(tmp_path / "run").members()) == 2
-    endless = [*command, *flags(packed, tmp_path / "endless", "--epochs", "100000")]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not SSHD.exists(), reason="needs sshd: apt-get install openssh-server"
+)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_launcher_that_is_ended_leaves_nobody_behind_over_ssh(
+    packed, tmp_path, ssh_host, number
+):
+    command = [PROGRAMS / "xenon-launch", "-n", "2", "--hosts", ssh_host]
+    command += ["--address", "127.0.0.1", "--interface", "lo", "--"]
+    run = tmp_path / "endless"
+    endless = [*command, *flags(packed, run, "--epochs", "100000")]
     with subprocess.Popen(endless, stderr=subprocess.PIPE, text=True) as process:
         for line in process.stderr:
             if "epoch 1/" in line:
                 break
-        process.terminate()
+        (port, *_) = (
+            value
+            for pid in worker_processes(run)
+            for value in environment_of(pid)
+            if value.startswith("DMLC_PS_ROOT_PORT=")
+        )
+        assert len(left_over(port)) >= 4
+        process.send_signal(number)
         process.stderr.read()
-    assert process.returncode == 143
-    time.sleep(1)
-    assert worker_processes(tmp_path / "endless") == []
-
-
-def listeners(pids):
-    """(address, port) of every TCP socket on which some processes listen."""
-    inodes = set()
-    for pid in pids:
-        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-            inodes |= set(re.findall(r"socket:\[(\d+)\]", os.readlink(descriptor)))
-    found = []
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[3] == "0A" and fields[9] in inodes:  # 0A: listening
-            address, port = fields[1].split(":")
-            raw = bytes.fromhex(address)[::-1]
-            found.append((socket.inet_ntoa(raw), int(port, 16)))
-    return found
+    assert process.returncode == {signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
+    wait_for(lambda: not left_over(port))
 
 
 def test_without_the_others_dist_sync_says_how_to_start_them(monkeypatch):
-    for name in workers._VARIABLES:
+    for name in cluster.VARIABLES:
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ConfigError, match="xenon-launch -n 2 -- xenon-train"):
         workers.join("dist_sync")

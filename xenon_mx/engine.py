@@ -23,7 +23,7 @@ import re
 import sys
 import warnings
 from pathlib import Path
-from typing import Any, Iterator, NamedTuple
+from typing import Any, Iterator, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -119,9 +119,74 @@ def _load_mxnet() -> None:
     try:
         if "-cu" in wheel:
             _load_cuda_libraries()
-        importlib.import_module("mxnet")
+        with _as_worker() as role:
+            importlib.import_module("mxnet")
     except (ImportError, OSError) as error:
         raise XenonError(_why_no_import(error, wheel)) from error
+    if role not in (None, "worker"):
+        _serve()
+
+
+@contextlib.contextmanager
+def _as_worker() -> Iterator[str | None]:
+    """Hide that this process is to be a scheduler or a server.
+
+    When MXNet is imported by such a one, it begins to serve, and unpickles what anybody
+    sends to its port: that runs whatever the sender likes.
+    """
+    role = os.environ.pop("DMLC_ROLE", None)
+    try:
+        yield role
+    finally:
+        if role is not None:
+            os.environ["DMLC_ROLE"] = role
+
+
+def play_role() -> NoReturn:
+    """Be the scheduler or the server that DMLC_ROLE names, until the workers are done.
+
+    So does the import of MXNet through here, as the import of MXNet itself would.
+
+    Raises:
+        XenonError: The address or the network interface cannot be used.
+    """
+    _load_mxnet()
+    _serve()
+
+
+def _serve() -> NoReturn:
+    mx = sys.modules["mxnet"]
+    try:
+        store = mx.kv.create("dist")
+        kind = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+        mx.base.check_call(
+            mx.base._LIB.MXKVStoreRunServer(store.handle, kind(_refuse_command), None)
+        )
+    except mx.base.MXNetError as error:
+        root = [os.environ.get(f"DMLC_PS_ROOT_{name}") for name in ("URI", "PORT")]
+        raise XenonError(
+            f"MXNet cannot serve, with the scheduler at {root[0]}, port {root[1]}: "
+            f"{reason(error)}"
+        ) from error
+    sys.exit()
+
+
+def _refuse_command(command: int, *_: object) -> None:
+    """Do not do what a server is told over the network beside adding numbers up.
+
+    Command 0 is a pickled optimizer: `optimizers` keeps it with the workers.
+    """
+    with contextlib.suppress(Exception):  # a lost log ends nothing
+        sys.stderr.write(
+            f"warning: refused command {command} from the network, which xenon never "
+            f"sends: somebody else reaches this server\n"
+        )
+
+
+def reason(error: Exception) -> str:
+    """Give the last line of an MXNetError, where its reason is."""
+    last = str(error).strip().splitlines()[-1]
+    return last.split("Check failed: ")[-1].split(": ", 1)[-1].strip()
 
 
 def share_cores(nets: int) -> None:

@@ -10,27 +10,26 @@ import contextlib
 import json
 import os
 import secrets
+import signal
 import socket
 import sys
 import threading
-from typing import Any, Mapping, Sequence
+import time
+from typing import Any, Mapping, NoReturn, Sequence
 
 import numpy as np
 
+from xenon_mx import cluster, engine
 from xenon_mx.engine import mx
-from xenon_mx.errors import ConfigError
-
-# What MXNet reads its place among the others from; xenon-launch sets it.
-_VARIABLES = (
-    "DMLC_ROLE",
-    "DMLC_PS_ROOT_URI",
-    "DMLC_PS_ROOT_PORT",
-    "DMLC_NUM_WORKER",
-    "DMLC_NUM_SERVER",
-)
+from xenon_mx.errors import ConfigError, XenonError
 
 _BEAT_S = 5.0  # chosen here: how often a worker says that it lives
 _LOST_S = 30.0  # silent for so long, it is lost: its machine, or the network
+_WRITE_S = 2.0  # chosen here: for a last sentence; a full pipe takes none
+# Chosen here: for the main thread to answer a signal in. A call of MXNet's that waits
+# for a lost server lasts for ever, and xenon-launch kills after ten seconds.
+_ANSWER_S = 8.0
+_ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 _HALF = 1 << 12  # lengths are sent as two numbers, each exact in a float32
 _BEAT, _GOODBYE = b".", b"q"
 
@@ -65,15 +64,17 @@ class Workers(Alone):
 
     Args:
         kvstore: A `dist_sync` or `dist_device_sync` KVStore of MXNet.
+        signals: What has been watched since before the KVStore was made.
     """
 
-    def __init__(self, kvstore: Any) -> None:
-        self._kvstore = kvstore
+    def __init__(self, kvstore: Any, signals: _Signals) -> None:
+        self._kvstore, self._signals = kvstore, signals
         self.rank, self.count = int(kvstore.rank), int(kvstore.num_workers)
         self._keys: dict[tuple[str, tuple[int, ...]], int] = {}
-        first = _Watch.of_first(self.count) if self.rank == 0 else None
+        told = signals.told
+        first = _Watch.of_first(self.count, told) if self.rank == 0 else None
         address = self.from_first(first and first.address)
-        self._watch = first or _Watch.of_other(address)
+        self._watch = first or _Watch.of_other(address, told)
 
     def total(self, name: str, values: np.ndarray) -> np.ndarray:
         """Give the sum over all workers of float32 values, alike on each."""
@@ -105,6 +106,7 @@ class Workers(Alone):
         if kind is None:
             self.total("leave", np.zeros(1))  # all have come so far
             self._watch.take_leave()
+            self._signals.forget()
         else:
             # Without this, MXNet would wait for the others before the process ends.
             mx.base._LIB.MXKVStoreSetBarrierBeforeExit(self._kvstore.handle, 0)
@@ -130,6 +132,7 @@ def join(kvstore: str | None) -> Alone:
     Raises:
         ConfigError: Nothing tells where the others are, or there are others and no
             kvstore.
+        XenonError: The others cannot be reached from this computer.
     """
     if kvstore is None:
         count = os.environ.get("DMLC_NUM_WORKER", "1")
@@ -140,14 +143,55 @@ def join(kvstore: str | None) -> Alone:
                 f"say --kvstore dist_sync",
             )
         return Alone()
-    missing = [name for name in _VARIABLES if name not in os.environ]
+    missing = cluster.missing_variables()
     if missing:
         raise ConfigError(
             "--kvstore",
             f"{kvstore} takes several workers: start them by xenon-launch -n 2 -- "
             f"xenon-train ...; by hand, set {', '.join(missing)}",
         )
-    return Workers(mx.kv.create(kvstore))
+    cluster.refuse_unfit_machine("worker")
+    signals = _Signals()
+    try:
+        return Workers(mx.kv.create(kvstore), signals)
+    except mx.base.MXNetError as error:
+        raise XenonError(
+            f"MXNet cannot join the other workers: {engine.reason(error)}"
+        ) from error
+
+
+class _Signals:
+    """Ends this process when a signal tells it to and its main thread does not.
+
+    Python answers a signal between two calls, and a call of MXNet's that waits for a
+    lost server lasts for ever. The number of a signal is written to a socket at once.
+    """
+
+    def __init__(self) -> None:
+        self.told = threading.Event()
+        self._ours, self._theirs = socket.socketpair()
+        self._theirs.setblocking(False)
+        if threading.current_thread() is threading.main_thread():
+            signal.set_wakeup_fd(self._theirs.fileno(), warn_on_full_buffer=False)
+            threading.Thread(target=self._read, daemon=True).start()
+
+    def forget(self) -> None:
+        """Leave the signals that come from now on to the main thread alone."""
+        if threading.current_thread() is threading.main_thread():
+            signal.set_wakeup_fd(-1)
+
+    def _read(self) -> None:
+        while True:
+            number = self._ours.recv(1)[0]
+            if number in _ENDING and signal.getsignal(number) is not signal.SIG_IGN:
+                break
+        self.told.set()
+        time.sleep(_ANSWER_S)
+        name = signal.Signals(number).name
+        _end(
+            f"ended by {name} while MXNet was waiting for others; --resume goes on",
+            128 + number,
+        )
 
 
 class _Watch:
@@ -159,24 +203,25 @@ class _Watch:
     connected to.
     """
 
-    def __init__(self, address: tuple[str, int, str]) -> None:
+    def __init__(self, address: tuple[str, int, str], closing: threading.Event) -> None:
         self.address = address
-        self._closing = threading.Event()
+        self._closing = closing
         self._connections: list[socket.socket] = []
 
     @classmethod
-    def of_first(cls, count: int) -> _Watch:
+    def of_first(cls, count: int, closing: threading.Event) -> _Watch:
         """Listen for the other workers."""
         host = _own_address()
         listener = socket.create_server((host, 0), backlog=count)
-        watch = cls((host, listener.getsockname()[1], secrets.token_hex(16)))
+        address = (host, listener.getsockname()[1], secrets.token_hex(16))
+        watch = cls(address, closing)
         watch._start(watch._accept, listener, count - 1)
         return watch
 
     @classmethod
-    def of_other(cls, address: Sequence[Any]) -> _Watch:
+    def of_other(cls, address: Sequence[Any], closing: threading.Event) -> _Watch:
         """Connect to the first worker."""
-        watch = cls((address[0], address[1], address[2]))
+        watch = cls((address[0], address[1], address[2]), closing)
         connection = socket.create_connection((address[0], address[1]), _LOST_S)
         connection.sendall(watch.address[2].encode())
         watch._hold(connection, "the first worker")
@@ -230,12 +275,31 @@ class _Watch:
             if heard == _GOODBYE or self._closing.is_set():
                 return
             if not heard:
-                sys.stderr.write(
+                _end(
                     f"error: {who} is lost, and MXNet would wait for it for ever: "
-                    f"start all of them again, with --resume\n"
+                    f"start all of them again, with --resume",
+                    1,
                 )
-                sys.stderr.flush()
-                os._exit(1)
+
+
+def _end(sentence: str, status: int) -> NoReturn:
+    """End the process, and say why if that can be done in a moment.
+
+    Ending does not depend on saying so: standard error may be closed, or a full disk,
+    or a pipe that nobody reads.
+    """
+    try:
+        writer = threading.Thread(target=_say, args=(sentence,), daemon=True)
+        writer.start()
+        writer.join(_WRITE_S)
+    finally:
+        os._exit(status)
+
+
+def _say(sentence: str) -> None:
+    with contextlib.suppress(Exception):
+        sys.stderr.write(f"{sentence}\n")
+        sys.stderr.flush()
 
 
 def _receive(connection: socket.socket, count: int) -> bytes:
