@@ -11,9 +11,8 @@ from scipy import stats
 from sklearn import metrics as sklearn_metrics
 from sklearn.calibration import calibration_curve
 
-from xenon_mx import bootstrap, evaluation, metrics, mura, predicting
+from xenon_mx import bootstrap, evaluation, metrics, mura, tables
 from xenon_mx import reference_figures as published
-from xenon_mx.config import PredictConfig
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation import Cases
 
@@ -545,9 +544,9 @@ MEMBERS = np.array([[0.9, 0.7], [0.6, 0.4], [0.25, 0.35], [0.1, 0.2]])
 def written(tmp_path):
     """What xenon-predict itself writes of four images: OUT.csv and --images."""
     images = [mura.parse(path, Path(path)) for path in PATHS]
-    predictions = predicting.Predictions(images, MEMBERS, 0.5, {}, [])
     out, by_image = tmp_path / "out.csv", tmp_path / "images.csv"
-    predicting._write(PredictConfig((), out, (), images=by_image), predictions)
+    out.write_bytes(tables.of_studies(images, MEMBERS, 0.5))
+    by_image.write_bytes(tables.of_images(images, MEMBERS, 0.5))
     return out, by_image
 
 
