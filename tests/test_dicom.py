@@ -993,7 +993,9 @@ def test_a_dicom_tree_is_packed_and_predicted_like_the_same_pixels_as_png(tmp_pa
 
     def ask(*inputs: Path, **options: Any) -> list[list[str]]:
         out = tmp_path / "out.csv"
-        predicting.predict(PredictConfig(inputs, out, (run,), ctx="cpu()", overwrite=True, **options))
+        predicting.predict(
+            PredictConfig(inputs, out, (run,), ctx="cpu()", overwrite=True, **options)
+        )
         with open(out, newline="") as file:
             rows = list(csv.reader(file))
         return sorted([row[0][row[0].index("XR_") :], *row[1:]] for row in rows[1:])
