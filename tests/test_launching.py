@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -67,6 +68,22 @@ def test_a_host_file_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "hosts").write_bytes(b"node\xff\n")
     with pytest.raises(XenonError, match="hosts: is not text in UTF-8"):
         launching._read_hosts(tmp_path / "hosts")
+
+
+def test_the_schedulers_port_is_given_to_nobody_else():
+    """To no other program that asks for any port; to the scheduler it is."""
+    with launching._reserved_port() as port:
+        others = [socket.socket() for _ in range(500)]
+        for other in others:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            other.bind(("", 0))
+        assert port not in {other.getsockname()[1] for other in others}
+        with socket.socket() as scheduler:
+            scheduler.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            scheduler.bind(("127.0.0.1", port))
+            scheduler.listen()
+        for other in others:
+            other.close()
 
 
 def test_a_program_that_is_not_there_is_refused():

@@ -53,9 +53,9 @@ def launch(config: LaunchConfig, say: Callable[[str], None]) -> int:
     _refuse(config, hosts)
     mark = f"XENON_LAUNCH_{secrets.token_hex(8)}"
     processes: list[_Process] = []
-    with _guarded(mark):
+    with _guarded(mark), _reserved_port() as port:
         try:
-            for process in _started(config, hosts, mark, _unfailing(say)):
+            for process in _started(config, hosts, port, mark, _unfailing(say)):
                 processes.append(process)
             return _wait(processes, _unfailing(say))
         except OSError as error:
@@ -73,12 +73,16 @@ def _refuse(config: LaunchConfig, hosts: Sequence[str]) -> None:
 
 
 def _started(
-    config: LaunchConfig, hosts: Sequence[str], mark: str, say: Callable[[str], None]
+    config: LaunchConfig,
+    hosts: Sequence[str],
+    port: int,
+    mark: str,
+    say: Callable[[str], None],
 ) -> Iterator[_Process]:
     """Start and yield one process after the other."""
     shared = {
         "DMLC_PS_ROOT_URI": config.address or _address(hosts),
-        "DMLC_PS_ROOT_PORT": str(_free_port()),
+        "DMLC_PS_ROOT_PORT": str(port),
         "DMLC_NUM_WORKER": str(config.workers),
         "DMLC_NUM_SERVER": str(config.servers),
         mark: "1",
@@ -299,7 +303,15 @@ def _address(hosts: Sequence[str]) -> str:
         return socket.gethostname()  # a name of ssh's own configuration
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
+@contextlib.contextmanager
+def _reserved_port() -> Iterator[int]:
+    """Find a port for the scheduler, and let the system give it to nobody else.
+
+    Else a worker of another launch may get it before the scheduler takes it: ours would
+    then talk to that worker, which aborts. The scheduler can take it all the same: it
+    asks for SO_REUSEADDR, too, and this socket does not listen.
+    """
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("", 0))
+        yield int(held.getsockname()[1])
