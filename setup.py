@@ -88,7 +88,8 @@ setup(
         "report": REPORT,
         # pylibjpeg-libjpeg is under the GPL: for the tests only.
         "test": [
-            *("pytest>=7", "pillow", "pylibjpeg-libjpeg>=2.0", "markdown-it-py>=2"),
+            *("pytest>=7", "pytest-xdist>=3", "pillow", "pylibjpeg-libjpeg>=2.0"),
+            "markdown-it-py>=2",
             *DICOM,
             *EXPORT,
             *REPORT,

@@ -127,6 +127,7 @@ cli.train()
 """
 
 
+@pytest.mark.slow
 def test_training_ends_well_without_its_events(tmp_path):
     splits = {"train": small.labelled(8), "valid": small.labelled(4, seed=9)}
     small.pack(tmp_path / "packed", splits)

@@ -158,7 +158,10 @@ def test_nothing_of_the_working_folder_is_run(tmp_path):
 SCRIPT = "sleep 1000 & setsid sleep 1000 & wait"
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGKILL, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)],
+)
 def test_a_killed_launcher_leaves_nobody_behind(tmp_path, number):
     """Not the children of its workers either, though they have left its groups."""
     words = ("-n", "2", "--", "sh", "-c", SCRIPT)

@@ -26,6 +26,7 @@ from xenon_mx.errors import XenonError
 NET = "mobilenet0.25"
 TRAIN = ["--model", NET, "--no-pretrained", "--ctx=cpu()", "--lr=1e-3"]
 TIMES = [1, pytest.param(50, marks=pytest.mark.slow)]
+OFTEN = [pytest.param(50, marks=pytest.mark.slow)]  # too long for the ordinary set
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +56,14 @@ def wait_for(path, process):
 # --- a run ---
 
 
-@pytest.mark.parametrize("times", TIMES)
-@pytest.mark.parametrize("how", ["moved", "removed"])
+@pytest.mark.parametrize(
+    ("how", "times"),
+    [
+        ("moved", 1),
+        pytest.param("moved", 50, marks=pytest.mark.slow),
+        pytest.param("removed", 50, marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_begun_anew_at_the_path_of_another_is_its_own(
     packed, tmp_path, how, times
 ):
@@ -86,6 +93,7 @@ def test_a_run_begun_anew_at_the_path_of_another_is_its_own(
                 member.check()
 
 
+@pytest.mark.slow
 def test_a_run_that_was_moved_goes_on_where_it_is(packed, tmp_path):
     run, kept = tmp_path / "run", tmp_path / "kept"
     with start("xenon-train", packed.folder, run, *TRAIN, "--epochs=100000") as first:
@@ -100,7 +108,7 @@ def test_a_run_that_was_moved_goes_on_where_it_is(packed, tmp_path):
     }
 
 
-@pytest.mark.parametrize("times", TIMES)
+@pytest.mark.parametrize("times", OFTEN)
 def test_of_two_that_begin_the_same_run_one_is_refused(packed, tmp_path, times):
     for number in range(times):
         run = tmp_path / str(number)

@@ -214,10 +214,13 @@ class _Process:
         except ProcessLookupError:
             pass
 
-    def finish(self) -> None:
-        """Wait until it has ended and all of its lines are passed on."""
+    def finish(self, limit: float) -> None:
+        """Wait until it has ended, and until a limit for its last lines.
+
+        What it started may hold the pipe open, and is ended only when we have gone.
+        """
         self._process.wait()
-        self._reader.join(_GRACE_S)
+        self._reader.join(max(0.0, limit - time.monotonic()))
 
 
 def _join(command: Sequence[str]) -> str:
@@ -264,8 +267,9 @@ def _end(processes: list[_Process]) -> None:
     _let_end(workers)
     for process in processes:  # servers have nothing to lose
         process.end(signal.SIGKILL)
+    limit = time.monotonic() + _GRACE_S
     for process in processes:
-        process.finish()
+        process.finish(limit)
 
 
 def _let_end(processes: list[_Process]) -> None:
