@@ -191,7 +191,10 @@ def test_what_a_killed_prediction_left_is_cleared_away(tmp_path):
     assert files(out) == ["b.png.cam.npy", "b.png.cam.png"]
 
 
-def test_a_file_that_cannot_be_written_is_an_error_of_one_line(tmp_path):
-    with pytest.raises(XenonError, match=r"cam: File name too long"):
-        write(tmp_path / "cam", "a" * 250 + ".png")
+def test_a_name_that_is_too_long_is_refused_before_the_work(tmp_path):
+    names = "a" * 244 + ".png", "b" * 243 + ".png"  # of 248 and of 247 bytes
+    with pytest.raises(XenonError, match="1 images have names of more than 247") as e:
+        mapping.Folder(tmp_path / "cam", names, SEEN, FIELD, 5, ORIGIN).__enter__()
+    assert e.value.details == (names[0],)
     assert not (tmp_path / "cam").exists()
+    write(tmp_path / "cam", names[1])

@@ -172,8 +172,16 @@ class Folder(staging.Staging):
         return super().__enter__()
 
     def check(self) -> None:
-        """Stop if OUT holds other maps, or anything else."""
+        """Stop if OUT holds other maps, or anything else, or takes no such names."""
         check_replaced(self.out, self._origin, self._overwrite)
+        longest = os.pathconf(self.out, "PC_NAME_MAX") - len(OVERLAY)
+        long = [p for p in self._paths if len(os.fsencode(Path(p).name)) > longest]
+        if long:
+            raise XenonError(
+                f"{self.out}: {len(long)} images have names of more than {longest} "
+                f"bytes, too long for {OVERLAY} behind them: rename them",
+                long,
+            )
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         try:
