@@ -178,8 +178,8 @@ class Folder(staging.Staging):
         long = [p for p in self._paths if len(os.fsencode(Path(p).name)) > longest]
         if long:
             raise XenonError(
-                f"{self.out}: {len(long)} images have names of more than {longest} "
-                f"bytes, too long for {OVERLAY} behind them: rename them",
+                f"{self.out}: no room for {OVERLAY} behind names of more than "
+                f"{longest} bytes: rename these images",
                 long,
             )
 
