@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -135,6 +136,13 @@ def test_two_processes_cannot_train_the_same_run(run):
     other = Run.open(run.folder)
     with pytest.raises(XenonError, match="another process trains it"):
         other.resume(META["config"])
+
+
+def test_a_run_that_is_removed_in_the_midst_of_a_save_is_called_so(run, monkeypatch):
+    monkeypatch.setattr(run, "_check_place", lambda: shutil.rmtree(run.folder))
+    with pytest.raises(XenonError, match="was moved or removed while it was trained"):
+        save(run, Best(1), 1, 0.5)
+    assert not run.folder.exists()
 
 
 def test_no_temporary_file_stays(run):

@@ -286,7 +286,11 @@ class Run:
 
     def _hold(self) -> None:
         """Keep others from training this run as long as this process lives."""
-        self._root = files.Folder(self.folder)
+        try:
+            self._root = files.Folder(self.folder)
+        except OSError as error:
+            reason = os.strerror(error.errno or 0)
+            raise XenonError(f"{self.folder}: {reason}") from error
         self._held.callback(self._root.close)
         if not self._root.lock():
             raise XenonError(f"{self.folder}: another process trains it")
@@ -308,10 +312,13 @@ class Run:
     def _check_place(self) -> None:
         """Stop if the folder is no longer where this run was begun."""
         if not self._root.is_in_place():
-            raise XenonError(
-                f"{self.folder}: was moved or removed while it was trained; its "
-                f"finished epochs are whole where it is now: go on there, with --resume"
-            )
+            raise XenonError(self._moved())
+
+    def _moved(self) -> str:
+        return (
+            f"{self.folder}: was moved or removed while it was trained; its finished "
+            f"epochs are whole where it is now: go on there, with --resume"
+        )
 
     def _clear_leftovers(self) -> None:
         """Remove what killed processes left."""
@@ -410,6 +417,8 @@ class Run:
         return f"{self.meta['config']['model']}-{epoch:04d}.params"
 
     def _unsaved(self, error: OSError) -> str:
+        if not self._root.is_in_place():  # since a moment ago
+            return self._moved()
         return (
             f"{self.folder}: cannot be written: {os.strerror(error.errno or 0)}; the "
             f"epochs finished before are whole: mend that, and go on with --resume"
