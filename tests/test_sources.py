@@ -314,7 +314,7 @@ def xenon_train(*arguments, **environment):
     return done, time.monotonic() - started
 
 
-def test_without_an_answer_xenon_train_stops_within_ten_seconds(run, tmp_path):
+def test_without_an_answer_xenon_train_stops_soon(run, tmp_path):
     with silence() as url:
         done, seconds = xenon_train(
             run.parent / "packed",
@@ -326,7 +326,9 @@ def test_without_an_answer_xenon_train_stops_within_ten_seconds(run, tmp_path):
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: densenet169: no ImageNet")
     assert not (tmp_path / "run").exists()
-    assert seconds < 10
+    assert (
+        seconds < 40
+    )  # two servers, three seconds each; MXNet itself waits for minutes
 
 
 def test_weights_named_by_timm_start_a_run_of_densenet169(run, tmp_path):
