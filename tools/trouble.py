@@ -16,12 +16,11 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Callable, NamedTuple
 
-from environment import ROOT
+from environment import ROOT, say
 
 FILMS = ROOT / "tests" / "fixtures" / "0.1.0" / "MURA-v1.1"
 PATIENCE_S = 180.0  # chosen here: some twenty times what the longest command takes
@@ -309,10 +308,12 @@ def run(programs: Path, folder: Path, seconds: float, seed: int) -> int:
         number += 1
         if wrong:
             findings += 1
-            sys.stderr.write(f"FOUND {name} in {place}: {wrong}\n")
+            say(f"FOUND {name} in {place}: {wrong}")
         else:
             shutil.rmtree(place)
+        left = max(0.0, end - time.monotonic())
+        say(f"{number} troubles, {findings} findings, {left:.0f} s left: {name}")
     for name in sorted(counts):
-        sys.stderr.write(f"{counts[name]:5} {name}\n")
-    sys.stderr.write(f"{number} troubles, {findings} findings\n")
+        say(f"{counts[name]:5} {name}")
+    say(f"{number} troubles, {findings} findings")
     return findings
