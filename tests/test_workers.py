@@ -17,7 +17,7 @@ import pytest
 import small
 from processes import environment_of, left_over, listeners, wait_for
 
-from xenon_mx import arrays, cluster, pipeline, workers
+from xenon_mx import arrays, cluster, launching, pipeline, workers
 from xenon_mx.checkpoints import Run
 from xenon_mx.errors import ConfigError, XenonError
 
@@ -167,11 +167,8 @@ def worker_processes(run):
     ]
 
 
-def shared():
+def shared(port):
     """The variables that processes have in common when they are started by hand."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     return {
         **os.environ,
         "DMLC_PS_ROOT_URI": "127.0.0.1",
@@ -188,7 +185,12 @@ SERVE = (sys.executable, "-m", "xenon_mx.roles")
 @contextlib.contextmanager
 def by_hand(work, serve=SERVE, stderr=subprocess.PIPE, count=2):
     """Start scheduler, server and workers as the README says; end them at last."""
-    environment = {**shared(), "DMLC_NUM_WORKER": str(count)}
+    with launching._reserved_port() as port:  # tests beside this one launch, too
+        yield from _by_hand(port, work, serve, stderr, count)
+
+
+def _by_hand(port, work, serve, stderr, count):
+    environment = {**shared(port), "DMLC_NUM_WORKER": str(count)}
     roles = [("scheduler", serve), ("server", serve), *[("worker", work)] * count]
     processes = [
         subprocess.Popen(
