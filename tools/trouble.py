@@ -123,14 +123,14 @@ class Bench:
             start_new_session=True,
         )
 
-    def finish(self, process: subprocess.Popen[str]) -> tuple[int, str]:
-        """Wait for a command; return its status and what it said."""
+    def finish(self, process: subprocess.Popen[str]) -> tuple[int | None, str]:
+        """Wait for a command; return its status, None without an end, and its log."""
         try:
             _, said = process.communicate(timeout=PATIENCE_S)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             _, said = process.communicate()
-            return -1, said
+            return None, said
         return process.returncode, said
 
     def again(self, command: Command, place: Path) -> str:
@@ -178,9 +178,9 @@ def results(command: Command, place: Path) -> dict[str, str]:
     return found
 
 
-def judge(status: int, said: str, allowed: set[int]) -> str:
+def judge(status: int | None, said: str, allowed: set[int]) -> str:
     """Return what is wrong with how a disturbed command ended."""
-    if status == -1:
+    if status is None:
         return f"no end after {PATIENCE_S:.0f} s: {said[-800:]}"
     if "Traceback" in said or "this is a bug" in said:
         return f"a traceback: {said[-1500:]}"
