@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 
@@ -61,8 +61,8 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=["xenon_mx"],
-    package_data={"xenon_mx": ["py.typed", "templates/*"]},
+    packages=find_packages(include=["xenon_mx", "xenon_mx.*"]),
+    package_data={"xenon_mx": ["py.typed"], "xenon_mx.report": ["templates/*"]},
     # 3.13 has no wheel of NumPy 1, which MXNet needs.
     python_requires=">=3.8,<3.13",
     # The lowest were run together on Python 3.8, the newest on 3.8 to 3.12.

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import xenon_mx.opencv  # noqa: F401 - before a test imports cv2: it sets its limits
+import xenon_mx.runtime.opencv  # noqa: F401 - before a test imports cv2: it sets its limits
 
 SEED = int(os.environ.get("XENON_TEST_SEED", "20180522"))
 

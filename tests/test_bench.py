@@ -7,14 +7,11 @@ from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
+import contenders
 import pytest
+from support import paths
 
-TOOLS = Path(__file__).parent.parent / "tools"
-sys.path.insert(0, str(TOOLS))
-
-import contenders  # noqa: E402
-
-LOADER = SourceFileLoader("bench", str(TOOLS / "bench"))
+LOADER = SourceFileLoader("bench", str(paths.TOOLS / "bench"))
 bench = module_from_spec(spec_from_loader("bench", LOADER))
 LOADER.exec_module(bench)
 

@@ -18,8 +18,9 @@ from pathlib import Path
 import click
 import pytest
 
-from xenon_mx import cli, config, models
+from xenon_mx import cli, config
 from xenon_mx.errors import XenonError
+from xenon_mx.models import network
 
 COMMANDS = {
     "pack": (cli._pack, config.PackConfig),
@@ -278,7 +279,7 @@ def test_list_models_prints_every_net_on_standard_output():
     out, _ = run("train", "--list-models", "224")
     head, *rows = [re.split(r"  +", line) for line in out.splitlines()]
     assert head == ["net", "ImageNet weights", "parameters", "GFLOP at 224 px"]
-    assert {row[0] for row in rows} == set(models.NAMES)
+    assert {row[0] for row in rows} == set(network.NAMES)
     # torchvision's documentation: 14,149,480 parameters with 1000 classes of 1664
     # inputs, and 3.36 G multiplications and additions.
     (row,) = [row for row in rows if row[0] == "densenet169"]
@@ -330,7 +331,7 @@ def test_a_signal_in_a_destructor_ends_the_command_too(number, status, said):
     """Python drops what is raised there; MXNet's arrays have destructors."""
     script = """
 import os, sys, time
-from xenon_mx import cli, packing
+from xenon_mx import cli; from xenon_mx.commands import pack as packing
 
 number = int(sys.argv.pop())
 

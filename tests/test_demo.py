@@ -6,13 +6,12 @@ import csv
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from sklearn.metrics import roc_auc_score
+from support import paths
 
-ROOT = Path(__file__).parent.parent
-DEMO = ROOT / "data" / "demo"
+DEMO = paths.ROOT / "data" / "demo"
 
 
 def read(name):
@@ -23,7 +22,7 @@ def read(name):
 @pytest.mark.slow
 def test_the_demo_predicts_studies_it_has_not_seen_and_shows_where_it_looked():
     """Writes data/demo of this checkout anew."""
-    done = subprocess.run([sys.executable, "tools/demo"], cwd=ROOT, check=False)
+    done = subprocess.run([sys.executable, "tools/demo"], cwd=paths.ROOT, check=False)
     assert done.returncode == 0
     rows = read("predictions.csv")
     assert len(rows) > 100

@@ -19,15 +19,14 @@ from pathlib import Path
 
 import pytest
 import setuptools
-from clean_root import CleanRoot
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from support import paths
+from support.clean_root import CleanRoot
 
 from xenon_mx import cli
 
-ROOT = Path(__file__).parents[1]
-TESTS = ROOT / "tests"
-DOCKER = ROOT / "tools" / "docker"
+DOCKER = paths.ROOT / "tools" / "docker"
 REPL = DOCKER / "repl.py"
 CONSTRAINTS = DOCKER / "constraints.txt"
 PORT = runpy.run_path(str(REPL))["PORT"]
@@ -56,13 +55,13 @@ def setup_arguments(monkeypatch) -> dict:
     """What setup.py tells setuptools."""
     told: dict = {}
     monkeypatch.setattr(setuptools, "setup", lambda **kwargs: told.update(kwargs))
-    runpy.run_path(str(ROOT / "setup.py"))
+    runpy.run_path(str(paths.ROOT / "setup.py"))
     return told
 
 
 def docker_commands() -> list[list[str]]:
     """The docker command lines of the README."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    text = (paths.ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
     return [shlex.split(line) for line in re.findall(r"^ +(docker .+)$", text, re.M)]
 
 
@@ -89,11 +88,11 @@ def test_no_secret_is_built_in():
 
 
 def test_the_context_is_what_is_installed_and_no_more():
-    first, *others = lines_of(ROOT / ".dockerignore")
+    first, *others = lines_of(paths.ROOT / ".dockerignore")
     assert first == "*"
     let_in = {line[1:] for line in others if line.startswith("!")}
     assert let_in == {*INSTALLED, "tools/docker"}
-    assert all((ROOT / name).exists() for name in let_in)
+    assert all((paths.ROOT / name).exists() for name in let_in)
     copied = re.search(r"^for name in (.+); do$", installer(), re.MULTILINE)
     assert copied.group(1).split() == list(INSTALLED)
 
@@ -213,7 +212,7 @@ def python(tmp_path_factory):
     """The interpreter of a new environment with xenon and its REPL."""
     folder = tmp_path_factory.mktemp("repl")
     for name in INSTALLED:  # a copy: pip builds in the folder that it installs
-        source, copy = ROOT / name, folder / "source" / name
+        source, copy = paths.ROOT / name, folder / "source" / name
         copy.parent.mkdir(exist_ok=True)
         (shutil.copytree if source.is_dir() else shutil.copy)(source, copy)
     subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
@@ -269,7 +268,7 @@ def train_a_step(args, folder, **rest):
     """Train from a client of the REPL, and compare its answer with the run's log."""
     done = subprocess.run(
         args,
-        input=(TESTS / "training_step.py").read_text(),
+        input=(paths.SUPPORT / "training_step.py").read_text(),
         capture_output=True,
         text=True,
         check=False,
@@ -319,7 +318,7 @@ def test_a_step_is_trained_from_the_repl_by_whoever_has_its_token(python, tmp_pa
         assert status(address, channels, **UPGRADE, **mine) == 101
         assert status(address, "/lab") == 302  # to the form that asks for the token
         assert status(address, "/lab?token=s3cret") == 200
-        client = [str(python), str(TESTS / "kernel_client.py"), address]
+        client = [str(python), str(paths.SUPPORT / "kernel_client.py"), address]
         env = {**os.environ, "JUPYTER_TOKEN": "s3cret"}
         train_a_step(client, tmp_path, env=env)
 
@@ -392,7 +391,7 @@ def test_the_dockerfiles_steps_make_a_container_to_train_in(tmp_path):
         assert frozen(root) == set(lines_of(CONSTRAINTS))
         assert root.cmd[0] == "repl"
         secret = {"JUPYTER_TOKEN": "s3cret"}
-        shutil.copy(TESTS / "kernel_client.py", root.folder / "tmp")
+        shutil.copy(paths.SUPPORT / "kernel_client.py", root.folder / "tmp")
         with serving(root.command(["repl"], **secret)) as (address, _):
             assert status(address, "/api/kernels") == 403
             client = ["python", "/tmp/kernel_client.py", address]

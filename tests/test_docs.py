@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 import shlex
-from pathlib import Path
 
 import cv2
 import pytest
-import small
+import synthetic
+from support import paths
 
 from xenon_mx import cli
-from xenon_mx.checkpoints import Epoch
+from xenon_mx.runs.run_folder import Epoch
 
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = (paths.ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = {
     "pack": cli._pack,
     "train": cli._train,
@@ -58,7 +57,7 @@ def test_flags_that_the_readme_names_exist():
 
 def test_the_tools_that_the_readme_names_exist():
     for tool in re.findall(r"tools/\w+(?:/\w+)?(?:\.\w+)?", README):
-        assert (ROOT / tool).is_file(), tool
+        assert (paths.ROOT / tool).is_file(), tool
 
 
 def test_the_columns_that_the_readme_names_are_written():
@@ -69,7 +68,7 @@ def test_the_columns_that_the_readme_names_are_written():
 def test_the_library_example_runs(tmp_path, monkeypatch):
     (example,) = re.findall(r"```python\n(.+?)```", README, re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    cv2.imwrite("image1.png", small.blobs(1, 48)[0])
+    cv2.imwrite("image1.png", synthetic.blobs(1, 48)[0])
     names: dict = {}
     exec(example, names)  # noqa: S102 - the README's own words
     assert names["logit"].shape == (1, 1)

@@ -57,19 +57,19 @@ def timed(images: int, work: Callable[[], Any]) -> Result:
 
 def pack_xenon(folder: Path) -> Result:
     """xenon-pack, from listing the files to having verified what was written."""
-    from xenon_mx import packing
+    from xenon_mx.commands import pack
     from xenon_mx.config import PackConfig
 
     source, out = folder / "MURA-v1.1", folder / "packed-again"
     config = PackConfig(source, out, workers=THREADS, overwrite=True)
-    return timed(len(files(folder)), lambda: packing.pack(config) and None)
+    return timed(len(files(folder)), lambda: pack.pack(config) and None)
 
 
 def pack_im2rec(folder: Path) -> Result:
     """MXNet's own im2rec.py, which crops to a square and does not scale to one."""
     import runpy
 
-    from xenon_mx.engine import mx
+    from xenon_mx.runtime.mxnet import mx
 
     listed = files(folder)
     lines = [f"{i}\t0\t{f.relative_to(folder)}\n" for i, f in enumerate(listed)]
@@ -107,7 +107,7 @@ def pack_opencv(folder: Path) -> Result:
 
 def pack_limit(folder: Path) -> Result:
     """What two threads can merely decode."""
-    from xenon_mx import images
+    from xenon_mx.data import images
 
     held = [file.read_bytes() for file in files(folder)]
     return timed(len(held), lambda: _decode_all(images.decode, held))
@@ -124,18 +124,19 @@ def _decode_all(decode: Callable[[bytes], Any], held: list[bytes]) -> None:
 
 def load_xenon(folder: Path, threads: int = 1) -> Result:
     """ImageRecordIter through xenon's pipeline, on one thread as xenon-train's."""
-    from xenon_mx import models, pipeline, records
-    from xenon_mx.engine import mx
+    from xenon_mx.data import packed_folder, record_iter
+    from xenon_mx.models import network
+    from xenon_mx.runtime.mxnet import mx
 
-    split = records.open_packed(folder / "packed").split("train")
-    batches = pipeline.training_batches(split, BATCH, 0, 1, threads)
-    count = pipeline.steps(split, BATCH, threads=threads) - 1
+    split = packed_folder.open_packed(folder / "packed").split("train")
+    batches = record_iter.training_batches(split, BATCH, 0, 1, threads)
+    count = record_iter.steps(split, BATCH, threads=threads) - 1
     next(batches)  # the start of threads is nobody's
 
     def work() -> None:
         for batch in batches:
             pixels = mx.nd.array(batch.pixels, dtype="uint8")
-            models.normalise(pixels).wait_to_read()
+            network.normalise(pixels).wait_to_read()
 
     return timed(count * BATCH, work)
 
@@ -160,7 +161,7 @@ def load_torch(folder: Path) -> Result:
 
 def load_limit(folder: Path) -> Result:
     """What two threads can merely decode."""
-    from xenon_mx import images
+    from xenon_mx.data import images
 
     held = [file.read_bytes() for file in squares(folder)]
     return timed(len(held), lambda: _decode_all(images.decode, held))
@@ -202,7 +203,7 @@ def train_xenon(folder: Path) -> Result:
     """The second epoch of xenon-train, as its log.csv has it."""
     import csv
 
-    from xenon_mx import training
+    from xenon_mx.commands import train
     from xenon_mx.config import TrainConfig
 
     run = folder / "trained"
@@ -214,7 +215,7 @@ def train_xenon(folder: Path) -> Result:
         epochs=2,
         ctx="cpu()",
     )
-    training.train(config)
+    train.train(config)
     with open(run / "log.csv", newline="") as log:
         *_, last = csv.DictReader(log)
     # As many images as one takes in a second: what the log says is a rate.
@@ -281,7 +282,7 @@ def limit(gflop: float) -> Result:
 
 def predict_xenon(folder: Path, source: str = "files") -> Result:
     """xenon-predict, from the first image to the last."""
-    from xenon_mx import predicting
+    from xenon_mx.commands import predict
     from xenon_mx.config import PredictConfig
 
     count = len(asked(folder, source))
@@ -289,7 +290,7 @@ def predict_xenon(folder: Path, source: str = "files") -> Result:
     out = folder / "out.csv"
     config = PredictConfig((inputs,), out, (folder / "run",), ctx="cpu()", root=folder)
     stopwatch = Stopwatch()
-    predictions = predicting.predict(config, stopwatch)
+    predictions = predict.predict(config, stopwatch)
     prob = predictions.members.mean(axis=1).tolist()
     return {"images": count, "seconds": stopwatch.seconds, "outputs": prob}
 
@@ -330,8 +331,9 @@ def predict_with(
         source: `files` or `packed`.
         run: (N, 3, S, S) float32 to (N, 5) logits.
     """
-    from xenon_mx import images, parallel
     from xenon_mx.config import MEAN, STD
+    from xenon_mx.data import images
+    from xenon_mx.runtime import threads as parallel
 
     listed = asked(folder, source)
     mean, std = (
@@ -444,7 +446,7 @@ def onnx_files(folder: Path) -> list[Path]:
 
 def start_xenon(folder: Path) -> Result:
     """From the start of the process to the end of the first step of training."""
-    from xenon_mx import training
+    from xenon_mx.commands import train
     from xenon_mx.config import TrainConfig
 
     class FirstStep(Stopwatch):
@@ -458,7 +460,7 @@ def start_xenon(folder: Path) -> Result:
     shutil.rmtree(run, ignore_errors=True)
     config = TrainConfig(folder / "few", run, no_pretrained=True, ctx="cpu()")
     try:
-        training.train(config, FirstStep())
+        train.train(config, FirstStep())
     except (StopIteration, RuntimeError):
         begun = float(os.environ["BENCH_START"])
         return {"images": 1, "seconds": time.time() - begun, "outputs": None}
@@ -474,11 +476,13 @@ def prepare(folder: Path) -> Result:
     import make
     import safetensors.numpy
 
-    from xenon_mx import checkpoints, models, packing, training
+    from xenon_mx.commands import pack, train
     from xenon_mx.config import PackConfig, TrainConfig
+    from xenon_mx.models import network
+    from xenon_mx.runs import run_folder
 
     sizes = json.loads((folder / "sizes.json").read_text())
-    packed = packing.pack(
+    packed = pack.pack(
         PackConfig(folder / "MURA-v1.1", folder / "packed", overwrite=True)
     )
     (folder / "squares").mkdir(exist_ok=True)
@@ -496,38 +500,38 @@ def prepare(folder: Path) -> Result:
     (folder / "asked.csv").write_text("".join(lines))
 
     config = TrainConfig(folder / "packed", folder / "run", no_pretrained=True)
-    data = training._open_data(config, packed)
-    meta = training._describe(config, data, None)
+    data = train._open_data(config, packed)
+    meta = train._describe(config, data, None)
     shutil.rmtree(folder / "run", ignore_errors=True)
-    run = checkpoints.Run.create(folder / "run", meta)
+    run = run_folder.Run.create(folder / "run", meta)
     ranked = []
     for number in range(1, MEMBERS + 1):
-        net, zoo = models._outline(NET)
-        keys = models._namings(NET, net, zoo)[-1]
-        shapes = models._shapes(net, 1)
+        net, zoo = network._outline(NET)
+        keys = network._namings(NET, net, zoo)[-1]
+        shapes = network._shapes(net, 1)
         drawn = {
             name: make.draw(f"{number}.{name}", shapes[key])
             for key, name in keys.items()
         }
         file = folder / f"member-{number}.safetensors"
         safetensors.numpy.save_file(drawn, str(file))
-        state = models.state(models.build(NET, file))
+        state = network.state(network.build(NET, file))
         ranked.append((float(number), number))
-        epoch = checkpoints.Epoch(number, 1, number, 0, 0, 1e-4, 1, 0, 1)
-        run.save(epoch, checkpoints.Last(number, state, {}, 1, {}, False), ranked)
+        epoch = run_folder.Epoch(number, 1, number, 0, 0, 1e-4, 1, 0, 1)
+        run.save(epoch, run_folder.Last(number, state, {}, 1, {}, False), ranked)
     run.close()
     return {"images": 1, "seconds": 1.0, "outputs": None}
 
 
 def _cut(packed: Any, out: Path, counts: dict[str, int]) -> None:
     """Pack the first training images of a packed folder anew, as other splits."""
-    from xenon_mx import records
+    from xenon_mx.data import packed_folder
 
     whole = packed.split("train")
-    with records.Transaction(out, overwrite=True) as transaction:
+    with packed_folder.Transaction(out, overwrite=True) as transaction:
         splits = {}
         for name, count in counts.items():
-            with records.Writer(transaction.folder, name) as writer:
+            with packed_folder.Writer(transaction.folder, name) as writer:
                 for row, record in zip(whole.rows()[:count], whole.images()):
                     writer.add(record.image, row)
                 summary = writer.summary()

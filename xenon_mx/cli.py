@@ -20,7 +20,7 @@ from typing import Any, Callable, NoReturn, Sequence
 import click
 from tqdm import tqdm
 
-from xenon_mx import __version__, memory, progress, signals, streams, words
+from xenon_mx import __version__
 from xenon_mx.config import (
     ExportConfig,
     LaunchConfig,
@@ -31,6 +31,7 @@ from xenon_mx.config import (
     flag_name,
 )
 from xenon_mx.errors import ConfigError, XenonError
+from xenon_mx.runtime import memory, progress, signals, streams, text
 
 
 class _Path(click.Path):
@@ -94,13 +95,13 @@ def _check_packed(context: click.Context, _: click.Parameter, out: Path | None) 
     if out is None:
         return
     memory.check(memory.PACK)
-    from xenon_mx import records
+    from xenon_mx.data import packed_folder
 
-    packed = records.open_packed(out)
+    packed = packed_folder.open_packed(out)
     for name in packed.splits:
         packed.split(name)
         count = packed.meta["splits"][name]["records"]
-        click.echo(words.line(f"{out}: {name}: {count:,} records, whole"))
+        click.echo(text.line(f"{out}: {name}: {count:,} records, whole"))
     context.exit()
 
 
@@ -128,7 +129,7 @@ def _pack(**flags: Any) -> None:
     """
     config = PackConfig(**flags)
     memory.check(memory.PACK)
-    from xenon_mx import packing
+    from xenon_mx.commands import pack as packing
 
     _show_packed(packing.pack(config, progress.for_stream(sys.stderr)))
 
@@ -138,16 +139,17 @@ def _list_models(context: click.Context, _: click.Parameter, size: int | None) -
     if size is None:
         return
     memory.check(memory.MXNET)
-    from xenon_mx import models, sources
+    from xenon_mx.models import network
+    from xenon_mx.training import pretrained
 
     rows: list[tuple[str, ...]] = [
         ("net", "ImageNet weights", "parameters", f"GFLOP at {size} px")
     ]
     bar = progress.for_stream(sys.stderr)
-    with bar(total=len(models.NAMES), unit="net", desc="sizing") as shown:
-        for name in models.NAMES:
-            parameters, gflop = models.size_of(name, size)
-            places = ", ".join(sources.known(name))
+    with bar(total=len(network.NAMES), unit="net", desc="sizing") as shown:
+        for name in network.NAMES:
+            parameters, gflop = network.size_of(name, size)
+            places = ", ".join(pretrained.known(name))
             rows.append((name, places, f"{parameters:,}", f"{gflop:.1f}"))
             shown.update()
     _table(rows, left=2, say=click.echo)
@@ -186,13 +188,13 @@ def _train(**flags: Any) -> None:
     if flags["resume"]:
         flags = _with_recorded(flags)
     config = TrainConfig(**flags)
-    from xenon_mx import training
+    from xenon_mx.commands import train as training
 
     try:
         best = training.train(config, progress.for_stream(sys.stderr))
     except BaseException:
         if signals.arrived() and (config.run / "run.json").exists():
-            folders = f"{words.argument(config.packed)} {words.argument(config.run)}"
+            folders = f"{text.argument(config.packed)} {text.argument(config.run)}"
             _say(
                 f"the epoch in progress is discarded; go on with: "
                 f"xenon-train {folders} --resume"
@@ -201,14 +203,14 @@ def _train(**flags: Any) -> None:
     if not best:  # one of several workers; the first has the run
         return
     _say(f"best epoch {best[0].epoch}, validation loss {best[0].loss:.4f}")
-    _say(f"next: xenon-predict INPUT OUT.csv --run {words.argument(config.run)}")
+    _say(f"next: xenon-predict INPUT OUT.csv --run {text.argument(config.run)}")
 
 
 def _with_recorded(flags: dict[str, Any]) -> dict[str, Any]:
     """Take the settings that were not given from the run that is to go on."""
-    from xenon_mx import checkpoints
+    from xenon_mx.runs import run_folder
 
-    recorded = checkpoints.Run.open(flags["run"]).meta["config"]
+    recorded = run_folder.Run.open(flags["run"]).meta["config"]
     source = click.get_current_context().get_parameter_source
     given = {
         name for name in flags if source(name) is not click.core.ParameterSource.DEFAULT
@@ -267,11 +269,11 @@ def _export(**flags: Any) -> None:
     """
     config = ExportConfig(**flags)
     memory.check(memory.MXNET)
-    from xenon_mx import exporting
+    from xenon_mx.commands import export as exporting
 
     members = exporting.export(config, progress.for_stream(sys.stderr))
     _say(f"{members} member{'s' * (members > 1)} in {config.out}")
-    _say(f"next: xenon-predict INPUT OUT.csv --run {words.argument(config.out)}")
+    _say(f"next: xenon-predict INPUT OUT.csv --run {text.argument(config.out)}")
 
 
 @click.command(context_settings=_NAMES)
@@ -289,7 +291,7 @@ def _report(**flags: Any) -> None:
     """
     config = ReportConfig(**flags)
     memory.check(memory.REPORT)
-    from xenon_mx import reporting
+    from xenon_mx.commands import report as reporting
 
     for path in reporting.report(config):
         _say(f"written: {path}")
@@ -309,7 +311,7 @@ def _launch(**flags: Any) -> None:
     trust whoever reaches them: use a network of your own.
     """
     memory.check(memory.MXNET)  # what it starts has the same limit
-    from xenon_mx import launching
+    from xenon_mx.commands import launch as launching
 
     status = launching.launch(LaunchConfig(**flags), _pass_on)
     if status:
@@ -319,7 +321,7 @@ def _launch(**flags: Any) -> None:
 def _predict_into(config: PredictConfig) -> None:
     of_files = all(run.is_file() for run in config.runs)  # ONNX, which needs no MXNet
     memory.check(memory.ONNX if of_files else memory.MXNET)
-    from xenon_mx import predicting
+    from xenon_mx.commands import predict as predicting
 
     predictions = predicting.predict(config, progress.for_stream(sys.stderr))
     for number, (member, loss) in enumerate(predictions.losses.items(), 1):
@@ -328,7 +330,7 @@ def _predict_into(config: PredictConfig) -> None:
 
 
 def _say(line: str) -> None:
-    _pass_on(words.line(line))
+    _pass_on(text.line(line))
 
 
 def _pass_on(line: str) -> None:
@@ -346,7 +348,7 @@ def _show_packed(packed: Any) -> None:
             numbers = (count[key] for key in rows[0][2:])
             rows.append((split, name, *(f"{number:,}" for number in numbers)))
     _table(rows, left=2)
-    folder = words.argument(packed.folder)
+    folder = text.argument(packed.folder)
     _say(f"packed into {packed.folder}; next: xenon-train {folder} RUN")
 
 
@@ -387,7 +389,7 @@ class _Log(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         warning = "warning: " if record.levelno >= logging.WARNING else ""
-        tqdm.write(words.line(warning + record.getMessage()), file=sys.stderr)
+        tqdm.write(text.line(warning + record.getMessage()), file=sys.stderr)
 
 
 def _run(command: click.Command) -> NoReturn:
@@ -490,7 +492,7 @@ def _bug(error: BaseException) -> int:
 def _usage(error: click.ClickException, command: click.Command) -> int:
     if isinstance(error, click.UsageError) and error.ctx is None:
         error.ctx = click.Context(command, info_name=_prog(command))
-    error.message = words.line(error.message)  # type: ignore[misc]
+    error.message = text.line(error.message)  # type: ignore[misc]
     error.show()
     return _USAGE
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 from typing import NoReturn
 
-from xenon_mx import signals, streams
+from xenon_mx.runtime import signals, streams
 
 
 def _start(name: str) -> NoReturn:

@@ -1,0 +1,614 @@
+"""Prediction: what every form of INPUT gives, and what the CSVs hold to the letter."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import logging
+import math
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import synthetic
+
+from xenon_mx.commands import pack, predict, train
+from xenon_mx.config import PackConfig, PredictConfig, TrainConfig
+from xenon_mx.errors import XenonError
+from xenon_mx.models import network
+from xenon_mx.models import weight_files as arrays
+from xenon_mx.runs.run_folder import Run
+from xenon_mx.runtime import files
+from xenon_mx.runtime.mxnet import mx
+
+SIZE = 32
+TYPES = ("XR_WRIST", "XR_HAND")
+
+
+def draw(root: Path, split: str, studies: int, seed: int) -> None:
+    """Write studies of one to three views in MURA's layout, with its two CSVs."""
+    paths, labels = [], []
+    pixels, _ = synthetic.labelled(3 * studies, SIZE, seed)
+    for study in range(studies):
+        label = study % 2
+        end = ("negative", "positive")[label]
+        patient = f"patient{seed * 100 + study // 4:05d}"  # two studies, two types
+        folder = f"{split}/{TYPES[study // 2 % 2]}/{patient}/study1_{end}/"
+        (root / folder).mkdir(parents=True)
+        for view in range(1 + study % 3):
+            image = pixels[3 * study + view]
+            paths.append(f"MURA-v1.1/{folder}image{view + 1}.png\n")
+            cv2.imwrite(str(root.parent / paths[-1].strip()), image)
+        labels.append(f"MURA-v1.1/{folder},{label}\n")
+    (root / f"{split}_image_paths.csv").write_text("".join(paths))
+    (root / f"{split}_labeled_studies.csv").write_text("".join(labels))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A data set, the packed folder of it (lossless), and a run of three epochs."""
+    base = tmp_path_factory.mktemp("world")
+    root = base / "MURA-v1.1"
+    draw(root, "train", 24, seed=1)
+    draw(root, "valid", 10, seed=2)
+    pack.pack(PackConfig(root, base / "packed", size=SIZE, encoding="png"))
+    for name in ("run", "other"):
+        config = TrainConfig(
+            base / "packed",
+            base / name,
+            model="resnet18_v1b",
+            no_pretrained=True,
+            epochs=3,
+            ctx="cpu()",
+            seed=len(name),
+        )
+        train.train(config)
+    return base
+
+
+def ask(world, tmp_path, *inputs, runs=("run",), **options):
+    """Predict and give (rows of OUT.csv, rows of --images, what predict returned)."""
+    config = PredictConfig(
+        tuple(Path(i) for i in inputs),
+        tmp_path / "out.csv",
+        tuple(world / run for run in runs),
+        images=tmp_path / "images.csv",
+        **{"ctx": "cpu()", "overwrite": True, **options},
+    )
+    result = predict.predict(config)
+    return read(tmp_path / "out.csv"), read(tmp_path / "images.csv"), result
+
+
+def read(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def valid_csv(world):
+    return world / "MURA-v1.1" / "valid_image_paths.csv"
+
+
+def test_the_columns_are_those_of_the_contract(world, tmp_path):
+    ask(world, tmp_path, valid_csv(world))
+    header = (tmp_path / "out.csv").read_text().splitlines()[0]
+    assert header == "study,study_type,images,probability,prediction,label"
+    header = (tmp_path / "images.csv").read_text().splitlines()[0]
+    assert header == (
+        "image,study,study_type,probability,prediction,label,member_1,member_2,member_3"
+    )
+
+
+def test_a_study_is_the_mean_of_its_images_and_an_image_of_its_members(world, tmp_path):
+    studies, images, _ = ask(world, tmp_path, valid_csv(world))
+    members = [m.params for m in Run.open(world / "run").members()]
+    nets = [network.build("resnet18_v1b", each) for each in members]
+    for row in images:
+        file = world / row["image"]
+        pixels = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)[np.newaxis]
+        batch = network.normalise(mx.nd.array(pixels, dtype="uint8"))
+        probs = [net(batch).sigmoid().asnumpy().item() for net in nets]
+        found = [float(row[f"member_{i + 1}"]) for i in range(3)]
+        assert found == pytest.approx(probs, rel=1e-4)
+        assert float(row["probability"]) == pytest.approx(np.mean(found), rel=1e-6)
+    for row in studies:
+        views = [float(i["probability"]) for i in images if i["study"] == row["study"]]
+        assert int(row["images"]) == len(views)
+        assert float(row["probability"]) == pytest.approx(np.mean(views), rel=1e-6)
+
+
+def test_study_type_and_label_come_from_the_path(world, tmp_path):
+    studies, _, _ = ask(world, tmp_path, valid_csv(world))
+    assert len(studies) == 10
+    for row in studies:
+        assert row["study_type"] == row["study"].split("/")[2]
+        assert row["label"] == str(int("positive" in row["study"]))
+        assert row["study"].startswith("MURA-v1.1/valid/")
+        assert row["study"].endswith("/")
+
+
+def test_every_form_of_input_gives_the_same_predictions(world, tmp_path):
+    root = world / "MURA-v1.1"
+    expected, _, _ = ask(world, tmp_path, valid_csv(world))
+    files = [world / line for line in valid_csv(world).read_text().split()]
+    for form in (
+        [root / "valid"],
+        files,
+        [root / "valid" / "XR_HAND", root / "valid" / "XR_WRIST"],
+        [world / "packed" / "valid.rec"],
+    ):
+        found, _, _ = ask(world, tmp_path, *form)
+        key = lambda row: row["study"]  # noqa: E731
+        for ours, theirs in zip(sorted(found, key=key), sorted(expected, key=key)):
+            assert ours["study"] == theirs["study"]
+            assert ours["label"] == theirs["label"]
+            assert float(ours["probability"]) == pytest.approx(
+                float(theirs["probability"]), rel=1e-4
+            )
+
+
+def test_a_member_on_valid_rec_has_the_loss_that_training_logged(world, tmp_path):
+    """Also recomputed from the nine digits of --images, in float64."""
+    best = Run.open(world / "run").members()[0]
+    _, images, result = ask(world, tmp_path, world / "packed" / "valid.rec", members=1)
+    assert list(result.losses) == [best.params]
+    assert result.losses[best.params] == pytest.approx(best.loss, abs=1e-6)
+    meta = Run.open(world / "run").meta
+    total = 0.0
+    for row in images:
+        label, prob = int(row["label"]), float(row["member_1"])
+        weight = meta["weights"][meta["study_types"].index(row["study_type"])][label]
+        total -= weight * math.log(prob if label else 1 - prob)
+    assert total / len(images) == pytest.approx(best.loss, abs=1e-6)
+
+
+def test_scores_are_a_row_a_type_and_one_over_all(world, tmp_path):
+    _, _, result = ask(world, tmp_path, valid_csv(world))
+    assert [s.study_type for s in result.scores] == ["XR_HAND", "XR_WRIST", "overall"]
+    assert [s.studies for s in result.scores] == [4, 6, 10]
+    assert [s.abnormal for s in result.scores] == [2, 3, 5]
+
+
+def test_submission_is_the_competition_form_to_the_letter(world, tmp_path):
+    """Shuffled lines, views apart, test folders without a label, the last study too."""
+    lines = valid_csv(world).read_text().split()
+    unlabelled = []
+    for line in lines:
+        test = line.replace("/valid/", "/test/")
+        test = test.replace("_positive", "").replace("_negative", "")
+        unlabelled.append(test.replace("study1", f"study{'_positive' in line:d}"))
+        copy = world / unlabelled[-1]
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes((world / line).read_bytes())
+    np.random.RandomState(0).shuffle(unlabelled)
+    asked = tmp_path / "test_image_paths.csv"
+    asked.write_text("\n".join(unlabelled))  # no newline at the end
+    config = PredictConfig(
+        (asked,), tmp_path / "p.csv", (world / "run",), root=world, submission=True
+    )
+    result = predict.predict(config)
+    assert result.scores == []
+    written = (tmp_path / "p.csv").read_text()
+    rows = [line.split(",") for line in written.splitlines()]
+    assert written == "".join(f"{study},{value}\n" for study, value in rows)
+    expected = {line.rpartition("/")[0] + "/" for line in unlabelled}
+    assert {study for study, _ in rows} == expected
+    assert len(rows) == len(expected)
+    assert {value for _, value in rows} <= {"0", "1"}
+
+
+def test_threshold_is_strict_and_changes_the_prediction_only(world, tmp_path):
+    base, _, _ = ask(world, tmp_path, valid_csv(world), members=1)
+    middle = base[3]["probability"]
+    found, _, _ = ask(
+        world, tmp_path, valid_csv(world), members=1, threshold=float(middle)
+    )
+    for before, after in zip(base, found):
+        assert before["probability"] == after["probability"]
+        above = float(after["probability"]) > float(middle)
+        assert after["prediction"] == str(int(above))
+
+
+@pytest.mark.parametrize("cam", [None, "maps"])
+def test_weights_that_give_no_number_are_no_normal_study(world, tmp_path, cam):
+    """Such as NaN, which is above no threshold: each study would be normal."""
+    shutil.copytree(world / "run", tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    first = run.members()[0]
+    held = arrays.read(first.params)
+    held["output.weight"] = np.full_like(held["output.weight"], 3e38)
+    first.params.write_bytes(arrays.encode(held))
+    best = json.loads((tmp_path / "run" / "best.json").read_text())
+    best["best"][0]["sha256"] = files.sha256(first.params)
+    best.pop("checksum")
+    files.write_json(tmp_path / "run" / "best.json", best)
+    options = {"cam": tmp_path / cam} if cam else {}
+    with pytest.raises(XenonError, match="gives no finite number for .* images"):
+        ask(world, tmp_path, valid_csv(world), runs=(tmp_path / "run",), **options)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_several_runs_give_their_best_to_one_ensemble(world, tmp_path):
+    _, images, result = ask(
+        world, tmp_path, valid_csv(world), runs=("run", "other"), members=4
+    )
+    both = Run.open(world / "run").members() + Run.open(world / "other").members()
+    best = [m.params for m in sorted(both, key=lambda m: m.loss)[:4]]
+    assert list(result.losses) == best
+    assert "member_4" in images[0]
+    assert "member_5" not in images[0]
+
+
+def test_fewer_than_five_members_is_said(world, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        ask(world, tmp_path, valid_csv(world))
+    assert "fewer members than the paper's 5" in caplog.text
+
+
+def test_images_outside_the_layout_are_studies_by_themselves_and_said(
+    world, tmp_path, caplog
+):
+    loose = tmp_path / "loose"
+    loose.mkdir()
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(loose / name), synthetic.blobs(1)[0])
+    with caplog.at_level(logging.WARNING):
+        studies, _, result = ask(world, tmp_path, loose)
+    assert "each counts as a study of its own" in caplog.text
+    assert [Path(row["study"]).name for row in studies] == ["a.png", "b.png"]
+    assert studies[0]["label"] == ""
+    assert result.scores == []
+    with pytest.raises(XenonError, match="--submission"):
+        ask(world, tmp_path, loose, submission=True)
+
+
+def test_an_unknown_study_type_is_said(world, tmp_path, caplog):
+    image = tmp_path / "XR_FOOT" / "patient1" / "study1" / "image1.png"
+    image.parent.mkdir(parents=True)
+    cv2.imwrite(str(image), synthetic.blobs(1)[0])
+    with caplog.at_level(logging.WARNING):
+        ask(world, tmp_path, image)
+    assert "never seen XR_FOOT" in caplog.text
+
+
+def test_all_images_that_cannot_be_read_are_named_and_nothing_is_written(
+    world, tmp_path
+):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(20):
+        cv2.imwrite(str(folder / f"{number}.png"), synthetic.blobs(1)[0])
+    for name in ("3.png", "17.png"):
+        (folder / name).write_bytes(b"no image")
+    with pytest.raises(XenonError, match="2 images cannot be read") as caught:
+        ask(world, tmp_path, folder)
+    assert [Path(d.split(":")[0]).name for d in caught.value.details] == [
+        "3.png",
+        "17.png",
+    ]
+    assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("nothing.csv", "no such file"), ("empty", "no image in this folder")],
+)
+def test_an_input_that_is_none_is_refused(world, tmp_path, name, said):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(XenonError, match=said):
+        ask(world, tmp_path, tmp_path / name)
+
+
+def test_an_image_given_twice_is_refused(world, tmp_path):
+    root = world / "MURA-v1.1"
+    with pytest.raises(XenonError, match="given twice"):
+        ask(world, tmp_path, valid_csv(world), root / "valid" / "XR_HAND")
+
+
+def test_a_file_under_two_names_is_given_twice(world, tmp_path, monkeypatch):
+    film = tmp_path / "loose.png"
+    cv2.imwrite(str(film), synthetic.blobs(1, SIZE)[0])
+    (tmp_path / "link.png").symlink_to(film)
+    monkeypatch.chdir(tmp_path)
+    for other in (film, Path("link.png")):
+        with pytest.raises(XenonError, match="1 images are given twice"):
+            ask(world, tmp_path, Path("loose.png"), other)
+
+
+def test_studies_of_one_name_in_two_folders_are_not_merged(world, tmp_path):
+    """Two hospitals in one layout: patient1 here is not patient1 there."""
+    for number, place in enumerate("AB", 1):
+        study = tmp_path / place / "MURA-v1.1/valid/XR_WRIST/patient1/study1_positive"
+        study.mkdir(parents=True)
+        film = synthetic.blobs(1, SIZE, seed=number)[0]
+        cv2.imwrite(str(study / f"image{number}.png"), film)
+    for inputs in ([tmp_path / "A", tmp_path / "B"], [tmp_path]):
+        with pytest.raises(XenonError, match="1 studies have the same name") as caught:
+            ask(world, tmp_path, *inputs)
+        (detail,) = caught.value.details
+        assert f"{tmp_path}/A/" in detail
+        assert f"{tmp_path}/B/" in detail
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_folder_that_may_not_be_read_is_not_left_out(world, tmp_path, monkeypatch):
+    """As os.walk would do, in silence. Root may read everything, so it is told here."""
+    shutil.copytree(world / "MURA-v1.1" / "valid", tmp_path / "valid")
+    closed = str(tmp_path / "valid" / "XR_HAND")
+    scandir = os.scandir
+
+    def refusing(path):
+        if str(path) == closed:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(XenonError, match="XR_HAND: Permission denied"):
+        ask(world, tmp_path, tmp_path / "valid")
+
+
+def test_maps_do_not_go_where_radiographs_are_looked_for(world, tmp_path):
+    shutil.copytree(world / "MURA-v1.1" / "valid", tmp_path / "valid")
+    with pytest.raises(XenonError, match="lies within an INPUT"):
+        ask(world, tmp_path, tmp_path / "valid", cam=tmp_path / "valid" / "maps")
+    assert not (tmp_path / "valid" / "maps").exists()
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_a_full_disk_leaves_all_outputs_as_they_were(
+    world, tmp_path, monkeypatch, link
+):
+    """The second table does not fit: neither it, nor the first, nor maps are new."""
+    before = "study,study_type,images,probability,prediction,label\n"
+    out, real = tmp_path / "out.csv", tmp_path / ("real.csv" if link else "out.csv")
+    if link:
+        out.symlink_to(real)
+    real.write_text(before)
+    synced = []
+
+    def fsync(number):
+        synced.append(number)
+        if len(synced) == 5:  # behind the maps' and two records, and the first table
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(XenonError, match="No space left"):
+        ask(world, tmp_path, valid_csv(world), cam=tmp_path / "maps")
+    assert len(synced) == 5
+    assert real.read_text() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted({out.name, real.name})
+
+
+def test_a_rec_of_another_size_is_refused(world, tmp_path):
+    pack.pack(PackConfig(world / "MURA-v1.1", tmp_path / "p", size=48))
+    with pytest.raises(XenonError, match="packed with size 48"):
+        ask(world, tmp_path, tmp_path / "p" / "valid.rec")
+
+
+def test_a_rec_beside_other_inputs_is_refused(world, tmp_path):
+    rec = world / "packed" / "valid.rec"
+    for inputs in ((rec, valid_csv(world)), (valid_csv(world), rec)):
+        with pytest.raises(XenonError, match="by itself"):
+            ask(world, tmp_path, *inputs)
+
+
+def test_an_output_that_is_an_input_is_refused(world, tmp_path):
+    copy = tmp_path / "out.csv"
+    copy.write_text(valid_csv(world).read_text())
+    with pytest.raises(XenonError, match="a file of its own"):
+        ask(world, tmp_path, copy, root=world)
+    assert copy.read_text() == valid_csv(world).read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("no/such/out.csv", "does not exist"), (".", "is a folder")]
+)
+def test_an_output_that_cannot_be_written_is_refused_first(world, tmp_path, name, said):
+    config = PredictConfig((valid_csv(world),), tmp_path / name, (world / "run",))
+    with pytest.raises(XenonError, match=said):
+        predict.predict(config)
+
+
+def test_a_folder_that_is_no_run_is_refused(world, tmp_path):
+    with pytest.raises(XenonError, match="not a run"):
+        ask(world, tmp_path, valid_csv(world), runs=("packed",))
+
+
+def test_a_link_is_written_through_and_stays_a_link(world, tmp_path):
+    (tmp_path / "out.csv").symlink_to(tmp_path / "real.csv")
+    ask(world, tmp_path, valid_csv(world))
+    assert (tmp_path / "out.csv").is_symlink()
+    assert read(tmp_path / "real.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("out.csv", "a file of its own"), ("-", "only")]
+)
+def test_images_need_a_file_of_their_own(world, tmp_path, name, said):
+    images = Path(name) if name == "-" else tmp_path / name
+    asked = PredictConfig(
+        (valid_csv(world),), tmp_path / "out.csv", (world / "run",), images=images
+    )
+    with pytest.raises(XenonError, match=said):
+        predict.predict(asked)
+
+
+@pytest.mark.parametrize("name", ["image1.png", "valid.rec", "paths.csv"])
+def test_a_forgotten_out_does_not_destroy_the_last_input(world, tmp_path, name):
+    precious = tmp_path / name
+    precious.write_text("MURA-v1.1/valid/XR_HAND/patient1/study1/image1.png\n")
+    asked = PredictConfig((valid_csv(world),), precious, (world / "run",))
+    with pytest.raises(XenonError, match=r"not named \.csv|not written by xenon-"):
+        predict.predict(asked)
+    assert precious.read_text().startswith("MURA-v1.1/")
+
+
+def test_a_prediction_of_the_same_run_and_images_may_be_written_again(world, tmp_path):
+    options = {"cam": tmp_path / "maps", "overwrite": False}
+    first = ask(world, tmp_path, valid_csv(world), threshold=0.9, **options)[0]
+    again = ask(world, tmp_path, valid_csv(world), threshold=0.0, **options)[0]
+    assert (
+        {row["prediction"] for row in again}
+        == {"1"}
+        != {row["prediction"] for row in first}
+    )
+
+
+def test_a_prediction_of_another_run_or_of_other_images_is_not_replaced(
+    world, tmp_path
+):
+    options = {"overwrite": False}
+    ask(world, tmp_path, valid_csv(world), **options)
+    before = (tmp_path / "out.csv").read_bytes()
+    films = world / "MURA-v1.1" / "valid" / "XR_HAND"
+    for inputs, runs in ([valid_csv(world)], ["other"]), ([films], ["run"]):
+        with pytest.raises(XenonError, match="from other inputs or another run"):
+            ask(world, tmp_path, *inputs, runs=runs, **options)
+    assert (tmp_path / "out.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name", ["valid_labeled_studies.csv", "labels.csv"])
+def test_the_labels_of_a_data_set_are_no_output(world, tmp_path, name, overwrite):
+    """As `xenon-predict MURA-v1.1/valid*.csv --run R` would have it."""
+    labels = tmp_path / name
+    shutil.copy(world / "MURA-v1.1" / "valid_labeled_studies.csv", labels)
+    asked = PredictConfig(
+        (valid_csv(world),), labels, (world / "run",), overwrite=overwrite
+    )
+    if overwrite and name == "labels.csv":
+        return  # the user has said so
+    with pytest.raises(XenonError, match="data set's own file|not written by xenon"):
+        predict.predict(asked)
+    assert labels.read_text().startswith("MURA-v1.1/valid/")
+
+
+@pytest.mark.parametrize("name", ["run/log.csv", "packed/out.csv"])
+def test_a_file_of_the_run_is_no_output_whatever_is_said(world, tmp_path, name):
+    out = world / name
+    if name.startswith("packed"):
+        out.hardlink_to(world / "packed" / "valid.rec")
+    before = out.read_bytes()
+    source = world / "packed" / "valid.rec"
+    asked = PredictConfig((source,), out, (world / "run",), overwrite=True)
+    with pytest.raises(XenonError, match="is an input of this command"):
+        predict.predict(asked)
+    assert out.read_bytes() == before
+
+
+def test_a_changed_byte_in_a_rec_is_refused(world, tmp_path):
+    folder = tmp_path / "packed"
+    shutil.copytree(world / "packed", folder)
+    data = bytearray((folder / "valid.rec").read_bytes())
+    data[-200] ^= 1
+    (folder / "valid.rec").write_bytes(bytes(data))
+    with pytest.raises(XenonError, match=r"valid\.rec.*changed on disk"):
+        ask(world, tmp_path, folder / "valid.rec")
+
+
+@pytest.mark.parametrize(("split", "said"), [("train", True), ("valid", False)])
+def test_predicting_the_training_images_is_said(world, tmp_path, caplog, split, said):
+    with caplog.at_level(logging.WARNING):
+        ask(world, tmp_path, world / "packed" / f"{split}.rec")
+    assert ("trained the nets" in caplog.text) == said
+
+
+def test_the_reference_gives_the_same_probabilities(world, tmp_path):
+    valid = world / "MURA-v1.1/valid_image_paths.csv"
+    _, fast, _ = ask(world, tmp_path, valid)
+    _, plain, _ = ask(world, tmp_path, valid, reference=True)
+    assert len(fast) == len(plain) > 1
+    for one, two in zip(fast, plain):
+        assert one["image"] == two["image"]
+        for column in ("probability", "member_1", "member_2", "member_3"):
+            assert float(one[column]) == pytest.approx(float(two[column]), abs=1e-5)
+
+
+def test_cam_writes_the_maps_and_changes_no_probability(world, tmp_path):
+    _, plain, _ = ask(world, tmp_path, valid_csv(world))
+    _, images, _ = ask(world, tmp_path, valid_csv(world), cam=tmp_path / "cam")
+    for one, two in zip(plain, images):
+        for column in ("probability", "member_1", "member_2", "member_3"):
+            assert float(one[column]) == pytest.approx(float(two[column]), abs=1e-6)
+    members = [m.params for m in Run.open(world / "run").members()]
+    nets = [network.build("resnet18_v1b", each) for each in members]
+    bias = np.mean([net.output.bias.data().asscalar() for net in nets])
+    for row in images:
+        cam = np.load(tmp_path / "cam" / f"{row['image']}.cam.npy")
+        probs = np.array([float(row[f"member_{i + 1}"]) for i in range(3)])
+        logit = np.log(probs / (1 - probs)).mean()
+        assert cam.mean() + bias == pytest.approx(logit, abs=1e-4)
+        drawn = cv2.imread(str(tmp_path / "cam" / f"{row['image']}.cam.png"))
+        assert drawn.shape == (*cv2.imread(str(world / row["image"]), 0).shape, 3)
+    assert len(list((tmp_path / "cam").rglob("*.*"))) >= 2 * len(images)
+
+
+def test_cam_of_a_rec_is_drawn_on_the_packed_pixels(world, tmp_path):
+    ask(world, tmp_path, valid_csv(world), cam=tmp_path / "a")
+    ask(world, tmp_path, world / "packed" / "valid.rec", cam=tmp_path / "b")
+    arrays = sorted((tmp_path / "a").rglob("*.cam.npy"))
+    assert arrays
+    for array in arrays:
+        other = tmp_path / "b" / array.relative_to(tmp_path / "a")
+        np.testing.assert_allclose(np.load(other), np.load(array), atol=1e-4)
+        drawn = cv2.imread(str(other.with_suffix(".png")))
+        assert drawn.shape == (SIZE, SIZE, 3)
+
+
+@pytest.mark.parametrize("bad", [False, True])
+def test_cam_is_all_there_or_not_at_all(world, tmp_path, bad):
+    """Image by image, with threads ahead of one another, of another size each."""
+    folder, cam = tmp_path / "in", tmp_path / "cam"
+    folder.mkdir()
+    for number in range(30):
+        film = synthetic.blobs(1, 40 + number, number)[0]
+        cv2.imwrite(str(folder / f"{number}.png"), film[:, :33])
+    if bad:
+        (folder / "29.png").write_bytes(b"no image")
+        with pytest.raises(XenonError, match="nothing is written"):
+            ask(world, tmp_path, folder, cam=cam, workers=3)
+        assert not cam.exists()
+        return
+    ask(world, tmp_path, folder, cam=cam, workers=3)
+    for number in range(30):
+        place = cam / str(folder).lstrip("/") / f"{number}.png.cam.png"
+        assert cv2.imread(str(place)).shape == (40 + number, 33, 3)
+
+
+def test_cam_into_a_folder_that_holds_something_is_refused_first(world, tmp_path):
+    (tmp_path / "cam").mkdir()
+    (tmp_path / "cam" / "mine.txt").write_text("mine")
+    with pytest.raises(XenonError, match=r"already holds mine\.txt"):
+        ask(world, tmp_path, valid_csv(world), cam=tmp_path / "cam", overwrite=False)
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_command_lets_mxnet_work_on_all_members_at_once(world, tmp_path):
+    """In a process of its own: how cores are used is settled as MXNet is loaded."""
+    code = f"""
+import os
+from pathlib import Path
+from xenon_mx.commands import predict as predicting
+from xenon_mx.runtime import threads as parallel
+from xenon_mx.config import PredictConfig
+os.environ.pop("OMP_NUM_THREADS", None)
+parallel.usable_cores.__code__ = (lambda: 2).__code__
+predicting.predict(PredictConfig(
+    (Path({str(world / "packed/valid.rec")!r}),), Path({str(tmp_path / "o.csv")!r}),
+    (Path({str(world / "run")!r}),), ctx="cpu()"))
+print(os.environ["OMP_NUM_THREADS"], os.environ["MXNET_CPU_WORKER_NTHREADS"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["1", "2"]
+    here, _, _ = ask(world, tmp_path, world / "packed/valid.rec")
+    for one, two in zip(read(tmp_path / "o.csv"), here):
+        assert float(one["probability"]) == pytest.approx(
+            float(two["probability"]), abs=1e-5
+        )

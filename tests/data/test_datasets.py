@@ -1,0 +1,579 @@
+"""A data set on disk: its CSVs and folders, and all that can be wrong with them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Callable
+
+import pytest
+
+from xenon_mx.data import datasets, mura
+from xenon_mx.errors import XenonError
+
+WRIST = "MURA-v1.1/train/XR_WRIST/patient00001/study1_positive/image1.png"
+
+
+def touch(root: Path, *paths: str) -> Path:
+    """Create empty files: nothing here looks inside an image."""
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).touch()
+    return root
+
+
+def write(file: Path, *lines: str) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return file
+
+
+def test_read_file_in_mura_starts_two_folders_above_the_type(tmp_path: Path) -> None:
+    file = tmp_path / "deep" / WRIST
+    assert datasets.read_file(file).path == WRIST
+    assert datasets.read_file(file).file == file
+
+
+def test_read_file_relative_to_a_study_is_named_in_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, WRIST)
+    monkeypatch.chdir((tmp_path / WRIST).parent)
+
+    assert datasets.read_file(Path("image1.png")).path == WRIST
+    assert datasets.read_file(Path("../study1_positive/image1.png")).path == WRIST
+
+
+def test_read_file_at_the_top_of_the_disk_has_no_leading_slash() -> None:
+    named = datasets.read_file(Path("/XR_HAND/p1/study1/image1.png"))
+    assert named.path == "XR_HAND/p1/study1/image1.png"
+
+
+def test_read_file_outside_the_layout_keeps_the_path_as_given() -> None:
+    assert datasets.read_file(Path("./scans/a.png")).path == "scans/a.png"
+
+
+def test_read_folder_orders_numbers_by_value(tmp_path: Path) -> None:
+    folder = "MURA-v1.1/valid/XR_HAND/patient00002/study1_negative"
+    other = "MURA-v1.1/valid/XR_HAND/patient00010/study1_negative"
+    wanted = [f"{folder}/image{i}.png" for i in (1, 2, 10, 11)]
+    touch(tmp_path, f"{other}/image1.png", *reversed(wanted))
+
+    found = [
+        each.path for each in datasets.read_folder(tmp_path / "MURA-v1.1" / "valid")
+    ]
+
+    assert found == [*wanted, f"{other}/image1.png"]
+
+
+def test_natural_equal_numbers_are_ordered_whatever_comes_first() -> None:
+    names = [Path("image1.png"), Path("image01.png"), Path("image1²3.png")]
+    assert sorted(names, key=datasets.natural) == sorted(
+        names[::-1], key=datasets.natural
+    )
+
+
+def test_read_folder_leaves_out_what_macos_leaves_behind(tmp_path: Path) -> None:
+    study = "MURA-v1.1/train/XR_HAND/patient00001/study1_positive"
+    touch(
+        tmp_path,
+        f"{study}/image1.png",
+        f"{study}/._image1.png",
+        f"{study}/.DS_Store",
+        f"{study}/notes.txt",
+        f"__MACOSX/{study}/image2.png",
+    )
+    (tmp_path / study / "folder.png").mkdir()
+
+    assert [i.path for i in datasets.read_folder(tmp_path)] == [f"{study}/image1.png"]
+
+
+def test_read_folder_below_a_hidden_folder_finds_images(tmp_path: Path) -> None:
+    touch(tmp_path / ".cache", WRIST)
+    assert len(datasets.read_folder(tmp_path / ".cache")) == 1
+
+
+def test_read_folder_suffixes_in_any_case_are_images(tmp_path: Path) -> None:
+    touch(tmp_path, "a.PNG", "b.JPG", "c.jpeg", "d.bmp", "e.TIF", "f.tiff", "g.gif")
+    assert [i.file.name[0] for i in datasets.read_folder(tmp_path)] == list("abcdef")
+
+
+def test_read_dataset_with_csvs_lists_them_in_their_order(
+    mura_tree: Callable[..., Path],
+) -> None:
+    root = mura_tree()
+
+    splits = datasets.read_dataset(root)
+
+    for split in ("train", "valid"):
+        lines = (root / f"{split}_image_paths.csv").read_text().splitlines()
+        assert [i.path for i in splits[split]] == lines
+        assert all(i.file.is_file() for i in splits[split])
+        assert all(i.label == int("positive" in i.study) for i in splits[split])
+
+
+def test_read_dataset_csv_rules_over_what_lies_in_the_folders(
+    mura_tree: Callable[..., Path],
+) -> None:
+    root = mura_tree()
+    study = next((root / "train" / "XR_HAND").glob("*/*"))
+    touch(study, "image99.png")
+
+    listed = [i.path for i in datasets.read_dataset(root)["train"]]
+
+    assert not any(path.endswith("image99.png") for path in listed)
+
+
+def test_read_dataset_without_csvs_finds_the_same_images(
+    mura_tree: Callable[..., Path],
+) -> None:
+    root = mura_tree()
+    listed = datasets.read_dataset(root)
+    for csv in root.glob("*.csv"):
+        csv.unlink()
+    walked = datasets.read_dataset(root)
+
+    for split in ("train", "valid"):
+        by_path = {i.path: (i.study, i.label) for i in listed[split]}
+        assert {i.path: (i.study, i.label) for i in walked[split]} == by_path
+
+
+def test_read_dataset_walked_through_a_link_names_the_folder_behind_it(
+    tmp_path: Path,
+) -> None:
+    touch(tmp_path, WRIST)
+    (tmp_path / "link").symlink_to("MURA-v1.1")
+    assert datasets.read_dataset(tmp_path / "link")["train"][0].path == WRIST
+
+
+def test_read_dataset_one_split_without_a_csv_is_walked(
+    mura_tree: Callable[..., Path],
+) -> None:
+    root = mura_tree()
+    wanted = {i.path for i in datasets.read_dataset(root)["valid"]}
+    (root / "valid_image_paths.csv").unlink()
+
+    assert {i.path for i in datasets.read_dataset(root)["valid"]} == wanted
+
+
+def test_read_dataset_same_patient_under_two_types_is_two_studies(
+    tmp_path: Path,
+) -> None:
+    for kind in ("XR_HAND", "XR_WRIST"):
+        touch(tmp_path, f"train/{kind}/patient00001/study1_positive/image1.png")
+
+    images = datasets.read_dataset(tmp_path)["train"]
+
+    assert len({i.study for i in images}) == 2
+    assert {i.patient for i in images} == {"patient00001"}
+
+
+@pytest.mark.parametrize("make", ["nothing", "file", "missing", "empty splits"])
+def test_read_dataset_no_data_set_is_refused(tmp_path: Path, make: str) -> None:
+    source = tmp_path / "source"
+    if make == "file":
+        source.touch()
+    elif make != "missing":
+        source.mkdir()
+    if make == "empty splits":
+        (source / "train").mkdir()
+
+    with pytest.raises(XenonError, match="no such folder|no images"):
+        datasets.read_dataset(source)
+
+
+def test_read_dataset_images_outside_the_layout_are_all_listed(tmp_path: Path) -> None:
+    touch(tmp_path, "train/a.png", "train/XR_HAND/b.png")
+    with pytest.raises(XenonError, match="2 images lie outside") as caught:
+        datasets.read_dataset(tmp_path)
+    assert [Path(line).name for line in caught.value.details] == ["b.png", "a.png"]
+
+
+@pytest.mark.parametrize("name", ["ima\tge.png", "ima\nge.png", "ima\udce9ge.png"])
+def test_read_dataset_path_that_no_list_can_hold_is_refused(
+    tmp_path: Path, name: str
+) -> None:
+    touch(tmp_path, f"train/XR_HAND/p1/study1_positive/{name}")
+    with pytest.raises(XenonError, match="1 images have a tab") as caught:
+        datasets.read_dataset(tmp_path)
+    caught.value.details[0].encode()
+
+
+def labelled_set(root: Path, studies: str, *rows: str) -> Path:
+    """A walked train split of one-image studies, and its labels CSV."""
+    for study in studies.split():
+        touch(root, f"train/XR_HAND/{study}/image1.png")
+    write(root / "train_labeled_studies.csv", *rows)
+    return root
+
+
+def test_labels_without_suffix_come_from_the_csv(tmp_path: Path) -> None:
+    labelled_set(
+        tmp_path,
+        "p1/study1 p2/study1",
+        "MURA-v1.1/train/XR_HAND/p1/study1/,1",
+        "MURA-v1.1/train/XR_HAND/p2/study1/,0",
+    )
+    assert [i.label for i in datasets.read_dataset(tmp_path)["train"]] == [1, 0]
+
+
+def test_labels_study_without_trailing_slash_is_the_same_study(tmp_path: Path) -> None:
+    labelled_set(tmp_path, "p1/study1", "MURA-v1.1/train/XR_HAND/p1/study1,1")
+    assert datasets.read_dataset(tmp_path)["train"][0].label == 1
+
+
+def test_labels_data_set_named_like_a_study_type_are_found(tmp_path: Path) -> None:
+    root = labelled_set(
+        tmp_path / "XR_all", "p1/study1", "MURA-v1.1/train/XR_HAND/p1/study1/,1"
+    )
+    assert datasets.read_dataset(root)["train"][0].label == 1
+
+
+def test_labels_against_the_folder_name_are_refused_and_all_listed(
+    tmp_path: Path,
+) -> None:
+    labelled_set(
+        tmp_path,
+        "p1/study1_positive p2/study1_negative p3/study1_positive",
+        "MURA-v1.1/train/XR_HAND/p1/study1_positive/,0",
+        "MURA-v1.1/train/XR_HAND/p2/study1_negative/,1",
+        "MURA-v1.1/train/XR_HAND/p3/study1_positive/,1",
+    )
+    with pytest.raises(XenonError, match="2 labels contradict") as caught:
+        datasets.read_dataset(tmp_path)
+    first, second = caught.value.details
+    assert first.endswith("train/XR_HAND/p1/study1_positive/ is 0 in the CSV")
+    assert second.endswith("train/XR_HAND/p2/study1_negative/ is 1 in the CSV")
+
+
+def test_labels_missing_are_refused_and_all_listed(tmp_path: Path) -> None:
+    labelled_set(
+        tmp_path,
+        "p1/study1 p2/study1 p3/study1",
+        "MURA-v1.1/train/XR_HAND/p2/study1/,1",
+    )
+    with pytest.raises(XenonError, match="2 studies have no label") as caught:
+        datasets.read_dataset(tmp_path)
+    assert [line.split("/")[-3] for line in caught.value.details] == ["p1", "p3"]
+
+
+def test_labels_missing_without_a_csv_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "train/XR_HAND/p1/study1/image1.png")
+    with pytest.raises(XenonError, match="1 studies have no label"):
+        datasets.read_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("label", ["2", "-1", "1.0", "", "abnormal", "Label"])
+def test_labels_not_0_or_1_are_refused_with_their_line(
+    tmp_path: Path, label: str
+) -> None:
+    labelled_set(
+        tmp_path, "p1/study1", "x/XR_HAND/p1/study1/,1", f"x/XR_A/p/s/,{label}"
+    )
+    with pytest.raises(XenonError, match=r"studies\.csv:2: the label must be 0 or 1"):
+        datasets.read_dataset(tmp_path)
+
+
+def test_labels_study_with_both_is_refused(tmp_path: Path) -> None:
+    row = "MURA-v1.1/train/XR_HAND/p1/study1/"
+    labelled_set(tmp_path, "p1/study1", f"{row},1", f"{row},0")
+    with pytest.raises(XenonError, match=r":2: .*p1/study1/ has both labels"):
+        datasets.read_dataset(tmp_path)
+
+
+def test_labels_file_with_a_header_is_refused(tmp_path: Path) -> None:
+    labelled_set(tmp_path, "p1/study1", "study,label", "x/XR_HAND/p1/study1/,1")
+    with pytest.raises(XenonError, match=r":1: the label must be 0 or 1, not 'label'"):
+        datasets.read_dataset(tmp_path)
+
+
+def test_labels_file_with_one_column_is_refused(tmp_path: Path) -> None:
+    labelled_set(tmp_path, "p1/study1", "MURA-v1.1/train/XR_HAND/p1/study1/;1")
+    with pytest.raises(XenonError, match="expected 2 columns without a header, got 1"):
+        datasets.read_dataset(tmp_path)
+
+
+def test_read_paths_echoes_the_csv(tmp_path: Path) -> None:
+    second = WRIST.replace("image1", "image2")
+    touch(tmp_path, WRIST, second)
+    csv = write(tmp_path / "paths.csv", second, WRIST)
+
+    images = datasets.read_paths(csv)
+
+    assert [i.path for i in images] == [second, WRIST]
+    assert [i.file.resolve() for i in images] == [tmp_path / second, tmp_path / WRIST]
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\n\n", ""])
+def test_read_paths_line_endings_and_byte_order_mark_do_not_matter(
+    tmp_path: Path, ending: str
+) -> None:
+    touch(tmp_path, WRIST)
+    csv = tmp_path / "paths.csv"
+    csv.write_bytes(b"\xef\xbb\xbf" + WRIST.encode() + ending.encode())
+
+    assert [i.path for i in datasets.read_paths(csv)] == [WRIST]
+
+
+@pytest.mark.parametrize("name", ["NA", "null", "007", "1e5", "été", 'a"b', " a"])
+def test_read_paths_text_is_never_taken_for_a_value(tmp_path: Path, name: str) -> None:
+    touch(tmp_path, name)
+    csv = write(tmp_path / "paths.csv", '"' + name.replace('"', '""') + '"')
+    assert datasets.read_paths(csv)[0].path == name
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"\n\n", id="blank lines"),
+        pytest.param(b"\xef\xbb\xbf", id="only a byte order mark"),
+        pytest.param(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\xff\xfe", id="an image"),
+        pytest.param(b"\0\0\0\0", id="zeros"),
+        pytest.param("a.png\n".encode("utf-16"), id="UTF-16"),
+        pytest.param(b"a.png,1\n", id="two columns"),
+        pytest.param(b"a.png\nb.png,1\n", id="columns differ"),
+        pytest.param(b'"a.png\n', id="open quote"),
+        pytest.param(b"path\n", id="only a header"),
+    ],
+)
+def test_read_paths_no_csv_of_paths_is_one_clear_error(
+    tmp_path: Path, content: bytes
+) -> None:
+    touch(tmp_path, "a.png", "b.png")
+    csv = tmp_path / "paths.csv"
+    csv.write_bytes(content)
+
+    with pytest.raises(XenonError) as caught:
+        datasets.read_paths(csv)
+
+    assert str(caught.value).startswith(f"{csv}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_read_paths_missing_or_folder_is_refused(tmp_path: Path) -> None:
+    for csv in (tmp_path / "none.csv", tmp_path):
+        with pytest.raises(XenonError, match="cannot be read as CSV"):
+            datasets.read_paths(csv)
+
+
+def test_read_dataset_csv_with_a_header_is_refused_by_name(
+    mura_tree: Callable[..., Path],
+) -> None:
+    csv = mura_tree() / "train_image_paths.csv"
+    csv.write_text("image_path\n" + csv.read_text())
+    with pytest.raises(XenonError, match="1 images lie outside") as caught:
+        datasets.read_dataset(csv.parent)
+    assert caught.value.details == ("image_path",)
+
+
+def test_read_paths_duplicates_are_refused_and_all_listed(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "b.png", "c.png")
+    csv = write(tmp_path / "p.csv", "a.png", "b.png", "c.png", "b.png", "a.png")
+    with pytest.raises(XenonError, match="2 images are listed twice") as caught:
+        datasets.read_paths(csv)
+    assert caught.value.details == ("a.png", "b.png")
+
+
+def located(csv: Path, root: Path | None = None) -> Path:
+    """Where the only path of a CSV was found."""
+    (found,) = datasets.read_paths(csv, root)
+    assert found.path == WRIST
+    return found.file.resolve()
+
+
+@pytest.mark.parametrize("cwd", [".", "MURA-v1.1", "MURA-v1.1/train/XR_WRIST", "else"])
+@pytest.mark.parametrize("place", [".", "MURA-v1.1"])
+@pytest.mark.parametrize("relative", [True, False])
+def test_read_paths_is_found_from_any_working_directory(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cwd: str,
+    place: str,
+    relative: bool,
+) -> None:
+    touch(tmp_path, WRIST)
+    csv = write(tmp_path / place / "paths.csv", WRIST)
+    (tmp_path / cwd).mkdir(exist_ok=True)
+    monkeypatch.chdir(tmp_path / cwd)
+
+    assert located(Path(os.path.relpath(csv)) if relative else csv) == tmp_path / WRIST
+
+
+def test_read_paths_csv_elsewhere_is_found_from_the_data_sets_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path / "data", WRIST)
+    csv = write(tmp_path / "lists" / "deep" / "paths.csv", WRIST)
+    monkeypatch.chdir(tmp_path / "data")
+
+    assert located(csv) == tmp_path / "data" / WRIST
+
+
+def test_read_paths_csv_one_folder_below_the_data_set_is_found_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, WRIST)
+    write(tmp_path / "lists" / "paths.csv", WRIST)
+    monkeypatch.chdir(tmp_path / "lists")
+
+    assert located(Path("paths.csv")) == tmp_path / WRIST
+
+
+def test_read_paths_renamed_data_set_is_recognised(tmp_path: Path) -> None:
+    touch(tmp_path, WRIST.replace("MURA-v1.1", "bones"))
+    csv = write(tmp_path / "bones" / "paths.csv", WRIST)
+
+    assert located(csv) == tmp_path / WRIST.replace("MURA-v1.1", "bones")
+
+
+@pytest.mark.parametrize("root", ["data", "data/MURA-v1.1"])
+def test_read_paths_with_root_looks_there(tmp_path: Path, root: str) -> None:
+    touch(tmp_path / "data", WRIST)
+    csv = write(tmp_path / "lists" / "paths.csv", WRIST)
+
+    assert located(csv, tmp_path / root) == tmp_path / "data" / WRIST
+
+
+def test_read_paths_with_root_looks_nowhere_else(tmp_path: Path) -> None:
+    touch(tmp_path, WRIST)
+    (tmp_path / "other").mkdir()
+    csv = write(tmp_path / "paths.csv", WRIST)
+
+    with pytest.raises(XenonError, match="none of its 1 images was found"):
+        datasets.read_paths(csv, tmp_path / "other")
+
+
+def test_read_paths_found_in_two_places_takes_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in ("here", "there"):
+        touch(tmp_path / place, WRIST)
+    csv = write(tmp_path / "there" / "paths.csv", WRIST)
+    monkeypatch.chdir(tmp_path / "here")
+
+    assert located(csv) == tmp_path / "here" / WRIST
+
+
+def test_read_paths_takes_the_place_that_has_most_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path / "here", "1.png")
+    touch(tmp_path / "there", "1.png", "2.png")
+    csv = write(tmp_path / "there" / "paths.csv", "1.png", "2.png")
+    monkeypatch.chdir(tmp_path / "here")
+
+    files = [i.file.resolve() for i in datasets.read_paths(csv)]
+    assert files == [tmp_path / "there" / "1.png", tmp_path / "there" / "2.png"]
+
+
+def test_read_paths_nothing_found_says_where_it_looked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    csv = write(tmp_path / "a" / "lists" / "paths.csv", WRIST)
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+
+    with pytest.raises(XenonError) as caught:
+        datasets.read_paths(csv)
+
+    for place in ("cwd", "a/lists", "a"):
+        assert str(tmp_path / place) in str(caught.value)
+    assert WRIST in str(caught.value)
+    assert "--root" in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["../secret.png", "MURA-v1.1/../../secret.png"])
+def test_read_paths_leaving_the_root_is_refused(tmp_path: Path, path: str) -> None:
+    touch(tmp_path, "secret.png", "inner/a.png")
+    csv = write(tmp_path / "inner" / "paths.csv", "a.png", path)
+    for root in (None, tmp_path / "inner"):
+        with pytest.raises(XenonError, match="1 paths leave the root") as caught:
+            datasets.read_paths(csv, root)
+        assert caught.value.details == (path,)
+
+
+def test_read_paths_absolute_needs_a_root_around_it(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "data" / "a.png", tmp_path / "b.png"
+    touch(tmp_path, "data/a.png", "b.png")
+    csv = write(tmp_path / "paths.csv", str(inside))
+
+    assert datasets.read_paths(csv, tmp_path / "data")[0].file == inside
+    with pytest.raises(XenonError, match="absolute paths need --root"):
+        datasets.read_paths(csv)
+    with pytest.raises(XenonError, match="1 paths leave the root"):
+        datasets.read_paths(write(csv, str(outside)), tmp_path / "data")
+
+
+def test_read_paths_link_out_of_the_root_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "secret.png", "data/a.png")
+    (tmp_path / "data" / "b.png").symlink_to(tmp_path / "secret.png")
+    csv = write(tmp_path / "data" / "paths.csv", "a.png", "b.png")
+
+    with pytest.raises(XenonError, match="1 links lead out") as caught:
+        datasets.read_paths(csv, tmp_path / "data")
+    assert caught.value.details == ("b.png",)
+
+
+def test_read_paths_linked_data_set_is_found_beside_its_csv(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path / "disk", WRIST)
+    write(tmp_path / "disk" / "MURA-v1.1" / "paths.csv", WRIST)
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "MURA-v1.1").symlink_to(tmp_path / "disk" / "MURA-v1.1")
+    monkeypatch.chdir(tmp_path / "work")
+
+    assert located(Path("MURA-v1.1/paths.csv")) == tmp_path / "disk" / WRIST
+
+
+def patients_of(images: list[mura.Image]) -> set[str]:
+    return {i.patient for i in images}
+
+
+def test_hold_out_no_patient_is_on_both_sides(mura_tree: Callable[..., Path]) -> None:
+    images = datasets.read_dataset(mura_tree(patients=12))["train"]
+
+    rest, held = mura.hold_out(images, 0.3, seed=0)
+
+    assert rest
+    assert held
+    assert not patients_of(rest) & patients_of(held)
+    assert [i for i in images if i in rest] == rest
+    assert sorted(rest + held, key=images.index) == images
+
+
+def test_a_study_that_the_csv_lacks_is_refused_though_its_folder_has_a_label(
+    tmp_path: Path,
+) -> None:
+    labelled_set(
+        tmp_path,
+        "p1/study1_positive p2/study1_negative",
+        "MURA-v1.1/train/XR_HAND/p1/study1_positive/,1",
+    )
+    with pytest.raises(XenonError, match="1 studies have no label") as caught:
+        datasets.read_dataset(tmp_path)
+    assert "p2/study1_negative" in caught.value.details[0]
+
+
+def test_labelled_studies_without_images_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    labelled_set(
+        tmp_path,
+        "p1/study1_positive",
+        "MURA-v1.1/train/XR_HAND/p1/study1_positive/,1\n"
+        "MURA-v1.1/train/XR_HAND/p9/study1_negative/,0",
+    )
+    datasets.read_dataset(tmp_path)
+    assert "1 labelled studies have no image, such as XR_HAND/p9" in caplog.text
+
+
+def test_a_linked_study_type_is_walked_and_a_loop_of_links_ends(tmp_path: Path) -> None:
+    touch(tmp_path, "store/XR_HAND/p1/study1_positive/image1.png")
+    folder = tmp_path / "MURA-v1.1" / "train"
+    folder.mkdir(parents=True)
+    (folder / "XR_HAND").symlink_to(tmp_path / "store" / "XR_HAND")
+    (folder / "XR_LOOP").symlink_to(folder)
+    (image,) = datasets.read_dataset(tmp_path / "MURA-v1.1")["train"]
+    assert image.path == "MURA-v1.1/train/XR_HAND/p1/study1_positive/image1.png"

@@ -1,0 +1,130 @@
+"""Damaged files end in an error that names the file, or change nothing.
+
+`fuzzing.py` damages a file of a packed folder, a run or a data set at random, and runs
+a command on it in a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from support import fuzzing, paths
+
+from xenon_mx.data import images, packed_folder
+from xenon_mx.errors import XenonError
+from xenon_mx.models import weight_files
+from xenon_mx.runs.run_folder import Run
+
+
+def through_commands(cases, seed, folder):
+    """Start the cases; a process of its own, as MXNet has to be new in it."""
+    command = [
+        sys.executable,
+        "-m",
+        "support.fuzzing",
+        *map(str, (cases, seed, folder)),
+    ]
+    environment = {**os.environ, "PYTHONPATH": paths.PYTHONPATH}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def judge(process, cases):
+    """Stop at the first case that went wrong; count those that were refused."""
+    ended = [json.loads(line) for line in process.communicate()[0].splitlines()]
+    assert process.returncode == 0
+    assert len(ended) == cases
+    assert [each for each in ended if each[3] not in ("right", "refused")] == []
+    return Counter(answer for _, _, _, answer in ended)["refused"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A data set, packed, and a run; made by ten cases that are right or refused."""
+    folder = tmp_path_factory.mktemp("damage") / "cases"
+    assert judge(through_commands(10, 3, folder), 10) > 0
+    return folder / "whole"
+
+
+def test_damaged_files_are_refused_or_read_as_they_were(whole, tmp_path):
+    draw, refused = random.Random(5), 0
+    readers = {
+        "packed": lambda folder: [
+            packed_folder.open_packed(folder).split(name) for name in ("train", "valid")
+        ],
+        "run": read_run,
+    }
+    for number in range(150):
+        name = ("packed", "run")[number % 2]
+        copy = tmp_path / str(number)
+        shutil.copytree(whole / name, copy)
+        files = [f for f in sorted(copy.rglob("*")) if f.suffix in KINDS]
+        file = draw.choice(files)
+        before = file.read_bytes()
+        file.write_bytes(fuzzing.damage(draw, before))
+        refusal = refused_by(readers[name], copy)
+        if refusal:
+            refused += 1
+            assert file.stem in refusal
+        else:
+            assert same(file.read_bytes(), before), file
+        shutil.rmtree(copy)
+    assert refused > 110
+
+
+KINDS = {".rec", ".idx", ".lst", ".json", ".params", ".states"}
+
+
+def refused_by(reader, *arguments):
+    """The error of a reader; None if it has none."""
+    try:
+        reader(*arguments)
+    except XenonError as error:
+        return str(error)
+    return None
+
+
+def read_run(folder):
+    run = Run.open(folder)
+    for member in run.members():
+        member.check()
+        weight_files.read(member.params)
+    run.resume(run.meta["config"])
+    run.close()
+
+
+def same(content, before):
+    """Whether a file was not changed, or only the layout of its JSON."""
+    with suppress(ValueError):
+        return json.loads(content) == json.loads(before)
+    return content == before
+
+
+def test_damaged_radiographs_are_refused_or_decode_as_they_were(whole):
+    draw, refused = random.Random(6), 0
+    pictures = sorted((whole / "source").rglob("*.png"))
+    for _ in range(50):
+        picture = draw.choice(pictures)
+        data = picture.read_bytes()
+        damaged = fuzzing.damage(draw, data)
+        refusal = refused_by(images.decode, damaged, picture)
+        if refusal:
+            refused += 1
+            assert picture.name in refusal
+        else:
+            assert np.array_equal(images.decode(damaged), images.decode(data))
+    assert refused > 35
+
+
+@pytest.mark.slow
+def test_a_thousand_damaged_files_through_the_commands(tmp_path):
+    processes = [through_commands(500, seed, tmp_path / str(seed)) for seed in (1, 2)]
+    assert sum(judge(process, 500) for process in processes) > 700

@@ -1,0 +1,99 @@
+"""The tables of xenon-predict: what is written, to the letter, and read back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xenon_mx.data import mura
+from xenon_mx.errors import XenonError
+from xenon_mx.evaluation import prediction_tables
+
+STUDY = "MURA-v1.1/valid/XR_WRIST/patient11185/study1_positive/"
+IMAGES = [
+    mura.parse(path, Path(path))
+    for path in (f"{STUDY}image1.png", "loose.png", f"{STUDY}image2.png")
+]
+MEMBERS = np.array([[0.9, 0.7], [0.25, 0.25], [0.4, 0.6]])
+
+
+def test_a_table_of_studies_is_as_the_contract_says():
+    assert prediction_tables.of_studies(IMAGES, MEMBERS, 0.5).decode() == (
+        "study,study_type,images,probability,prediction,label\n"
+        f"{STUDY},XR_WRIST,2,0.65,1,1\n"
+        "loose.png,,1,0.25,0,\n"
+    )
+
+
+def test_a_table_of_images_has_a_column_a_member():
+    assert prediction_tables.of_images(IMAGES, MEMBERS, 0.25).decode() == (
+        "image,study,study_type,probability,prediction,label,member_1,member_2\n"
+        f"{STUDY}image1.png,{STUDY},XR_WRIST,0.8,1,1,0.9,0.7\n"
+        "loose.png,loose.png,,0.25,0,,0.25,0.25\n"
+        f"{STUDY}image2.png,{STUDY},XR_WRIST,0.5,1,1,0.4,0.6\n"
+    )
+
+
+def test_a_submission_has_no_header_and_no_probability():
+    images = [IMAGES[0], IMAGES[2]]
+    written = prediction_tables.submission(images, MEMBERS[[0, 2]], 0.5)
+    assert written.decode() == f"{STUDY},1\n"
+
+
+def test_the_verdict_is_that_of_the_digits_that_are_written():
+    """Else a reader of the table would find 0.5 called abnormal."""
+    prob = np.array([[0.5 + 2e-11]])
+    (_, row) = prediction_tables.of_studies(IMAGES[:1], prob, 0.5).decode().splitlines()
+    assert row.endswith(",0.5,0,1")
+    assert prediction_tables.rounded(prob[0]).tolist() == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("write", "level", "members"),
+    [
+        (prediction_tables.of_studies, "study", 0),
+        (prediction_tables.of_images, "image", 2),
+    ],
+)
+def test_what_is_written_is_read_back(tmp_path, write, level, members):
+    file = tmp_path / "out.csv"
+    file.write_bytes(write(IMAGES, MEMBERS, 0.5))
+    found = prediction_tables.read_table(file)
+    assert (found.file, found.level, found.members) == (file, level, members)
+    if level == "study":
+        assert found.names == found.studies == [STUDY, "loose.png"]
+        assert found.images.tolist() == [2, 1]
+        assert found.prob.tolist() == [0.65, 0.25]
+        assert found.called.tolist() == [1, 0]
+        assert found.labels.tolist() == [1, -1]
+        assert found.lines == [2, 3]
+    else:
+        assert found.names == [image.path for image in IMAGES]
+        assert found.studies == [STUDY, "loose.png", STUDY]
+        assert found.images.tolist() == [1, 1, 1]
+        assert found.study_types == ["XR_WRIST", "", "XR_WRIST"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("images", "0", "'0' is no number of images"),
+        ("images", "x", "'x' is no number of images"),
+        ("probability", "1.2", "'1.2' is no number from 0 to 1"),
+        ("probability", "nan", "'nan' is no number from 0 to 1"),
+        ("prediction", "2", "prediction '2' is neither 0 nor 1"),
+        ("label", "yes", "label 'yes' is neither 0 nor 1"),
+    ],
+)
+def test_an_odd_cell_is_refused_with_its_line(tmp_path, column, value, said):
+    header, first, second = (
+        prediction_tables.of_studies(IMAGES, MEMBERS, 0.5).decode().splitlines()
+    )
+    cells = second.split(",")
+    cells[header.split(",").index(column)] = value
+    file = tmp_path / "out.csv"
+    file.write_text("\n".join([header, first, ",".join(cells)]))
+    with pytest.raises(XenonError, match=f"line 3: .*{said}"):
+        prediction_tables.read_table(file)

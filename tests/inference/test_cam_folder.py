@@ -1,0 +1,201 @@
+"""The folder of --cam: names that cannot meet or escape, all files or none."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from xenon_mx.errors import XenonError
+from xenon_mx.inference import cam_folder
+from xenon_mx.models import cam
+
+FILM = np.random.RandomState(0).randint(0, 256, (60, 40)).astype(np.uint8)
+CAM = np.random.RandomState(1).normal(size=(3, 3)).astype(np.float32)
+SEEN, FIELD = {"size": 32, "fit": "pad"}, [-1.5, 33.5]
+STUDY = "MURA-v1.1/valid/XR_HAND/patient1/study1_positive"
+
+
+ORIGIN = "0" * 64
+
+
+def write(out, *paths, origin=ORIGIN, overwrite=False):
+    with cam_folder.Folder(out, paths, SEEN, FIELD, 5, origin, overwrite) as folder:
+        for path in paths:
+            folder.add(path, FILM, CAM)
+        folder.seal()
+
+
+def files(folder):
+    """Every file of a folder but maps.json, which must be there if any is."""
+    found = sorted(
+        p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()
+    )
+    cams = [name for name in found if Path(name).name != cam_folder.MAPS_JSON]
+    assert len(found) - len(cams) == bool(cams)
+    return cams
+
+
+def test_each_image_has_an_overlay_and_an_array_under_its_own_path(tmp_path):
+    write(tmp_path / "cam", f"{STUDY}/image1.png", f"{STUDY}/image1.jpg")
+    assert files(tmp_path / "cam") == sorted(
+        f"{STUDY}/image1.{kind}.cam.{end}"
+        for kind in ("png", "jpg")
+        for end in ("png", "npy")
+    )
+    array = np.load(tmp_path / "cam" / f"{STUDY}/image1.png.cam.npy")
+    assert array.dtype == np.float32
+    assert np.array_equal(array, CAM)
+    drawn = cv2.imread(str(tmp_path / "cam" / f"{STUDY}/image1.png.cam.png"), -1)
+    assert drawn.shape == (60, 40, 3)
+
+
+def test_what_the_arrays_lack_is_beside_them(tmp_path):
+    """From the folder alone, a map is laid over its film as the overlay has it."""
+    write(tmp_path, "a.png")
+    told = json.loads((tmp_path / "maps.json").read_text())
+    assert "logits" in told["notice"]
+    assert "not for medical use" in told["notice"]
+    assert told.pop("notice").count(".") == 1
+    assert told.pop("members") == 5
+    assert told.pop("made_from") == ORIGIN
+    assert {len(told.pop("sha256")), len(told.pop("checksum"))} == {64}
+    assert told == {**SEEN, "field": FIELD}
+    over = cam.full_size(np.load(tmp_path / "a.png.cam.npy"), FILM.shape, **told)
+    drawn = cv2.imread(str(tmp_path / "a.png.cam.png"))
+    assert np.array_equal(drawn, cam.draw(FILM, over))
+
+
+def test_what_tells_that_all_is_there_comes_last(tmp_path, monkeypatch):
+    moved, replace = [], os.replace
+
+    def record(old, new, **folders):
+        moved.append(Path(new).name)
+        replace(old, new, **folders)
+
+    monkeypatch.setattr(os, "replace", record)
+    write(tmp_path / "cam", "a.png", "z/b.png")
+    assert moved[1:] == [  # behind what tells a next process what will be moved
+        "a.png.cam.npy",
+        "a.png.cam.png",
+        "b.png.cam.npy",
+        "b.png.cam.png",
+        "maps.json",
+    ]
+
+
+def test_a_full_disk_at_the_first_file_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(XenonError, match="cam: No space left on device"):
+        write(tmp_path / "cam", "a.png")
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "path", ["/a/b.png", "../../b.png", "a/../../../../../../../../b.png", "//b.png"]
+)
+def test_no_name_leads_out_of_the_folder(tmp_path, path):
+    out = tmp_path / "deep" / "cam"
+    write(out, path)
+    assert len(files(tmp_path)) == 2
+    assert len(files(out)) == 2
+
+
+def test_images_that_would_share_a_file_are_refused_before_anything_is_written(
+    tmp_path,
+):
+    relative = "x/b.png"
+    with pytest.raises(XenonError, match="2 images would share") as caught:
+        write(tmp_path / "cam", relative, "/" + relative, "c.png")
+    assert caught.value.details == (relative, "/" + relative)
+    assert not (tmp_path / "cam").exists()
+
+
+def test_a_folder_that_holds_something_is_refused_and_left_alone(tmp_path):
+    out = tmp_path / "cam"
+    write(out, "a.png")
+    before = files(out)
+    with pytest.raises(XenonError, match=r"already holds a\.png\.cam\.npy"):
+        write(out, "b.png", origin="1" * 64)
+    assert files(out) == before
+    (out / "maps.json").unlink()
+    with pytest.raises(XenonError, match=r"already holds a\.png\.cam\.npy"):
+        write(out, "a.png")
+
+
+def test_its_own_maps_are_replaced_while_nobody_has_changed_them(tmp_path):
+    out = tmp_path / "cam"
+    write(out, "a.png", "old/b.png")
+    (out / "notes.txt").write_text("mine")
+    write(out, "a.png", "new/b.png")
+    assert sorted(p.name for p in out.iterdir()) == [
+        "a.png.cam.npy",
+        "a.png.cam.png",
+        "maps.json",
+        "new",
+        "notes.txt",
+    ]
+    (out / "a.png.cam.png").write_bytes(b"mine")
+    with pytest.raises(XenonError, match="were changed since"):
+        write(out, "a.png")
+    assert (out / "a.png.cam.png").read_bytes() == b"mine"
+    write(out, "a.png", origin="1" * 64, overwrite=True)
+    assert (out / "a.png.cam.png").read_bytes() != b"mine"
+    assert (out / "notes.txt").read_text() == "mine"
+
+
+def test_an_empty_folder_and_a_link_to_one_are_taken(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "cam").symlink_to(tmp_path / "real")
+    write(tmp_path / "cam", "a.png")
+    assert len(files(tmp_path / "real")) == 2
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "cam").write_text("mine")
+    with pytest.raises(XenonError, match="needs a folder"):
+        cam_folder.check(tmp_path / "cam")
+    with pytest.raises(XenonError, match="needs a folder"):
+        cam_folder.check(tmp_path / "cam" / "below")
+
+
+def fail(out):
+    with cam_folder.Folder(out, ["a.png", "b.png"], SEEN, FIELD, 5, ORIGIN) as folder:
+        folder.add("a.png", FILM, CAM)
+        raise XenonError("in the middle")
+
+
+def test_what_fails_leaves_nothing(tmp_path):
+    for made in (False, True):
+        out = tmp_path / f"cam{made}"
+        if made:
+            out.mkdir()
+        with pytest.raises(XenonError, match="in the middle"):
+            fail(out)
+        assert out.exists() == made
+        assert not files(tmp_path)
+
+
+def test_what_a_killed_prediction_left_is_cleared_away(tmp_path):
+    out = tmp_path / "cam"
+    (out / ".xenon-0123456789abcdef.partial").mkdir(parents=True)
+    (out / ".xenon-0123456789abcdef.partial" / "a.png.cam.npy").write_text("half")
+    write(out, "b.png")
+    assert files(out) == ["b.png.cam.npy", "b.png.cam.png"]
+
+
+def test_a_name_that_is_too_long_is_refused_before_the_work(tmp_path):
+    names = "a" * 244 + ".png", "b" * 243 + ".png"  # of 248 and of 247 bytes
+    with pytest.raises(XenonError, match="names of more than 247 bytes") as e:
+        cam_folder.Folder(tmp_path / "cam", names, SEEN, FIELD, 5, ORIGIN).__enter__()
+    assert e.value.details == (names[0],)
+    assert not (tmp_path / "cam").exists()
+    write(tmp_path / "cam", names[1])

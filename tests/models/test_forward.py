@@ -1,0 +1,110 @@
+"""The forward pass: the same logits however the work is cut and overlapped."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import synthetic
+
+from xenon_mx.models import network
+from xenon_mx.models.forward import logits, maps
+from xenon_mx.runtime.mxnet import mx
+
+
+@pytest.fixture(scope="module")
+def nets():
+    """Two nets on two contexts each."""
+    return [network.build("resnet18_v1b", ctx=[mx.cpu(0), mx.cpu(1)]) for _ in range(2)]
+
+
+@pytest.mark.parametrize("reference", [False, True])
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 7])
+@pytest.mark.parametrize("devices", [1, 2])
+def test_logits_do_not_depend_on_batches_or_devices(
+    nets, batch_size, devices, reference
+):
+    pixels = synthetic.blobs(7)
+    expected = np.concatenate(
+        [
+            net(network.normalise(mx.nd.array(pixels, dtype="uint8"))).asnumpy()
+            for net in nets
+        ],
+        axis=1,
+    )
+    batches = [pixels[i : i + batch_size] for i in range(0, 7, batch_size)]
+    ctxs = [mx.cpu(i) for i in range(devices)]
+    found = logits(nets, batches, ctxs, reference)
+    assert found.shape == (7, 2)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_no_images_give_no_logits(nets):
+    assert logits(nets, [], [mx.cpu()]).shape == (0, 2)
+
+
+def test_one_net_gives_a_column(nets):
+    assert logits(nets[:1], [synthetic.blobs(3)], [mx.cpu()]).shape == (3, 1)
+
+
+def test_results_are_taken_before_mxnet_needs_their_memory_again(nets):
+    """Many passes under way: none reads what a later one has written."""
+    pixels = synthetic.blobs(60)
+    found = logits(nets, (pixels[i : i + 4] for i in range(0, 60, 4)), [mx.cpu()])
+    alone = [logits(nets, [each[None]], [mx.cpu()])[0] for each in pixels]
+    np.testing.assert_allclose(found, alone, rtol=1e-4, atol=1e-5)
+
+
+def one_by_one(nets, pixels):
+    """The members' maps, (M, N, h, w), by the layers themselves and NumPy."""
+    found = []
+    for net in nets:
+        last = network.normalise(mx.nd.array(pixels, dtype="uint8"))
+        for layer in list(net.features._children.values())[:-2]:
+            last = layer(last)
+        weights = net.output.weight.data(mx.cpu()).asnumpy()[0]
+        found.append(np.einsum("k,nkhw->nhw", weights, last.asnumpy()))
+    return np.array(found)
+
+
+@pytest.mark.parametrize("reference", [False, True])
+@pytest.mark.parametrize("batch_size", [1, 5, 20])
+@pytest.mark.parametrize("devices", [1, 2])
+def test_maps_come_with_the_very_logits_in_order(nets, batch_size, devices, reference):
+    pixels = synthetic.blobs(20, 64)
+    batches = [pixels[i : i + batch_size] for i in range(0, 20, batch_size)]
+    ctxs = [mx.cpu(i) for i in range(devices)]
+    found = list(maps(nets, batches, ctxs, reference))
+    assert np.array_equal(np.concatenate([each.pixels for each in found]), pixels)
+    np.testing.assert_allclose(
+        np.concatenate([each.logits for each in found]),
+        logits(nets, batches, ctxs, reference),
+        atol=1e-6,
+    )
+    ours = np.concatenate([each.maps for each in found])
+    expected = one_by_one(nets, pixels).mean(axis=0)
+    assert ours.shape == (20, 2, 2)
+    np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_mean_of_the_ensembles_map_is_that_of_the_logits():
+    """Of nets whose maps have other sizes, too."""
+    nets = [network.build(name) for name in ("resnet18_v1b", "squeezenet1.1")]
+    for net, bias in zip(nets, (0.5, -2.0)):
+        net.output.bias.set_data(mx.nd.array([bias]))
+    (found,) = maps(nets, [synthetic.blobs(2, 96)], [mx.cpu()])
+    assert found.maps.shape == (2, 5, 5)
+    means = found.maps.mean(axis=(1, 2)) + (0.5 - 2.0) / 2
+    np.testing.assert_allclose(means, found.logits.mean(axis=1), atol=1e-4)
+
+
+def test_maps_ask_for_no_more_batches_than_they_work_on(nets):
+    asked = []
+
+    def batches():
+        for number in range(50):
+            asked.append(number)
+            yield synthetic.blobs(2, 32, number)
+
+    for number, _ in enumerate(maps(nets, batches(), [mx.cpu()])):
+        assert len(asked) <= number + 4
+    assert len(asked) == 50

@@ -1,0 +1,184 @@
+"""Weights files: read whole, or refused by name, and never executed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import sys
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from xenon_mx.errors import XenonError
+from xenon_mx.models import weight_files
+from xenon_mx.runtime.mxnet import mx
+
+HELD = {
+    "features.0.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 4),
+    "output.bias": np.array([-1.5], np.float32),
+}
+
+
+def same(found, expected):
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        assert found[name].dtype == array.dtype
+        assert found[name].shape == array.shape
+        assert (found[name] == array).all()
+
+
+def params(file, held=HELD):
+    """Let MXNet write a file."""
+    mx.nd.save(str(file), {k: mx.nd.array(a, dtype=a.dtype) for k, a in held.items()})
+    return file
+
+
+def written(version, shape, values):
+    """The bytes of one array named `a`, as MXNet's earlier versions wrote it."""
+    magic = {0: b"", 1: struct.pack("<I", 0xF993FAC8)}[version]
+    sides = "I" if version == 0 else "q"
+    return (
+        struct.pack("<QQQ", 0x112, 0, 1)
+        + magic
+        + struct.pack(f"<I{len(shape)}{sides}", len(shape), *shape)
+        + struct.pack("<iii", 1, 0, 0)
+        + np.array(values, "<f4").tobytes()
+        + struct.pack("<QQ", 1, 1)
+        + b"a"
+    )
+
+
+@pytest.mark.parametrize("kind", ["f4", "f8", "f2", "u1", "i4", "i1", "i8"])
+def test_what_mxnet_wrote_is_read(tmp_path, kind):
+    held = {name: array.astype(kind) for name, array in HELD.items()}
+    same(weight_files.read(params(tmp_path / "x.params", held)), held)
+
+
+@pytest.mark.parametrize("version", [0, 1])
+def test_what_earlier_versions_of_mxnet_wrote_is_read(tmp_path, version):
+    file = tmp_path / "x.params"
+    file.write_bytes(written(version, (2, 1), [3, 4]))
+    expected = mx.nd.load(str(file))["a"].asnumpy()  # MXNet's own reader agrees
+    same(weight_files.read(file), {"a": expected})
+    assert expected.tolist() == [[3], [4]]
+
+
+def test_safetensors_are_read_whatever_the_name(tmp_path):
+    save_file(HELD, tmp_path / "weights.params")
+    same(weight_files.read(tmp_path / "weights.params"), HELD)
+
+
+@pytest.mark.parametrize("write", [params, lambda file: save_file(HELD, file)])
+def test_a_file_cut_anywhere_is_refused_by_name(tmp_path, write):
+    write(tmp_path / "whole")
+    content = (tmp_path / "whole").read_bytes()
+    cut = tmp_path / "cut"
+    for length in range(len(content)):
+        cut.write_bytes(content[:length])
+        with pytest.raises(XenonError, match=str(cut)):
+            weight_files.read(cut)
+
+
+@pytest.mark.parametrize("write", [params, lambda file: save_file(HELD, file)])
+def test_a_flipped_bit_is_refused_or_read_never_anything_else(tmp_path, write):
+    write(tmp_path / "whole")
+    content = bytearray((tmp_path / "whole").read_bytes())
+    for bit in range(8 * len(content)):
+        content[bit // 8] ^= 1 << bit % 8
+        (tmp_path / "x").write_bytes(content)
+        content[bit // 8] ^= 1 << bit % 8
+        with contextlib.suppress(XenonError):
+            weight_files.read(tmp_path / "x")
+
+
+def test_bytes_behind_the_end_are_refused(tmp_path):
+    file = params(tmp_path / "x.params")
+    file.write_bytes(file.read_bytes() + b"\0")
+    with pytest.raises(XenonError, match="1 bytes follow its end"):
+        weight_files.read(file)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_refused_by_the_arrays_name(tmp_path, value):
+    held = {"good": HELD["output.bias"], "bad": np.array([1, value], np.float32)}
+    with pytest.raises(XenonError, match="bad holds values that are not finite"):
+        weight_files.read(params(tmp_path / "x.params", held))
+
+
+@pytest.mark.parametrize("content", [b"", b"hello, world", b"\x89PNG\r\n\x1a\n" * 3])
+def test_other_files_are_refused(tmp_path, content):
+    (tmp_path / "x.pth").write_bytes(content)
+    with pytest.raises(XenonError, match=r"x\.pth: holds no weights"):
+        weight_files.read(tmp_path / "x.pth")
+
+
+def test_a_file_without_names_is_refused(tmp_path):
+    mx.nd.save(str(tmp_path / "x"), [mx.nd.zeros((1,))])
+    with pytest.raises(XenonError, match="no named arrays"):
+        weight_files.read(tmp_path / "x")
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+    with pytest.raises(XenonError, match="no such file"):
+        weight_files.read(tmp_path / "x")
+    with pytest.raises(XenonError, match="is a directory"):
+        weight_files.read(tmp_path)
+
+
+def test_a_pth_without_pytorch_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    (tmp_path / "x.pth").write_bytes(b"PK\x03\x04 and so on")
+    with pytest.raises(XenonError, match=r"xenon-mx\[torch\].*safetensors"):
+        weight_files.read(tmp_path / "x.pth")
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("wrap", [None, "state_dict", "model"])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_pth_is_read_in_every_form_that_training_scripts_write(
+    tmp_path, zipped, wrap, prefix
+):
+    import torch
+
+    held = {prefix + name: torch.tensor(array) for name, array in HELD.items()}
+    torch.save(
+        {wrap: held, "epoch": 3} if wrap else held,
+        tmp_path / "x.pth",
+        _use_new_zipfile_serialization=zipped,
+    )
+    same(weight_files.read(tmp_path / "x.pth"), HELD)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_hostile_pth_executes_nothing(tmp_path, zipped):
+    import torch
+
+    class Hostile:
+        def __reduce__(self):
+            return os.system, (f"touch {tmp_path}/executed",)
+
+    torch.save(
+        {"a": Hostile()}, tmp_path / "x.pth", _use_new_zipfile_serialization=zipped
+    )
+    with pytest.raises(XenonError, match=r"x\.pth: PyTorch does not read it"):
+        weight_files.read(tmp_path / "x.pth")
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_damaged_pth_is_refused(tmp_path, zipped):
+    import torch
+
+    file = tmp_path / "x.pth"
+    held = {name: torch.tensor(array) for name, array in HELD.items()}
+    torch.save(held, file, _use_new_zipfile_serialization=zipped)
+    content = file.read_bytes()
+    for length in range(1, len(content), 7):
+        file.write_bytes(content[:length])
+        with pytest.raises(XenonError, match=r"x\.pth"):
+            weight_files.read(file)

@@ -1,0 +1,135 @@
+"""PyTorch's weights in Gluon's nets: the same input gives the same logits.
+
+The oracle is torchvision itself: tests/goldens/make.py says how its logits were made.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from support.goldens import golden, make, state_dict
+
+from xenon_mx.errors import XenonError
+from xenon_mx.models import network, weight_files, weight_names
+from xenon_mx.runtime.mxnet import mx
+
+NETS = {
+    **{name: name for name in ("densenet121", "densenet161", "densenet169")},
+    "densenet201": "densenet201",
+    **{f"resnet{depth}": f"resnet{depth}_v1b" for depth in (18, 34, 50, 101, 152)},
+}
+ORDINARY = ["densenet121", "resnet18"]
+
+
+def legacy(name):
+    """The key as torchvision's published DenseNets have it."""
+    if ".denselayer" not in name:
+        return name
+    for layer in ("norm1", "norm2", "conv1", "conv2"):
+        name = name.replace(f".{layer}.", f".{layer[:4]}.{layer[4]}.")
+    return name
+
+
+def weights(name, folder, rename=str):
+    file = folder / f"{name}.tv_in1k.safetensors"
+    save_file({rename(k): a for k, a in state_dict(name).items()}, file)
+    return file
+
+
+def logits(name, file, size):
+    """The logits of our net's pooled features under the file's own last layer."""
+    net = network.build(NETS[name], file)
+    pooled = net.features(mx.nd.array(make.image(size))).asnumpy()
+    held = weight_files.read(file)
+    head = "classifier" if "classifier.bias" in held else "fc"
+    return (pooled @ held[f"{head}.weight"].T + held[f"{head}.bias"])[0]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in ORDINARY else pytest.param(name, marks=pytest.mark.slow)
+        for name in NETS
+    ],
+)
+def test_the_logits_are_torchvisions_at_224_and_320(name, tmp_path):
+    file = weights(name, tmp_path)
+    for size in make.SIZES:
+        expected = golden(name)[f"logits_{size}"]
+        difference = np.abs(logits(name, file, size) - expected).max()
+        assert difference < 1e-5 * np.abs(expected).max()
+
+
+def test_the_old_names_of_the_published_densenets_are_understood(tmp_path):
+    file = weights("densenet121", tmp_path, legacy)
+    assert "features.denseblock1.denselayer1.norm.1.weight" in weight_files.read(file)
+    expected = golden("densenet121")["logits_224"]
+    assert np.abs(logits("densenet121", file, 224) - expected).max() < 1e-3
+
+
+def test_batchnorms_statistics_arrive(tmp_path):
+    net = network.build("resnet18_v1b", weights("resnet18", tmp_path))
+    held = state_dict("resnet18")
+    norm = net.features[1]
+    for array, key in [
+        (norm.gamma, "bn1.weight"),
+        (norm.beta, "bn1.bias"),
+        (norm.running_mean, "bn1.running_mean"),
+        (norm.running_var, "bn1.running_var"),
+    ]:
+        assert (array.data().asnumpy() == held[key]).all(), key
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda h: h.pop("layer1.0.bn1.running_var"), "running_var is missing"),
+        (lambda h: h.pop("fc.weight"), r"fc\.weight is missing"),
+        (lambda h: h.update(extra=h["fc.bias"]), "extra is unknown"),
+        (
+            lambda h: h.update({"conv1.weight": h["conv1.weight"][:, :1]}),
+            r"conv1\.weight is \(64, 1, 7, 7\), not \(64, 3, 7, 7\)",
+        ),
+        (
+            lambda h: h.update({"fc.weight": h["fc.weight"][:, :9]}),
+            r"fc\.weight is \(1000, 9\)",
+        ),
+        (
+            lambda h: h.update({"fc.bias": h["fc.bias"][:9]}),
+            r"fc\.bias is \(9,\), not \(1000,\)",
+        ),
+    ],
+)
+def test_an_array_that_does_not_fit_is_named_as_the_file_names_it(
+    tmp_path, change, said
+):
+    held = state_dict("resnet18")
+    change(held)
+    file = tmp_path / "x.safetensors"
+    save_file({k: np.ascontiguousarray(a) for k, a in held.items()}, file)
+    with pytest.raises(XenonError, match=said):
+        network.build("resnet18_v1b", file)
+
+
+def test_another_net_of_torchvision_is_refused_with_a_count(tmp_path):
+    count = len(
+        weight_names.renewed(state_dict("resnet34")).keys() - state_dict("resnet18")
+    )
+    with pytest.raises(XenonError, match=f"fit resnet34_v1b: {count} diff.*--model"):
+        network.build("resnet34_v1b", weights("resnet18", tmp_path))
+
+
+def test_a_net_of_pytorch_with_one_logit_is_taken_whole(tmp_path):
+    held = state_dict("resnet18")
+    held["fc.weight"], held["fc.bias"] = held["fc.weight"][:1], held["fc.bias"][:1]
+    save_file({k: np.ascontiguousarray(a) for k, a in held.items()}, tmp_path / "x")
+    net = network.build("resnet18_v1b", tmp_path / "x")
+    ours = net(mx.nd.array(make.image(224))).asnumpy()[0, 0]
+    expected = golden("resnet18")["logits_224"]
+    assert abs(ours - expected[0]) < 1e-4 * np.abs(expected).max()
+
+
+def test_nets_that_torchvision_does_not_have_have_no_namer():
+    assert weight_names.namer("resnet50_v1") is None
+    assert weight_names.namer("squeezenet1.0") is None

@@ -1,0 +1,330 @@
+"""Two processes at the same files: neither mixes with the other, nor loses anything.
+
+The slow tests repeat each kind 50 times, with processes that meet at random instants.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import synthetic
+
+from xenon_mx.commands import train
+from xenon_mx.config import TrainConfig
+from xenon_mx.data import packed_folder, record_iter
+from xenon_mx.errors import XenonError
+from xenon_mx.inference import cam_folder
+from xenon_mx.runs import run_folder
+from xenon_mx.runs.run_folder import Run
+from xenon_mx.runtime import files
+
+NET = "mobilenet0.25"
+TRAIN = ["--model", NET, "--no-pretrained", "--ctx=cpu()", "--lr=1e-3"]
+TIMES = [1, pytest.param(50, marks=pytest.mark.slow)]
+OFTEN = [pytest.param(50, marks=pytest.mark.slow)]  # too long for the ordinary set
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two") / "packed"
+    splits = {"train": synthetic.labelled(24), "valid": synthetic.labelled(8, seed=9)}
+    return synthetic.pack(folder, splits)
+
+
+def config(packed, run, **options):
+    defaults = {"model": NET, "no_pretrained": True, "ctx": "cpu()", "epochs": 2}
+    return TrainConfig(packed.folder, run, **{"lr": 1e-3, **defaults, **options})
+
+
+def start(program, *args, **options):
+    command = [Path(sys.executable).with_name(program), *map(str, args)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options)
+
+
+def wait_for(path, process):
+    """Wait until a file is there, which a process is about to write."""
+    while not path.exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.002)
+
+
+# --- a run ---
+
+
+@pytest.mark.parametrize(
+    ("how", "times"),
+    [
+        ("moved", 1),
+        pytest.param("moved", 50, marks=pytest.mark.slow),
+        pytest.param("removed", 50, marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_begun_anew_at_the_path_of_another_is_its_own(
+    packed, tmp_path, how, times
+):
+    """The first process stops with one line, and no file of the second is its."""
+    draw = random.Random(3)
+    for number in range(times):
+        run, kept = tmp_path / f"{number}", tmp_path / f"{number}-kept"
+        first = start("xenon-train", packed.folder, run, *TRAIN, "--epochs=100000")
+        wait_for(run / "last" / "state.json", first)
+        time.sleep(draw.uniform(0, 0.3))
+        os.rename(run, kept)
+        while how == "removed" and kept.exists():
+            # A save that is under way may put a file into a folder just emptied.
+            shutil.rmtree(kept, ignore_errors=True)
+        best = train.train(config(packed, run, seed=number))
+        said = first.communicate(timeout=60)[1].splitlines()
+        assert first.returncode == 1
+        assert said[-1].startswith(f"error: {run}: was moved or removed while")
+        assert not [line for line in said if "Traceback" in line]
+        again = Run.open(run)
+        assert again.meta["config"]["seed"] == number
+        assert len(again.log()) == 2
+        for member in best:
+            member.check()
+        assert len(list((run / "params").iterdir())) == 2
+        if how == "moved":  # and what it had finished is whole
+            for member in Run.open(kept).members():
+                member.check()
+
+
+@pytest.mark.slow
+def test_a_run_that_was_moved_goes_on_where_it_is(packed, tmp_path):
+    run, kept = tmp_path / "run", tmp_path / "kept"
+    with start("xenon-train", packed.folder, run, *TRAIN, "--epochs=100000") as first:
+        wait_for(run / "last" / "state.json", first)
+        os.rename(run, kept)
+    done = len(Run.open(kept).log())
+    train.train(config(packed, kept, epochs=done + 1, resume=True))
+    train.train(config(packed, tmp_path / "whole", epochs=done + 1))
+    theirs, ours = ((tmp_path / name / "params") for name in ("whole", "kept"))
+    assert {f.name: files.sha256(f) for f in ours.iterdir()} == {
+        f.name: files.sha256(f) for f in theirs.iterdir()
+    }
+
+
+@pytest.mark.parametrize("times", OFTEN)
+def test_of_two_that_begin_the_same_run_one_is_refused(packed, tmp_path, times):
+    for number in range(times):
+        run = tmp_path / str(number)
+        both = [
+            start("xenon-train", packed.folder, run, *TRAIN, "--epochs=2")
+            for _ in range(2)
+        ]
+        said = [process.communicate(timeout=120)[1] for process in both]
+        assert sorted(process.returncode for process in both) == [0, 1]
+        lost = said[[process.returncode for process in both].index(1)]
+        last = lost.splitlines()[-1]
+        assert "another process trains it" in last or "holds a run already" in last
+        assert len(Run.open(run).log()) == 2
+        for member in Run.open(run).members():
+            member.check()
+
+
+@pytest.mark.parametrize("name", ["params", "last"])
+def test_a_link_in_the_place_of_a_folder_of_a_run_is_refused_and_left_alone(
+    packed, tmp_path, name
+):
+    run, precious = tmp_path / "run", tmp_path / "precious"
+    train.train(config(packed, run, epochs=1))
+    (run / name).rename(precious)
+    (precious / "net-0042.params").write_text("mine")
+    (run / name).symlink_to(precious)
+    before = sorted(os.listdir(precious))
+    with pytest.raises(XenonError, match=f"{name}: is a link"):
+        train.train(config(packed, run, resume=True))
+    assert sorted(os.listdir(precious)) == before
+
+
+@pytest.mark.parametrize(
+    "name", ["log.csv", "best.json", "run.json", "last/state.json", "params/*"]
+)
+def test_a_link_in_the_place_of_a_file_of_a_run_is_refused_and_not_followed(
+    packed, tmp_path, name
+):
+    run, precious = tmp_path / "run", tmp_path / "precious"
+    train.train(config(packed, run, epochs=1))
+    (file,) = run.glob(name)
+    file.rename(precious)
+    file.symlink_to(precious)
+    before = precious.read_bytes()
+    with pytest.raises(XenonError, match=f"{file.name}: is a link"):
+        train.train(config(packed, run, resume=True))
+    assert precious.read_bytes() == before
+
+
+def test_only_files_of_names_that_a_run_gives_are_ever_removed(packed, tmp_path):
+    run = tmp_path / "run"
+    train.train(config(packed, run, epochs=1))
+    own = ("notes.txt", "notes.partial", "other-0001.params", "net-1.params")
+    for folder in ("params", "last", "."):
+        for name in own:
+            (run / folder / name).write_text("mine")
+    train.train(config(packed, run, epochs=3, resume=True))
+    for folder in ("params", "last", "."):
+        assert all((run / folder / name).read_text() == "mine" for name in own)
+
+
+# --- a packed folder ---
+
+
+def test_packed_again_while_a_run_reads_it_the_run_stops(packed, tmp_path):
+    folder = Path(shutil.copytree(packed.folder, tmp_path / "packed"))
+    run = tmp_path / "run"
+    with start("xenon-train", folder, run, *TRAIN, "--epochs=100000") as process:
+        wait_for(run / "last" / "state.json", process)
+        other = synthetic.pack(
+            tmp_path / "other",
+            {
+                "train": synthetic.labelled(24, seed=5),
+                "valid": synthetic.labelled(8, seed=6),
+            },
+        )
+        for name in ("train.rec", "train.idx", "train.lst"):
+            os.replace(other.folder / name, folder / name)
+        said = process.communicate(timeout=60)[1]
+    assert process.returncode == 1
+    last = said.splitlines()[-1]
+    assert last.startswith(f"error: {folder}/train.")
+    assert "was packed again, changed or removed" in last
+    for member in Run.open(run).members():
+        member.check()
+
+
+def test_what_was_opened_is_never_read_of_another_pack(packed, tmp_path):
+    """Lists, records and MXNet's loader alike."""
+    folder = Path(shutil.copytree(packed.folder, tmp_path / "packed"))
+    split = packed_folder.open_packed(folder).split("train")
+    shutil.copy(folder / "train.rec", tmp_path / "same")
+    os.replace(tmp_path / "same", folder / "train.rec")  # the same bytes, even
+    with pytest.raises(XenonError, match=r"train\.rec: was packed again"):
+        list(split.images())
+    with pytest.raises(XenonError, match=r"train\.rec: was packed again"):
+        record_iter.evaluation_batches(split, 4)
+    (folder / "train.lst").unlink()
+    with pytest.raises(XenonError, match=r"train\.lst"):
+        split.rows()
+
+
+@pytest.mark.parametrize("times", TIMES)
+def test_of_two_that_pack_into_one_folder_one_is_refused(mura_tree, tmp_path, times):
+    source = mura_tree(patients=3)
+    for number in range(times):
+        out = tmp_path / f"out{number}"
+        both = [start("xenon-pack", source, out, "--size=32") for _ in range(2)]
+        said = [process.communicate(timeout=120)[1] for process in both]
+        statuses = [process.returncode for process in both]
+        assert sorted(statuses) in ([0, 1], [0, 0]), said
+        for status, lines in zip(statuses, said):
+            assert (
+                status == 0
+                or "another process is writing" in lines
+                or ("already holds" in lines)
+            )
+        assert packed_folder.open_packed(out).split("train").rows()
+        assert not [name for name in os.listdir(out) if name.startswith(".")]
+
+
+def test_a_pack_killed_while_its_files_move_is_simply_packed_again(mura_tree, tmp_path):
+    source, out = mura_tree(patients=2), tmp_path / "out"
+    code = (
+        "import os, signal, sys; from xenon_mx import cli; replace = os.replace\n"
+        "def dying(old, new, **at):\n"
+        "    if str(new).endswith('valid.idx'): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    replace(old, new, **at)\n"
+        f"os.replace = dying; sys.argv = ['', {str(source)!r}, {str(out)!r}, "
+        "'--size=32']; cli.pack()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True)
+    assert done.returncode == -signal.SIGKILL
+    assert (out / "train.rec").exists()
+    assert not (out / "pack.json").exists()
+    with start("xenon-pack", source, out, "--size=32") as process:
+        said = process.communicate()[1]
+    assert process.returncode == 0, said
+    assert packed_folder.open_packed(out).split("valid").rows()
+    assert not [name for name in os.listdir(out) if name.startswith(".")]
+
+
+def test_a_users_file_is_not_taken_for_what_a_killed_pack_left(mura_tree, tmp_path):
+    source, out = mura_tree(patients=2), tmp_path / "out"
+    leftover = out / ".xenon-0123456789abcdef.partial"
+    leftover.mkdir(parents=True)
+    sums = {"train.rec": "0" * 64, "pack.json": "1" * 64}
+    manifest = {"mark": "pack.json", "files": sums, "replaced": {}}
+    files.write_json(leftover / ".manifest.json", manifest)
+    (out / "train.rec").write_text("mine")
+    with start("xenon-pack", source, out, "--size=32") as process:
+        said = process.communicate()[1]
+    assert process.returncode == 1
+    assert "already holds train.rec" in said
+    assert (out / "train.rec").read_text() == "mine"
+
+
+# --- maps ---
+
+MAPS = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from xenon_mx.inference import cam_folder as mapping
+from xenon_mx.errors import XenonError
+
+out, origin, value = Path(sys.argv[1]), sys.argv[2] * 64, float(sys.argv[3])
+paths = [f"study{i}/image.png" for i in range(20)]
+film = np.zeros((40, 30), np.uint8)
+cam = np.full((2, 2), value, np.float32)
+try:
+    seen = {"size": 32, "fit": "pad"}
+    with mapping.Folder(out, paths, seen, (0, 32), 1, origin) as folder:
+        for path in paths:
+            folder.add(path, film, cam)
+        folder.seal()
+except XenonError as error:
+    sys.exit(f"error: {error}")
+"""
+
+
+@pytest.mark.parametrize("times", TIMES)
+def test_two_predictions_lose_no_map_of_one_folder(tmp_path, times):
+    for number in range(times):
+        out = tmp_path / str(number)
+        both = [
+            subprocess.Popen(
+                [sys.executable, "-c", MAPS, out, str(i), str(i + 1)],
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for i in range(2)
+        ]
+        said = [process.communicate(timeout=60)[1] for process in both]
+        statuses = [process.returncode for process in both]
+        assert sorted(statuses) == [0, 1], said
+        assert said[statuses.index(1)].startswith(f"error: {out}: ")
+        found = sorted(out.rglob(f"*{cam_folder.ARRAY}"))
+        assert len(found) == 20
+        values = {float(np.load(path)[0, 0]) for path in found}
+        assert values == {statuses.index(0) + 1.0}
+        assert (out / cam_folder.MAPS_JSON).is_file()
+
+
+def test_a_run_is_known_wherever_it_is_moved_to(packed, tmp_path):
+    run = tmp_path / "run"
+    train.train(config(packed, run, epochs=1))
+    before = Run.open(run).identity
+    train.train(config(packed, run, epochs=2, resume=True))
+    os.rename(run, tmp_path / "moved")
+    assert Run.open(tmp_path / "moved").identity == before
+    train.train(config(packed, run, epochs=1))  # the same, begun once more
+    assert Run.open(run).identity != before
+    assert run_folder.RUN_JSON in os.listdir(run)

@@ -1,0 +1,127 @@
+"""Too little memory: one sentence and an end, whatever a library makes of it."""
+
+from __future__ import annotations
+
+import errno
+import re
+import subprocess
+import sys
+
+import pytest
+
+from xenon_mx import cli
+from xenon_mx.runtime import memory, mxnet
+
+COMMANDS = {
+    "pack": ["MURA-v1.1", "out"],
+    "train": ["packed", "out", "--no-pretrained"],
+    "predict": ["MURA-v1.1/valid", "out.csv", "--run", "run"],
+    "export": ["run", "out.onnx"],
+    "report": ["run", "-o", "out.html"],
+    "launch": ["-n", "2", "--", "xenon-train", "packed", "out"],
+}
+
+
+def run(command, *args, megabytes, cwd):
+    """Run a command under a limit of its address space; give (status, stderr)."""
+    script = f'ulimit -v {megabytes << 10} && exec "$@"'
+    code = f"from xenon_mx import cli; cli.{command}()"
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", sys.executable, "-c", code, *map(str, args)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("megabytes", [100, 400])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_limit_that_is_too_low_is_named_before_anything_is_imported(
+    command, megabytes, tmp_path
+):
+    status, err = run(command, *COMMANDS[command], megabytes=megabytes, cwd=tmp_path)
+    assert status == 1
+    assert err.startswith("error: too little memory: ")
+    assert f"the limit is {megabytes} (ulimit -v)" in err
+    assert err.count("\n") == 1
+
+
+def test_checking_a_packed_folder_is_refused_alike(tmp_path):
+    status, err = run("pack", "--check", "packed", megabytes=100, cwd=tmp_path)
+    assert status == 1
+    assert err.startswith("error: too little memory: ")
+
+
+def test_fewer_threads_take_less(monkeypatch):
+    monkeypatch.setattr(memory, "usable_cores", lambda: 8)
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    need = memory.Need(100, 10)
+    assert need.total() == 180
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert need.total() == 120
+    monkeypatch.setenv("OMP_NUM_THREADS", "100")  # OpenBLAS starts no more than cores
+    assert need.total() == 180
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        OSError("/lib/libmxnet.so: failed to map segment from shared object"),
+        ImportError("libQt5.so: cannot map: failed to map segment from shared object"),
+        RuntimeError("can't start new thread"),
+        RuntimeError("MXNetError: std::bad_alloc"),
+    ],
+)
+def test_what_libraries_raise_is_a_sentence_about_memory(error, monkeypatch, capsys):
+    def fail(**flags):
+        raise error
+
+    monkeypatch.setattr(cli._pack, "callback", fail)
+    monkeypatch.setattr(fail, "__name__", "_pack")
+    monkeypatch.setattr(sys, "argv", ["xenon-pack", "a", "b"])
+    assert cli._status(cli._pack) == 1
+    assert capsys.readouterr().err == f"error: {memory.lack()}\n"
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), OSError(errno.ENOSPC, "full")])
+def test_other_failures_are_none_of_memory(error):
+    assert not memory.is_lacking(error)
+
+
+def test_mxnet_that_does_not_fit_is_no_reason_to_reinstall_it():
+    error = OSError("libmxnet.so: failed to map segment from shared object")
+    assert mxnet._why_no_import(error, "mxnet") == memory.lack()
+
+
+# 4 GB, of which a limit of 2 leaves nothing like it.
+TOO_LARGE = """
+from xenon_mx.runtime import mxnet as engine
+from xenon_mx.errors import XenonError
+
+try:
+    with engine.failures():
+        engine.mx.nd.zeros((1 << 30,)).wait_to_read()
+except XenonError as error:
+    print(error)
+"""
+
+
+def test_mxnets_own_lack_of_memory_is_a_sentence():
+    words = [sys.executable, "-c", TOO_LARGE]
+    done = subprocess.run(
+        ["sh", "-c", f'ulimit -v {2 << 20} && exec "$@"', "sh", *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(
+        r"out of memory: the limit is 2,048 MB \(ulimit -v\): raise it; a smaller "
+        r"--batch-size takes less\n",
+        done.stdout,
+    )

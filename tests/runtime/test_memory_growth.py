@@ -1,0 +1,89 @@
+"""Memory does not grow with the number of images."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import cv2
+import pytest
+import synthetic
+
+from xenon_mx.commands import train
+from xenon_mx.config import TrainConfig
+
+SIZE = 32
+FEW, MANY = 60, 600
+MOST_GROWTH = 1.1
+
+
+def draw(root, count):
+    """Write a data set of `count` studies with one image each."""
+    pixels, labels = synthetic.labelled(count, 256)
+    for number, (image, label) in enumerate(zip(pixels, labels)):
+        split = "valid" if number % 10 < 2 else "train"
+        end = ("negative", "positive")[label]
+        folder = root / f"{split}/XR_HAND/patient{number:05d}/study1_{end}"
+        folder.mkdir(parents=True)
+        cv2.imwrite(str(folder / "image1.png"), image)
+    return root
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    base = tmp_path_factory.mktemp("growth")
+    return {count: draw(base / str(count), count) for count in (FEW, MANY)}
+
+
+def peak_mb(*arguments):
+    """Run a command of xenon's and give the most memory that it held."""
+    # Not getrusage: its maximum is that of the process before it became this one, too.
+    command, *others = map(str, arguments)
+    code = f"""
+import sys
+from xenon_mx import cli
+sys.argv = [{command!r}, *{others!r}]
+try:
+    cli.{command}()
+except SystemExit as stop:
+    assert stop.code == 0, stop.code
+status = open("/proc/self/status").read()
+print(status.partition("VmHWM:")[2].split()[0])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout.split()[-1]) / 1000
+
+
+def test_packing_ten_times_the_images_takes_no_more_memory(data, tmp_path):
+    few, many = (peak_mb("pack", data[n], tmp_path / str(n)) for n in (FEW, MANY))
+    assert many < MOST_GROWTH * few
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_predicting_ten_times_the_images_takes_no_more_memory(data, tmp_path, packed):
+    run = tmp_path / "run"
+    splits = {
+        "train": synthetic.labelled(16, SIZE),
+        "valid": synthetic.labelled(8, SIZE),
+    }
+    config = TrainConfig(
+        synthetic.pack(tmp_path / "small", splits).folder,
+        run,
+        model="mobilenet0.25",
+        no_pretrained=True,
+        ctx="cpu()",
+        epochs=2,
+    )
+    train.train(config)
+    peaks = []
+    for count in (FEW, MANY):
+        asked = data[count]
+        if packed:
+            many = {"valid": synthetic.labelled(count, SIZE)}
+            asked = synthetic.pack(tmp_path / str(count), many).folder / "valid.rec"
+        out = tmp_path / f"{count}.csv"
+        peaks.append(peak_mb("predict", asked, out, "--run", run, "--ctx", "cpu()"))
+    assert peaks[1] < MOST_GROWTH * peaks[0]

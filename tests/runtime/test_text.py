@@ -1,0 +1,42 @@
+"""Names on one line and in a shell: what they show is what the file is called."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from xenon_mx.runtime import text
+
+NAMES = {
+    b"plain/name.csv": "plain/name.csv",
+    b'it\'s "so" $HOME': 'it\'s "so" $HOME',
+    "Röntgen 図.csv".encode(): "Röntgen 図.csv",
+    b"two\nlines\r\t": "two\\nlines\\r\\t",
+    b"\xff7": "\\xff7",
+    b"\x1b[31mred\x7f": "\\x1b[31mred\\x7f",
+    "\u2028\x85".encode() + b"'\\": "\\u2028\\x85'\\",
+    "ä\n1".encode() + b"\xc3": "ä\\n1\\xc3",
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_is_one_line(name):
+    line = text.line(os.fsdecode(name))
+    assert line == NAMES[name]
+    assert len(line.splitlines()) == 1
+    line.encode()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_can_be_pasted_into_a_shell(name):
+    quoted = text.argument(Path(os.fsdecode(name)))
+    assert text.line(quoted) == quoted
+    done = subprocess.run(["bash", "-c", f"printf %s {quoted}"], capture_output=True)
+    assert (done.stdout, done.stderr) == (name, b"")
+
+
+def test_a_plain_name_is_not_quoted():
+    assert text.argument(Path("a/b-c_1.csv")) == "a/b-c_1.csv"

@@ -1,0 +1,1 @@
+"""What tests share: builders, fakes and questions to the system."""

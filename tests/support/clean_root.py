@@ -1,0 +1,104 @@
+"""The Dockerfile's steps in a clean Debian of debootstrap's, for want of an engine.
+
+Needs root, debootstrap and the network. What Docker would add is left out: limits on
+the processes, and a network of their own. See test_docker.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Sequence
+
+from support import paths
+
+# As Docker sets it.
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# What apt and pip may need to know of the network; a builder passes it on as well.
+NETWORK = ("http_proxy", "https_proxy", "no_proxy", "PIP_INDEX_URL")
+
+
+class CleanRoot:
+    """A folder that is the root of a container.
+
+    Args:
+        folder: Where to make it.
+        steps: The Dockerfile's instructions, with what follows each.
+        arguments: What `docker build` would be given as `--build-arg`.
+    """
+
+    def __init__(
+        self, folder: Path, steps: Sequence[tuple[str, str]], **arguments: str
+    ) -> None:
+        self.folder = folder
+        self.environment = {"PATH": PATH}
+        self.arguments: dict[str, str] = {}
+        self.user, self.workdir, self.cmd = "0", "/", []
+        for word, rest in steps:
+            getattr(self, f"_{word.lower()}")(rest, arguments)
+
+    def command(self, words: Sequence[str], **environment: str) -> list[str]:
+        """The command line that runs words in the container, as its user."""
+        home = "/root" if self.user == "0" else "/home/xenon"
+        env = {**self.environment, "HOME": home, **environment}
+        return [
+            # The processes and /proc of their own end with the command.
+            *("unshare", "--mount", "--pid", "--fork", "--kill-child"),
+            f"--mount-proc={self.folder}/proc",
+            *("chroot", f"--userspec={self.user}:{self.user}", str(self.folder)),
+            *("env", "-i", *(f"{key}={value}" for key, value in env.items())),
+            *("bash", "-c", f'cd {self.workdir} && exec "$@"', "bash", *words),
+        ]
+
+    def _from(self, base: str, given: dict[str, str]) -> None:
+        suite = base.split(":")[1].split("-")[0]
+        # The Debian that images are made from, and its documentation.
+        words = ["debootstrap", "--variant=minbase", suite, str(self.folder)]
+        subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+        shutil.copy("/etc/resolv.conf", self.folder / "etc")
+        (self.folder / "dev" / "shm").chmod(0o1777)  # for semaphores, as Docker's is
+
+    def _arg(self, rest: str, given: dict[str, str]) -> None:
+        name, default = rest.split("=")
+        self.arguments[name] = given.get(name, default)
+
+    def _copy(self, rest: str, given: dict[str, str]) -> None:
+        source, target = rest.split()
+        root = paths.ROOT
+        for line in (root / ".dockerignore").read_text().splitlines():
+            if line.startswith("!"):
+                found = root / source / line[1:]
+                copy = self.folder / target.lstrip("/") / line[1:]
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                (shutil.copytree if found.is_dir() else shutil.copy)(found, copy)
+
+    def _run(self, rest: str, given: dict[str, str]) -> None:
+        env = {name: os.environ[name] for name in NETWORK if name in os.environ}
+        if "PIP_CERT" in os.environ:
+            shutil.copy(os.environ["PIP_CERT"], self.folder / "tmp" / "pip.crt")
+            env["PIP_CERT"] = "/tmp/pip.crt"
+        words = self.command(["bash", "-c", rest], **self.arguments, **env)
+        subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+
+    def _env(self, rest: str, given: dict[str, str]) -> None:
+        shown = f'printf "%s\\n" {rest}'
+        words = self.command(["bash", "-c", shown])
+        lines = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
+        for line in lines.stdout.splitlines():
+            name, value = line.split("=", 1)
+            self.environment[name] = value
+
+    def _user(self, rest: str, given: dict[str, str]) -> None:
+        self.user = self.arguments[rest.lstrip("$")]
+
+    def _workdir(self, rest: str, given: dict[str, str]) -> None:
+        self.workdir = rest
+
+    def _expose(self, rest: str, given: dict[str, str]) -> None:
+        """Exposing only tells; publishing opens."""
+
+    def _cmd(self, rest: str, given: dict[str, str]) -> None:
+        self.cmd = json.loads(rest)

@@ -1,0 +1,86 @@
+"""A worker that trains a small net on records in their order: see test_workers.py.
+
+    python steps.py PACKED OUT.params MODEL BATCH EPOCHS
+
+Without shuffling and augmentation, each worker on its own part of the records.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from xenon_mx.commands import train as training
+from xenon_mx.config import TrainConfig
+from xenon_mx.data import record_iter
+from xenon_mx.data.packed_folder import open_packed
+from xenon_mx.distributed import process_group
+from xenon_mx.models import network, weight_files
+from xenon_mx.runtime import progress
+from xenon_mx.runtime.mxnet import mx, nn
+from xenon_mx.training import loop as loops
+
+
+def plain_net() -> network.Net:
+    """A net without BatchNorm and Dropout."""
+    net = network.Net([nn.Conv2D(4, 3, in_channels=3), nn.Activation("relu")])
+    net.infer_shape(mx.nd.zeros((1, 3, 32, 32)))
+    net.initialize(mx.init.Xavier())
+    return net
+
+
+def consecutive(split, batch_size, seed, epoch, threads, part):
+    """The batches of a worker's part of the records, in their order, as they are."""
+    iterator = record_iter._iterator(
+        split,
+        batch_size=batch_size,
+        preprocess_threads=1,
+        shuffle=False,
+        num_parts=part.workers,
+        part_index=part.rank,
+    )
+    for _ in range(record_iter.steps(split, batch_size, part.workers)):
+        yield record_iter._copy(next(iterator))
+
+
+def main(packed: str, out: str, model: str, batch: str, epochs: str) -> None:
+    """Train, and write what the first worker ends with, and the learning rates."""
+    config = TrainConfig(
+        Path(packed),
+        Path("unused"),
+        no_pretrained=True,
+        batch_size=int(batch),
+        epochs=int(epochs),
+        lr=1e-3,
+        min_delta=1e9,  # nothing is better than the first epoch: the rate falls
+        kvstore="dist_sync",
+    )
+    record_iter.training_batches = consecutive
+    with process_group.join("dist_sync") as group:
+        train(config, group, model, Path(out))
+
+
+def train(
+    config: TrainConfig, group: process_group.Alone, model: str, out: Path
+) -> None:
+    """Train as one of the workers."""
+    mx.random.seed(7 + group.rank)  # the first worker's weights are to count
+    net = plain_net() if model == "plain" else network.build(model)
+    data = training._open_data(config, open_packed(config.packed))
+    loop = loops.Loop(config, data, net, [mx.cpu()], group, progress.silent)
+    loop.begin(None)
+    loop.run(None)
+    state = network.state(net)
+    for key, array in state.items():
+        total = group.total(f"end {key}", array) / group.count
+        np.testing.assert_allclose(total, array, rtol=1e-6, atol=1e-9)
+    rates = np.array([loop._adam.lr], np.float32)
+    assert group.total("rate", rates) == group.count * rates
+    if group.rank == 0:
+        out.write_bytes(weight_files.encode({**state, "rate": rates}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

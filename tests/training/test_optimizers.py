@@ -1,0 +1,76 @@
+"""Adam follows the paper's formula, and goes on from a state as if never stopped."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from xenon_mx.config import SMALLEST_LR
+from xenon_mx.distributed.process_group import Alone
+from xenon_mx.errors import XenonError
+from xenon_mx.runtime.mxnet import autograd, mx, nn
+from xenon_mx.training.optimizers import Adam
+
+
+def net(units=3):
+    block = nn.Dense(units, in_units=2)
+    block.initialize(mx.init.Constant(0.5))
+    return block
+
+
+def step(block, adam, scale=1.0):
+    """One step on a loss whose gradient is known: the inputs times `scale`."""
+    with autograd.record():
+        loss = (block(mx.nd.array([[1.0, 2.0]])) * scale).sum()
+    loss.backward()
+    adam.step(1)
+
+
+def weights(block):
+    return block.weight.data().asnumpy()
+
+
+def test_steps_are_those_of_kingma_and_ba():
+    block = net()
+    adam = Adam(block, 0.1, Alone())
+    expected = np.full((3, 2), 0.5)
+    mean = var = np.zeros((3, 2))
+    for t in range(1, 6):
+        gradient = np.array([[1.0, 2.0]] * 3) * t
+        step(block, adam, t)
+        mean = 0.9 * mean + 0.1 * gradient
+        var = 0.999 * var + 0.001 * gradient**2
+        rate = 0.1 * np.sqrt(1 - 0.999**t) / (1 - 0.9**t)
+        expected = expected - rate * mean / (np.sqrt(var) + 1e-8)
+        np.testing.assert_allclose(weights(block), expected, atol=1e-5)
+
+
+def test_it_takes_the_smallest_rate_that_may_be_set():
+    """MXNet refuses a rate that is no normal float32, and Adam's own is smaller."""
+    block = net()
+    adam = Adam(block, SMALLEST_LR, Alone())
+    for _ in range(50):  # the rate of the ninth to the twelfth step is the smallest
+        step(block, adam)
+    assert (weights(block) == 0.5).all()
+
+
+def test_restored_it_takes_the_same_steps():
+    whole, parts = net(), net()
+    adam = Adam(whole, 0.1, Alone())
+    first = Adam(parts, 0.1, Alone())
+    for scale in (1, 2, 3):
+        step(whole, adam, scale)
+        step(parts, first, scale)
+    second = Adam(parts, 0.1, Alone())
+    second.restore(*first.state())
+    for scale in (4, 5):
+        step(whole, adam, scale)
+        step(parts, second, scale)
+    assert (weights(whole) == weights(parts)).all()
+    assert second.state()[1] == 5
+
+
+def test_the_state_of_another_net_is_refused():
+    adam = Adam(net(), 0.1, Alone())
+    with pytest.raises(XenonError, match="not one of this net"):
+        adam.restore(Adam(net(4), 0.1, Alone()).blank(), 1)

@@ -1,0 +1,1 @@
+"""Radiographs on disk: MURA's layout, image files, records, the packed folder."""

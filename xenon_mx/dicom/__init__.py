@@ -1,0 +1,1 @@
+"""From the bytes of a DICOM file to gray pixels."""

@@ -1,0 +1,1 @@
+"""Ensembles, in Gluon or in ONNX Runtime, and the images they predict."""

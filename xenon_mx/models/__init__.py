@@ -1,0 +1,1 @@
+"""Nets with one logit, their weights, their forward pass and activation maps."""

@@ -1,0 +1,83 @@
+"""What a report draws of predictions: curves, with what they show in words.
+
+Owns the choice of what is drawn and the words beside it. The sums are of `evaluation`
+and scikit-learn, the look is of `figures`. Knows no tables and no page.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Mapping
+
+import numpy as np
+from sklearn.metrics import roc_curve
+
+from xenon_mx.evaluation import scores
+from xenon_mx.evaluation.evaluation_set import Cases
+from xenon_mx.evaluation.prediction_tables import PLURAL, UNLABELLED
+from xenon_mx.evaluation.scores import PAPER, Figure
+from xenon_mx.report import plots
+from xenon_mx.report.paper_comparison import both
+from xenon_mx.report.plots import Shown, number
+
+
+def roc(cases: Cases, found: Mapping[str, Figure], beside_paper: bool) -> list[Shown]:
+    """The ROC curve; none with one class only, where it is undefined."""
+    if math.isnan(found["AUROC"].value):
+        return []
+    false, true, _ = roc_curve(cases.labels, cases.prob)
+    ours = (found["specificity"].value, found["sensitivity"].value)
+    points = [("at the threshold", *ours)]
+    alt = (
+        f"ROC curve with an area of {number(found['AUROC'].value)}. At the threshold "
+        f"the specificity is {number(ours[0])} and the sensitivity {number(ours[1])}."
+    )
+    caption = f"ROC, AUROC {both(found['AUROC'])}."
+    if beside_paper:
+        theirs = (PAPER.specificity, PAPER.sensitivity)
+        points.append(("the paper's (other test set)", *theirs))
+        numbers = f"sensitivity {theirs[1]:.3f}, specificity {theirs[0]:.3f}"
+        alt += f" The paper's model, on another test set: {numbers}."
+        caption += (
+            f" The diamond is the paper's operating point ({numbers}), of another test "
+            f"set."
+        )
+    return [Shown(plots.roc((false, true), points), alt, caption)]
+
+
+def calibration(cases: Cases, found: Mapping[str, Figure]) -> Shown:
+    """How often cases were abnormal, against how often they were said to be."""
+    bins = [
+        (float(mean), float(share), int(count))
+        for mean, share, count in zip(*scores.reliability(cases))
+        if count
+    ]
+    predicted, observed, counts = zip(*bins)
+    said = "; ".join(f"{p:.2f}: {o:.2f} of {c}" for p, o, c in bins)
+    return Shown(
+        plots.calibration(predicted, observed, counts, PLURAL[cases.level]),
+        f"Reliability diagram. Mean predicted probability and share that is abnormal, "
+        f"bin by bin: {said}.",
+        f"Calibration. On the dotted line a probability is what it says. Calibration "
+        f"error {both(found['calibration error'])}, Brier score "
+        f"{both(found['Brier score'])}.",
+    )
+
+
+def histogram(
+    prob: np.ndarray, labels: np.ndarray, threshold: float, plural: str
+) -> Shown:
+    """How many cases, in one word `plural`, were given which probability."""
+    above = int((prob > threshold).sum())
+    names = {
+        UNLABELLED: "without a label",
+        0: "labelled normal",
+        1: "labelled abnormal",
+    }
+    groups = {name: prob[labels == label] for label, name in names.items()}
+    return Shown(
+        plots.histogram({n: p for n, p in groups.items() if len(p)}, threshold, plural),
+        f"Histogram of the predicted probabilities of {len(prob)} {plural}: {above} "
+        f"above the threshold of {threshold:g}, {len(prob) - above} not.",
+        f"How many {plural} were given which probability.",
+    )

@@ -1,0 +1,1 @@
+"""What every other package stands on: MXNet, OpenCV, threads, files, streams."""
