@@ -34,7 +34,7 @@ def test_the_defaults_are_the_recipe_of_the_paper():
         ("--holdout", {"holdout": -0.1}),
         ("--holdout", {"holdout": 1.0}),
         ("--holdout", {"holdout": float("nan")}),
-        ("--workers", {"workers": -1}),
+        ("--threads", {"threads": -1}),
     ],
 )
 def test_a_packing_setting_out_of_range_is_refused_by_its_flag(flag, options):
@@ -61,7 +61,7 @@ def test_a_packing_setting_out_of_range_is_refused_by_its_flag(flag, options):
         ("--min-lr", {"min_lr": 1e-50}),
         ("--min-lr", {"min_lr": -1e-6}),
         ("--min-lr", {"min_lr": float("nan")}),
-        ("--workers", {"workers": 0}),
+        ("--threads", {"threads": 0}),
         ("--no-pretrained", {"pretrained": "a.params"}),
         ("--freeze-epochs", {"freeze_epochs": 1}),
         ("--freeze-epochs", {"freeze_epochs": -1}),

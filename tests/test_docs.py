@@ -11,7 +11,7 @@ import synthetic
 from support import paths
 
 from xenon_mx import cli
-from xenon_mx.runs.run_folder import Epoch
+from xenon_mx.runs.run_folder import EpochRecord
 
 README = (paths.ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = {
@@ -62,7 +62,7 @@ def test_the_tools_that_the_readme_names_exist():
 
 def test_the_columns_that_the_readme_names_are_written():
     assert "study,study_type,images,probability,prediction,label" in README
-    assert len(Epoch._fields) == 9
+    assert len(EpochRecord._fields) == 9
 
 
 def test_the_library_example_runs(tmp_path, monkeypatch):

@@ -61,7 +61,7 @@ def pack_xenon(folder: Path) -> Result:
     from xenon_mx.config import PackConfig
 
     source, out = folder / "MURA-v1.1", folder / "packed-again"
-    config = PackConfig(source, out, workers=THREADS, overwrite=True)
+    config = PackConfig(source, out, threads=THREADS, overwrite=True)
     return timed(len(files(folder)), lambda: pack.pack(config) and None)
 
 
@@ -142,7 +142,7 @@ def load_xenon(folder: Path, threads: int = 1) -> Result:
 
 
 def load_xenon2(folder: Path) -> Result:
-    """The same with --workers 2."""
+    """The same with --threads 2."""
     return load_xenon(folder, 2)
 
 
@@ -347,7 +347,7 @@ def predict_with(
             yield (squares[:, None].astype(np.float32) - mean) / std
 
     def work() -> list[float]:
-        logits = np.concatenate([run(each) for each in parallel.ahead(batches())])
+        logits = np.concatenate([run(each) for each in parallel.prefetch(batches())])
         return (1 / (1 + np.exp(-logits.astype(np.float64)))).mean(axis=1).tolist()
 
     return timed(len(listed), work)
@@ -506,8 +506,8 @@ def prepare(folder: Path) -> Result:
     run = run_folder.Run.create(folder / "run", meta)
     ranked = []
     for number in range(1, MEMBERS + 1):
-        net, zoo = network._outline(NET)
-        keys = network._namings(NET, net, zoo)[-1]
+        net, zoo = network._build_uninitialized(NET)
+        keys = network._known_namings(NET, net, zoo)[-1]
         shapes = network._shapes(net, 1)
         drawn = {
             name: make.draw(f"{number}.{name}", shapes[key])
@@ -515,10 +515,12 @@ def prepare(folder: Path) -> Result:
         }
         file = folder / f"member-{number}.safetensors"
         safetensors.numpy.save_file(drawn, str(file))
-        state = network.state(network.build(NET, file))
+        state = network.state_dict(network.build(NET, file))
         ranked.append((float(number), number))
-        epoch = run_folder.Epoch(number, 1, number, 0, 0, 1e-4, 1, 0, 1)
-        run.save(epoch, run_folder.Last(number, state, {}, 1, {}, False), ranked)
+        epoch = run_folder.EpochRecord(number, 1, number, 0, 0, 1e-4, 1, 0, 1)
+        run.save(
+            epoch, run_folder.TrainingState(number, state, {}, 1, {}, False), ranked
+        )
     run.close()
     return {"images": 1, "seconds": 1.0, "outputs": None}
 
@@ -528,10 +530,10 @@ def _cut(packed: Any, out: Path, counts: dict[str, int]) -> None:
     from xenon_mx.data import packed_folder
 
     whole = packed.split("train")
-    with packed_folder.Transaction(out, overwrite=True) as transaction:
+    with packed_folder.PackTransaction(out, overwrite=True) as transaction:
         splits = {}
         for name, count in counts.items():
-            with packed_folder.Writer(transaction.folder, name) as writer:
+            with packed_folder.SplitWriter(transaction.folder, name) as writer:
                 for row, record in zip(whole.rows()[:count], whole.images()):
                     writer.add(record.image, row)
                 summary = writer.summary()

@@ -32,7 +32,7 @@ def labelled(count: int, size: int = 32, seed: int = 0) -> tuple[np.ndarray, lis
 
 def rows_of(
     labels: Sequence[int], split: str, types: Sequence[str], views: int
-) -> list[packed_folder.Row]:
+) -> list[packed_folder.RecordLabels]:
     """Make two studies, one of each label, of a number of views; then the next type."""
     rows = []
     for number, label in enumerate(labels):
@@ -44,7 +44,7 @@ def rows_of(
             f"MURA-v1.1/{split}/{types[kind]}/patient{study:05d}/study1_{end}/"
             f"image{number + 1}.png"
         )
-        rows.append(packed_folder.Row(label, kind, study, path))
+        rows.append(packed_folder.RecordLabels(label, kind, study, path))
     return rows
 
 
@@ -53,18 +53,18 @@ def pack(
     splits: dict[str, tuple[np.ndarray, Sequence[int]]],
     types: Sequence[str] = ("XR_A", "XR_B"),
     views: int = 2,
-) -> packed_folder.Packed:
+) -> packed_folder.PackedFolder:
     """Write a packed folder of lossless images, in the order given.
 
     Labels alternate, as `labelled` gives them.
     """
-    with packed_folder.Transaction(folder, overwrite=False) as out:
+    with packed_folder.PackTransaction(folder, overwrite=False) as out:
         summaries = {}
         listed = {}
         for name, (pixels, labels) in splits.items():
             rows = rows_of(labels, name, types, views)
             listed[name] = [mura.parse(row.path, Path(row.path)) for row in rows]
-            with packed_folder.Writer(out.folder, name) as writer:
+            with packed_folder.SplitWriter(out.folder, name) as writer:
                 for image, row in zip(pixels, rows):
                     writer.add(images.encode(image, "png", 0), row)
                 summary = writer.summary()

@@ -101,7 +101,7 @@ def _check_packed(context: click.Context, _: click.Parameter, out: Path | None) 
     for name in packed.splits:
         packed.split(name)
         count = packed.meta["splits"][name]["records"]
-        click.echo(text.line(f"{out}: {name}: {count:,} records, whole"))
+        click.echo(text.one_line(f"{out}: {name}: {count:,} records, whole"))
     context.exit()
 
 
@@ -148,7 +148,7 @@ def _list_models(context: click.Context, _: click.Parameter, size: int | None) -
     bar = progress.for_stream(sys.stderr)
     with bar(total=len(network.NAMES), unit="net", desc="sizing") as shown:
         for name in network.NAMES:
-            parameters, gflop = network.size_of(name, size)
+            parameters, gflop = network.count_size(name, size)
             places = ", ".join(pretrained.known(name))
             rows.append((name, places, f"{parameters:,}", f"{gflop:.1f}"))
             shown.update()
@@ -194,7 +194,9 @@ def _train(**flags: Any) -> None:
         best = training.train(config, progress.for_stream(sys.stderr))
     except BaseException:
         if signals.arrived() and (config.run / "run.json").exists():
-            folders = f"{text.argument(config.packed)} {text.argument(config.run)}"
+            folders = (
+                f"{text.shell_quote(config.packed)} {text.shell_quote(config.run)}"
+            )
             _say(
                 f"the epoch in progress is discarded; go on with: "
                 f"xenon-train {folders} --resume"
@@ -203,7 +205,7 @@ def _train(**flags: Any) -> None:
     if not best:  # one of several workers; the first has the run
         return
     _say(f"best epoch {best[0].epoch}, validation loss {best[0].loss:.4f}")
-    _say(f"next: xenon-predict INPUT OUT.csv --run {text.argument(config.run)}")
+    _say(f"next: xenon-predict INPUT OUT.csv --run {text.shell_quote(config.run)}")
 
 
 def _with_recorded(flags: dict[str, Any]) -> dict[str, Any]:
@@ -273,7 +275,7 @@ def _export(**flags: Any) -> None:
 
     members = exporting.export(config, progress.for_stream(sys.stderr))
     _say(f"{members} member{'s' * (members > 1)} in {config.out}")
-    _say(f"next: xenon-predict INPUT OUT.csv --run {text.argument(config.out)}")
+    _say(f"next: xenon-predict INPUT OUT.csv --run {text.shell_quote(config.out)}")
 
 
 @click.command(context_settings=_NAMES)
@@ -330,7 +332,7 @@ def _predict_into(config: PredictConfig) -> None:
 
 
 def _say(line: str) -> None:
-    _pass_on(text.line(line))
+    _pass_on(text.one_line(line))
 
 
 def _pass_on(line: str) -> None:
@@ -348,7 +350,7 @@ def _show_packed(packed: Any) -> None:
             numbers = (count[key] for key in rows[0][2:])
             rows.append((split, name, *(f"{number:,}" for number in numbers)))
     _table(rows, left=2)
-    folder = text.argument(packed.folder)
+    folder = text.shell_quote(packed.folder)
     _say(f"packed into {packed.folder}; next: xenon-train {folder} RUN")
 
 
@@ -389,7 +391,7 @@ class _Log(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         warning = "warning: " if record.levelno >= logging.WARNING else ""
-        tqdm.write(text.line(warning + record.getMessage()), file=sys.stderr)
+        tqdm.write(text.one_line(warning + record.getMessage()), file=sys.stderr)
 
 
 def _run(command: click.Command) -> NoReturn:
@@ -461,7 +463,7 @@ def _in_words(error: BaseException) -> BaseException:
     if isinstance(error, ConfigError):
         return click.UsageError(str(error))
     if not isinstance(error, XenonError) and memory.is_lacking(error):
-        return XenonError(memory.lack())
+        return XenonError(memory.out_of_memory_message())
     if isinstance(error, OSError):
         return _refusal(error)
     if isinstance(error, RuntimeError) and str(error).startswith(_LOOP):
@@ -492,7 +494,7 @@ def _bug(error: BaseException) -> int:
 def _usage(error: click.ClickException, command: click.Command) -> int:
     if isinstance(error, click.UsageError) and error.ctx is None:
         error.ctx = click.Context(command, info_name=_prog(command))
-    error.message = text.line(error.message)  # type: ignore[misc]
+    error.message = text.one_line(error.message)  # type: ignore[misc]
     error.show()
     return _USAGE
 

@@ -135,7 +135,7 @@ class PackConfig(_Checked):
         high=0.9,
     )
     seed: int = setting(0, "Seed of the record order and of the holdout.", low=0)
-    workers: int = setting(
+    threads: int = setting(
         0, "Decoding threads; 0 uses every core.", flags=("-j",), low=0, high=256
     )
     skip_bad: bool = setting(
@@ -153,7 +153,7 @@ class TrainConfig(_Checked):
     resume: bool = setting(
         False,
         "Go on with RUN where its last finished epoch left it, with its own settings. "
-        "--epochs, --workers and --ctx may be others.",
+        "--epochs, --threads and --ctx may be others.",
     )
     # The paper, section 3: a 169-layer DenseNet with one output.
     model: str = setting(
@@ -205,7 +205,7 @@ class TrainConfig(_Checked):
         1e-6, "Training ends when the rate would fall below this.", low=0.0
     )
     seed: int = setting(0, "Seed of weights, order and augmentation.", low=0)
-    workers: int = setting(
+    threads: int = setting(
         1,
         "Decoding threads, each of which reads a part of the records of its own.",
         flags=("-j",),
@@ -272,7 +272,7 @@ class PredictConfig(_Checked):
     root: Path | None = setting(None, _ROOT, kind=Path)
     # 8 is what the nets were trained with; predictions do not depend on it.
     batch_size: int = setting(8, "Images a pass.", low=1)
-    workers: int = setting(
+    threads: int = setting(
         0, "Decoding threads; 0 uses every core.", flags=("-j",), low=0, high=256
     )
     ctx: str | None = setting(None, "Devices, as for xenon-train.", kind=str)

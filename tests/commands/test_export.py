@@ -136,7 +136,7 @@ def test_a_file_says_what_it_is(world):
             "loss": member.loss,
             "params": member.params.name,
             "sha256": member.sha256,
-            "field": list(network.field(network.build(model), SIZE)),
+            "field": list(network.cam_extent(network.build(model), SIZE)),
         }
         for member, model in expected
     ]
@@ -310,7 +310,7 @@ def test_maps_of_nets_whose_maps_differ_in_size_keep_their_means(tmp_path):
     logits, maps = session(tmp_path / "two.onnx").run(
         ["logits", "maps"], {"pixels": pixels}
     )
-    (looked,) = forward.maps(nets, [pixels], [mx.cpu()], reference=True)
+    (looked,) = forward.cams(nets, [pixels], [mx.cpu()], reference=True)
     assert maps.shape[:2] == (2, 2)
     scale = np.abs(looked.maps).max()
     np.testing.assert_allclose(
@@ -385,7 +385,7 @@ def test_opencv_and_mxnet_decode_a_record_to_the_same_pixels(world, tmp_path, en
     folder = tmp_path / "packed"
     pack.pack(PackConfig(tmp_path / "MURA-v1.1", folder, size=47, encoding=encoding))
     config = PredictConfig((folder / "valid.rec",), Path("o.csv"), (), batch_size=5)
-    source = inputs.Source(config, {"size": 47, "fit": "stretch"})
+    source = inputs.InputImages(config, {"size": 47, "fit": "stretch"})
     theirs, ours = list(source.batches()), list(source.batches(with_mxnet=False))
     assert (
         [len(each) for each in ours] == [len(each) for each in theirs] == [5, 5, 5, 1]
@@ -546,6 +546,7 @@ def test_an_environment_without_mxnet_predicts(world, tmp_path):
                 str(programs / "xenon-predict"),
                 str(world / given),
                 str(tmp_path / "there.csv"),
+                "--overwrite",
                 "--run",
                 str(world / "run.onnx"),
             ],

@@ -32,8 +32,8 @@ Tree = Callable[..., Path]
 SIZE = 32
 
 
-def pack(source: Path, out: Path, **flags: Any) -> packed_folder.Packed:
-    flags = {"size": SIZE, "workers": 2, **flags}
+def pack(source: Path, out: Path, **flags: Any) -> packed_folder.PackedFolder:
+    flags = {"size": SIZE, "threads": 2, **flags}
     return packing.pack(PackConfig(source=source, out=out, **flags))
 
 
@@ -45,7 +45,7 @@ def listed(root: Path, split: str) -> list[str]:
     return (root / f"{split}_image_paths.csv").read_text().splitlines()
 
 
-def packed_paths(packed: packed_folder.Packed, split: str) -> list[str]:
+def packed_paths(packed: packed_folder.PackedFolder, split: str) -> list[str]:
     return [row.path for row in packed.split(split).rows()]
 
 
@@ -65,7 +65,7 @@ def test_pack_any_number_of_threads_gives_the_same_bytes(
 ) -> None:
     root = mura_tree()
     one, two, five = (
-        snapshot(pack(root, tmp_path / f"j{j}", workers=j, holdout=0.4).folder)
+        snapshot(pack(root, tmp_path / f"j{j}", threads=j, holdout=0.4).folder)
         for j in (1, 2, 5)
     )
     assert one == two == five
@@ -132,7 +132,7 @@ def square_of(file: Path, fit: str) -> np.ndarray:
 
 
 def decoded(
-    packed: packed_folder.Packed, split: str
+    packed: packed_folder.PackedFolder, split: str
 ) -> Iterator[tuple[Path, np.ndarray]]:
     """Each packed image's path and pixels, read by MXNet and OpenCV."""
     from xenon_mx.runtime.mxnet import mx
@@ -689,7 +689,7 @@ def test_in_order_whatever_ends_first_keeps_the_order(threads: int) -> None:
         return number * number
 
     squares = [n * n for n in range(40)]
-    assert list(parallel.in_order(work, range(40), threads)) == squares
+    assert list(parallel.map_in_order(work, range(40), threads)) == squares
 
 
 def test_in_order_reads_no_further_than_a_few_items_ahead() -> None:
@@ -700,7 +700,7 @@ def test_in_order_reads_no_further_than_a_few_items_ahead() -> None:
             taken.append(number)
             yield number
 
-    results = parallel.in_order(str, items(), 2)
+    results = parallel.map_in_order(str, items(), 2)
     assert [next(results) for _ in range(10)] == [str(n) for n in range(10)]
     assert len(taken) < 30
     results.close()
@@ -714,7 +714,7 @@ def test_in_order_error_comes_in_its_place_and_ends_the_work() -> None:
         done.append(number)
         return 1 // (5 - number)
 
-    results = parallel.in_order(work, range(1000), 2)
+    results = parallel.map_in_order(work, range(1000), 2)
     assert [next(results) for _ in range(5)] == [0, 0, 0, 0, 1]
     with pytest.raises(ZeroDivisionError):
         next(results)
@@ -723,7 +723,7 @@ def test_in_order_error_comes_in_its_place_and_ends_the_work() -> None:
 
 def test_in_order_leaves_no_thread_behind() -> None:
     before = threading.active_count()
-    results = parallel.in_order(str, range(1000), 5)
+    results = parallel.map_in_order(str, range(1000), 5)
     next(results)
     results.close()
     assert threading.active_count() == before
@@ -735,9 +735,9 @@ def test_ahead_gives_all_items_and_the_error_among_them() -> None:
         yield 2
         raise ZeroDivisionError
 
-    assert list(parallel.ahead(iter([]))) == []
-    assert list(parallel.ahead(iter(range(9)))) == list(range(9))
-    results = parallel.ahead(items())
+    assert list(parallel.prefetch(iter([]))) == []
+    assert list(parallel.prefetch(iter(range(9)))) == list(range(9))
+    results = parallel.prefetch(items())
     assert [next(results), next(results)] == [1, 2]
     with pytest.raises(ZeroDivisionError):
         next(results)
@@ -798,7 +798,7 @@ def test_silent_bar_writes_nothing(capfd: pytest.CaptureFixture) -> None:
 def test_counted_moves_the_bar_once_a_batch_is_dealt_with() -> None:
     shown = CountingBar(total=5, unit="", desc="")
     seen = []
-    for batch in progress.counted([[1, 2], [3, 4], [5]], shown):
+    for batch in progress.track([[1, 2], [3, 4], [5]], shown):
         seen.append((batch, shown.done))
     assert seen == [([1, 2], 0), ([3, 4], 2), ([5], 4)]
     assert shown.done == 5

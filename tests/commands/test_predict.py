@@ -571,10 +571,10 @@ def test_cam_is_all_there_or_not_at_all(world, tmp_path, bad):
     if bad:
         (folder / "29.png").write_bytes(b"no image")
         with pytest.raises(XenonError, match="nothing is written"):
-            ask(world, tmp_path, folder, cam=cam, workers=3)
+            ask(world, tmp_path, folder, cam=cam, threads=3)
         assert not cam.exists()
         return
-    ask(world, tmp_path, folder, cam=cam, workers=3)
+    ask(world, tmp_path, folder, cam=cam, threads=3)
     for number in range(30):
         place = cam / str(folder).lstrip("/") / f"{number}.png.cam.png"
         assert cv2.imread(str(place)).shape == (40 + number, 33, 3)

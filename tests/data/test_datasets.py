@@ -68,8 +68,8 @@ def test_read_folder_orders_numbers_by_value(tmp_path: Path) -> None:
 
 def test_natural_equal_numbers_are_ordered_whatever_comes_first() -> None:
     names = [Path("image1.png"), Path("image01.png"), Path("image1²3.png")]
-    assert sorted(names, key=datasets.natural) == sorted(
-        names[::-1], key=datasets.natural
+    assert sorted(names, key=datasets.natural_key) == sorted(
+        names[::-1], key=datasets.natural_key
     )
 
 

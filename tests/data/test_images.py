@@ -341,7 +341,7 @@ def test_fit_square_pad_centres_on_black(shape: tuple[int, int]) -> None:
 @pytest.mark.parametrize("fit", ["stretch", "pad"])
 def test_window_is_what_the_image_fills(shape: tuple[int, int], fit: str) -> None:
     square = images.fit_square(np.full(shape, 255, np.uint8), 320, fit)
-    window = images.window(shape, 320, fit)
+    window = images.content_region(shape, 320, fit)
     assert square[window].size == (square == 255).sum()
     assert np.all(square[window] == 255)
 

@@ -19,7 +19,7 @@ import pytest
 from support import paths
 
 from xenon_mx.data import packed_folder, recordio
-from xenon_mx.data.packed_folder import Row
+from xenon_mx.data.packed_folder import RecordLabels
 from xenon_mx.errors import XenonError
 from xenon_mx.runtime import files
 
@@ -38,28 +38,33 @@ FILES = [
 
 # What stands for images here: a packed folder is verified without decoding them.
 TRAIN = [
-    (b"first", Row(1, 0, 0, "MURA-v1.1/train/XR_HAND/p1/study1_positive/image1.png")),
-    (MAGIC * 3, Row(0, 1, 1, "with space/and, comma.png")),
-    (b"12345678", Row(1, 1, 2, "mit Ümlaut/画像.png")),
+    (
+        b"first",
+        RecordLabels(1, 0, 0, "MURA-v1.1/train/XR_HAND/p1/study1_positive/image1.png"),
+    ),
+    (MAGIC * 3, RecordLabels(0, 1, 1, "with space/and, comma.png")),
+    (b"12345678", RecordLabels(1, 1, 2, "mit Ümlaut/画像.png")),
 ]
-VALID = [(b"other", Row(0, 0, 0, "a.png"))]
+VALID = [(b"other", RecordLabels(0, 0, 0, "a.png"))]
 
 
 def fill(
-    out: packed_folder.Transaction, train: Any = TRAIN, valid: Any = VALID
+    out: packed_folder.PackTransaction, train: Any = TRAIN, valid: Any = VALID
 ) -> dict:
     """Write the splits' files, and give what pack.json has to say of them."""
     splits = {}
     for name, content in (("train", train), ("valid", valid)):
-        with packed_folder.Writer(out.folder, name) as writer:
+        with packed_folder.SplitWriter(out.folder, name) as writer:
             for image, row in content:
                 writer.add(image, row)
             splits[name] = {**writer.summary(), "counts": {}}
     return {**META, "splits": splits}
 
 
-def pack(folder: Path, overwrite: bool = False, **content: Any) -> packed_folder.Packed:
-    with packed_folder.Transaction(folder, overwrite) as out:
+def pack(
+    folder: Path, overwrite: bool = False, **content: Any
+) -> packed_folder.PackedFolder:
+    with packed_folder.PackTransaction(folder, overwrite) as out:
         return out.commit(fill(out, **content))
 
 
@@ -441,7 +446,7 @@ def test_verify_checksums_changed_pixels_only_are_refused(folder: Path) -> None:
 
 
 def test_transaction_shows_nothing_before_commit(tmp_path: Path) -> None:
-    with packed_folder.Transaction(tmp_path / "out", False) as out:
+    with packed_folder.PackTransaction(tmp_path / "out", False) as out:
         meta = fill(out)
         assert os.listdir(tmp_path / "out") == [out.folder.name]
         with pytest.raises(XenonError, match="not a packed folder"):
@@ -452,7 +457,7 @@ def test_transaction_shows_nothing_before_commit(tmp_path: Path) -> None:
 
 
 def fail(folder: Path) -> None:
-    with packed_folder.Transaction(folder, overwrite=True) as out:
+    with packed_folder.PackTransaction(folder, overwrite=True) as out:
         fill(out, train=VALID)
         raise ZeroDivisionError
 
@@ -464,7 +469,7 @@ def test_transaction_failing_removes_what_it_made(tmp_path: Path) -> None:
 
 
 def test_transaction_left_without_commit_leaves_nothing(tmp_path: Path) -> None:
-    with packed_folder.Transaction(tmp_path / "out", False) as out:
+    with packed_folder.PackTransaction(tmp_path / "out", False) as out:
         fill(out)
     assert os.listdir(tmp_path) == []
 
@@ -536,7 +541,7 @@ def test_transaction_out_that_cannot_be_a_folder_is_refused(tmp_path: Path) -> N
 def test_commit_of_a_file_that_came_out_wrong_is_refused(
     tmp_path: Path, name: str
 ) -> None:
-    with packed_folder.Transaction(tmp_path / "out", False) as out:
+    with packed_folder.PackTransaction(tmp_path / "out", False) as out:
         meta = fill(out)
         data = bytearray((out.folder / name).read_bytes())
         data[-1] ^= 1
@@ -546,9 +551,11 @@ def test_commit_of_a_file_that_came_out_wrong_is_refused(
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("row", [Row(2, 0, 0, "a.png"), Row(0, 2, 0, "a.png")])
+@pytest.mark.parametrize(
+    "row", [RecordLabels(2, 0, 0, "a.png"), RecordLabels(0, 2, 0, "a.png")]
+)
 def test_commit_of_a_label_or_type_out_of_range_is_refused(
-    tmp_path: Path, row: Row
+    tmp_path: Path, row: RecordLabels
 ) -> None:
     with pytest.raises(XenonError, match=r"train\.lst:1: out of range"):
         pack(tmp_path / "out", train=[(b"image", row)])
@@ -559,7 +566,10 @@ def test_transaction_full_disk_is_refused_and_leaves_nothing(tmp_path: Path) -> 
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
     try:
         with pytest.raises(XenonError, match=r"out: File too large"):
-            pack(tmp_path / "out", train=[(bytes(1 << 19), Row(0, 0, 0, "a.png"))] * 3)
+            pack(
+                tmp_path / "out",
+                train=[(bytes(1 << 19), RecordLabels(0, 0, 0, "a.png"))] * 3,
+            )
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert os.listdir(tmp_path) == []
@@ -568,7 +578,7 @@ def test_transaction_full_disk_is_refused_and_leaves_nothing(tmp_path: Path) -> 
 def test_writer_never_writes_over_a_file(tmp_path: Path) -> None:
     (tmp_path / "train.rec").write_text("mine")
     with pytest.raises(FileExistsError):
-        packed_folder.Writer(tmp_path, "train")
+        packed_folder.SplitWriter(tmp_path, "train")
 
 
 # --- killed ---
@@ -578,10 +588,10 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import test_packed_folder
-from xenon_mx.data import packed_folder as records
+from xenon_mx.data import packed_folder
 
 owner, name, calls = sys.argv[2], sys.argv[3], int(sys.argv[4])
-owner = {"os": os, "Writer": records.Writer, "Path": Path}[owner]
+owner = {"os": os, "SplitWriter": packed_folder.SplitWriter, "Path": Path}[owner]
 work = getattr(owner, name)
 
 def dying(*args, **kwargs):
@@ -601,8 +611,8 @@ test_packed_folder.pack(
 @pytest.mark.parametrize(
     ("old", "function", "calls"),
     [
-        (False, "Writer.add", 1),
-        (False, "Writer.add", 2),
+        (False, "SplitWriter.add", 1),
+        (False, "SplitWriter.add", 2),
         (False, "os.replace", 1),  # pack.json, still in its hidden folder
         (False, "os.replace", 2),
         (False, "os.replace", 8),  # pack.json itself

@@ -952,7 +952,7 @@ def tree(root: Path, suffix: str) -> Path:
     return root
 
 
-def packed_pixels(packed: packed_folder.Packed, split: str) -> dict[str, bytes]:
+def packed_pixels(packed: packed_folder.PackedFolder, split: str) -> dict[str, bytes]:
     """Give each packed image by the name of its file without the suffix."""
     opened = packed.split(split)
     found = zip(opened.rows(), opened.images())

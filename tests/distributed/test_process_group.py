@@ -242,7 +242,7 @@ from xenon_mx.distributed import process_group as workers
 with workers.join("dist_sync") as group:
     open(f"{sys.argv[1]}/{group.rank}", "w").write(str(os.getpid()))
     while True:
-        group.total("x", workers.np.zeros(1))
+        group.all_reduce("x", workers.np.zeros(1))
 """
 
 
@@ -346,7 +346,7 @@ with group:
     assert sys.argv[1] in body
     for command in (0, 6, 1000):
         group._kvstore._send_command_to_servers(command, body)
-    assert group.total("x", workers.np.ones(3)).tolist() == [1, 1, 1]
+    assert group.all_reduce("x", workers.np.ones(3)).tolist() == [1, 1, 1]
 """
 
 
@@ -555,10 +555,10 @@ def test_one_of_several_workers_does_not_train_alone(monkeypatch):
 
 def test_alone_everything_stays_as_it_is():
     alone = process_group.join(None)
-    assert (alone.rank, alone.count) == (0, 1)
+    assert (alone.rank, alone.num_workers) == (0, 1)
     values = np.array([0.1, 1e300])
-    assert alone.total("x", values) is values
-    assert alone.from_first({"a": None}) == {"a": None}
+    assert alone.all_reduce("x", values) is values
+    assert alone.broadcast({"a": None}) == {"a": None}
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 5])

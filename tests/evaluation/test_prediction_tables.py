@@ -20,7 +20,7 @@ MEMBERS = np.array([[0.9, 0.7], [0.25, 0.25], [0.4, 0.6]])
 
 
 def test_a_table_of_studies_is_as_the_contract_says():
-    assert prediction_tables.of_studies(IMAGES, MEMBERS, 0.5).decode() == (
+    assert prediction_tables.studies_csv(IMAGES, MEMBERS, 0.5).decode() == (
         "study,study_type,images,probability,prediction,label\n"
         f"{STUDY},XR_WRIST,2,0.65,1,1\n"
         "loose.png,,1,0.25,0,\n"
@@ -28,7 +28,7 @@ def test_a_table_of_studies_is_as_the_contract_says():
 
 
 def test_a_table_of_images_has_a_column_a_member():
-    assert prediction_tables.of_images(IMAGES, MEMBERS, 0.25).decode() == (
+    assert prediction_tables.images_csv(IMAGES, MEMBERS, 0.25).decode() == (
         "image,study,study_type,probability,prediction,label,member_1,member_2\n"
         f"{STUDY}image1.png,{STUDY},XR_WRIST,0.8,1,1,0.9,0.7\n"
         "loose.png,loose.png,,0.25,0,,0.25,0.25\n"
@@ -38,23 +38,25 @@ def test_a_table_of_images_has_a_column_a_member():
 
 def test_a_submission_has_no_header_and_no_probability():
     images = [IMAGES[0], IMAGES[2]]
-    written = prediction_tables.submission(images, MEMBERS[[0, 2]], 0.5)
+    written = prediction_tables.submission_csv(images, MEMBERS[[0, 2]], 0.5)
     assert written.decode() == f"{STUDY},1\n"
 
 
 def test_the_verdict_is_that_of_the_digits_that_are_written():
     """Else a reader of the table would find 0.5 called abnormal."""
     prob = np.array([[0.5 + 2e-11]])
-    (_, row) = prediction_tables.of_studies(IMAGES[:1], prob, 0.5).decode().splitlines()
+    (_, row) = (
+        prediction_tables.studies_csv(IMAGES[:1], prob, 0.5).decode().splitlines()
+    )
     assert row.endswith(",0.5,0,1")
-    assert prediction_tables.rounded(prob[0]).tolist() == [0.5]
+    assert prediction_tables.round_probability(prob[0]).tolist() == [0.5]
 
 
 @pytest.mark.parametrize(
     ("write", "level", "members"),
     [
-        (prediction_tables.of_studies, "study", 0),
-        (prediction_tables.of_images, "image", 2),
+        (prediction_tables.studies_csv, "study", 0),
+        (prediction_tables.images_csv, "image", 2),
     ],
 )
 def test_what_is_written_is_read_back(tmp_path, write, level, members):
@@ -89,7 +91,7 @@ def test_what_is_written_is_read_back(tmp_path, write, level, members):
 )
 def test_an_odd_cell_is_refused_with_its_line(tmp_path, column, value, said):
     header, first, second = (
-        prediction_tables.of_studies(IMAGES, MEMBERS, 0.5).decode().splitlines()
+        prediction_tables.studies_csv(IMAGES, MEMBERS, 0.5).decode().splitlines()
     )
     cells = second.split(",")
     cells[header.split(",").index(column)] = value

@@ -58,7 +58,7 @@ def named(figures):
 
 def test_figures_of_a_table_worked_by_hand():
     # 20 + 15 right of 50, 25 abnormal, 30 called so: pa = .7, pe = .5
-    found = named(evaluation.figures(table(tp=20, fn=5, fp=10, tn=15), repeats=0))
+    found = named(evaluation.evaluate(table(tp=20, fn=5, fp=10, tn=15), repeats=0))
     expected = {
         "kappa": 0.4,
         "AUROC": 0.7,  # of two probabilities: the mean of the next two
@@ -70,16 +70,16 @@ def test_figures_of_a_table_worked_by_hand():
         # of those at .9 two thirds are abnormal, of those at .1 a quarter
         "calibration error": 0.6 * (0.9 - 2 / 3) + 0.4 * (0.25 - 0.1),
     }
-    assert list(found) == list(expected) == list(metrics.FIGURES)
+    assert list(found) == list(expected) == list(metrics.METRICS)
     for name, value in expected.items():
         assert found[name].value == pytest.approx(value), name
         assert math.isnan(found[name].low)  # no repeats were asked for
 
 
 def test_a_probability_at_the_threshold_is_normal():
-    found = named(evaluation.figures(cases_of([1, 0], [0.5, 0.5]), repeats=0))
+    found = named(evaluation.evaluate(cases_of([1, 0], [0.5, 0.5]), repeats=0))
     assert (found["sensitivity"].value, found["specificity"].value) == (0, 1)
-    found = named(evaluation.figures(cases_of([1, 0], [0.5, 0.5]), 0.4, repeats=0))
+    found = named(evaluation.evaluate(cases_of([1, 0], [0.5, 0.5]), 0.4, repeats=0))
     assert (found["sensitivity"].value, found["specificity"].value) == (1, 0)
 
 
@@ -87,7 +87,7 @@ def test_a_probability_at_the_threshold_is_normal():
 def test_weighted_figures_are_scikit_learns_of_the_cases_repeated(threshold):
     cases = noisy(60, seed=1)
     weights = np.random.RandomState(2).randint(0, 4, (20, 60))
-    found = bootstrap.weighted(
+    found = bootstrap.weighted_metrics(
         cases.labels, cases.prob, weights.astype(np.float64), threshold
     )
     for i, counts in enumerate(weights):
@@ -102,7 +102,7 @@ def test_weighted_figures_are_scikit_learns_of_the_cases_repeated(threshold):
             "F1": sklearn_metrics.f1_score(labels, called),
             "Brier score": sklearn_metrics.brier_score_loss(labels, prob),
         }
-        assert set(metrics.FIGURES) - set(oracle) == {"calibration error"}
+        assert set(metrics.METRICS) - set(oracle) == {"calibration error"}
         for name, value in oracle.items():
             assert found[name][i] == pytest.approx(value, abs=1e-12), name
         # which scikit-learn lacks: its curve's points, weighted by hand
@@ -110,7 +110,7 @@ def test_weighted_figures_are_scikit_learns_of_the_cases_repeated(threshold):
         size = np.bincount(np.digitize(prob, np.linspace(0, 1, 11)[1:-1], right=True))
         error = (size[size > 0] * np.abs(share - mean)).sum() / len(labels)
         assert found["calibration error"][i] == pytest.approx(error, abs=1e-12)
-        whole = metrics.everything(labels, prob, threshold)
+        whole = metrics.compute_all(labels, prob, threshold)
         for name, value in whole.items():
             assert found[name][i] == pytest.approx(value, abs=1e-12), name
 
@@ -142,7 +142,7 @@ def test_reliability_of_an_empty_bin_is_undefined_and_edges_belong_below():
 def test_the_interval_of_an_accuracy_is_the_binomials():
     # Drawing n patients of one study each anew draws the number right: binomial.
     cases = table(tp=70, fn=20, fp=30, tn=80)
-    found = named(evaluation.figures(cases, repeats=4000))["accuracy"]
+    found = named(evaluation.evaluate(cases, repeats=4000))["accuracy"]
     low, high = stats.binom.ppf((0.025, 0.975), 200, 0.75) / 200
     assert found.low == pytest.approx(low, abs=0.0051)  # one study more or less
     assert found.high == pytest.approx(high, abs=0.0051)
@@ -150,7 +150,7 @@ def test_the_interval_of_an_accuracy_is_the_binomials():
 
 def test_the_interval_of_an_auroc_is_scipys_bootstrap():
     cases = noisy(120, seed=4)
-    mine = named(evaluation.figures(cases_of(cases.labels, cases.prob)))["AUROC"]
+    mine = named(evaluation.evaluate(cases_of(cases.labels, cases.prob)))["AUROC"]
     theirs = stats.bootstrap(
         (cases.labels, cases.prob),
         sklearn_metrics.roc_auc_score,
@@ -166,7 +166,9 @@ def test_the_interval_of_an_auroc_is_scipys_bootstrap():
 
 def test_a_draw_takes_all_cases_of_a_patient_together():
     cases = noisy(40, seed=6, patients=9)
-    drawn = bootstrap.draw(cases.labels, cases.prob, cases.patients, 0.5, 50, 7)
+    drawn = bootstrap.bootstrap_metrics(
+        cases.labels, cases.prob, cases.patients, 0.5, 50, 7
+    )
     names = sorted(set(cases.patients))
     chosen = np.random.RandomState(7).randint(0, len(names), (50, len(names)))
     for i, numbers in enumerate(chosen):
@@ -176,7 +178,7 @@ def test_a_draw_takes_all_cases_of_a_patient_together():
             for row, patient in enumerate(cases.patients)
             if patient == names[number]
         ]
-        expected = metrics.everything(cases.labels[rows], cases.prob[rows], 0.5)
+        expected = metrics.compute_all(cases.labels[rows], cases.prob[rows], 0.5)
         for name, value in expected.items():
             assert drawn[name][i] == pytest.approx(value, abs=1e-12, nan_ok=True)
 
@@ -189,10 +191,10 @@ def test_studies_that_only_repeat_a_patients_first_do_not_narrow_the_interval():
         np.repeat(once.prob, 4),
         np.repeat(once.patients, 4).tolist(),
     )
-    single, clustered = evaluation.figures(once), evaluation.figures(four)
+    single, clustered = evaluation.evaluate(once), evaluation.evaluate(four)
     for one, other in zip(single, clustered):
         assert other[1:] == pytest.approx(one[1:], abs=1e-12), one.name
-    apart = evaluation.figures(cases_of(four.labels, four.prob))
+    apart = evaluation.evaluate(cases_of(four.labels, four.prob))
     for one, other in zip(single, apart):
         # as if there were four times as many patients: half as wide
         ratio = (other.high - other.low) / (one.high - one.low)
@@ -236,9 +238,9 @@ def coverage(together, whose):
     held = dict.fromkeys(LONG_RUN, 0)
     for trial in range(trials):
         labels, prob, names = simulated(random, 80, 4, together)
-        drawn = bootstrap.draw(labels, prob, whose(names), 0.5, 400, trial)
+        drawn = bootstrap.bootstrap_metrics(labels, prob, whose(names), 0.5, 400, trial)
         for name, truth in LONG_RUN.items():
-            interval = bootstrap.interval(drawn[name])
+            interval = bootstrap.percentile_interval(drawn[name])
             held[name] += interval.low <= truth <= interval.high
     return {name: count / trials for name, count in held.items()}
 
@@ -267,23 +269,23 @@ def test_the_order_of_the_cases_changes_nothing():
         cases.prob[order],
         [cases.patients[i] for i in order],
     )
-    for one, two in zip(evaluation.figures(cases), evaluation.figures(other)):
+    for one, two in zip(evaluation.evaluate(cases), evaluation.evaluate(other)):
         assert (one.low, one.high) == (two.low, two.high), one.name
         assert one.value == pytest.approx(two.value, abs=1e-12)
 
 
 def test_a_seed_repeats_and_another_one_differs():
     cases = noisy(100, seed=12)
-    assert evaluation.figures(cases, seed=3) == evaluation.figures(cases, seed=3)
-    assert evaluation.figures(cases, seed=3) != evaluation.figures(cases, seed=4)
+    assert evaluation.evaluate(cases, seed=3) == evaluation.evaluate(cases, seed=3)
+    assert evaluation.evaluate(cases, seed=3) != evaluation.evaluate(cases, seed=4)
 
 
 def test_draws_in_blocks_are_the_draws_at_once(monkeypatch):
     cases = noisy(30, seed=13, patients=12)
     arguments = (cases.labels, cases.prob, cases.patients, 0.5, 100, 0)
-    whole = bootstrap.draw(*arguments)
+    whole = bootstrap.bootstrap_metrics(*arguments)
     monkeypatch.setattr(bootstrap, "_CELLS", 30 * 7)  # the last block is of two
-    for name, values in bootstrap.draw(*arguments).items():
+    for name, values in bootstrap.bootstrap_metrics(*arguments).items():
         np.testing.assert_allclose(values, whole[name], rtol=0, atol=1e-12)
 
 
@@ -293,7 +295,7 @@ def test_draws_in_blocks_are_the_draws_at_once(monkeypatch):
 @pytest.mark.parametrize("label", [0, 1])
 def test_one_class_only_leaves_undefined_what_compares_the_classes(label):
     cases = cases_of([label] * 30, np.linspace(0.05, 0.95, 30))
-    found = named(evaluation.figures(cases))
+    found = named(evaluation.evaluate(cases))
     missing = {name for name, figure in found.items() if math.isnan(figure.value)}
     alone = {"specificity"} if label else {"sensitivity", "F1"}
     assert missing == {"kappa", "AUROC"} | alone
@@ -304,7 +306,7 @@ def test_one_class_only_leaves_undefined_what_compares_the_classes(label):
 
 @pytest.mark.parametrize("label", [0, 1])
 def test_one_study_has_no_intervals(label):
-    found = named(evaluation.figures(cases_of([label], [0.75])))
+    found = named(evaluation.evaluate(cases_of([label], [0.75])))
     assert found["accuracy"].value == label
     assert found["Brier score"].value == pytest.approx((0.75 - label) ** 2)
     assert math.isnan(found["kappa"].value)
@@ -316,45 +318,45 @@ def test_one_study_has_no_intervals(label):
 def test_one_patient_of_many_studies_has_figures_but_no_intervals():
     cases = noisy(50, seed=14)
     cases = cases_of(cases.labels, cases.prob, ["patient00001"] * 50)
-    for figure in evaluation.figures(cases):
+    for figure in evaluation.evaluate(cases):
         assert not math.isnan(figure.value)
         assert math.isnan(figure.low)
         assert math.isnan(figure.high)
 
 
 def test_no_case_at_all_leaves_everything_undefined():
-    for figure in evaluation.figures(cases_of([], [])):
+    for figure in evaluation.evaluate(cases_of([], [])):
         assert np.isnan(figure[1:]).all()
 
 
 def test_figures_without_a_mistake_have_no_interval_of_no_width():
-    found = named(evaluation.figures(table(tp=20, fn=0, fp=0, tn=20)))
+    found = named(evaluation.evaluate(table(tp=20, fn=0, fp=0, tn=20)))
     for name in ("kappa", "AUROC", "sensitivity", "specificity", "accuracy", "F1"):
         assert found[name].value == 1
         assert math.isnan(found[name].low)
 
 
 def test_nothing_called_abnormal_is_an_f1_and_a_kappa_of_zero():
-    found = named(evaluation.figures(table(tp=0, fn=10, fp=0, tn=10), repeats=0))
+    found = named(evaluation.evaluate(table(tp=0, fn=10, fp=0, tn=10), repeats=0))
     assert found["F1"].value == found["kappa"].value == found["sensitivity"].value == 0
 
 
 def test_draws_without_a_figure_are_left_out_until_they_are_too_many():
     values = np.concatenate([np.linspace(0, 1, 96), np.full(4, np.nan)])
-    low, high, defined = bootstrap.interval(values)
+    low, high, defined = bootstrap.percentile_interval(values)
     assert (low, high) == pytest.approx((0.025, 0.975))
     assert defined == 96
     values[:2] = np.nan
-    low, high, defined = bootstrap.interval(values)
+    low, high, defined = bootstrap.percentile_interval(values)
     assert math.isnan(low)
     assert math.isnan(high)
     assert defined == 94
-    assert math.isnan(bootstrap.interval(np.linspace(0, 1, 39)).low)
+    assert math.isnan(bootstrap.percentile_interval(np.linspace(0, 1, 39)).low)
 
 
 def test_one_abnormal_patient_of_many_leaves_auroc_without_an_interval():
     # he is missing in (1 - 1/50)^50 = 36% of the draws
-    found = named(evaluation.figures(cases_of([1] + [0] * 49, np.linspace(1, 0, 50))))
+    found = named(evaluation.evaluate(cases_of([1] + [0] * 49, np.linspace(1, 0, 50))))
     assert found["AUROC"].value == 1
     assert math.isnan(found["AUROC"].low)
     assert not math.isnan(found["specificity"].low)
@@ -371,10 +373,10 @@ def test_study_types_come_in_order_and_pooled_figures_last():
         wrists.patients + hands.patients,
         ["XR_WRIST"] * 50 + ["XR_HAND"] * 40,
     )
-    found = evaluation.by_study_type(both, repeats=200, seed=1)
+    found = evaluation.evaluate_by_study_type(both, repeats=200, seed=1)
     assert list(found) == ["XR_HAND", "XR_WRIST", "overall"]
-    assert found["XR_HAND"] == evaluation.figures(hands, repeats=200, seed=1)
-    assert found["overall"] == evaluation.figures(both, repeats=200, seed=1)
+    assert found["XR_HAND"] == evaluation.evaluate(hands, repeats=200, seed=1)
+    assert found["overall"] == evaluation.evaluate(both, repeats=200, seed=1)
 
 
 # --- the competition and the paper --------------------------------------------------
@@ -384,12 +386,12 @@ def test_the_competitions_interval_is_the_one_that_the_paper_prints():
     # The paper's operating point on 207 studies: sensitivity 75/92 = .815, specificity
     # 102/115 = .887. It prints kappa .705 (.700, .710).
     cases = table(tp=75, fn=17, fp=13, tn=102)
-    scores = evaluation.competition(cases)
+    scores = evaluation.competition_scores(cases)
     overall = [scores[f"Overall_{key}"] for key in ("Mean", "Lower", "Upper")]
     printed = published.PAPER.kappa["model"]["overall"]
     assert [round(value, 3) for value in overall] == list(printed)
     # Ours: about as the standard error gives it with its square root, (.608, .803).
-    kappa = named(evaluation.figures(cases))["kappa"]
+    kappa = named(evaluation.evaluate(cases))["kappa"]
     assert kappa.value == pytest.approx(overall[0])
     assert (kappa.low, kappa.high) == pytest.approx((0.608, 0.803), abs=0.015)
 
@@ -398,7 +400,7 @@ def test_the_competition_scores_each_part_and_pools_the_studies():
     kinds = ["XR_HAND"] * 50 + ["XR_WRIST"] * 4
     labels = [1] * 25 + [0] * 25 + [1, 1, 0, 0]
     prob = [0.9] * 20 + [0.1] * 5 + [0.9] * 10 + [0.1] * 15 + [0.9, 0.9, 0.1, 0.1]
-    scores = evaluation.competition(cases_of(labels, prob, study_types=kinds))
+    scores = evaluation.competition_scores(cases_of(labels, prob, study_types=kinds))
     keys = ("Mean", "Lower", "Upper")
     hand = [scores[f"Hand_{key}"] for key in keys]
     margin = 1.96 * 0.7 * 0.3 / (50 * 0.5**2)  # pa = .7, pe = .5, no square root
@@ -413,7 +415,7 @@ def test_the_competition_scores_each_part_and_pools_the_studies():
 
 def test_the_competition_does_not_score_images():
     with pytest.raises(XenonError, match="scores studies"):
-        evaluation.competition(cases_of([0, 1], [0.1, 0.9], level="image"))
+        evaluation.competition_scores(cases_of([0, 1], [0.1, 0.9], level="image"))
 
 
 def test_the_papers_kappas_lie_inside_their_intervals_and_add_up():
@@ -436,7 +438,7 @@ def test_of_a_handful_of_patients_there_is_no_interval(patients, sure):
     labels = np.arange(8 * patients) % 2
     prob = np.clip(0.3 + 0.4 * labels + rng.normal(0, 0.3, len(labels)), 0, 1)
     names = [f"patient{i // 8}" for i in range(len(labels))]
-    for figure in evaluation.figures(cases_of(labels, prob, names)):
+    for figure in evaluation.evaluate(cases_of(labels, prob, names)):
         assert math.isfinite(figure.value)
         assert math.isfinite(figure.low) == sure
 
@@ -473,7 +475,9 @@ HEALTHY = {
 
 
 def said(cases, **more):
-    return evaluation.warnings(cases, evaluation.by_study_type(cases), **more)
+    return evaluation.leakage_warnings(
+        cases, evaluation.evaluate_by_study_type(cases), **more
+    )
 
 
 def test_the_best_honest_figures_on_muras_validation_set_are_no_leakage():
@@ -547,8 +551,8 @@ def written(tmp_path):
     """What xenon-predict itself writes of four images: OUT.csv and --images."""
     images = [mura.parse(path, Path(path)) for path in PATHS]
     out, by_image = tmp_path / "out.csv", tmp_path / "images.csv"
-    out.write_bytes(prediction_tables.of_studies(images, MEMBERS, 0.5))
-    by_image.write_bytes(prediction_tables.of_images(images, MEMBERS, 0.5))
+    out.write_bytes(prediction_tables.studies_csv(images, MEMBERS, 0.5))
+    by_image.write_bytes(prediction_tables.images_csv(images, MEMBERS, 0.5))
     return out, by_image
 
 
@@ -575,7 +579,9 @@ def test_images_are_read_as_xenon_predict_writes_them(written):
 
 def test_a_patients_studies_are_drawn_together_whatever_their_study_type(written):
     cases = evaluation.read_predictions(written[0])
-    drawn = bootstrap.draw(cases.labels, cases.prob, cases.patients, 0.5, 200, 0)
+    drawn = bootstrap.bootstrap_metrics(
+        cases.labels, cases.prob, cases.patients, 0.5, 200, 0
+    )
     # One of the two has the only abnormal study: a quarter of the draws is without him.
     assert set(drawn["sensitivity"][~np.isnan(drawn["sensitivity"])]) == {1.0}
     assert np.isnan(drawn["sensitivity"]).mean() == pytest.approx(0.25, abs=0.1)
@@ -645,7 +651,7 @@ def test_the_example_of_the_readme_prints_every_figure(written, monkeypatch, cap
     exec("\n".join(line[4:] for line in lines), {})  # noqa: S102 - the README's words
     printed = capsys.readouterr().out.splitlines()
     kinds = ("XR_HAND", "XR_WRIST", "overall")
-    expected = [f"study {kind} {name}" for kind in kinds for name in metrics.FIGURES]
+    expected = [f"study {kind} {name}" for kind in kinds for name in metrics.METRICS]
     assert all(map(str.startswith, printed, expected))
     first, second = printed[len(expected) :]
     assert first.startswith("1 of the 3 studies lie in train/")

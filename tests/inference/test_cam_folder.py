@@ -25,7 +25,7 @@ ORIGIN = "0" * 64
 
 
 def write(out, *paths, origin=ORIGIN, overwrite=False):
-    with cam_folder.Folder(out, paths, SEEN, FIELD, 5, origin, overwrite) as folder:
+    with cam_folder.CamFolder(out, paths, SEEN, FIELD, 5, origin, overwrite) as folder:
         for path in paths:
             folder.add(path, FILM, CAM)
         folder.seal()
@@ -66,9 +66,11 @@ def test_what_the_arrays_lack_is_beside_them(tmp_path):
     assert told.pop("made_from") == ORIGIN
     assert {len(told.pop("sha256")), len(told.pop("checksum"))} == {64}
     assert told == {**SEEN, "field": FIELD}
-    over = cam.full_size(np.load(tmp_path / "a.png.cam.npy"), FILM.shape, **told)
+    over = cam.resize_to_radiograph(
+        np.load(tmp_path / "a.png.cam.npy"), FILM.shape, **told
+    )
     drawn = cv2.imread(str(tmp_path / "a.png.cam.png"))
-    assert np.array_equal(drawn, cam.draw(FILM, over))
+    assert np.array_equal(drawn, cam.draw_overlay(FILM, over))
 
 
 def test_what_tells_that_all_is_there_comes_last(tmp_path, monkeypatch):
@@ -162,13 +164,15 @@ def test_an_empty_folder_and_a_link_to_one_are_taken(tmp_path):
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "cam").write_text("mine")
     with pytest.raises(XenonError, match="needs a folder"):
-        cam_folder.check(tmp_path / "cam")
+        cam_folder.check_folder(tmp_path / "cam")
     with pytest.raises(XenonError, match="needs a folder"):
-        cam_folder.check(tmp_path / "cam" / "below")
+        cam_folder.check_folder(tmp_path / "cam" / "below")
 
 
 def fail(out):
-    with cam_folder.Folder(out, ["a.png", "b.png"], SEEN, FIELD, 5, ORIGIN) as folder:
+    with cam_folder.CamFolder(
+        out, ["a.png", "b.png"], SEEN, FIELD, 5, ORIGIN
+    ) as folder:
         folder.add("a.png", FILM, CAM)
         raise XenonError("in the middle")
 
@@ -195,7 +199,9 @@ def test_what_a_killed_prediction_left_is_cleared_away(tmp_path):
 def test_a_name_that_is_too_long_is_refused_before_the_work(tmp_path):
     names = "a" * 244 + ".png", "b" * 243 + ".png"  # of 248 and of 247 bytes
     with pytest.raises(XenonError, match="names of more than 247 bytes") as e:
-        cam_folder.Folder(tmp_path / "cam", names, SEEN, FIELD, 5, ORIGIN).__enter__()
+        cam_folder.CamFolder(
+            tmp_path / "cam", names, SEEN, FIELD, 5, ORIGIN
+        ).__enter__()
     assert e.value.details == (names[0],)
     assert not (tmp_path / "cam").exists()
     write(tmp_path / "cam", names[1])

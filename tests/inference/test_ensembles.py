@@ -7,9 +7,9 @@ import pytest
 
 from xenon_mx.errors import XenonError
 from xenon_mx.inference.ensembles import GluonEnsemble
-from xenon_mx.runs.run_folder import Epoch, Last, Run
+from xenon_mx.runs.run_folder import EpochRecord, Run, TrainingState
 from xenon_mx.runtime.mxnet import mx
-from xenon_mx.training.schedule import Best
+from xenon_mx.training.schedule import TopEpochs
 
 META = {
     "config": {"model": "resnet18_v1b"},
@@ -28,12 +28,12 @@ META = {
 
 def make(folder, losses, **changes):
     """Make a run whose params files hold a single number."""
-    run, best = Run.create(folder, {**META, **changes}), Best(5)
+    run, best = Run.create(folder, {**META, **changes}), TopEpochs(5)
     held = {"a": np.zeros(1, np.float32)}
     for number, loss in enumerate(losses):
         best.step(number, loss)
-        row = Epoch(number, 1, loss, 0, 0, 0, 0, 0, 0)
-        run.save(row, Last(number, held, held, 1, {}, False), best.ranked)
+        row = EpochRecord(number, 1, loss, 0, 0, 0, 0, 0, 0)
+        run.save(row, TrainingState(number, held, held, 1, {}, False), best.ranked)
     run.close()
     return folder
 

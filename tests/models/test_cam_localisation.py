@@ -21,8 +21,8 @@ from xenon_mx.config import (
 )
 from xenon_mx.models import cam as maps
 from xenon_mx.models import network
-from xenon_mx.runs.run_folder import ARCHITECTURE, Epoch, Last, Run
-from xenon_mx.training.schedule import Best
+from xenon_mx.runs.run_folder import ARCHITECTURE, EpochRecord, Run, TrainingState
+from xenon_mx.training.schedule import TopEpochs
 
 SIZE = 96  # three cells a side
 TIMES_CHANCE = 3  # fixed beforehand
@@ -36,7 +36,7 @@ def hottest(film, mask, cam, field):
     film = cv2.imread(str(film), cv2.IMREAD_GRAYSCALE)
     mask = cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE) > 0
     assert mask.shape == film.shape
-    over = maps.full_size(np.load(cam), film.shape, SIZE, "stretch", field)
+    over = maps.resize_to_radiograph(np.load(cam), film.shape, SIZE, "stretch", field)
     return mask[np.unravel_index(over.argmax(), over.shape)], mask.mean()
 
 
@@ -45,7 +45,7 @@ def sees_what_is_bright(folder, fit):
 
     Each convolution hands its first channel on from the middle of its window.
     """
-    weights = network.state(network.build("mobilenet0.25"))
+    weights = network.state_dict(network.build("mobilenet0.25"))
     for key, array in weights.items():
         array[:] = key.endswith(("gamma", "running_var"))
         if array.ndim == 4:
@@ -60,10 +60,10 @@ def sees_what_is_bright(folder, fit):
         "study_types": ["XR_HAND"],
         "weights": [[0.5, 0.5]],
     }
-    run, best = Run.create(folder, meta), Best(5)
+    run, best = Run.create(folder, meta), TopEpochs(5)
     best.step(1, 0.5)
-    row = Epoch(1, 0.5, 0.5, 0, 0, 0, 0, 0, 0)
-    run.save(row, Last(1, weights, weights, 1, {}, False), best.ranked)
+    row = EpochRecord(1, 0.5, 0.5, 0, 0, 0, 0, 0, 0)
+    run.save(row, TrainingState(1, weights, weights, 1, {}, False), best.ranked)
     run.close()
 
 
@@ -96,7 +96,9 @@ def test_the_hottest_point_lies_on_what_is_bright(tmp_path, fit, shape):
         array = np.load(cam / f"{name}.npy")
         found = {}
         for each in FITS:
-            over = maps.full_size(array, shape, told["size"], each, told["field"])
+            over = maps.resize_to_radiograph(
+                array, shape, told["size"], each, told["field"]
+            )
             found[each] = away[np.unravel_index(over.argmax(), shape)]
         assert found[fit] < 2
         assert found[other] > 50
@@ -115,7 +117,7 @@ def test_the_hottest_point_lies_on_the_finding_more_often_than_chance(tmp_path):
     predict.predict(PredictConfig((asked,), tmp_path / "out.csv", (run,), **options))
     with open(table, newline="") as stream:
         rows = list(csv.DictReader(stream))
-    field = network.field(network.build("resnet18_v1b"), SIZE)
+    field = network.cam_extent(network.build("resnet18_v1b"), SIZE)
     found = []
     for row in rows:
         film, mask = (

@@ -7,7 +7,7 @@ import pytest
 import synthetic
 
 from xenon_mx.models import network
-from xenon_mx.models.forward import logits, maps
+from xenon_mx.models.forward import cams, logits
 from xenon_mx.runtime.mxnet import mx
 
 
@@ -73,7 +73,7 @@ def test_maps_come_with_the_very_logits_in_order(nets, batch_size, devices, refe
     pixels = synthetic.blobs(20, 64)
     batches = [pixels[i : i + batch_size] for i in range(0, 20, batch_size)]
     ctxs = [mx.cpu(i) for i in range(devices)]
-    found = list(maps(nets, batches, ctxs, reference))
+    found = list(cams(nets, batches, ctxs, reference))
     assert np.array_equal(np.concatenate([each.pixels for each in found]), pixels)
     np.testing.assert_allclose(
         np.concatenate([each.logits for each in found]),
@@ -91,7 +91,7 @@ def test_the_mean_of_the_ensembles_map_is_that_of_the_logits():
     nets = [network.build(name) for name in ("resnet18_v1b", "squeezenet1.1")]
     for net, bias in zip(nets, (0.5, -2.0)):
         net.output.bias.set_data(mx.nd.array([bias]))
-    (found,) = maps(nets, [synthetic.blobs(2, 96)], [mx.cpu()])
+    (found,) = cams(nets, [synthetic.blobs(2, 96)], [mx.cpu()])
     assert found.maps.shape == (2, 5, 5)
     means = found.maps.mean(axis=(1, 2)) + (0.5 - 2.0) / 2
     np.testing.assert_allclose(means, found.logits.mean(axis=1), atol=1e-4)
@@ -105,6 +105,6 @@ def test_maps_ask_for_no_more_batches_than_they_work_on(nets):
             asked.append(number)
             yield synthetic.blobs(2, 32, number)
 
-    for number, _ in enumerate(maps(nets, batches(), [mx.cpu()])):
+    for number, _ in enumerate(cams(nets, batches(), [mx.cpu()])):
         assert len(asked) <= number + 4
     assert len(asked) == 50

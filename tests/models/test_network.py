@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import synthetic
 
-from xenon_mx.distributed.process_group import Alone
+from xenon_mx.distributed.process_group import ProcessGroup
 from xenon_mx.errors import XenonError
 from xenon_mx.models import forward, network
 from xenon_mx.runtime.mxnet import autograd, model_zoo, mx, nn
@@ -142,12 +142,14 @@ def test_the_new_last_layer_is_drawn_by_the_seed(zoo_params):
     ],
 )
 def test_the_gflop_are_those_that_torchvision_documents(name, size, gflop):
-    assert network.size_of(name, size)[1] == pytest.approx(gflop, rel=2e-3)
+    assert network.count_size(name, size)[1] == pytest.approx(gflop, rel=2e-3)
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_the_size_of_a_net_is_that_of_the_net_built(name):
-    assert network.size_of(name, 64)[0] == network.count_parameters(network.build(name))
+    assert network.count_size(name, 64)[0] == network.count_parameters(
+        network.build(name)
+    )
 
 
 def test_parameter_keys_are_those_of_the_zoo(zoo_params):
@@ -259,7 +261,7 @@ def step(net, pixels):
     for param in net.collect_params().values():
         if param.grad_req != "null":
             param.set_data(param.data() - 0.01 * param.grad())
-    return float(loss.asscalar()), network.state(net)
+    return float(loss.asscalar()), network.state_dict(net)
 
 
 @pytest.mark.parametrize("name", FAST)
@@ -267,7 +269,7 @@ def test_the_fast_net_is_the_plain_one_to_the_bit(name, tmp_path):
     network.build(name).save_parameters(str(tmp_path / "x.params"))
     fast = network.build(name, tmp_path / "x.params")
     plain = network.build(name, tmp_path / "x.params", reference=True)
-    assert network.state(fast).keys() == network.state(plain).keys()
+    assert network.state_dict(fast).keys() == network.state_dict(plain).keys()
     pixels = image(64)
     np.testing.assert_array_equal(fast(pixels).asnumpy(), plain(pixels).asnumpy())
     for _ in range(2):
@@ -307,7 +309,7 @@ def settled(name):
 def test_the_mean_of_a_map_plus_the_bias_is_the_logit(name, size):
     net = settled(name)
     expected = net(image(size)).asnumpy()
-    logits, maps = (each.asnumpy() for each in network.mapper(net)(image(size)))
+    logits, maps = (each.asnumpy() for each in network.cam_block(net)(image(size)))
     assert maps.shape[:2] == (2, 1)
     assert np.abs(maps).max() > 1e-3
     np.testing.assert_allclose(logits, expected, rtol=1e-6, atol=1e-6)
@@ -326,7 +328,7 @@ def test_a_map_is_the_weighted_sum_of_the_channels_of_the_last_map(name):
     weights = net.output.weight.data().asnumpy()[0]
     expected = np.einsum("k,nkhw->nhw", weights, last.asnumpy())
     for reference in (False, True):
-        _, maps = network.mapper(net, reference)(image(96))
+        _, maps = network.cam_block(net, reference)(image(96))
         np.testing.assert_allclose(maps.asnumpy()[:, 0], expected, atol=1e-4)
 
 
@@ -341,7 +343,7 @@ def test_a_map_is_the_weighted_sum_of_the_channels_of_the_last_map(name):
     ],
 )
 def test_field_is_where_a_map_lies_over_the_square(name, start, end):
-    assert network.field(network.build(name), 320) == (start, end)
+    assert network.cam_extent(network.build(name), 320) == (start, end)
 
 
 @pytest.mark.parametrize(
@@ -370,7 +372,7 @@ def test_a_cell_looks_at_the_middle_that_field_says(name):
     power = (pixels.grad.asnumpy().astype(float) ** 2).sum(axis=(0, 1))
     middles = np.arange(320) + 0.5
     found = [(power.sum(axis) @ middles) / power.sum() for axis in (0, 1)]
-    start, end = network.field(net, 320)
+    start, end = network.cam_extent(net, 320)
     expected = start + (at + 0.5) * (end - start) / cells
     # Half a stride, which field is about, is 16.
     np.testing.assert_allclose(found, expected, rtol=0, atol=7)
@@ -380,7 +382,7 @@ def test_a_mapper_leaves_its_net_as_it_was():
     net = settled("resnet18_v1b")
     before = net(image(64)).asnumpy()
     keys = list(net._collect_params_with_prefix())
-    network.mapper(net)(image(64))
+    network.cam_block(net)(image(64))
     assert list(net._collect_params_with_prefix()) == keys
     assert np.array_equal(net(image(64)).asnumpy(), before)
 
@@ -393,13 +395,13 @@ def test_shared_statistics_hold_the_last_batch():
         ctxs = [mx.cpu(0), mx.cpu(1)]
         net = network.build("mobilenet0.25", ctx=ctxs)
         for _ in range(3):
-            parts = forward.spread(synthetic.blobs(8, 64), ctxs)
+            parts = forward.split_to_devices(synthetic.blobs(8, 64), ctxs)
             with autograd.record():
                 sums = [net(network.normalise(part)).sum() for part in parts]
             autograd.backward(sums)
         if wait:
             mx.nd.waitall()
-        batch_norm.share_statistics(net, Alone())
+        batch_norm.average_running_statistics(net, ProcessGroup())
         mx.nd.waitall()
         params = net._collect_params_with_prefix()
         kept = {key: p for key, p in params.items() if p.grad_req == "null"}

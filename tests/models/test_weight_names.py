@@ -114,7 +114,8 @@ def test_an_array_that_does_not_fit_is_named_as_the_file_names_it(
 
 def test_another_net_of_torchvision_is_refused_with_a_count(tmp_path):
     count = len(
-        weight_names.renewed(state_dict("resnet34")).keys() - state_dict("resnet18")
+        weight_names.current_names(state_dict("resnet34")).keys()
+        - state_dict("resnet18")
     )
     with pytest.raises(XenonError, match=f"fit resnet34_v1b: {count} diff.*--model"):
         network.build("resnet34_v1b", weights("resnet18", tmp_path))
@@ -131,5 +132,5 @@ def test_a_net_of_pytorch_with_one_logit_is_taken_whole(tmp_path):
 
 
 def test_nets_that_torchvision_does_not_have_have_no_namer():
-    assert weight_names.namer("resnet50_v1") is None
-    assert weight_names.namer("squeezenet1.0") is None
+    assert weight_names.torchvision_naming("resnet50_v1") is None
+    assert weight_names.torchvision_naming("squeezenet1.0") is None

@@ -28,8 +28,8 @@ from xenon_mx.evaluation.evaluation_set import read_table
 from xenon_mx.inference import cam_folder
 from xenon_mx.report import gallery, plots
 from xenon_mx.runs import run_folder
-from xenon_mx.runs.run_folder import Epoch, Last, Run
-from xenon_mx.training.schedule import Best
+from xenon_mx.runs.run_folder import EpochRecord, Run, TrainingState
+from xenon_mx.training.schedule import TopEpochs
 
 TYPES = ("XR_ELBOW", "XR_HAND", "XR_WRIST")
 HEADER = "study,study_type,images,probability,prediction,label"
@@ -60,12 +60,14 @@ META = {
 def make_run(folder):
     """Make a run as training does: seven epochs, of which five are kept."""
     made = Run.create(folder / "runs" / "a&b", META)
-    best = Best(5)
+    best = TopEpochs(5)
     for number, loss in enumerate(LOSSES, 1):
         best.step(number, loss)
         net = {"a": np.full(3, number, np.float32)}
-        row = Epoch(number, loss + 0.1, loss, 0.1 * number, 0.9, 1e-4, 10, 0.01, 60)
-        made.save(row, Last(number, net, net, number, {}, False), best.ranked)
+        row = EpochRecord(
+            number, loss + 0.1, loss, 0.1 * number, 0.9, 1e-4, 10, 0.01, 60
+        )
+        made.save(row, TrainingState(number, net, net, number, {}, False), best.ranked)
     made.close()
     return made.folder
 
@@ -221,7 +223,7 @@ def test_every_section_is_there_and_the_warnings_come_first(whole):
 def test_the_figures_are_those_of_evaluation(whole):
     page = whole.page
     cases = evaluation.read_predictions(whole.table)
-    expected = evaluation.by_study_type(cases)
+    expected = evaluation.evaluate_by_study_type(cases)
     header, *rows = page.table("calibration error")
     assert [row[0] for row in rows] == [*TYPES, "overall"]
     for row in rows:
@@ -362,8 +364,8 @@ def test_figures_of_images_stand_beside_those_of_studies_and_say_so(run, tmp_pat
         told = list(csv.DictReader(stream))
     for level, path in (("study", table), ("image", images)):
         cases = evaluation.read_predictions(path)
-        for name, values in evaluation.by_study_type(cases).items():
-            labels = cases.labels if name == "overall" else cases.of(name).labels
+        for name, values in evaluation.evaluate_by_study_type(cases).items():
+            labels = cases.labels if name == "overall" else cases.select(name).labels
             for figure in values:
                 (row,) = (
                     row
@@ -434,7 +436,7 @@ def test_flags_that_need_predictions_are_refused_without(run, tmp_path, flag):
 def test_the_competitions_scores_are_labelled_as_compatibility(whole):
     page = whole.page
     rows = page.table("part")
-    scores = evaluation.competition(evaluation.read_predictions(whole.table))
+    scores = evaluation.competition_scores(evaluation.read_predictions(whole.table))
     assert [row[0] for row in rows[1:]] == [
         *("Elbow", "Finger", "Forearm", "Hand", "Humerus", "Shoulder", "Wrist"),
         "Overall",
@@ -608,7 +610,7 @@ def test_the_surest_of_each_outcome_are_chosen(run, tmp_path, monkeypatch):
     ]
     table = write(tmp_path / "out.csv", rows)
     config = ReportConfig(run, table, gallery=2)
-    rooms, _ = gallery.hang(config, read_table(table))
+    rooms, _ = gallery.build_gallery(config, read_table(table))
     found = {
         room.title: [int(re.search(r"patient(\d+)", c.study)[1]) for c in room.cases]
         for room in rooms
@@ -678,7 +680,7 @@ def draw_maps(cam, paths):
     """Write a red map of each image, where xenon-predict --cam would."""
     film, red = np.zeros((60, 30), np.uint8), np.ones((2, 2), np.float32)
     seen = {"size": 32, "fit": "stretch"}
-    with cam_folder.Folder(cam, paths, seen, (0, 32), 1, "0" * 64) as folder:
+    with cam_folder.CamFolder(cam, paths, seen, (0, 32), 1, "0" * 64) as folder:
         for path in paths:
             folder.add(path, film, red)
         folder.seal()
@@ -705,7 +707,7 @@ def test_films_and_maps_of_absolute_paths_are_found(films, tmp_path, level):
     views = [f"{study}image{view}.png" for view in (1, 2)]
     cam = draw_maps(tmp_path / "maps", views)
     name = study if level == "study" else views[0]
-    shelf = gallery.Shelf(table, [name], tmp_path / "data", cam)
+    shelf = gallery.StudyFiles(table, [name], tmp_path / "data", cam)
     pictures, _ = shelf.pictures(name)
     count = 2 if level == "study" else 1
     assert [p.alt.split(",")[0] for p in pictures] == [
@@ -724,7 +726,7 @@ def test_an_absolute_path_is_none_below_the_root(tmp_path):
     for file in (secret, other):
         cv2.imwrite(str(file), np.zeros((8, 8), np.uint8))
     with pytest.raises(XenonError, match="none of the studies"):
-        gallery.Shelf(root / "out.csv", [str(secret)], root, None)
+        gallery.StudyFiles(root / "out.csv", [str(secret)], root, None)
 
 
 def test_without_labels_the_surest_calls_are_shown(run, films):
@@ -790,7 +792,7 @@ def test_no_name_leads_out_of_the_folder(tmp_path):
     secret = str(tmp_path / "secret.png")
     for name in ("../secret.png", secret, "link.png", "ring", ".", "a" * 300, "\0"):
         with pytest.raises(XenonError, match="none of the studies"):
-            gallery.Shelf(table, [name], inside, None)
+            gallery.StudyFiles(table, [name], inside, None)
 
 
 @pytest.mark.parametrize("ending", ["", cam_folder.OVERLAY])
@@ -812,7 +814,7 @@ def test_no_link_in_a_study_leads_out_of_the_folder(films, tmp_path, ending):
     )
     (study / f"image6.png{ending}").symlink_to(study / f"image1.png{ending}")
     (root / "MURA-v1.1" / "link").symlink_to(tmp_path / "more")
-    shelf = gallery.Shelf(table, [name], root, cam)
+    shelf = gallery.StudyFiles(table, [name], root, cam)
     alts = [picture.alt for picture in shelf.pictures(name)[0]]
     views = 2 if ending else 3  # image6.png leads to a film of the same study
     assert [alt.split(" of ")[0] for alt in alts] == [
@@ -872,7 +874,9 @@ def test_what_is_no_array_of_a_map_is_a_warning(content, films, tmp_path, caplog
         array.symlink_to(array)
     else:
         array.write_bytes(content)
-    pictures, _ = gallery.Shelf(table, [name], tmp_path / "data", cam).pictures(name)
+    pictures, _ = gallery.StudyFiles(table, [name], tmp_path / "data", cam).pictures(
+        name
+    )
     assert pictures[1].alt.startswith("Activation map")
     said = [record.getMessage() for record in caplog.records]
     assert said == [f"{array}: not the array of an activation map"]
@@ -882,7 +886,7 @@ def test_the_size_of_a_map_is_read_from_its_array(films, tmp_path, caplog):
     table, rows = films
     name = rows[0][0]
     cam = draw_maps(tmp_path / "maps", [f"{name}image1.png"])
-    shelf = gallery.Shelf(table, [name], tmp_path / "data", cam)
+    shelf = gallery.StudyFiles(table, [name], tmp_path / "data", cam)
     shelf.pictures(name)
     assert shelf.caution.startswith("Maps of 2x2 cells")
     assert caplog.records == []

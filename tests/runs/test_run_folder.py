@@ -16,22 +16,24 @@ from support.tensorboard_events import scalars
 
 from xenon_mx.errors import XenonError
 from xenon_mx.models import weight_files
-from xenon_mx.runs.run_folder import Epoch, Last, Run
+from xenon_mx.runs.run_folder import EpochRecord, Run, TrainingState
 from xenon_mx.runtime import files
-from xenon_mx.training.schedule import Best
+from xenon_mx.training.schedule import TopEpochs
 
 LOSSES = [0.5, 0.4, 0.6, 0.3, float("nan"), 0.35, 0.2]
 
 
 def epoch(number, loss):
-    return Epoch(number, 0.5, loss, 0.1, 0.6, 1e-4, 10.0, 0.01, 5.0)
+    return EpochRecord(number, 0.5, loss, 0.1, 0.6, 1e-4, 10.0, 0.01, 5.0)
 
 
 def last(number, done=False):
     """A state of small arrays that tell their epoch."""
     net = {"a": np.full(3, number, np.float32), "b": np.zeros((2, 2), np.float32)}
     moments = {"a.mean": np.full(3, -number, np.float32)}
-    return Last(number, net, moments, 10 * number, {"plateau": {"waited": 1}}, done)
+    return TrainingState(
+        number, net, moments, 10 * number, {"plateau": {"waited": 1}}, done
+    )
 
 
 def save(run, best, number, loss):
@@ -67,7 +69,7 @@ def again(run):
 
 
 def test_only_the_best_files_are_kept_and_best_json_matches_them(run):
-    best = Best(2)
+    best = TopEpochs(2)
     for number, loss in enumerate(LOSSES[:4], 1):
         save(run, best, number, loss)
     assert names(run) == ["net-0002.params", "net-0004.params"]
@@ -80,7 +82,7 @@ def test_only_the_best_files_are_kept_and_best_json_matches_them(run):
 
 
 def test_log_has_a_row_an_epoch_under_the_contract_header(run):
-    best = Best(1)
+    best = TopEpochs(1)
     save(run, best, 1, 0.5)
     save(run, best, 2, float("nan"))
     header, *rows = (run.folder / "log.csv").read_text().splitlines()
@@ -94,7 +96,7 @@ def test_log_has_a_row_an_epoch_under_the_contract_header(run):
 
 
 def test_the_last_epoch_comes_back_as_it_was(run):
-    best = Best(2)
+    best = TopEpochs(2)
     for number in (1, 2):
         save(run, best, number, 0.5)
     resumed = again(run)
@@ -117,13 +119,13 @@ def test_a_run_without_a_finished_epoch_begins_at_the_first(run):
     resumed = again(run)
     assert not resumed.is_begun
     assert resumed.resume(META["config"]) is None
-    save(resumed, Best(1), 1, 0.5)
+    save(resumed, TopEpochs(1), 1, 0.5)
     resumed.close()
     assert names(run) == ["net-0001.params"]
 
 
 def test_tensorboard_shows_every_epoch_once_however_often_it_was_resumed(run):
-    best = Best(2)
+    best = TopEpochs(2)
     for number, loss in enumerate(LOSSES, 1):
         save(run, best, number, loss)
         run = again(run)
@@ -143,12 +145,12 @@ def test_two_processes_cannot_train_the_same_run(run):
 def test_a_run_that_is_removed_in_the_midst_of_a_save_is_called_so(run, monkeypatch):
     monkeypatch.setattr(run, "_check_place", lambda: shutil.rmtree(run.folder))
     with pytest.raises(XenonError, match="was moved or removed while it was trained"):
-        save(run, Best(1), 1, 0.5)
+        save(run, TopEpochs(1), 1, 0.5)
     assert not run.folder.exists()
 
 
 def test_no_temporary_file_stays(run):
-    save(run, Best(1), 1, 0.25)
+    save(run, TopEpochs(1), 1, 0.25)
     assert not list(run.folder.rglob("*.partial"))
 
 
@@ -160,7 +162,7 @@ import itertools, os, shutil, signal, sys
 from pathlib import Path
 from test_run_folder import META, LOSSES, save
 from xenon_mx.runs.run_folder import Run
-from xenon_mx.training.schedule import Best
+from xenon_mx.training.schedule import TopEpochs
 
 def train(folder):
     if (folder / "run.json").exists():
@@ -168,7 +170,7 @@ def train(folder):
         run.resume(META["config"])
     else:
         run = Run.create(folder, META)
-    best = Best(2)
+    best = TopEpochs(2)
     for row in run.epochs:
         best.step(row.epoch, row.val_loss)
     for number in range(len(run.epochs) + 1, len(LOSSES) + 1):
@@ -274,7 +276,7 @@ def read_all(folder):
 @pytest.mark.parametrize("content", ["", "{", '[{"epoch": 1}]', "[3]", "{}"])
 @pytest.mark.parametrize("name", ["best.json", "run.json", "last/state.json"])
 def test_damaged_json_is_refused_by_name(run, name, content):
-    save(run, Best(1), 1, 0.5)
+    save(run, TopEpochs(1), 1, 0.5)
     run.close()
     (run.folder / name).write_text(content)
     with pytest.raises(XenonError, match=f"{name}: damaged"):
@@ -283,7 +285,7 @@ def test_damaged_json_is_refused_by_name(run, name, content):
 
 @pytest.mark.parametrize("name", ["best.json", "run.json", "last/state.json"])
 def test_a_changed_number_in_json_is_noticed(run, name):
-    save(run, Best(1), 1, 0.5)
+    save(run, TopEpochs(1), 1, 0.5)
     run.close()
     path = run.folder / name
     path.write_text(path.read_text().replace("1", "2", 1))
@@ -297,7 +299,7 @@ def test_a_changed_number_in_json_is_noticed(run, name):
 )
 @pytest.mark.parametrize("damage", ["missing", "changed"])
 def test_a_damaged_file_of_the_last_epoch_is_refused_by_name(run, name, damage):
-    save(run, Best(1), 1, 0.5)
+    save(run, TopEpochs(1), 1, 0.5)
     run.close()
     path = run.folder / name
     if damage == "missing":
@@ -340,7 +342,7 @@ def test_a_folder_that_holds_anything_else_is_refused(tmp_path):
 def test_a_full_disk_is_one_error_and_the_run_goes_on_when_there_is_room(
     run, monkeypatch
 ):
-    best = Best(2)
+    best = TopEpochs(2)
     save(run, best, 1, 0.5)
 
     def no_space(descriptor):

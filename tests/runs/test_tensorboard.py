@@ -163,10 +163,10 @@ threading.Thread.start = none
 
 from test_run_folder import META, save
 from xenon_mx.runs.run_folder import Run
-from xenon_mx.training.schedule import Best
+from xenon_mx.training.schedule import TopEpochs
 
 run = Run.create(Path(sys.argv[1]), META)
-save(run, Best(1), 1, 0.5)
+save(run, TopEpochs(1), 1, 0.5)
 run.close()
 """
 

@@ -58,7 +58,7 @@ def test_fewer_threads_take_less(monkeypatch):
     monkeypatch.setattr(memory, "usable_cores", lambda: 8)
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
-    need = memory.Need(100, 10)
+    need = memory.Requirement(100, 10)
     assert need.total() == 180
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     assert need.total() == 120
@@ -85,7 +85,7 @@ def test_what_libraries_raise_is_a_sentence_about_memory(error, monkeypatch, cap
     monkeypatch.setattr(fail, "__name__", "_pack")
     monkeypatch.setattr(sys, "argv", ["xenon-pack", "a", "b"])
     assert cli._status(cli._pack) == 1
-    assert capsys.readouterr().err == f"error: {memory.lack()}\n"
+    assert capsys.readouterr().err == f"error: {memory.out_of_memory_message()}\n"
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), OSError(errno.ENOSPC, "full")])
@@ -95,7 +95,7 @@ def test_other_failures_are_none_of_memory(error):
 
 def test_mxnet_that_does_not_fit_is_no_reason_to_reinstall_it():
     error = OSError("libmxnet.so: failed to map segment from shared object")
-    assert mxnet._why_no_import(error, "mxnet") == memory.lack()
+    assert mxnet._why_no_import(error, "mxnet") == memory.out_of_memory_message()
 
 
 # 4 GB, of which a limit of 2 leaves nothing like it.

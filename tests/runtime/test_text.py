@@ -24,7 +24,7 @@ NAMES = {
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_is_one_line(name):
-    line = text.line(os.fsdecode(name))
+    line = text.one_line(os.fsdecode(name))
     assert line == NAMES[name]
     assert len(line.splitlines()) == 1
     line.encode()
@@ -32,11 +32,11 @@ def test_a_name_is_one_line(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_can_be_pasted_into_a_shell(name):
-    quoted = text.argument(Path(os.fsdecode(name)))
-    assert text.line(quoted) == quoted
+    quoted = text.shell_quote(Path(os.fsdecode(name)))
+    assert text.one_line(quoted) == quoted
     done = subprocess.run(["bash", "-c", f"printf %s {quoted}"], capture_output=True)
     assert (done.stdout, done.stderr) == (name, b"")
 
 
 def test_a_plain_name_is_not_quoted():
-    assert text.argument(Path("a/b-c_1.csv")) == "a/b-c_1.csv"
+    assert text.shell_quote(Path("a/b-c_1.csv")) == "a/b-c_1.csv"

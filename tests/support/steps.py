@@ -63,21 +63,21 @@ def main(packed: str, out: str, model: str, batch: str, epochs: str) -> None:
 
 
 def train(
-    config: TrainConfig, group: process_group.Alone, model: str, out: Path
+    config: TrainConfig, group: process_group.ProcessGroup, model: str, out: Path
 ) -> None:
     """Train as one of the workers."""
     mx.random.seed(7 + group.rank)  # the first worker's weights are to count
     net = plain_net() if model == "plain" else network.build(model)
     data = training._open_data(config, open_packed(config.packed))
-    loop = loops.Loop(config, data, net, [mx.cpu()], group, progress.silent)
-    loop.begin(None)
+    loop = loops.TrainingLoop(config, data, net, [mx.cpu()], group, progress.silent)
+    loop.restore(None)
     loop.run(None)
-    state = network.state(net)
+    state = network.state_dict(net)
     for key, array in state.items():
-        total = group.total(f"end {key}", array) / group.count
+        total = group.all_reduce(f"end {key}", array) / group.num_workers
         np.testing.assert_allclose(total, array, rtol=1e-6, atol=1e-9)
     rates = np.array([loop._adam.lr], np.float32)
-    assert group.total("rate", rates) == group.count * rates
+    assert group.all_reduce("rate", rates) == group.num_workers * rates
     if group.rank == 0:
         out.write_bytes(weight_files.encode({**state, "rate": rates}))
 

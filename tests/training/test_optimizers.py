@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from xenon_mx.config import SMALLEST_LR
-from xenon_mx.distributed.process_group import Alone
+from xenon_mx.distributed.process_group import ProcessGroup
 from xenon_mx.errors import XenonError
 from xenon_mx.runtime.mxnet import autograd, mx, nn
 from xenon_mx.training.optimizers import Adam
@@ -32,7 +32,7 @@ def weights(block):
 
 def test_steps_are_those_of_kingma_and_ba():
     block = net()
-    adam = Adam(block, 0.1, Alone())
+    adam = Adam(block, 0.1, ProcessGroup())
     expected = np.full((3, 2), 0.5)
     mean = var = np.zeros((3, 2))
     for t in range(1, 6):
@@ -48,7 +48,7 @@ def test_steps_are_those_of_kingma_and_ba():
 def test_it_takes_the_smallest_rate_that_may_be_set():
     """MXNet refuses a rate that is no normal float32, and Adam's own is smaller."""
     block = net()
-    adam = Adam(block, SMALLEST_LR, Alone())
+    adam = Adam(block, SMALLEST_LR, ProcessGroup())
     for _ in range(50):  # the rate of the ninth to the twelfth step is the smallest
         step(block, adam)
     assert (weights(block) == 0.5).all()
@@ -56,12 +56,12 @@ def test_it_takes_the_smallest_rate_that_may_be_set():
 
 def test_restored_it_takes_the_same_steps():
     whole, parts = net(), net()
-    adam = Adam(whole, 0.1, Alone())
-    first = Adam(parts, 0.1, Alone())
+    adam = Adam(whole, 0.1, ProcessGroup())
+    first = Adam(parts, 0.1, ProcessGroup())
     for scale in (1, 2, 3):
         step(whole, adam, scale)
         step(parts, first, scale)
-    second = Adam(parts, 0.1, Alone())
+    second = Adam(parts, 0.1, ProcessGroup())
     second.restore(*first.state())
     for scale in (4, 5):
         step(whole, adam, scale)
@@ -71,6 +71,6 @@ def test_restored_it_takes_the_same_steps():
 
 
 def test_the_state_of_another_net_is_refused():
-    adam = Adam(net(), 0.1, Alone())
+    adam = Adam(net(), 0.1, ProcessGroup())
     with pytest.raises(XenonError, match="not one of this net"):
-        adam.restore(Adam(net(4), 0.1, Alone()).blank(), 1)
+        adam.restore(Adam(net(4), 0.1, ProcessGroup()).zero_state(), 1)

@@ -363,5 +363,5 @@ def test_every_net_with_weights_on_the_hub_has_names_for_them():
 
     for name in network.NAMES:
         assert ("hub" in pretrained.known(name)) == (
-            weight_names.namer(name) is not None
+            weight_names.torchvision_naming(name) is not None
         )

@@ -6,14 +6,16 @@ import math
 
 import pytest
 
-from xenon_mx.training.schedule import Best, Plateau
+from xenon_mx.training.schedule import ReduceLROnPlateau, TopEpochs
 
 NAN = math.nan
 
 
 def rates(losses, **options):
     """The learning rate that each epoch after a loss is trained with, until the end."""
-    plateau = Plateau(**{"lr": 1e-4, "patience": 1, "min_lr": 1e-6, **options})
+    plateau = ReduceLROnPlateau(
+        **{"lr": 1e-4, "patience": 1, "min_lr": 1e-6, **options}
+    )
     seen = []
     for loss in losses:
         if not plateau.step(loss):
@@ -64,7 +66,7 @@ def test_plateau_ends_where_the_rate_would_fall_below_the_minimum():
 
 
 def ranked(losses, keep=3):
-    best = Best(keep)
+    best = TopEpochs(keep)
     dropped = [best.step(epoch, loss) for epoch, loss in enumerate(losses)]
     return [each.epoch for each in best.ranked], dropped
 

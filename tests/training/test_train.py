@@ -142,7 +142,7 @@ def test_waiting_for_images_is_told(packed, tmp_path, caplog, monkeypatch):
     with caplog.at_level(logging.WARNING):
         train.train(config(packed, tmp_path / "run"))
     assert "waiting for images" in caplog.text
-    assert "--workers 2" in caplog.text
+    assert "--threads 2" in caplog.text
 
 
 def test_the_bar_is_filled_for_training_and_for_validation(packed, tmp_path):
@@ -188,7 +188,9 @@ def test_two_contexts_follow_one_where_nothing_looks_at_the_batch(packed, tmp_pa
         net.add(mx.gluon.nn.Flatten(), mx.gluon.nn.Dense(1, in_units=3 * 32 * 32))
         net.initialize(mx.init.Xavier(), ctx=ctxs)
         asked = config(packed, tmp_path / "run")
-        loop = loops.Loop(asked, data, net, ctxs, process_group.Alone(), _Bar())
+        loop = loops.TrainingLoop(
+            asked, data, net, ctxs, process_group.ProcessGroup(), _Bar()
+        )
         epoch = loop.epoch(1, 1e-3)
         weight = net[1].weight.data(ctxs[0]).asnumpy()
         if len(ctxs) == 2:
@@ -226,7 +228,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(packed, tmp_path, monkeyp
 
 def test_a_plateau_divides_the_rate_and_ends_the_run(packed, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        loops.Loop, "_validate", lambda self, number: (0.5 + number, 0.0, 0.5)
+        loops.TrainingLoop, "_validate", lambda self, number: (0.5 + number, 0.0, 0.5)
     )
     run = tmp_path / "run"
     options = {"epochs": 9, "lr": 1e-4, "min_lr": 1e-5}
@@ -238,7 +240,7 @@ def test_a_run_without_a_finite_validation_loss_is_a_failure(
     packed, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(
-        loops.Loop, "_validate", lambda self, number: (math.nan, 0.0, 0.5)
+        loops.TrainingLoop, "_validate", lambda self, number: (math.nan, 0.0, 0.5)
     )
     with pytest.raises(XenonError, match="no epoch had a finite validation loss"):
         train.train(config(packed, tmp_path / "run"))

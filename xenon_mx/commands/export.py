@@ -64,7 +64,7 @@ def export(config: ExportConfig, bar: progress.Bar = progress.silent) -> int:
             for net in nets:
                 converted.append(onnx_graph.convert(net, size))
                 shown.update()
-            fields = [network.field(net, size) for net in nets]
+            fields = [network.cam_extent(net, size) for net in nets]
             properties = {
                 **_properties(ensemble, fields),
                 onnx_ensemble.MADE_FROM: origin,
@@ -107,9 +107,9 @@ def _compare(out: Path, nets: list[Any], data: bytes, size: int) -> None:
     noise = np.random.RandomState(0).randint(0, 256, (_PROBES, size, size))
     # From dark to bright, lest all of them be surely normal or surely abnormal.
     pixels = (noise * np.linspace(0.25, 1, _PROBES)[:, None, None]).astype(np.uint8)
-    (ours,) = forward.maps(nets, [pixels], [mxnet.mx.cpu()], reference=True)
+    (ours,) = forward.cams(nets, [pixels], [mxnet.mx.cpu()], reference=True)
     exported = onnx_ensemble.OnnxEnsemble(out, data, len(nets))
-    _, (theirs,) = exported.maps([pixels], "cpu()")
+    _, (theirs,) = exported.cams([pixels], "cpu()")
     probs = metrics.sigmoid(ours.logits), metrics.sigmoid(theirs.logits)
     check_equal(out, "probabilities", *probs, TOLERANCE)
     largest = float(np.abs(ours.maps).max()) or 1.0

@@ -46,7 +46,7 @@ class _Written:
 
 def pack(
     config: PackConfig, bar: progress.Bar = progress.silent
-) -> packed_folder.Packed:
+) -> packed_folder.PackedFolder:
     """Write the packed folder of a data set.
 
     Args:
@@ -63,12 +63,12 @@ def pack(
     everything = [image for listed in splits.values() for image in listed]
     types = sorted({image.study_type for image in everything})
     fingerprint = hashlib.sha256()
-    with packed_folder.Transaction(config.out, config.overwrite) as out:
+    with packed_folder.PackTransaction(config.out, config.overwrite) as out:
         _check_disk(config, everything)
         written = {}
         with bar(total=len(everything), unit="img", desc="packing") as shown:
             for name, listed in splits.items():
-                encoded = threads.in_order(_encoder(config), listed, config.workers)
+                encoded = threads.map_in_order(_encoder(config), listed, config.threads)
                 encoded = _watched(encoded, shown, fingerprint)
                 written[name] = _write(out.folder, name, types, listed, encoded)
         _answer_for_bad(written, config.skip_bad)
@@ -178,14 +178,16 @@ def _write(
     """Write one split."""
     studies = {s: i for i, s in enumerate(dict.fromkeys(i.study for i in listed))}
     good, bad = [], []
-    with packed_folder.Writer(folder, name) as writer:
+    with packed_folder.SplitWriter(folder, name) as writer:
         for each in encoded:
             if each.error is not None:
                 bad.append(each)
                 continue
             image = each.image
             kind, study = types.index(image.study_type), studies[image.study]
-            row = packed_folder.Row(int(image.label or 0), kind, study, image.path)
+            row = packed_folder.RecordLabels(
+                int(image.label or 0), kind, study, image.path
+            )
             writer.add(each.data, row)
             good.append(image)
         return _Written(writer.summary(), good, bad)

@@ -19,7 +19,7 @@ from xenon_mx.errors import XenonError
 from xenon_mx.evaluation import metrics, prediction_tables
 from xenon_mx.inference import cam_folder, ensembles, inputs
 from xenon_mx.models import cam
-from xenon_mx.models.cam import Looked
+from xenon_mx.models.cam import CamBatch
 from xenon_mx.runtime import files, progress, threads
 from xenon_mx.training import losses
 
@@ -67,8 +67,8 @@ def predict(config: PredictConfig, bar: progress.Bar = progress.silent) -> Predi
         XenonError: An input or a run cannot be used; nothing is written then.
     """
     written = _check_outputs(config)
-    ensemble = ensembles.opened(config.runs, config.members)
-    source = inputs.Source(config, ensemble.meta["preprocessing"])
+    ensemble = ensembles.open_ensemble(config.runs, config.members)
+    source = inputs.InputImages(config, ensemble.meta["preprocessing"])
     if config.submission and not all(image.study_type for image in source.images):
         raise XenonError("--submission needs images in MURA's layout, by studies")
     origin = outputs.made_from(
@@ -76,7 +76,7 @@ def predict(config: PredictConfig, bar: progress.Bar = progress.silent) -> Predi
     )
     written.claim(origin, [*config.inputs, *ensemble.files(), *source.files()])
     if config.cam is not None:
-        cam_folder.check_replaced(config.cam, origin, config.overwrite)
+        cam_folder.check_replaceable(config.cam, origin, config.overwrite)
     _announce(ensemble, config, source)
     with contextlib.ExitStack() as stack:  # maps stay if the tables are written, too
         logits = _logits(config, ensemble, source, bar, origin, stack)
@@ -95,22 +95,22 @@ def predict(config: PredictConfig, bar: progress.Bar = progress.silent) -> Predi
 def _logits(
     config: PredictConfig,
     ensemble: ensembles.Ensemble,
-    source: inputs.Source,
+    source: inputs.InputImages,
     bar: progress.Bar,
     origin: str,
     stack: contextlib.ExitStack,
 ) -> np.ndarray:
     """Run all images through all members, (N, M), in one pass over the images."""
     with bar(total=len(source.images), unit="img", desc="predicting") as shown:
-        batches = progress.counted(source.batches(ensemble.uses_mxnet), shown)
+        batches = progress.track(source.batches(ensemble.uses_mxnet), shown)
         if config.cam is None:
             logits = ensemble.logits(batches, config.ctx, config.reference)
             _refuse_nonsense(ensemble, logits)
             return logits
-        field, looked = ensemble.maps(batches, config.ctx, config.reference)
+        field, looked = ensemble.cams(batches, config.ctx, config.reference)
         paths = [image.path for image in source.images]
         seen = ensemble.meta["preprocessing"]
-        folder = cam_folder.Folder(
+        folder = cam_folder.CamFolder(
             out=config.cam,
             paths=paths,
             preprocessing=seen,
@@ -120,24 +120,24 @@ def _logits(
             overwrite=config.overwrite,
         )
         stack.enter_context(folder)
-        drawn = _draw(folder, config.workers, source, _checked(ensemble, looked))
+        drawn = _draw(folder, config.threads, source, _checked(ensemble, looked))
         folder.seal()
         return drawn
 
 
 def _checked(
-    ensemble: ensembles.Ensemble, looked: Iterable[Looked]
-) -> Iterator[Looked]:
+    ensemble: ensembles.Ensemble, looked: Iterable[CamBatch]
+) -> Iterator[CamBatch]:
     for each in looked:
         _refuse_nonsense(ensemble, each.logits)
         yield each
 
 
 def _draw(
-    folder: cam_folder.Folder,
-    workers: int,
-    source: inputs.Source,
-    looked: Iterable[Looked],
+    folder: cam_folder.CamFolder,
+    number_of_threads: int,
+    source: inputs.InputImages,
+    looked: Iterable[CamBatch],
 ) -> np.ndarray:
     """Write the map of each image as it comes, and give all logits, (N, M)."""
     logits: list[np.ndarray] = []
@@ -145,7 +145,7 @@ def _draw(
     def numbered() -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         first = 0
         for pixels, some, cams in looked:
-            caution = cam.caution(cams.shape[1:])
+            caution = cam.coarseness_warning(cams.shape[1:])
             if caution and not logits:
                 _log.warning("%s: pack with a larger --size", caution)
             logits.append(some)
@@ -157,13 +157,13 @@ def _draw(
         radiograph = source.radiograph(number, pixels)
         folder.add(source.images[number].path, radiograph, each)
 
-    for _ in threads.in_order(add, numbered(), workers):
+    for _ in threads.map_in_order(add, numbered(), number_of_threads):
         pass
     return np.concatenate(logits)
 
 
 def _announce(
-    ensemble: ensembles.Ensemble, config: PredictConfig, source: inputs.Source
+    ensemble: ensembles.Ensemble, config: PredictConfig, source: inputs.InputImages
 ) -> None:
     """Say what will be averaged, and what the inputs may not be fit for."""
     count = len(ensemble.members)
@@ -230,7 +230,7 @@ def _scores(
     kinds = list({image.study: image.study_type for image in listed}.values())
     labels, mean = (
         means[:, 0].round().astype(int),
-        prediction_tables.rounded(means[:, 1]),
+        prediction_tables.round_probability(means[:, 1]),
     )
 
     def score(name: str, chosen: np.ndarray) -> Score:
@@ -256,7 +256,7 @@ def _check_outputs(config: PredictConfig) -> outputs.Outputs:
                 f"{path}: is named twice; an output needs a file of its own"
             )
     if config.cam is not None:
-        cam_folder.check(config.cam)
+        cam_folder.check_folder(config.cam)
         real = outputs.resolved(config.cam)
         within = {real, *real.parents}
         if within & set(taken):
@@ -279,13 +279,13 @@ def _write(
     """Write the tables, all of them or none; into a stream, straight."""
     held = predictions.images, predictions.members, predictions.threshold
     of_studies = (
-        prediction_tables.submission
+        prediction_tables.submission_csv
         if config.submission
-        else prediction_tables.of_studies
+        else prediction_tables.studies_csv
     )
     contents = {config.out: of_studies(*held)}
     if config.images is not None:
-        contents[config.images] = prediction_tables.of_images(*held)
+        contents[config.images] = prediction_tables.images_csv(*held)
     streams = {path: data for path, data in contents.items() if _is_stream(path)}
     written.write({p: data for p, data in contents.items() if p not in streams})
     try:

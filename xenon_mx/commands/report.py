@@ -64,7 +64,7 @@ def report(config: ReportConfig) -> list[Path]:
     _check_flags(config)
     written = _check_outputs(config)
     run = Run.open(config.run)
-    found = results.find(config, run) if config.predictions else None
+    found = results.evaluate_predictions(config, run) if config.predictions else None
     rows = found.names if found else []
     written.claim(
         outputs.made_from({"runs": [run.identity], "rows": rows}),
@@ -89,11 +89,11 @@ def _inputs(config: ReportConfig, run: Run) -> list[Path]:
     return [*run.contents(), *tables, *maps]
 
 
-def _csv(rows: Sequence[results.Row]) -> str:
+def _csv(rows: Sequence[results.MetricRow]) -> str:
     """Write figures for programs; what is undefined is empty."""
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
-    table.writerow(results.Row._fields)
+    table.writerow(results.MetricRow._fields)
     for row in rows:
         *of, value, low, high = row
         table.writerow([*of, *(_digits(x) for x in (value, low, high))])
@@ -132,14 +132,14 @@ def _check_outputs(config: ReportConfig) -> outputs.Outputs:
     return outputs.Outputs("xenon-report", named, config.overwrite)
 
 
-def _facts(run: Run, found: results.Findings | None) -> dict[str, Any]:
+def _facts(run: Run, found: results.Results | None) -> dict[str, Any]:
     """All that the templates show."""
     return {
         "version": __version__,
         "title": f"{run.meta['config']['model']}: "
-        f"{words.line(run.folder.resolve().name)}",
-        "run": words.line(run.folder),
-        "history": training_history.tell(run),
+        f"{words.one_line(run.folder.resolve().name)}",
+        "run": words.one_line(run.folder),
+        "history": training_history.summarize(run),
         "warnings": found.warnings if found else [],
         "results": found,
         "paper": PAPER,

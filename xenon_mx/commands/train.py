@@ -33,12 +33,12 @@ _log = logging.getLogger(__name__)
 
 # What of its settings a run may be resumed with others of: where things are, how long
 # and how fast it goes, not what comes out.
-_MAY_CHANGE = {"packed", "run", "resume", "epochs", "workers", "ctx"}
+_MAY_CHANGE = {"packed", "run", "resume", "epochs", "threads", "ctx"}
 
 
 def train(
     config: TrainConfig, bar: progress.Bar = progress.silent
-) -> list[run_folder.Member]:
+) -> list[run_folder.Checkpoint]:
     """Train a net and keep its five best epochs.
 
     Args:
@@ -55,22 +55,22 @@ def train(
     if config.model not in network.NAMES:
         raise ConfigError("--model", f"must be one of {', '.join(network.NAMES)}")
     with process_group.join(config.kvstore) as group:
-        if group.count > 1:
-            _log.info("rank %d of %d", group.rank, group.count)
+        if group.num_workers > 1:
+            _log.info("rank %d of %d", group.rank, group.num_workers)
         return _train(config, group, bar if group.rank == 0 else progress.silent)
 
 
 def _train(
-    config: TrainConfig, group: process_group.Alone, bar: progress.Bar
-) -> list[run_folder.Member]:
+    config: TrainConfig, group: process_group.ProcessGroup, bar: progress.Bar
+) -> list[run_folder.Checkpoint]:
     """Train as one of several workers, of which the first alone has the run."""
     first = group.rank == 0
     run = _opened(config) if first else None
     packed = packed_folder.open_packed(config.packed)
-    if group.from_first(packed.fingerprint) != packed.fingerprint:
+    if group.broadcast(packed.fingerprint) != packed.fingerprint:
         raise XenonError(f"{config.packed}: other data than the first worker's")
-    if group.from_first(config.workers) != config.workers:
-        raise XenonError("--workers: must be alike for all that train together")
+    if group.broadcast(config.threads) != config.threads:
+        raise XenonError("--threads: must be alike for all that train together")
     if run:
         _refuse_changes(run, config, packed)
     ctxs = mxnet.contexts(config.ctx)
@@ -83,10 +83,10 @@ def _train(
     mxnet.seed(config.seed)
     begin = start.file if start else None
     net = network.build(config.model, begin, ctxs, config.reference)
-    loop = loops.Loop(config, data, net, ctxs, group, bar)
+    loop = loops.TrainingLoop(config, data, net, ctxs, group, bar)
     if not first:
         with mxnet.failures():
-            loop.begin(None)
+            loop.restore(None)
             loop.run(None)
         return []
     last = None
@@ -96,7 +96,7 @@ def _train(
         run = run_folder.Run.create(config.run, _describe(config, data, start))
     with contextlib.closing(run), mxnet.failures():
         _announce(config, run, data, net)
-        loop.begin(last)
+        loop.restore(last)
         loop.run(run)
     if not run.members():
         raise XenonError(
@@ -114,7 +114,7 @@ def _opened(config: TrainConfig) -> run_folder.Run | None:
 
 
 def _refuse_changes(
-    run: run_folder.Run, config: TrainConfig, packed: packed_folder.Packed
+    run: run_folder.Run, config: TrainConfig, packed: packed_folder.PackedFolder
 ) -> None:
     """Stop if a run would go on with other data, another net or another recipe."""
     then = run.meta["config"]
@@ -164,7 +164,9 @@ def _start(
     return start
 
 
-def _open_data(config: TrainConfig, packed: packed_folder.Packed) -> loops.Data:
+def _open_data(
+    config: TrainConfig, packed: packed_folder.PackedFolder
+) -> loops.TrainingData:
     if "train" not in packed.splits:
         raise XenonError(f"{config.packed}: holds no train split to train on")
     name = "holdout" if "holdout" in packed.splits else "valid"
@@ -174,11 +176,11 @@ def _open_data(config: TrainConfig, packed: packed_folder.Packed) -> loops.Data:
             f"patients aside with xenon-pack --holdout 0.1"
         )
     table = _weights(config, packed, ("train", name))
-    return loops.Data(packed, packed.split("train"), packed.split(name), table)
+    return loops.TrainingData(packed, packed.split("train"), packed.split(name), table)
 
 
 def _weights(
-    config: TrainConfig, packed: packed_folder.Packed, splits: tuple[str, ...]
+    config: TrainConfig, packed: packed_folder.PackedFolder, splits: tuple[str, ...]
 ) -> np.ndarray:
     """The loss weights, (T, 2), refused where the paper's formula gives 0."""
     types = packed.study_types
@@ -203,7 +205,9 @@ def _weights(
     return np.array([weights.get(t, [1.0, 1.0]) for t in types])
 
 
-def _check_devices(config: TrainConfig, data: loops.Data, ctxs: list[Any]) -> None:
+def _check_devices(
+    config: TrainConfig, data: loops.TrainingData, ctxs: list[Any]
+) -> None:
     smallest = min(config.batch_size, data.train.records)
     if smallest < len(ctxs):
         raise ConfigError(
@@ -212,7 +216,7 @@ def _check_devices(config: TrainConfig, data: loops.Data, ctxs: list[Any]) -> No
 
 
 def _describe(
-    config: TrainConfig, data: loops.Data, start: pretrained.Weights | None
+    config: TrainConfig, data: loops.TrainingData, start: pretrained.Weights | None
 ) -> dict[str, Any]:
     """Make run.json: all that it takes to understand and to repeat the run."""
     return {
@@ -241,7 +245,7 @@ def _describe(
 
 
 def _announce(
-    config: TrainConfig, run: run_folder.Run, data: loops.Data, net: network.Net
+    config: TrainConfig, run: run_folder.Run, data: loops.TrainingData, net: network.Net
 ) -> None:
     begun = run.meta["pretrained"]
     _log.info(

@@ -93,7 +93,7 @@ def read_folder(folder: Path) -> list[Image]:
 
     What has the suffix of an image is one, and so is a DICOM file of any other name.
     """
-    files = sorted(_walk(folder), key=natural)
+    files = sorted(_walk(folder), key=natural_key)
     return [read_file(file) for file in files if _is_image(file, below=folder)]
 
 
@@ -109,7 +109,7 @@ def read_file(file: Path) -> Image:
     return parse(path, file)
 
 
-def natural(path: Path) -> list[tuple[bool, int | str]]:
+def natural_key(path: Path) -> list[tuple[bool, int | str]]:
     """A sort key that puts image2 before image10, and tells image01 from image1."""
     name = path.as_posix()
     pieces = re.split(r"([0-9]+)", name)
@@ -146,8 +146,8 @@ def _leaves(path: str, root: Path | None) -> bool:
     )
 
 
-def starts(csv: Path, root: Path | None) -> list[tuple[Path, bool]]:
-    """List where the paths of a CSV may start: a folder, and what `join` is to drop.
+def candidate_roots(csv: Path, root: Path | None) -> list[tuple[Path, bool]]:
+    """List where paths of a CSV may start: a folder, and what `join_root` is to drop.
 
     Args:
         csv: The file that names the paths.
@@ -159,7 +159,7 @@ def starts(csv: Path, root: Path | None) -> list[tuple[Path, bool]]:
     return [(base, drop) for base in bases for drop in (False, True)]
 
 
-def join(base: Path, path: str, drop: bool) -> Path:
+def join_root(base: Path, path: str, drop: bool) -> Path:
     """Put a root before a path; an absolute path stays as it is.
 
     Args:
@@ -174,11 +174,11 @@ def join(base: Path, path: str, drop: bool) -> Path:
 
 def _resolve(paths: Sequence[str], csv: Path, root: Path | None) -> list[Path]:
     """Find the root that a CSV's paths start from, and put it before them."""
-    possible = starts(csv, root)
+    possible = candidate_roots(csv, root)
     probes = paths[:: max(1, len(paths) // _PROBES)]
     best, found = possible[0], (0, 0)
     for base, drop in possible:
-        hits = _hits([join(base, path, drop) for path in probes], base)
+        hits = _hits([join_root(base, path, drop) for path in probes], base)
         if hits > found:
             best, found = (base, drop), hits
     if found == (0, 0):
@@ -188,7 +188,7 @@ def _resolve(paths: Sequence[str], csv: Path, root: Path | None) -> list[Path]:
             f"looked below {places}; name the right folder with --root"
         )
     base, drop = best
-    files = [join(base, path, drop) for path in paths]
+    files = [join_root(base, path, drop) for path in paths]
     inside = base.resolve()
     astray = [p for p, f in zip(paths, files) if inside not in f.resolve().parents]
     if astray:

@@ -110,7 +110,7 @@ def fit_square(image: np.ndarray, size: int, fit: str) -> np.ndarray:
     Returns:
         (S, S) uint8.
     """
-    rows, columns = window(image.shape, size, fit)
+    rows, columns = content_region(image.shape, size, fit)
     square = np.zeros((size, size), np.uint8)
     square[rows, columns] = _scale(
         image, columns.stop - columns.start, rows.stop - rows.start
@@ -118,7 +118,7 @@ def fit_square(image: np.ndarray, size: int, fit: str) -> np.ndarray:
     return square
 
 
-def window(shape: Sequence[int], size: int, fit: str) -> tuple[slice, slice]:
+def content_region(shape: Sequence[int], size: int, fit: str) -> tuple[slice, slice]:
     """Tell which rows and columns of `fit_square`'s square the image fills.
 
     Args:

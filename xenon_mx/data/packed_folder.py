@@ -45,7 +45,7 @@ _FINGERPRINTED = (
 _REPACK = "the file is damaged; pack again with --overwrite"
 
 
-class Row(NamedTuple):
+class RecordLabels(NamedTuple):
     """What a record says of its image; the index is its position in the file."""
 
     abnormal: int
@@ -54,7 +54,7 @@ class Row(NamedTuple):
     path: str
 
 
-class Writer:
+class SplitWriter:
     """Write one split's .rec, .idx and .lst, each row in turn.
 
     Args:
@@ -72,7 +72,7 @@ class Writer:
             self._files[kind] = open(folder / f"{name}.{kind}", "xb")  # noqa: SIM115
             self._sums[kind] = hashlib.sha256()
 
-    def __enter__(self) -> Writer:
+    def __enter__(self) -> SplitWriter:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -83,7 +83,7 @@ class Writer:
                 file.flush()
                 os.fsync(file.fileno())
 
-    def add(self, image: bytes, row: Row) -> None:
+    def add(self, image: bytes, row: RecordLabels) -> None:
         """Append an encoded image with its labels."""
         number = self.records
         record = recordio.pack(number, row[:3], image)
@@ -138,7 +138,7 @@ class Split:
         """The split's `rec`, `idx` or `lst`."""
         return self.folder / f"{self.name}.{kind}"
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[RecordLabels]:
         """Read the list, in record order."""
         lst = self.path("lst")
         try:
@@ -155,7 +155,7 @@ class Split:
             index, abnormal, study_type, study = map(int, numbers)
             if index != number or abnormal > 1 or study_type >= len(self.study_types):
                 raise XenonError(f"{lst}:{number + 1}: out of range: {_REPACK}")
-            rows.append(Row(abnormal, study_type, study, fields[4]))
+            rows.append(RecordLabels(abnormal, study_type, study, fields[4]))
         return rows
 
     def images(self) -> Iterator[recordio.Record]:
@@ -259,7 +259,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Packed:
+class PackedFolder:
     """A packed folder and its pack.json."""
 
     folder: Path
@@ -321,7 +321,7 @@ def _stamp(file: Path | int) -> tuple[int, ...]:
     return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
 
 
-def open_packed(folder: Path) -> Packed:
+def open_packed(folder: Path) -> PackedFolder:
     """Open a packed folder.
 
     Raises:
@@ -349,7 +349,7 @@ def open_packed(folder: Path) -> Packed:
             f"{path}: format {meta['format']}, but this xenon reads {FORMAT}: pack "
             f"again"
         )
-    return Packed(folder, meta)
+    return PackedFolder(folder, meta)
 
 
 def _unread(file: Path, error: Exception) -> XenonError:
@@ -391,7 +391,7 @@ def _is_pair(value: Any) -> bool:
     return isinstance(value, list) and [type(v) for v in value] == [float, float]
 
 
-def open_rec(rec: Path) -> tuple[Packed, Split]:
+def open_rec(rec: Path) -> tuple[PackedFolder, Split]:
     """Open the packed folder and the split that a .rec file belongs to."""
     if not rec.is_file():
         raise XenonError(f"{rec}: no such file")
@@ -399,7 +399,7 @@ def open_rec(rec: Path) -> tuple[Packed, Split]:
     return packed, packed.split(rec.stem)
 
 
-class Transaction(staging.Staging):
+class PackTransaction(staging.Staging):
     """Write a packed folder so that it is there whole, or not at all.
 
     Files are written to a staging folder inside OUT, and moved into place by `commit`,
@@ -427,7 +427,7 @@ class Transaction(staging.Staging):
             if (self.out / name).is_file():
                 outputs.check_unprotected(self.out / name)
 
-    def commit(self, meta: dict[str, Any]) -> Packed:
+    def commit(self, meta: dict[str, Any]) -> PackedFolder:
         """Verify what was written, byte by byte, and move it into place."""
         files.write_json(self.folder / PACK_JSON, {"format": FORMAT, **meta})
         written = open_packed(self.folder)

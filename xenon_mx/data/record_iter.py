@@ -138,7 +138,7 @@ def training_batches(
         )
         # Read ahead by a thread of our own: on a CPU context MXNet's hand-over of a
         # batch waits for the step that is still being computed.
-        readers.append(parallel.ahead(_copies(iterator, each)))
+        readers.append(parallel.prefetch(_copies(iterator, each)))
     return itertools.chain.from_iterable(zip(*readers))
 
 
@@ -163,7 +163,7 @@ def evaluation_batches(split: Split, batch_size: int) -> Iterator[Batch]:
             batch = _copy(next(iterator))
             yield Batch(batch.pixels[:left], batch.labels[:left])
 
-    return parallel.ahead(batches())
+    return parallel.prefetch(batches())
 
 
 def _iterator(split: Split, **options: Any) -> Any:

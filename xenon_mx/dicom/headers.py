@@ -23,7 +23,7 @@ class LookupTable(NamedTuple):
     entries: np.ndarray
     bits: int
 
-    def of(self, values: np.ndarray) -> np.ndarray:
+    def apply(self, values: np.ndarray) -> np.ndarray:
         """Look values up; what is outside takes the first or the last entry.
 
         `first` is 16 bits that may be meant with a sign or without, whatever the file

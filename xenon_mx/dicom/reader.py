@@ -101,11 +101,11 @@ def decode(data: bytes, name: object, most_pixels: int) -> np.ndarray:
         header = Header(dataset)
         _refuse_others(header)
         rows, columns = _shape(header, most_pixels)
-        grays = windowing.of_stored(header)
+        grays = windowing.gray_lookup_table(header)
         stored = _stored(data, dataset, header, rows, columns)
         film = np.zeros(len(grays), np.bool_)
         film[stored] = True
-        _check_range(header, grays[film & ~windowing.padding(header)])
+        _check_range(header, grays[film & ~windowing.padding_mask(header)])
         return grays[stored]
     except XenonError as error:
         raise XenonError(f"{name}: {error}") from error

@@ -31,17 +31,17 @@ def _bits(header: Header) -> int:
     return bits
 
 
-def of_stored(header: Header) -> np.ndarray:
+def gray_lookup_table(header: Header) -> np.ndarray:
     """Work out the gray value of every pattern of bits: (2 ** BitsStored,) uint8."""
     shown = _voi(header, *_modality(header, _values(header)))
     gray = np.rint(255 * np.clip(shown, 0, 1)).astype(np.uint8)
     if _is_inverted(header):
         gray = 255 - gray
-    gray[padding(header)] = 0
+    gray[padding_mask(header)] = 0
     return gray
 
 
-def padding(header: Header) -> np.ndarray:
+def padding_mask(header: Header) -> np.ndarray:
     """Tell which patterns fill the image outside the film: (2 ** BitsStored,) bool."""
     values, signed = _values(header), is_signed(header)
     value = header.word("PixelPaddingValue", signed)
@@ -97,7 +97,7 @@ def _modality(
     """Apply PS3.3, C.11.1; give the values, and the least and greatest possible."""
     table = header.table("ModalityLUTSequence")
     if table is not None:
-        return table.of(values), (0, (1 << table.bits) - 1)
+        return table.apply(values), (0, (1 << table.bits) - 1)
     slope, intercept = header.number("RescaleSlope"), header.number("RescaleIntercept")
     if slope == 0:
         raise XenonError("its RescaleSlope is 0, which makes all pixels alike")
@@ -113,7 +113,7 @@ def _voi(header: Header, values: np.ndarray, ends: tuple[float, float]) -> np.nd
     """
     table = header.table("VOILUTSequence")
     if table is not None:
-        return table.of(values) / ((1 << table.bits) - 1)
+        return table.apply(values) / ((1 << table.bits) - 1)
     window = _centre_and_width(header)
     if window is None:
         return (values - ends[0]) / (ends[1] - ends[0])

@@ -35,30 +35,30 @@ _HALF = 1 << 12  # lengths are sent as two numbers, each exact in a float32
 _BEAT, _GOODBYE = b".", b"q"
 
 
-class Alone:
+class ProcessGroup:
     """The only worker there is: what a run on one machine has for workers."""
 
-    rank, count = 0, 1
+    rank, num_workers = 0, 1
 
-    def total(self, name: str, values: np.ndarray) -> np.ndarray:
+    def all_reduce(self, name: str, values: np.ndarray) -> np.ndarray:
         """Give the sum over all workers of float32 values, alike on each."""
         return values
 
-    def sum_gradients(self, params: Mapping[str, Any]) -> None:
+    def all_reduce_gradients(self, params: Mapping[str, Any]) -> None:
         """Replace the gradients of parameters by their sums over all workers."""
 
-    def from_first(self, content: Any) -> Any:
+    def broadcast(self, content: Any) -> Any:
         """Give every worker what the first one has, anything that JSON can hold."""
         return content
 
-    def __enter__(self) -> Alone:
+    def __enter__(self) -> ProcessGroup:
         return self
 
     def __exit__(self, kind: type | None, error: object, trace: object) -> None:
         """Take leave of the others, or let them know that this worker has failed."""
 
 
-class Workers(Alone):
+class KVStoreGroup(ProcessGroup):
     """One of several workers.
 
     Every method is called by all of them, in the same order: each waits for the rest.
@@ -68,22 +68,22 @@ class Workers(Alone):
         signals: What has been watched since before the KVStore was made.
     """
 
-    def __init__(self, kvstore: Any, signals: _Signals) -> None:
+    def __init__(self, kvstore: Any, signals: SignalWatch) -> None:
         self._kvstore, self._signals = kvstore, signals
-        self.rank, self.count = int(kvstore.rank), int(kvstore.num_workers)
+        self.rank, self.num_workers = int(kvstore.rank), int(kvstore.num_workers)
         self._keys: dict[tuple[str, tuple[int, ...]], int] = {}
         told = signals.told
-        first = _Watch.of_first(self.count, told) if self.rank == 0 else None
-        address = self.from_first(first and first.address)
-        self._watch = first or _Watch.of_other(address, told)
+        first = Watchdog.listen(self.num_workers, told) if self.rank == 0 else None
+        address = self.broadcast(first and first.address)
+        self._watch = first or Watchdog.connect(address, told)
 
-    def total(self, name: str, values: np.ndarray) -> np.ndarray:
+    def all_reduce(self, name: str, values: np.ndarray) -> np.ndarray:
         """Give the sum over all workers of float32 values, alike on each."""
         array = mx.nd.array(values, dtype="float32")
         self._sum(name, [array])
         return array.asnumpy()
 
-    def sum_gradients(self, params: Mapping[str, Any]) -> None:
+    def all_reduce_gradients(self, params: Mapping[str, Any]) -> None:
         """Replace the gradients of parameters by their sums over all workers.
 
         Args:
@@ -93,25 +93,25 @@ class Workers(Alone):
             if param.grad_req != "null":
                 self._sum(f"gradient of {key}", param.list_grad())
 
-    def from_first(self, content: Any) -> Any:
+    def broadcast(self, content: Any) -> Any:
         """Give every worker what the first one has, anything that JSON can hold."""
         data = json.dumps(content).encode() if self.rank == 0 else b""
-        high, low = self.total("length", np.array(divmod(len(data), _HALF)))
+        high, low = self.all_reduce("length", np.array(divmod(len(data), _HALF)))
         length = int(high) * _HALF + int(low)
         sent = np.zeros(length, np.float32)
         sent[: len(data)] = np.frombuffer(data, np.uint8)
-        return json.loads(self.total("bytes", sent).astype(np.uint8).tobytes())
+        return json.loads(self.all_reduce("bytes", sent).astype(np.uint8).tobytes())
 
     def __exit__(self, kind: type | None, error: object, trace: object) -> None:
         """Take leave of the others, or let them know that this worker has failed."""
         if kind is None:
-            self.total("leave", np.zeros(1))  # all have come so far
-            self._watch.take_leave()
+            self.all_reduce("leave", np.zeros(1))  # all have come so far
+            self._watch.shutdown()
             self._signals.forget()
         else:
             # Without this, MXNet would wait for the others before the process ends.
             mx.base._LIB.MXKVStoreSetBarrierBeforeExit(self._kvstore.handle, 0)
-            self._watch.fail()
+            self._watch.abort()
 
     def _sum(self, name: str, arrays: Sequence[Any]) -> None:
         """Sum arrays of one shape, on any devices, over themselves and the workers."""
@@ -124,7 +124,7 @@ class Workers(Alone):
         self._kvstore.pull(key, out=list(arrays))
 
 
-def join(kvstore: str | None) -> Alone:
+def join(kvstore: str | None) -> ProcessGroup:
     """Join the other workers, if there are any.
 
     Args:
@@ -143,7 +143,7 @@ def join(kvstore: str | None) -> Alone:
                 f"started as one of {count} workers, which would all train the same: "
                 f"say --kvstore dist_sync",
             )
-        return Alone()
+        return ProcessGroup()
     missing = cluster.missing_variables()
     if missing:
         raise ConfigError(
@@ -152,16 +152,16 @@ def join(kvstore: str | None) -> Alone:
             f"xenon-train ...; by hand, set {', '.join(missing)}",
         )
     cluster.refuse_unfit_machine("worker")
-    signals = _Signals()
+    signals = SignalWatch()
     try:
-        return Workers(mx.kv.create(kvstore), signals)
+        return KVStoreGroup(mx.kv.create(kvstore), signals)
     except mx.base.MXNetError as error:
         raise XenonError(
             f"MXNet cannot join the other workers: {mxnet.reason(error)}"
         ) from error
 
 
-class _Signals:
+class SignalWatch:
     """Ends this process when a signal tells it to and its main thread does not.
 
     Python answers a signal between two calls, and a call of MXNet's that waits for a
@@ -195,7 +195,7 @@ class _Signals:
         )
 
 
-class _Watch:
+class Watchdog:
     """Ends this process when another worker is lost.
 
     The first worker listens on the interface that leads to the scheduler; the others
@@ -210,7 +210,7 @@ class _Watch:
         self._connections: list[socket.socket] = []
 
     @classmethod
-    def of_first(cls, count: int, closing: threading.Event) -> _Watch:
+    def listen(cls, count: int, closing: threading.Event) -> Watchdog:
         """Listen for the other workers."""
         host = _own_address()
         listener = socket.create_server((host, 0), backlog=count)
@@ -220,7 +220,7 @@ class _Watch:
         return watch
 
     @classmethod
-    def of_other(cls, address: Sequence[Any], closing: threading.Event) -> _Watch:
+    def connect(cls, address: Sequence[Any], closing: threading.Event) -> Watchdog:
         """Connect to the first worker."""
         watch = cls((address[0], address[1], address[2]), closing)
         connection = socket.create_connection((address[0], address[1]), _LOST_S)
@@ -228,14 +228,14 @@ class _Watch:
         watch._hold(connection, "the first worker")
         return watch
 
-    def take_leave(self) -> None:
+    def shutdown(self) -> None:
         """Let the others know that all is done here."""
         self._closing.set()
         for connection in self._connections:
             with contextlib.suppress(OSError):  # the other has gone before
                 connection.sendall(_GOODBYE)
 
-    def fail(self) -> None:
+    def abort(self) -> None:
         """Let the others know that this worker is lost."""
         self._closing.set()
         for connection in self._connections:

@@ -38,7 +38,7 @@ class Interval(NamedTuple):
     defined: int
 
 
-def interval(values: np.ndarray) -> Interval:
+def percentile_interval(values: np.ndarray) -> Interval:
     """Give the 95% percentile interval of a figure's (R,) draws.
 
     Draws in which the figure is undefined (NaN) are left out. The interval is undefined
@@ -56,7 +56,7 @@ def interval(values: np.ndarray) -> Interval:
     return Interval(float(low), float(high), len(defined))
 
 
-def draw(
+def bootstrap_metrics(
     labels: np.ndarray,
     prob: np.ndarray,
     patients: Sequence[str],
@@ -64,7 +64,7 @@ def draw(
     repeats: int,
     seed: int,
 ) -> dict[str, np.ndarray]:
-    """Compute each figure of `metrics.FIGURES` over many draws of the patients.
+    """Compute each figure of `metrics.METRICS` over many draws of the patients.
 
     The result does not depend on the order of the cases.
 
@@ -86,13 +86,15 @@ def draw(
     random = np.random.RandomState(seed)
     block = max(1, _CELLS // max(1, len(labels)))
     drawn = [
-        weighted(labels, prob, _draws(random, size, len(names))[:, owner], threshold)
+        weighted_metrics(
+            labels, prob, _patient_counts(random, size, len(names))[:, owner], threshold
+        )
         for size in _blocks(repeats, block)
     ]
     empty = np.zeros(0)
     return {
         name: np.concatenate([empty, *(each[name] for each in drawn)])
-        for name in metrics.FIGURES
+        for name in metrics.METRICS
     }
 
 
@@ -101,7 +103,9 @@ def _blocks(total: int, size: int) -> list[int]:
     return [min(size, total - start) for start in range(0, total, size)]
 
 
-def _draws(random: np.random.RandomState, repeats: int, patients: int) -> np.ndarray:
+def _patient_counts(
+    random: np.random.RandomState, repeats: int, patients: int
+) -> np.ndarray:
     """Count how often each patient is drawn, (R, P) float64; rows add up to P."""
     if not patients:
         return np.zeros((repeats, 0))
@@ -111,10 +115,10 @@ def _draws(random: np.random.RandomState, repeats: int, patients: int) -> np.nda
     return counts.reshape(repeats, patients).astype(np.float64)
 
 
-def weighted(
+def weighted_metrics(
     labels: np.ndarray, prob: np.ndarray, weights: np.ndarray, threshold: float
 ) -> dict[str, np.ndarray]:
-    """Compute each figure of `metrics.FIGURES` for many weightings of the cases.
+    """Compute each figure of `metrics.METRICS` for many weightings of the cases.
 
     Args:
         labels: (N,) of 0 and 1.
@@ -142,7 +146,7 @@ def weighted(
         _divide(weights @ (prob - labels) ** 2, total, total > 0),
         _divide(_gaps(labels, prob, weights), total, total > 0),
     )
-    return dict(zip(metrics.FIGURES, values))
+    return dict(zip(metrics.METRICS, values))
 
 
 def _auroc(truth: np.ndarray, prob: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -166,7 +170,7 @@ def _auroc(truth: np.ndarray, prob: np.ndarray, weights: np.ndarray) -> np.ndarr
 
 def _gaps(labels: np.ndarray, prob: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Add up over the bins how far probabilities and labels are apart: (R,)."""
-    in_bin = np.eye(metrics.BINS)[metrics.bin_of(prob)]
+    in_bin = np.eye(metrics.BINS)[metrics.bin_index(prob)]
     apart: np.ndarray = weights @ (in_bin * (prob - labels)[:, None])
     return np.abs(apart).sum(axis=1)
 

@@ -13,13 +13,17 @@ import numpy as np
 from xenon_mx.config import THRESHOLD
 from xenon_mx.data import mura
 from xenon_mx.errors import XenonError
-from xenon_mx.evaluation.prediction_tables import UNLABELLED, Predicted, read_table
+from xenon_mx.evaluation.prediction_tables import (
+    UNLABELLED,
+    PredictionTable,
+    read_table,
+)
 
 OVERALL = "overall"  # what all cases together are called where study types are
 
 
 @dataclass(frozen=True, eq=False)
-class Cases:
+class EvaluationSet:
     """N studies, or N images, with their labels and predictions.
 
     Attributes:
@@ -53,12 +57,12 @@ class Cases:
         if np.isnan(self.prob).any() or ((self.prob < 0) | (self.prob > 1)).any():
             raise ValueError("probabilities lie from 0 to 1")
 
-    def of(self, study_type: str) -> Cases:
+    def select(self, study_type: str) -> EvaluationSet:
         """Choose the cases of one study type; `overall` is all of them."""
         if study_type == OVERALL:
             return self
         chosen = [i for i, each in enumerate(self.study_types) if each == study_type]
-        return Cases(
+        return EvaluationSet(
             self.labels[chosen],
             self.prob[chosen],
             [self.patients[i] for i in chosen],
@@ -68,7 +72,7 @@ class Cases:
         )
 
 
-def of_table(table: Predicted) -> Cases:
+def from_table(table: PredictionTable) -> EvaluationSet:
     """Take the rows of a table for what is evaluated; patients are read off the paths.
 
     Raises:
@@ -101,12 +105,12 @@ def of_table(table: Predicted) -> Cases:
         above, _, _ = study.rpartition(f"/{image.study_type}/{image.patient}/")
         patients.append(image.patient)
         splits.append(above.rpartition("/")[2])
-    return Cases(
+    return EvaluationSet(
         table.labels, table.prob, patients, table.study_types, table.level, splits
     )
 
 
-def read_predictions(csv: Path, threshold: float = THRESHOLD) -> Cases:
+def read_predictions(csv: Path, threshold: float = THRESHOLD) -> EvaluationSet:
     """Read what xenon-predict wrote: OUT.csv (studies) or its `--images` (images).
 
     Args:
@@ -119,4 +123,4 @@ def read_predictions(csv: Path, threshold: float = THRESHOLD) -> Cases:
     """
     table = read_table(csv)
     table.check_threshold(threshold)
-    return of_table(table)
+    return from_table(table)

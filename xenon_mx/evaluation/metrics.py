@@ -20,7 +20,7 @@ from sklearn.metrics import (
 )
 
 # In the order in which tables show them.
-FIGURES = (
+METRICS = (
     "kappa",
     "AUROC",
     "sensitivity",
@@ -80,10 +80,10 @@ def auroc(labels: np.ndarray, prob: np.ndarray) -> float:
     return float(roc_auc_score(labels, prob))
 
 
-def everything(
+def compute_all(
     labels: np.ndarray, prob: np.ndarray, threshold: float
 ) -> dict[str, float]:
-    """Compute each of `FIGURES`.
+    """Compute each of `METRICS`.
 
     Sensitivity and F1 are undefined without an abnormal case, specificity without a
     normal one, kappa and AUROC without both, all of them without any case.
@@ -94,10 +94,10 @@ def everything(
         threshold: Abnormal if strictly above.
 
     Returns:
-        Name to figure, in the order of `FIGURES`.
+        Name to figure, in the order of `METRICS`.
     """
     if not len(labels):
-        return dict.fromkeys(FIGURES, math.nan)
+        return dict.fromkeys(METRICS, math.nan)
     called = (prob > threshold).astype(int)
     abnormal, normal = bool((labels == 1).any()), bool((labels == 0).any())
     values = (
@@ -110,7 +110,7 @@ def everything(
         brier_score_loss(labels, prob, pos_label=1),
         calibration_error(labels, prob),
     )
-    return {name: float(value) for name, value in zip(FIGURES, values)}
+    return {name: float(value) for name, value in zip(METRICS, values)}
 
 
 def reliability(
@@ -123,7 +123,7 @@ def reliability(
         of them that is abnormal (both float64, NaN in an empty bin), and how many they
         are (int64).
     """
-    index = bin_of(prob, bins)
+    index = bin_index(prob, bins)
     count = np.bincount(index, minlength=bins)
     some = np.where(count, count, np.nan)
     mean = np.bincount(index, weights=prob, minlength=bins) / some
@@ -131,7 +131,7 @@ def reliability(
     return mean, share, count
 
 
-def bin_of(prob: np.ndarray, bins: int = BINS) -> np.ndarray:
+def bin_index(prob: np.ndarray, bins: int = BINS) -> np.ndarray:
     """Tell which of the equal bins each probability lies in: (N,) int64, from 0.
 
     A probability on an edge belongs to the bin below, as in scikit-learn's

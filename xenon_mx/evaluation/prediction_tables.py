@@ -30,12 +30,12 @@ PLURAL = {"study": "studies", "image": "images"}
 UNLABELLED = -1  # in place of a label; an empty cell of the file
 
 
-def counted(number: int, level: str) -> str:
+def count_phrase(number: int, level: str) -> str:
     """Say how many rows of a kind there are, such as `1,199 studies`."""
     return f"{number:,} {level if number == 1 else PLURAL[level]}"
 
 
-def rounded(prob: np.ndarray) -> np.ndarray:
+def round_probability(prob: np.ndarray) -> np.ndarray:
     """Round probabilities to the digits that tables have, (N,) float64.
 
     What is called abnormal is decided on these: a reader of the table has no others.
@@ -43,7 +43,9 @@ def rounded(prob: np.ndarray) -> np.ndarray:
     return np.array([float(_digits(value)) for value in prob], dtype=np.float64)
 
 
-def of_studies(images: Sequence[Image], members: np.ndarray, threshold: float) -> bytes:
+def studies_csv(
+    images: Sequence[Image], members: np.ndarray, threshold: float
+) -> bytes:
     """Write the table of studies.
 
     Args:
@@ -54,8 +56,8 @@ def of_studies(images: Sequence[Image], members: np.ndarray, threshold: float) -
     return _csv([_STUDIES, *_study_rows(images, members, threshold)])
 
 
-def of_images(images: Sequence[Image], members: np.ndarray, threshold: float) -> bytes:
-    """Write the table of images; the arguments are those of `of_studies`."""
+def images_csv(images: Sequence[Image], members: np.ndarray, threshold: float) -> bytes:
+    """Write the table of images; the arguments are those of `studies_csv`."""
     columns = [f"{_MEMBER}{i + 1}" for i in range(members.shape[1])]
     rows: list[list[object]] = [[*_IMAGES, *columns]]
     for image, values in zip(images, members):
@@ -67,7 +69,9 @@ def of_images(images: Sequence[Image], members: np.ndarray, threshold: float) ->
     return _csv(rows)
 
 
-def submission(images: Sequence[Image], members: np.ndarray, threshold: float) -> bytes:
+def submission_csv(
+    images: Sequence[Image], members: np.ndarray, threshold: float
+) -> bytes:
     """Write what the MURA competition takes: study and prediction, without a header."""
     return _csv([row[0], row[4]] for row in _study_rows(images, members, threshold))
 
@@ -105,7 +109,7 @@ def _csv(rows: Iterable[Sequence[object]]) -> bytes:
 
 
 @dataclass(frozen=True, eq=False)
-class Predicted:
+class PredictionTable:
     """A table of xenon-predict's as it stands, N rows in order.
 
     Attributes:
@@ -156,7 +160,7 @@ class Predicted:
             )
 
 
-def read_table(file: Path) -> Predicted:
+def read_table(file: Path) -> PredictionTable:
     """Read a table of xenon-predict's as it stands, with labels or without.
 
     Raises:
@@ -170,11 +174,11 @@ def read_table(file: Path) -> Predicted:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise XenonError(
-            f"{file}: holds {counted(len(twice), level)} twice, such as {twice[0]}: "
-            f"give one prediction of each"
+            f"{file}: holds {count_phrase(len(twice), level)} twice, such as "
+            f"{twice[0]}: give one prediction of each"
         )
     where = [f"{file}: line {line}" for line in lines]
-    return Predicted(
+    return PredictionTable(
         file,
         level,
         names,

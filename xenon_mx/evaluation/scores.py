@@ -16,7 +16,7 @@ from xenon_mx.config import THRESHOLD
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation import bootstrap, metrics
 from xenon_mx.evaluation.evaluation_set import OVERALL as OVERALL
-from xenon_mx.evaluation.evaluation_set import Cases as Cases
+from xenon_mx.evaluation.evaluation_set import EvaluationSet as Cases
 from xenon_mx.evaluation.evaluation_set import read_predictions as read_predictions
 from xenon_mx.evaluation.prediction_tables import PLURAL
 from xenon_mx.evaluation.published import PAPER as PAPER
@@ -34,7 +34,7 @@ _NORMAL_QUANTILE = 1.96  # as the scorer rounds it
 _ALIKE = 0.05
 
 
-class Figure(NamedTuple):
+class Estimate(NamedTuple):
     """A figure of merit and its 95% interval; NaN is undefined."""
 
     name: str
@@ -43,19 +43,19 @@ class Figure(NamedTuple):
     high: float
 
 
-def figures(
+def evaluate(
     cases: Cases,
     threshold: float = THRESHOLD,
     repeats: int = REPEATS,
     seed: int = 0,
-) -> list[Figure]:
+) -> list[Estimate]:
     """Compute every figure over all the cases, with a 95% interval.
 
     The interval is the percentile one of a bootstrap over patients: all cases of a
     patient are drawn together. Draws in which a figure is undefined are left out;
-    `bootstrap.interval` tells when too few are left; of fewer than five patients there
-    is none. That of the calibration error lies too high, since cases drawn twice make
-    every bin look less calibrated than it is.
+    `bootstrap.percentile_interval` says when too few are left; of fewer than five
+    patients there is none. That of the calibration error lies too high, since cases
+    drawn twice make every bin look less calibrated than it is.
 
     Args:
         cases: Studies or images.
@@ -64,29 +64,31 @@ def figures(
         seed: Of the draws. The order of the cases does not matter.
 
     Returns:
-        A figure for each of `metrics.FIGURES`, in that order.
+        A figure for each of `metrics.METRICS`, in that order.
     """
     labels, prob = cases.labels, cases.prob
     if len(set(cases.patients)) < _FEWEST_PATIENTS:
         repeats = 0
-    values = metrics.everything(labels, prob, threshold)
-    drawn = bootstrap.draw(labels, prob, cases.patients, threshold, repeats, seed)
+    values = metrics.compute_all(labels, prob, threshold)
+    drawn = bootstrap.bootstrap_metrics(
+        labels, prob, cases.patients, threshold, repeats, seed
+    )
     found = []
-    for name in metrics.FIGURES:
-        interval = bootstrap.interval(drawn[name])
-        found.append(Figure(name, values[name], interval.low, interval.high))
+    for name in metrics.METRICS:
+        interval = bootstrap.percentile_interval(drawn[name])
+        found.append(Estimate(name, values[name], interval.low, interval.high))
     return found
 
 
-def by_study_type(
+def evaluate_by_study_type(
     cases: Cases,
     threshold: float = THRESHOLD,
     repeats: int = REPEATS,
     seed: int = 0,
-) -> dict[str, list[Figure]]:
+) -> dict[str, list[Estimate]]:
     """Compute the figures of each study type, by name, and pooled: `overall`, last."""
     names = [*sorted(set(cases.study_types)), OVERALL]
-    return {n: figures(cases.of(n), threshold, repeats, seed) for n in names}
+    return {n: evaluate(cases.select(n), threshold, repeats, seed) for n in names}
 
 
 def reliability(
@@ -101,7 +103,7 @@ def reliability(
     return metrics.reliability(cases.labels, cases.prob, bins)
 
 
-def competition(cases: Cases, threshold: float = THRESHOLD) -> dict[str, float]:
+def competition_scores(cases: Cases, threshold: float = THRESHOLD) -> dict[str, float]:
     """Compute what the scorer of the MURA competition would print: not our figures.
 
     Source: evaluate.py in stanfordmlgroup.github.io/competitions/mura. Its intervals
@@ -149,9 +151,9 @@ def _as_the_scorer(truth: np.ndarray, called: np.ndarray) -> tuple[float, float,
     return kappa, kappa - margin, kappa + margin
 
 
-def warnings(
+def leakage_warnings(
     cases: Cases,
-    found: Mapping[str, Sequence[Figure]],
+    found: Mapping[str, Sequence[Estimate]],
     validated_on: str | None = None,
 ) -> list[str]:
     """Say why figures may be better than the nets are.
@@ -165,7 +167,7 @@ def warnings(
 
     Args:
         cases: What was evaluated.
-        found: What `by_study_type` found.
+        found: What `evaluate_by_study_type` found.
         validated_on: The split that chose the checkpoints, as run.json names it under
             `validated_on`: `valid`, `holdout`, or None if unknown.
 
@@ -199,12 +201,12 @@ def warnings(
     return [*said, *_leaks(cases, found)]
 
 
-def _leaks(cases: Cases, found: Mapping[str, Sequence[Figure]]) -> Iterator[str]:
+def _leaks(cases: Cases, found: Mapping[str, Sequence[Estimate]]) -> Iterator[str]:
     """Name the kappas that are too good for MURA's public validation set."""
     if cases.level != "study":
         return  # the reproductions publish figures of studies
     for name, published in REPRODUCTIONS.items():
-        chosen = cases.of(name)
+        chosen = cases.select(name)
         counts = ((chosen.labels == 0).sum(), (chosen.labels == 1).sum())
         alike = np.isclose(counts, published[:2], rtol=_ALIKE, atol=0).all()
         if name not in found or not alike or set(chosen.splits) - {"", "valid"}:

@@ -30,7 +30,7 @@ _NOTICE = (
 )
 
 
-def place(path: str) -> str:
+def relative_path(path: str) -> str:
     """Where below the folder the files of an image lie, without their endings.
 
     Args:
@@ -47,7 +47,7 @@ def place(path: str) -> str:
     return Path(path).as_posix().lstrip("/")
 
 
-def check(out: Path) -> None:
+def check_folder(out: Path) -> None:
     """Stop if there is something of that name which is no folder.
 
     Raises:
@@ -63,7 +63,7 @@ def check(out: Path) -> None:
         ) from error
 
 
-def check_replaced(out: Path, origin: str, overwrite: bool) -> None:
+def check_replaceable(out: Path, origin: str, overwrite: bool) -> None:
     """Stop if a folder holds what may not be replaced; see `outputs` for the rule.
 
     Args:
@@ -72,9 +72,9 @@ def check_replaced(out: Path, origin: str, overwrite: bool) -> None:
         overwrite: Whether the maps in it may be replaced, whosever they are.
 
     Raises:
-        XenonError: As `check` does, or it is not empty and these are not its maps.
+        XenonError: As `check_folder` does, or it holds anything but these maps.
     """
-    check(out)
+    check_folder(out)
     there = os.listdir(out) if out.exists() else []
     held = sorted(name for name in there if not files.is_partial(name))
     sums = _maps_in(out)
@@ -114,7 +114,7 @@ def _digest(sums: Mapping[str, str]) -> str:
     return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-class Folder(staging.Staging):
+class CamFolder(staging.Staging):
     """Write the maps of a prediction so that all of them are there, or none.
 
     Files are written to a folder inside OUT, and moved into place at the end, unless
@@ -131,9 +131,9 @@ class Folder(staging.Staging):
         overwrite: Whether maps in it may be replaced, whosever they are.
 
     Raises:
-        XenonError: On entering, as `check_replaced` does, or because two images would
-            share a file, or another process writes maps there; at the end, because a
-            file could not be written.
+        XenonError: On entering, as `check_replaceable` does, or because two images
+            would share a file, or another process writes maps there; at the end,
+            because a file could not be written.
     """
 
     def __init__(
@@ -161,10 +161,10 @@ class Folder(staging.Staging):
         }
         self._written: dict[str, str] = {}
 
-    def __enter__(self) -> Folder:
-        check(self.out)
-        counts = Counter(map(place, self._paths))
-        shared = [path for path in self._paths if counts[place(path)] > 1]
+    def __enter__(self) -> CamFolder:
+        check_folder(self.out)
+        counts = Counter(map(relative_path, self._paths))
+        shared = [path for path in self._paths if counts[relative_path(path)] > 1]
         if shared:
             raise XenonError(
                 f"--cam: {len(shared)} images would share the files of others: predict "
@@ -175,7 +175,7 @@ class Folder(staging.Staging):
 
     def check(self) -> None:
         """Stop if OUT holds other maps, or anything else, or takes no such names."""
-        check_replaced(self.out, self._origin, self._overwrite)
+        check_replaceable(self.out, self._origin, self._overwrite)
         longest = os.pathconf(self.out, "PC_NAME_MAX") - len(OVERLAY)
         long = [p for p in self._paths if len(os.fsencode(Path(p).name)) > longest]
         if long:
@@ -200,12 +200,12 @@ class Folder(staging.Staging):
             radiograph: (H, W) uint8, in the size that the overlay will have.
             cam: (h, w) float32.
         """
-        over = maps.full_size(cam, radiograph.shape, *self._geometry)
+        over = maps.resize_to_radiograph(cam, radiograph.shape, *self._geometry)
         array = io.BytesIO()
         np.save(array, cam)
-        drawn = images.encode(maps.draw(radiograph, over), "png", 0)
+        drawn = images.encode(maps.draw_overlay(radiograph, over), "png", 0)
         for ending, data in ((OVERLAY, drawn), (ARRAY, array.getvalue())):
-            name = place(path) + ending
+            name = relative_path(path) + ending
             file = self.folder / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(data)

@@ -15,9 +15,9 @@ import numpy as np
 
 from xenon_mx.config import MEAN, STD
 from xenon_mx.errors import XenonError
-from xenon_mx.inference.onnx_ensemble import OnnxEnsemble, is_onnx
-from xenon_mx.models.cam import Looked
-from xenon_mx.runs.run_folder import ARCHITECTURE, Member, Run
+from xenon_mx.inference.onnx_ensemble import OnnxEnsemble, is_onnx_file
+from xenon_mx.models.cam import CamBatch
+from xenon_mx.runs.run_folder import ARCHITECTURE, Checkpoint, Run
 from xenon_mx.runtime import mxnet
 
 # What runs must share, for one set of pixels to suit all of their nets, and for their
@@ -41,7 +41,7 @@ class Ensemble(Protocol):
         """What tells the runs that it was made from apart from all others."""
 
     @property
-    def members(self) -> list[Member]:
+    def members(self) -> list[Checkpoint]:
         """The checkpoints, the lowest validation loss first."""
 
     def files(self) -> list[Path]:
@@ -69,12 +69,12 @@ class Ensemble(Protocol):
             (N, M) float32.
         """
 
-    def maps(
+    def cams(
         self,
         batches: Iterable[np.ndarray],
         ctx: str | None = None,
         reference: bool = False,
-    ) -> tuple[list[float], Iterator[Looked]]:
+    ) -> tuple[list[float], Iterator[CamBatch]]:
         """Run images through all members, and see where they looked.
 
         Args:
@@ -89,7 +89,7 @@ class Ensemble(Protocol):
         """
 
 
-def opened(paths: Sequence[Path], members: int) -> Ensemble:
+def open_ensemble(paths: Sequence[Path], members: int) -> Ensemble:
     """Open what --run names: the one place where Gluon or ONNX is chosen.
 
     Args:
@@ -99,7 +99,7 @@ def opened(paths: Sequence[Path], members: int) -> Ensemble:
     Raises:
         XenonError: As the two classes say, or an ONNX file is not alone.
     """
-    exported = [path for path in paths if is_onnx(path)]
+    exported = [path for path in paths if is_onnx_file(path)]
     if not exported:
         return GluonEnsemble(paths, members)
     if len(paths) > 1:
@@ -110,7 +110,7 @@ def opened(paths: Sequence[Path], members: int) -> Ensemble:
     return OnnxEnsemble.open(exported[0], members)
 
 
-def _check_door(run: Run) -> None:
+def _check_compatible(run: Run) -> None:
     """Refuse a run whose nets saw other pixels, or are others, than ours would be."""
     seen = run.meta["preprocessing"]
     door = {"mean": list(MEAN), "std": list(STD)}
@@ -145,7 +145,7 @@ class GluonEnsemble:
             raise XenonError("--run names a run twice")
         first, *others = runs = [Run.open(folder) for folder in folders]
         for run in runs:
-            _check_door(run)
+            _check_compatible(run)
         for run in others:
             for key in _AGREE:
                 if run.meta[key] != first.meta[key]:
@@ -199,23 +199,23 @@ class GluonEnsemble:
         with mxnet.failures():
             return forward.logits(nets, batches, ctxs, reference)
 
-    def maps(
+    def cams(
         self,
         batches: Iterable[np.ndarray],
         ctx: str | None = None,
         reference: bool = False,
-    ) -> tuple[list[float], Iterator[Looked]]:
+    ) -> tuple[list[float], Iterator[CamBatch]]:
         """See where all members looked: see `Ensemble.maps`."""
         nets, ctxs = self._at_work(ctx, reference)
         from xenon_mx.models import forward, network
 
-        def looked() -> Iterator[Looked]:
+        def looked() -> Iterator[CamBatch]:
             with mxnet.failures():
-                yield from forward.maps(nets, batches, ctxs, reference)
+                yield from forward.cams(nets, batches, ctxs, reference)
 
         size = self.meta["preprocessing"]["size"]
         # Where nets differ, their maps are averaged cell by cell all the same.
-        fields = [network.field(net, size) for net in nets]
+        fields = [network.cam_extent(net, size) for net in nets]
         return np.mean(fields, axis=0).tolist(), looked()
 
     def _at_work(self, ctx: str | None, reference: bool) -> tuple[list[Any], list[Any]]:

@@ -22,7 +22,7 @@ from xenon_mx.runtime import threads
 T = TypeVar("T")
 
 
-class Source:
+class InputImages:
     """The images that a prediction is asked of.
 
     Args:
@@ -114,7 +114,7 @@ class Source:
         """
         bad: list[str] = []
         waiting: list[np.ndarray] = []
-        decoded = threads.in_order(decode, items, self._config.workers)
+        decoded = threads.map_in_order(decode, items, self._config.threads)
         for pixels in decoded:
             if isinstance(pixels, str):
                 bad.append(pixels)
@@ -156,7 +156,9 @@ def _gray(image: mura.Image) -> np.ndarray:
     return images.decode(images.read(image.file), image.file)
 
 
-def _packed_image(split: packed_folder.Split, row: packed_folder.Row) -> mura.Image:
+def _packed_image(
+    split: packed_folder.Split, row: packed_folder.RecordLabels
+) -> mura.Image:
     return replace(
         mura.parse(row.path, split.path("rec")),
         study_type=split.study_types[row.study_type],

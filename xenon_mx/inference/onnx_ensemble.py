@@ -18,8 +18,8 @@ import numpy as np
 
 from xenon_mx.data import outputs
 from xenon_mx.errors import XenonError
-from xenon_mx.models.cam import Looked
-from xenon_mx.runs.run_folder import Member
+from xenon_mx.models.cam import CamBatch
+from xenon_mx.runs.run_folder import Checkpoint
 from xenon_mx.runtime import mxnet
 from xenon_mx.runtime.threads import usable_cores
 
@@ -80,7 +80,7 @@ class SealRecord:
         return [file]
 
 
-def is_onnx(path: Path) -> bool:
+def is_onnx_file(path: Path) -> bool:
     """Tell what --run names: a file, or the folder of a run."""
     return path.is_file() or (path.suffix == ".onnx" and not path.exists())
 
@@ -126,7 +126,7 @@ class OnnxEnsemble:
         self._held = len(self.meta["members"])
         self.extent = f"the file holds {self._held} only"
         self.members = [
-            Member(
+            Checkpoint(
                 each["loss"],
                 each["epoch"],
                 file / f"member_{number}" / each["params"],
@@ -166,12 +166,12 @@ class OnnxEnsemble:
         results += [run(pixels)[0] for pixels in batches]
         return np.concatenate(results)[:, : len(self.members)]
 
-    def maps(
+    def cams(
         self,
         batches: Iterable[np.ndarray],
         ctx: str | None = None,
         reference: bool = False,
-    ) -> tuple[list[float], Iterator[Looked]]:
+    ) -> tuple[list[float], Iterator[CamBatch]]:
         """See where all members looked: see `ensembles.Ensemble.maps`.
 
         Raises:
@@ -180,11 +180,11 @@ class OnnxEnsemble:
         run = self._runner([LOGITS, MAPS], ctx, reference)
         chosen = len(self.members)
 
-        def looked() -> Iterator[Looked]:
+        def looked() -> Iterator[CamBatch]:
             for pixels in batches:
                 logits, cams = run(pixels)
                 mean = cams[:, :chosen].mean(axis=1)
-                yield Looked(pixels, logits[:, :chosen], mean)
+                yield CamBatch(pixels, logits[:, :chosen], mean)
 
         fields = [each["field"] for each in self.meta["members"][:chosen]]
         return np.mean(fields, axis=0).tolist(), looked()

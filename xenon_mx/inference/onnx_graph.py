@@ -51,7 +51,7 @@ def _onnx() -> Any:
     return onnx
 
 
-class Converted(NamedTuple):
+class ConvertedNet(NamedTuple):
     """One net as ONNX.
 
     Attributes:
@@ -65,7 +65,7 @@ class Converted(NamedTuple):
     cells: int
 
 
-def convert(net: Any, size: int) -> Converted:
+def convert(net: Any, size: int) -> ConvertedNet:
     """Convert one net.
 
     Args:
@@ -73,7 +73,7 @@ def convert(net: Any, size: int) -> Converted:
             no fused operator.
         size: The side S of its pixels.
     """
-    door = network.mapper(net, reference=True)
+    door = network.cam_block(net, reference=True)
     symbol = mx.sym.Group(list(door(mx.sym.var(_NORMALISED))))
     params = {param.name: param.data() for param in net.collect_params().values()}
     _fix_gammas(symbol, params)
@@ -92,7 +92,7 @@ def convert(net: Any, size: int) -> Converted:
         )
     keys = {p.name: key for key, p in net._collect_params_with_prefix().items()}
     _, (_, of_map), _ = symbol.infer_shape(**{_NORMALISED: shape})
-    return Converted(_renamed(graph, keys), of_map[-1])
+    return ConvertedNet(_renamed(graph, keys), of_map[-1])
 
 
 def _fix_gammas(symbol: Any, params: dict[str, Any]) -> None:
@@ -140,7 +140,7 @@ def _renamed(graph: Any, keys: dict[str, str]) -> Any:
     return graph
 
 
-def merge(nets: Sequence[Converted], size: int, properties: dict[str, Any]) -> Any:
+def merge(nets: Sequence[ConvertedNet], size: int, properties: dict[str, Any]) -> Any:
     """Put the nets of an ensemble behind one normalisation, and average them.
 
     Args:
@@ -172,7 +172,9 @@ def merge(nets: Sequence[Converted], size: int, properties: dict[str, Any]) -> A
         helper.make_node("Concat", cams, [MAPS], MAPS, axis=1),
     ]
     model = helper.make_model(
-        helper.make_graph(nodes, "xenon", *_doors(size, len(nets), cells), weights),
+        helper.make_graph(
+            nodes, "xenon", *_inputs_and_outputs(size, len(nets), cells), weights
+        ),
         producer_name="xenon",
         opset_imports=[helper.make_opsetid("", _OPSET)],
         ir_version=_IR_VERSION,
@@ -188,7 +190,7 @@ def _prefix(number: int) -> str:
     return f"member_{number}/"
 
 
-def _member(net: Converted, cells: int, prefix: str) -> tuple[list[Any], list[Any]]:
+def _member(net: ConvertedNet, cells: int, prefix: str) -> tuple[list[Any], list[Any]]:
     """Copy a net into the graph of all: nodes, and the numbers that they take."""
     nodes = [_copy(node) for node in net.graph.node]
     for node in nodes:
@@ -205,7 +207,7 @@ def _member(net: Converted, cells: int, prefix: str) -> tuple[list[Any], list[An
 def _enlargement(old: int, new: int, prefix: str) -> tuple[list[Any], list[Any]]:
     """Bring a map to the size of the largest, as `maps.average` does."""
     onnx = _onnx()
-    shares = cam.shares(old, new).astype(np.float32)
+    shares = cam.resampling_matrix(old, new).astype(np.float32)
     rows, columns, taller = (prefix + x for x in ("rows", "columns", "taller"))
     large = prefix + _ENLARGED
     nodes = [
@@ -216,7 +218,9 @@ def _enlargement(old: int, new: int, prefix: str) -> tuple[list[Any], list[Any]]
     return nodes, [onnx.numpy_helper.from_array(a, n) for n, a in numbers.items()]
 
 
-def _doors(size: int, members: int, cells: int) -> tuple[list[Any], list[Any]]:
+def _inputs_and_outputs(
+    size: int, members: int, cells: int
+) -> tuple[list[Any], list[Any]]:
     """What goes in, and what comes out."""
     onnx = _onnx()
     value = onnx.helper.make_tensor_value_info

@@ -27,7 +27,7 @@ _FEWEST_CELLS = 5
 _ZERO = 128  # the row of the tables below that leaves a pixel as it is
 
 
-class Looked(NamedTuple):
+class CamBatch(NamedTuple):
     """What an ensemble says of n images, and where it looked.
 
     Attributes:
@@ -43,7 +43,7 @@ class Looked(NamedTuple):
     maps: np.ndarray
 
 
-def caution(shape: Sequence[int]) -> str:
+def coarseness_warning(shape: Sequence[int]) -> str:
     """Say it if maps of so many cells cannot show where something lies; else empty."""
     if min(shape) >= _FEWEST_CELLS:
         return ""
@@ -53,7 +53,7 @@ def caution(shape: Sequence[int]) -> str:
     )
 
 
-def average(members: Sequence[np.ndarray]) -> np.ndarray:
+def average_cams(members: Sequence[np.ndarray]) -> np.ndarray:
     """Average the maps of several nets.
 
     Args:
@@ -68,12 +68,14 @@ def average(members: Sequence[np.ndarray]) -> np.ndarray:
     width = max(each.shape[2] for each in members)
     total = np.zeros((len(members[0]), height, width))
     for each in members:
-        rows, columns = (shares(*pair) for pair in zip(each.shape[1:], total.shape[1:]))
+        rows, columns = (
+            resampling_matrix(*pair) for pair in zip(each.shape[1:], total.shape[1:])
+        )
         total += rows @ each @ columns.T
     return (total / len(members)).astype(np.float32)
 
 
-def shares(old: int, new: int) -> np.ndarray:
+def resampling_matrix(old: int, new: int) -> np.ndarray:
     """Tell how a line of cells is cut anew, so that its mean stays what it was.
 
     Args:
@@ -89,7 +91,7 @@ def shares(old: int, new: int) -> np.ndarray:
     return new * common.clip(0)
 
 
-def full_size(
+def resize_to_radiograph(
     cam: np.ndarray,
     shape: Sequence[int],
     size: int,
@@ -110,7 +112,7 @@ def full_size(
         (H, W) float32: linear between the middles of the cells, constant beyond the
         outermost.
     """
-    windows = images.window(shape, size, fit)
+    windows = images.content_region(shape, size, fit)
     down, across = (
         _weights(cells, pixels, window, field)
         for cells, pixels, window in zip(cam.shape, shape, windows)
@@ -129,7 +131,7 @@ def _weights(
     return (1 - np.abs(at[:, None] - np.arange(cells))).clip(0).astype(np.float32)
 
 
-def draw(radiograph: np.ndarray, cam: np.ndarray) -> np.ndarray:
+def draw_overlay(radiograph: np.ndarray, cam: np.ndarray) -> np.ndarray:
     """Tint a radiograph where the map speaks for abnormal (vermilion) or normal (blue).
 
     The tint is the stronger the farther from 0; where the map is 0, the film is left
@@ -138,7 +140,7 @@ def draw(radiograph: np.ndarray, cam: np.ndarray) -> np.ndarray:
 
     Args:
         radiograph: (H, W) uint8.
-        cam: (H, W) float32, as `full_size` gives it; all values are finite.
+        cam: (H, W) float32, as `resize_to_radiograph` gives it; all values are finite.
 
     Returns:
         (H, W, 3) uint8 in OpenCV's order: blue, green, red.

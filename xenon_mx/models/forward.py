@@ -10,8 +10,7 @@ from typing import Any, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from xenon_mx.models import cam as cams
-from xenon_mx.models import network
+from xenon_mx.models import cam, network
 from xenon_mx.runtime.mxnet import gluon, mx
 
 # Chosen here, by measuring DenseNet169 at 320 px: the maps of two images stay near the
@@ -45,12 +44,12 @@ def logits(
     return np.concatenate(results)
 
 
-def maps(
+def cams(
     nets: Sequence[Any],
     batches: Iterable[np.ndarray],
     ctxs: Sequence[Any],
     reference: bool = False,
-) -> Iterator[cams.Looked]:
+) -> Iterator[cam.CamBatch]:
     """Run images through nets, and give the maps that their logits are the means of.
 
     Args:
@@ -62,12 +61,12 @@ def maps(
     Yields:
         The images in order, some at a time: all of them need no memory together.
     """
-    doors = [network.mapper(net, reference) for net in nets]
+    doors = [network.cam_block(net, reference) for net in nets]
     for pixels, outputs in _run(doors, batches, ctxs, reference):
         heads = _gather([[logit for logit, _ in parts] for parts in outputs])
         members = _gather([[each for _, each in parts] for parts in outputs])
-        mean = cams.average([each[:, 0] for each in members])
-        yield cams.Looked(pixels, np.concatenate(heads, axis=1), mean)
+        mean = cam.average_cams([each[:, 0] for each in members])
+        yield cam.CamBatch(pixels, np.concatenate(heads, axis=1), mean)
 
 
 def _run(
@@ -81,17 +80,17 @@ def _run(
     Some of the passes after it may be under way already.
     """
     if len(nets) > 1 and ctxs[0].device_type == "cpu" and not reference:
-        batches = _cut(batches, _AT_ONCE * len(ctxs))
+        batches = _split_batches(batches, _AT_ONCE * len(ctxs))
     running: deque[tuple[np.ndarray, list[list[Any]]]] = deque()
     for pixels in batches:
-        parts = [network.normalise(part) for part in spread(pixels, ctxs)]
+        parts = [network.normalise(part) for part in split_to_devices(pixels, ctxs)]
         running.append((pixels, [[net(part) for part in parts] for net in nets]))
         if reference or len(running) > _AHEAD:
             yield running.popleft()
     yield from running
 
 
-def _cut(batches: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
+def _split_batches(batches: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
     for pixels in batches:
         for start in range(0, len(pixels), size):
             yield pixels[start : start + size]
@@ -102,7 +101,7 @@ def _gather(outputs: list[list[Any]]) -> list[np.ndarray]:
     return [np.concatenate([part.asnumpy() for part in net]) for net in outputs]
 
 
-def spread(array: np.ndarray, ctxs: Sequence[Any]) -> list[Any]:
+def split_to_devices(array: np.ndarray, ctxs: Sequence[Any]) -> list[Any]:
     """Cut an array along its first axis into a part for each device, and send them.
 
     Fewer rows than devices leave the last devices idle.

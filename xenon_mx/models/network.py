@@ -101,9 +101,9 @@ def build(
         XenonError: The name is unknown, or the file does not fit the net.
     """
     ctxs = [mx.cpu()] if ctx is None else ctx if isinstance(ctx, list) else [ctx]
-    net, zoo = _outline(name)
+    net, zoo = _build_uninitialized(name)
     he = mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2)
-    weights = _fitted(pretrained, name, net, zoo) if pretrained else {}
+    weights = _match_weights(pretrained, name, net, zoo) if pretrained else {}
     net.features.initialize(mx.init.Zero() if weights else he, ctx=ctxs)
     net.output.initialize(mx.init.Xavier(), ctx=ctxs)
     params = net._collect_params_with_prefix()
@@ -117,7 +117,7 @@ def build(
     return net
 
 
-def evaluator(net: Net, reference: bool = False) -> gluon.Block:
+def validation_block(net: Net, reference: bool = False) -> gluon.Block:
     """Give a net that is being trained a second door, for validation between epochs.
 
     It has the same layers and weights, and a plan of memory of its own: through one
@@ -129,7 +129,7 @@ def evaluator(net: Net, reference: bool = False) -> gluon.Block:
     return door
 
 
-def mapper(net: Net, reference: bool = False) -> gluon.Block:
+def cam_block(net: Net, reference: bool = False) -> gluon.Block:
     """Give a net a door to its class activation map, beside the logit.
 
     The map is M = sum_k w_k f_k (Zhou et al. 2016; the paper, section 5): f_k are the
@@ -140,13 +140,13 @@ def mapper(net: Net, reference: bool = False) -> gluon.Block:
         A block from (N, 3, H, W) normalised float32 to the (N, 1) logits, by the same
         operators as the net's own, and the (N, 1, h, w) maps.
     """
-    door = _Mapper()
+    door = _CamBlock()
     door.hybridize(**({} if reference else _PLANNED))
     door.add(net)
     return door
 
 
-def field(net: Net, size: int) -> tuple[float, float]:
+def cam_extent(net: Net, size: int) -> tuple[float, float]:
     """Tell where the cells of a net's last map look.
 
     Strided layers with padding count from the first pixel, not from the middle of the
@@ -173,12 +173,12 @@ def field(net: Net, size: int) -> tuple[float, float]:
         if node["name"] == "data":
             looks[number] = (1.0, 0.5)
         elif before:  # branches that meet agree, but for the scales of SE's channels
-            looks[number] = _further(node, *before[0])
+            looks[number] = _through_layer(node, *before[0])
     apart, first = looks[len(nodes) - 1]
     return first - apart / 2, first + (cells - 0.5) * apart
 
 
-def _further(node: Any, apart: float, first: float) -> tuple[float, float]:
+def _through_layer(node: Any, apart: float, first: float) -> tuple[float, float]:
     """Where the cells behind an operator look; only windows change that."""
     attrs = node.get("attrs", {})
     if node["op"] not in ("Convolution", "Pooling"):
@@ -193,7 +193,7 @@ def _further(node: Any, apart: float, first: float) -> tuple[float, float]:
     return apart * step, first + apart * (dilate * (kernel - 1) / 2 - pad)
 
 
-class _Mapper(gluon.HybridBlock):
+class _CamBlock(gluon.HybridBlock):
     """Runs a net's layers up to its last map once, and goes on by both ways."""
 
     def add(self, net: Net) -> None:
@@ -212,7 +212,7 @@ class _Mapper(gluon.HybridBlock):
         )
 
 
-class _Nothing(gluon.HybridBlock):
+class _Identity(gluon.HybridBlock):
     """Stands where a layer was that another one does the work of."""
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:  # noqa: N803 - Gluon's names
@@ -230,7 +230,7 @@ def _fuse(block: gluon.Block) -> None:
         for (_, norm), (key, relu) in zip([*children.items()], [*children.items()][1:]):
             if type(norm) is nn.BatchNorm and _is_relu(relu):
                 norm.fuse_relu = True
-                children[key] = _Nothing(prefix=relu.prefix)
+                children[key] = _Identity(prefix=relu.prefix)
     for child in children.values():
         _fuse(child)
 
@@ -239,7 +239,7 @@ def _is_relu(block: gluon.Block) -> bool:
     return isinstance(block, nn.Activation) and block._act_type == "relu"
 
 
-def _outline(name: str) -> tuple[Net, gluon.Block]:
+def _build_uninitialized(name: str) -> tuple[Net, gluon.Block]:
     """Make a net that knows the shapes of its weights, and the zoo's net around it."""
     if name not in NAMES:
         raise XenonError(f"{name}: no net of this name; there are {', '.join(NAMES)}")
@@ -261,34 +261,38 @@ def _layers(zoo: gluon.Block) -> list[gluon.Block]:
     return layers
 
 
-def _fitted(file: Path, name: str, net: Net, zoo: gluon.Block) -> dict[str, np.ndarray]:
+def _match_weights(
+    file: Path, name: str, net: Net, zoo: gluon.Block
+) -> dict[str, np.ndarray]:
     """Read the weights of a net, every array accounted for.
 
     Returns:
         The net's key to float32 array, without `output` if the file has not one logit.
     """
     held = arrays.read(file)
-    current = weight_names.renewed(held)
-    namings = _namings(name, net, zoo)
+    current = weight_names.current_names(held)
+    namings = _known_namings(name, net, zoo)
     # The naming that explains most of the file, to say then what it leaves unexplained.
     naming = max(namings, key=lambda each: len(current.keys() & set(each.values())))
     wrong = [f"{theirs} is missing" for theirs in naming.values() - current.keys()]
     surplus = current.keys() - set(naming.values())
     wrong += [f"{current[theirs]} is unknown to the net" for theirs in surplus]
     found = {k: held[current[t]] for k, t in naming.items() if t in current}
-    head = {key: _linear(array) for key, array in found.items() if key in _HEAD}
+    head = {key: _as_linear(array) for key, array in found.items() if key in _HEAD}
     found.update(head)
     classes = max(map(len, head.values()), default=0)
     for key, shape in _shapes(net, classes).items():
         if key in found and found[key].shape != shape:
             wrong.append(f"{current[naming[key]]} is {found[key].shape}, not {shape}")
     if wrong:
-        raise XenonError(_misfit(file, name, wrong), sorted(wrong)[:_MOST_DETAILS])
+        raise XenonError(
+            _mismatch_message(file, name, wrong), sorted(wrong)[:_MOST_DETAILS]
+        )
     dropped = () if classes == 1 else _HEAD
     return {k: a.astype(np.float32) for k, a in found.items() if k not in dropped}
 
 
-def _misfit(file: Path, name: str, wrong: list[str]) -> str:
+def _mismatch_message(file: Path, name: str, wrong: list[str]) -> str:
     some = f", of which {_MOST_DETAILS} are above" if len(wrong) > _MOST_DETAILS else ""
     return (
         f"{file}: does not fit {name}: {len(wrong)} differences{some}, such as: "
@@ -296,7 +300,7 @@ def _misfit(file: Path, name: str, wrong: list[str]) -> str:
     )
 
 
-def _namings(name: str, net: Net, zoo: gluon.Block) -> list[dict[str, str]]:
+def _known_namings(name: str, net: Net, zoo: gluon.Block) -> list[dict[str, str]]:
     """Every way in which a file may name the weights of a net: key to name."""
     own = {param: key for key, param in net._collect_params_with_prefix().items()}
     zoos = zoo._collect_params_with_prefix()
@@ -308,13 +312,13 @@ def _namings(name: str, net: Net, zoo: gluon.Block) -> list[dict[str, str]]:
         # Before MXNet 1.2: names without dots, after the net's prefix.
         {keys[k]: param.name[len(zoo.prefix) :] for k, param in zoos.items()},
     ]
-    torch_name = weight_names.namer(name)
+    torch_name = weight_names.torchvision_naming(name)
     if torch_name:
         namings.append({keys[k]: torch_name(k) for k in zoos})
     return namings
 
 
-def _linear(array: np.ndarray) -> np.ndarray:
+def _as_linear(array: np.ndarray) -> np.ndarray:
     """Give a 1x1 convolution as the linear layer that it is."""
     return array[:, :, 0, 0] if array.shape[2:] == (1, 1) else array
 
@@ -325,14 +329,14 @@ def _shapes(net: Net, classes: int) -> dict[str, tuple[int, ...]]:
     return {k: (classes, *s[1:]) if k in _HEAD else s for k, s in shapes.items()}
 
 
-def state(net: Net) -> dict[str, np.ndarray]:
+def state_dict(net: Net) -> dict[str, np.ndarray]:
     """Give every array of a net, from its first device: key to float32 array."""
     params = net._collect_params_with_prefix()
     return {key: param.list_data()[0].asnumpy() for key, param in params.items()}
 
 
-def restore(net: Net, arrays: Mapping[str, np.ndarray]) -> None:
-    """Give a net back what `state` took.
+def load_state_dict(net: Net, arrays: Mapping[str, np.ndarray]) -> None:
+    """Give a net back what `state_dict` took.
 
     Raises:
         XenonError: The arrays are not those of this net.
@@ -352,7 +356,7 @@ def count_parameters(net: gluon.Block) -> int:
     return sum(int(np.prod(p.shape)) for p in params if p.grad_req != "null")
 
 
-def size_of(name: str, pixels: int) -> tuple[int, float]:
+def count_size(name: str, pixels: int) -> tuple[int, float]:
     """Tell how large a net is, without building it.
 
     Args:
@@ -364,7 +368,7 @@ def size_of(name: str, pixels: int) -> tuple[int, float]:
         pass: 2 for each multiplication and addition of its convolutions and linear
         layers; what little the others do is left out.
     """
-    net, _ = _outline(name)
+    net, _ = _build_uninitialized(name)
     symbol = net(mx.sym.var("data"))
     inner = symbol.get_internals()
     _, shapes, _ = inner.infer_shape(data=(1, 3, pixels, pixels))

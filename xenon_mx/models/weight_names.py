@@ -25,7 +25,7 @@ _DENSELAYER = {"0": "norm1", "2": "conv1", "3": "norm2", "5": "conv2"}
 _TRANSITION = {"0": "norm", "2": "conv"}
 
 
-def namer(net: str) -> Callable[[str], str] | None:
+def torchvision_naming(net: str) -> Callable[[str], str] | None:
     """Give the function from Gluon's name of an array of a net to torchvision's.
 
     Args:
@@ -41,7 +41,7 @@ def namer(net: str) -> Callable[[str], str] | None:
     return None
 
 
-def renewed(names: Iterable[str]) -> dict[str, str]:
+def current_names(names: Iterable[str]) -> dict[str, str]:
     """Give torchvision's present name of every weight in a file.
 
     Args:

@@ -16,7 +16,7 @@ import numpy as np
 from xenon_mx.config import ReportConfig
 from xenon_mx.data import datasets, images
 from xenon_mx.errors import XenonError
-from xenon_mx.evaluation.prediction_tables import PLURAL, UNLABELLED, Predicted
+from xenon_mx.evaluation.prediction_tables import PLURAL, UNLABELLED, PredictionTable
 from xenon_mx.inference import cam_folder
 from xenon_mx.models import cam as maps
 from xenon_mx.runtime.opencv import cv2
@@ -36,7 +36,7 @@ class Picture(NamedTuple):
     alt: str
 
 
-class Case(NamedTuple):
+class GalleryStudy(NamedTuple):
     """A study of the gallery; `shown` says so if some of its views are left out."""
 
     study: str
@@ -45,13 +45,13 @@ class Case(NamedTuple):
     pictures: list[Picture]
 
 
-class Room(NamedTuple):
+class GallerySection(NamedTuple):
     """The studies of one outcome, the surest first; `wrong` if they are mistakes."""
 
     title: str
     meaning: str
     wrong: bool
-    cases: list[Case]
+    cases: list[GalleryStudy]
 
 
 # Title, meaning, label and prediction of each outcome: mistakes first.
@@ -67,7 +67,9 @@ _OF_UNLABELLED = (
 )
 
 
-def hang(config: ReportConfig, predicted: Predicted) -> tuple[list[Room], str]:
+def build_gallery(
+    config: ReportConfig, predicted: PredictionTable
+) -> tuple[list[GallerySection], str]:
     """Fetch the surest mistakes and successes, or calls, with their pictures.
 
     Args:
@@ -86,7 +88,7 @@ def hang(config: ReportConfig, predicted: Predicted) -> tuple[list[Room], str]:
         for _, _, label, prediction in outcomes
     ]
     names = [predicted.names[i] for members in chosen for i in members]
-    shelf = Shelf(predicted.file, names, config.root, config.cam)
+    shelf = StudyFiles(predicted.file, names, config.root, config.cam)
     rooms = []
     for (title, meaning, label, prediction), members in zip(outcomes, chosen):
         cases = []
@@ -94,9 +96,9 @@ def hang(config: ReportConfig, predicted: Predicted) -> tuple[list[Room], str]:
             pictures, some = shelf.pictures(predicted.names[i])
             kind = predicted.study_types[i] or "no study type"
             verdict = f"{kind}: probability {predicted.prob[i]:.3f}"
-            cases.append(Case(predicted.names[i], verdict, some, pictures))
+            cases.append(GalleryStudy(predicted.names[i], verdict, some, pictures))
         wrong = label not in (UNLABELLED, prediction)
-        rooms.append(Room(title, meaning, wrong, cases))
+        rooms.append(GallerySection(title, meaning, wrong, cases))
     note = (
         f"Of each outcome, the {config.gallery} {PLURAL[predicted.level]} at most "
         f"whose probability was the farthest on its side of the threshold."
@@ -114,7 +116,7 @@ def hang(config: ReportConfig, predicted: Predicted) -> tuple[list[Room], str]:
 
 
 def surest(
-    predicted: Predicted, label: int, prediction: int, threshold: float
+    predicted: PredictionTable, label: int, prediction: int, threshold: float
 ) -> list[int]:
     """Tell where the cases of one outcome stand in a table, the surest first."""
     prob = predicted.prob
@@ -124,7 +126,7 @@ def surest(
     return [int(i) for i in members[order]]
 
 
-class Shelf:
+class StudyFiles:
     """Where the radiographs of a table's studies lie, and the maps of them.
 
     Args:
@@ -146,7 +148,7 @@ class Shelf:
     ) -> None:
         self.caution = ""
         self._cam = cam
-        self._start = _best(datasets.starts(table, root), studies)
+        self._start = _best(datasets.candidate_roots(table, root), studies)
         mapped = cam is not None and any(map(self._overlays, studies))
         for named, found, what in (
             (root, self.is_found, "give the folder that their paths start from"),
@@ -175,10 +177,10 @@ class Shelf:
         for number, name in enumerate(views[:_VIEWS], 1):
             words = f"view {number} of {len(views)} of {study}"
             if name in films:
-                found += _film(films[name], f"Radiograph, {words}")
+                found += _thumbnail(films[name], f"Radiograph, {words}")
             if name in overlays:
                 self.caution = self.caution or _caution(overlays[name])
-                found += _overlay(overlays[name], f"Activation map, {words}")
+                found += _overlay_thumbnail(overlays[name], f"Activation map, {words}")
         some = f"{_VIEWS} of {len(views)} views" if len(views) > _VIEWS else ""
         return found, some
 
@@ -187,7 +189,7 @@ class Shelf:
         if self._cam is None:
             return {}
         return _views(
-            self._cam, self._cam / cam_folder.place(study), cam_folder.OVERLAY
+            self._cam, self._cam / cam_folder.relative_path(study), cam_folder.OVERLAY
         )
 
 
@@ -204,10 +206,10 @@ def _best(
 
 
 def _films(study: str, base: Path, drop: bool) -> dict[str, Path]:
-    """Give the radiograph of each view, by its name, from one of `datasets.starts`."""
+    """Return the radiograph of each view, by its name, below a candidate root."""
     if ".." in PurePosixPath(study).parts:
         return {}
-    return _views(base, datasets.join(base, study, drop), "")
+    return _views(base, datasets.join_root(base, study, drop), "")
 
 
 def _views(base: Path, place: Path, ending: str) -> dict[str, Path]:
@@ -242,16 +244,16 @@ def _views(base: Path, place: Path, ending: str) -> dict[str, Path]:
         return {}
 
 
-def _film(file: Path, alt: str) -> list[Picture]:
+def _thumbnail(file: Path, alt: str) -> list[Picture]:
     """Make the small picture of a view; none, with a warning, if it is unreadable."""
     try:
-        return [Picture(_small(images.decode(images.read(file), file)), alt)]
+        return [Picture(_encode_thumbnail(images.decode(images.read(file), file)), alt)]
     except XenonError as error:
         _log.warning("left out of the gallery: %s", error)
         return []
 
 
-def _overlay(file: Path, alt: str) -> list[Picture]:
+def _overlay_thumbnail(file: Path, alt: str) -> list[Picture]:
     """Make the small picture of a map, in its colours."""
     try:
         pixels = cv2.imdecode(np.frombuffer(images.read(file), np.uint8), 1)
@@ -260,7 +262,7 @@ def _overlay(file: Path, alt: str) -> list[Picture]:
     if pixels is None:
         _log.warning("left out of the gallery: %s: not an image", file)
         return []
-    return [Picture(_small(pixels), alt)]
+    return [Picture(_encode_thumbnail(pixels), alt)]
 
 
 def _caution(overlay: Path) -> str:
@@ -274,7 +276,7 @@ def _caution(overlay: Path) -> str:
     if cells is None:
         _log.warning("%s: not the array of an activation map", file)
         return ""
-    said = maps.caution(cells)
+    said = maps.coarseness_warning(cells)
     return said and f"{said[0].upper()}{said[1:]}."
 
 
@@ -298,7 +300,7 @@ def _cells(file: Path) -> tuple[int, int] | None:
     return (height, width) if is_whole else None
 
 
-def _small(image: np.ndarray) -> bytes:
+def _encode_thumbnail(image: np.ndarray) -> bytes:
     """Shrink (H, W) or (H, W, 3) uint8 pixels to a JPEG's bytes."""
     height, width = image.shape[:2]
     ratio = min(1.0, _SIDE / max(height, width))

@@ -10,29 +10,29 @@ import math
 from typing import Iterable, Mapping, Sequence
 
 from xenon_mx.evaluation import scores as evaluation
-from xenon_mx.evaluation.evaluation_set import OVERALL, Cases
-from xenon_mx.evaluation.scores import PAPER, Figure
+from xenon_mx.evaluation.evaluation_set import OVERALL, EvaluationSet
+from xenon_mx.evaluation.scores import PAPER, Estimate
 from xenon_mx.report import plots
-from xenon_mx.report.plots import Interval, Shown, Table, number
+from xenon_mx.report.plots import IntervalRow, Plot, Table, format_number
 
 _STAYS = "\N{NO-BREAK SPACE}"
 
 
-def is_comparable(cases: Cases) -> bool:
+def is_comparable(cases: EvaluationSet) -> bool:
     """Tell whether the paper's pooled figures may stand beside those of all cases."""
     types = set(PAPER.kappa["model"]) - {OVERALL}
     return cases.level == "study" and types <= set(cases.study_types)
 
 
-def drawn(found: Mapping[str, Sequence[Figure]]) -> Shown:
+def kappa_plot(found: Mapping[str, Sequence[Estimate]]) -> Plot:
     """Draw the kappa of each study type beside the paper's."""
     kappas = _kappas(found)
-    rows = [Interval(name, k.value, k.low, k.high) for name, k in kappas]
+    rows = [IntervalRow(name, k.value, k.low, k.high) for name, k in kappas]
     model = [_of_paper("model", name, found) for name, _ in kappas]
     best = [max(_radiologists(name, found)) for name, _ in kappas]
     marks = [("paper's model", model), ("paper's best radiologist", best)]
-    said = "; ".join(f"{name} {both(kappa)}" for name, kappa in kappas)
-    return Shown(
+    said = "; ".join(f"{name} {value_with_interval(kappa)}" for name, kappa in kappas)
+    return Plot(
         plots.intervals(rows, marks, "Cohen's kappa"),
         f"Cohen's kappa of each study type with its 95% interval: {said}. The paper's "
         f"values beside them stand in the table below.",
@@ -41,42 +41,42 @@ def drawn(found: Mapping[str, Sequence[Figure]]) -> Shown:
     )
 
 
-def table(found: Mapping[str, Sequence[Figure]]) -> Table:
+def kappa_table(found: Mapping[str, Sequence[Estimate]]) -> Table:
     """Set the kappa of each study type beside the paper's, reader by reader."""
     rows = []
     for name, kappa in _kappas(found):
         readers = (_of_paper(reader, name, found) for reader in PAPER.kappa)
-        printed = ("" if math.isnan(each) else number(each) for each in readers)
-        rows.append((name or "none", both(kappa, "\n"), *printed))
+        printed = ("" if math.isnan(each) else format_number(each) for each in readers)
+        rows.append((name or "none", value_with_interval(kappa, "\n"), *printed))
     header = ("study type", "this ensemble", *(f"paper: {r}" for r in PAPER.kappa))
     return Table("Cohen's kappa", header, rows)
 
 
-def competition(cases: Cases, threshold: float) -> Table:
+def competition_table(cases: EvaluationSet, threshold: float) -> Table:
     """Give kappa as the scorer of the MURA competition prints it, part by part."""
-    scores = evaluation.competition(cases, threshold)
+    scores = evaluation.competition_scores(cases, threshold)
     rows = []
     for part in (name[: -len("_Mean")] for name in scores if name.endswith("_Mean")):
         mean, low, high = (
             scores[f"{part}_{key}"] for key in ("Mean", "Lower", "Upper")
         )
         interval = f"({low:.3f},{_STAYS}{high:.3f})" if math.isfinite(mean) else ""
-        rows.append((part, number(mean), interval))
+        rows.append((part, format_number(mean), interval))
     header = ("part", "kappa", "the scorer's interval, far too narrow")
     return Table("Compatibility only: the competition's scorer", header, rows)
 
 
-def both(figure: Figure, between: str = " ") -> str:
+def value_with_interval(figure: Estimate, between: str = " ") -> str:
     """A value and its interval, with a space or a line's end between them."""
     if not math.isfinite(figure.value):
         return "undefined"
     if not math.isfinite(figure.low):
-        return f"{number(figure.value)}{between}(no{_STAYS}interval)"
+        return f"{format_number(figure.value)}{between}(no{_STAYS}interval)"
     ends = f"{figure.low:.3f},{_STAYS}{figure.high:.3f}"
-    return f"{number(figure.value)}{between}({ends})"
+    return f"{format_number(figure.value)}{between}({ends})"
 
 
-def _kappas(found: Mapping[str, Sequence[Figure]]) -> list[tuple[str, Figure]]:
+def _kappas(found: Mapping[str, Sequence[Estimate]]) -> list[tuple[str, Estimate]]:
     return [
         (name, next(figure for figure in values if figure.name == "kappa"))
         for name, values in found.items()

@@ -56,17 +56,17 @@ LIGHT = Theme("#1f2933", "#d5dbe1", "#005a9c", "#a8500b", "#00704f")
 DARK = Theme("#e3e8ed", "#3a4652", "#6cb8f0", "#f2a65a", "#4fd0a5")
 
 
-class Drawing(NamedTuple):
+class ThemedSvg(NamedTuple):
     """One drawing as SVG for a light and for a dark page."""
 
     light: bytes
     dark: bytes
 
 
-class Shown(NamedTuple):
+class Plot(NamedTuple):
     """A drawing on a page: `alt` says in words what it shows, numbers included."""
 
-    drawing: Drawing
+    drawing: ThemedSvg
     alt: str
     caption: str
 
@@ -79,7 +79,7 @@ class Table(NamedTuple):
     rows: Sequence[Sequence[str]]
 
 
-class Line(NamedTuple):
+class Curve(NamedTuple):
     """One quantity over the epochs.
 
     Attributes:
@@ -93,7 +93,7 @@ class Line(NamedTuple):
     marked: bool
 
 
-class Interval(NamedTuple):
+class IntervalRow(NamedTuple):
     """A row of `intervals`: a value with the ends of its interval, NaN if undefined."""
 
     name: str
@@ -102,12 +102,12 @@ class Interval(NamedTuple):
     high: float
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     """Three decimals; what is undefined says so."""
     return f"{value:.3f}" if math.isfinite(value) else "undefined"
 
 
-def _draw(paint: Callable[[Axes], None], height: float = _HEIGHT) -> Drawing:
+def _draw(paint: Callable[[Axes], None], height: float = _HEIGHT) -> ThemedSvg:
     """Paint one pair of axes in the light colours, and recolour a copy."""
     style: Any = {
         "font.size": 10,
@@ -135,7 +135,7 @@ def _draw(paint: Callable[[Axes], None], height: float = _HEIGHT) -> Drawing:
         figure = Figure(figsize=(_WIDTH, height), constrained_layout=True)
         paint(figure.add_subplot())
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
-    return Drawing(out.getvalue(), _recoloured(out.getvalue()))
+    return ThemedSvg(out.getvalue(), _recoloured(out.getvalue()))
 
 
 def _recoloured(light: bytes) -> bytes:
@@ -146,11 +146,11 @@ def _recoloured(light: bytes) -> bytes:
 
 def curves(
     epochs: Sequence[int],
-    lines: Sequence[Line],
+    lines: Sequence[Curve],
     kept: Sequence[int],
     label: str,
     logarithmic: bool = False,
-) -> Drawing:
+) -> ThemedSvg:
     """Draw one quantity or two over the epochs.
 
     Args:
@@ -191,7 +191,7 @@ def curves(
 def roc(
     curve: tuple[np.ndarray, np.ndarray],
     points: Sequence[tuple[str, float, float]],
-) -> Drawing:
+) -> ThemedSvg:
     """Draw a receiver operating characteristic.
 
     Args:
@@ -230,7 +230,7 @@ def calibration(
     observed: Sequence[float],
     counts: Sequence[int],
     plural: str,
-) -> Drawing:
+) -> ThemedSvg:
     """Draw how often cases were abnormal against what was predicted.
 
     Args:
@@ -261,10 +261,10 @@ def calibration(
 
 
 def intervals(
-    rows: Sequence[Interval],
+    rows: Sequence[IntervalRow],
     marks: Sequence[tuple[str, Sequence[float]]],
     label: str,
-) -> Drawing:
+) -> ThemedSvg:
     """Draw values with their intervals, a row each, and others' values beside them.
 
     Args:
@@ -322,7 +322,7 @@ def _plain(name: str) -> str:
 
 def histogram(
     groups: Mapping[str, np.ndarray], threshold: float, label: str
-) -> Drawing:
+) -> ThemedSvg:
     """Draw how many cases were given which probability, stacked.
 
     Args:

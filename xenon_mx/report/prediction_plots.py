@@ -13,15 +13,17 @@ import numpy as np
 from sklearn.metrics import roc_curve
 
 from xenon_mx.evaluation import scores
-from xenon_mx.evaluation.evaluation_set import Cases
+from xenon_mx.evaluation.evaluation_set import EvaluationSet
 from xenon_mx.evaluation.prediction_tables import PLURAL, UNLABELLED
-from xenon_mx.evaluation.scores import PAPER, Figure
+from xenon_mx.evaluation.scores import PAPER, Estimate
 from xenon_mx.report import plots
-from xenon_mx.report.paper_comparison import both
-from xenon_mx.report.plots import Shown, number
+from xenon_mx.report.paper_comparison import value_with_interval
+from xenon_mx.report.plots import Plot, format_number
 
 
-def roc(cases: Cases, found: Mapping[str, Figure], beside_paper: bool) -> list[Shown]:
+def roc(
+    cases: EvaluationSet, found: Mapping[str, Estimate], beside_paper: bool
+) -> list[Plot]:
     """The ROC curve; none with one class only, where it is undefined."""
     if math.isnan(found["AUROC"].value):
         return []
@@ -29,10 +31,11 @@ def roc(cases: Cases, found: Mapping[str, Figure], beside_paper: bool) -> list[S
     ours = (found["specificity"].value, found["sensitivity"].value)
     points = [("at the threshold", *ours)]
     alt = (
-        f"ROC curve with an area of {number(found['AUROC'].value)}. At the threshold "
-        f"the specificity is {number(ours[0])} and the sensitivity {number(ours[1])}."
+        f"ROC curve with an area of {format_number(found['AUROC'].value)}. At the "
+        f"threshold the specificity is {format_number(ours[0])} and the sensitivity "
+        f"{format_number(ours[1])}."
     )
-    caption = f"ROC, AUROC {both(found['AUROC'])}."
+    caption = f"ROC, AUROC {value_with_interval(found['AUROC'])}."
     if beside_paper:
         theirs = (PAPER.specificity, PAPER.sensitivity)
         points.append(("the paper's (other test set)", *theirs))
@@ -42,10 +45,10 @@ def roc(cases: Cases, found: Mapping[str, Figure], beside_paper: bool) -> list[S
             f" The diamond is the paper's operating point ({numbers}), of another test "
             f"set."
         )
-    return [Shown(plots.roc((false, true), points), alt, caption)]
+    return [Plot(plots.roc((false, true), points), alt, caption)]
 
 
-def calibration(cases: Cases, found: Mapping[str, Figure]) -> Shown:
+def calibration(cases: EvaluationSet, found: Mapping[str, Estimate]) -> Plot:
     """How often cases were abnormal, against how often they were said to be."""
     bins = [
         (float(mean), float(share), int(count))
@@ -54,19 +57,19 @@ def calibration(cases: Cases, found: Mapping[str, Figure]) -> Shown:
     ]
     predicted, observed, counts = zip(*bins)
     said = "; ".join(f"{p:.2f}: {o:.2f} of {c}" for p, o, c in bins)
-    return Shown(
+    return Plot(
         plots.calibration(predicted, observed, counts, PLURAL[cases.level]),
         f"Reliability diagram. Mean predicted probability and share that is abnormal, "
         f"bin by bin: {said}.",
         f"Calibration. On the dotted line a probability is what it says. Calibration "
-        f"error {both(found['calibration error'])}, Brier score "
-        f"{both(found['Brier score'])}.",
+        f"error {value_with_interval(found['calibration error'])}, Brier score "
+        f"{value_with_interval(found['Brier score'])}.",
     )
 
 
 def histogram(
     prob: np.ndarray, labels: np.ndarray, threshold: float, plural: str
-) -> Shown:
+) -> Plot:
     """How many cases, in one word `plural`, were given which probability."""
     above = int((prob > threshold).sum())
     names = {
@@ -75,7 +78,7 @@ def histogram(
         1: "labelled abnormal",
     }
     groups = {name: prob[labels == label] for label, name in names.items()}
-    return Shown(
+    return Plot(
         plots.histogram({n: p for n, p in groups.items() if len(p)}, threshold, plural),
         f"Histogram of the predicted probabilities of {len(prob)} {plural}: {above} "
         f"above the threshold of {threshold:g}, {len(prob) - above} not.",

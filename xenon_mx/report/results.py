@@ -19,13 +19,18 @@ from sklearn.metrics import confusion_matrix
 from xenon_mx.config import ReportConfig
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.evaluation import metrics, scores
-from xenon_mx.evaluation.evaluation_set import Cases, of_table
-from xenon_mx.evaluation.prediction_tables import PLURAL, Predicted, counted, read_table
-from xenon_mx.evaluation.scores import OVERALL, Figure
+from xenon_mx.evaluation.evaluation_set import EvaluationSet, from_table
+from xenon_mx.evaluation.prediction_tables import (
+    PLURAL,
+    PredictionTable,
+    count_phrase,
+    read_table,
+)
+from xenon_mx.evaluation.scores import OVERALL, Estimate
 from xenon_mx.report import gallery, paper_comparison
 from xenon_mx.report import prediction_plots as drawings
-from xenon_mx.report.paper_comparison import both
-from xenon_mx.report.plots import Shown, Table, number
+from xenon_mx.report.paper_comparison import value_with_interval
+from xenon_mx.report.plots import Plot, Table, format_number
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runtime import files
 
@@ -51,7 +56,7 @@ class Confusion(NamedTuple):
     true_abnormal: int
 
 
-class Row(NamedTuple):
+class MetricRow(NamedTuple):
     """A figure with its 95% interval, and what it is of: a line of `--figures`."""
 
     level: str
@@ -65,7 +70,7 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Findings:
+class Results:
     """What a report shows of predictions; without labels, most of it is empty.
 
     Attributes:
@@ -97,21 +102,21 @@ class Findings:
     cases: str
     about: str = ""
     warnings: list[str] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
+    rows: list[MetricRow] = field(default_factory=list)
     headline: list[Headline] = field(default_factory=list)
     confusion: Confusion | None = None
-    drawings: list[Shown] = field(default_factory=list)
+    drawings: list[Plot] = field(default_factory=list)
     types: Table | None = None
     images: Table | None = None
     images_about: str = ""
-    beside: list[Shown] = field(default_factory=list)
+    beside: list[Plot] = field(default_factory=list)
     paper: Table | None = None
     competition: Table | None = None
-    gallery: list[gallery.Room] = field(default_factory=list)
+    gallery: list[gallery.GallerySection] = field(default_factory=list)
     gallery_note: str = ""
 
 
-def find(config: ReportConfig, run: Run) -> Findings:
+def evaluate_predictions(config: ReportConfig, run: Run) -> Results:
     """Evaluate a table of predictions, and the one of their images if there is one.
 
     Args:
@@ -128,7 +133,7 @@ def find(config: ReportConfig, run: Run) -> Findings:
     images = None
     if config.images is not None:
         images = _read_images(config.images, config.threshold, predicted)
-    found = Findings(
+    found = Results(
         str(config.predictions),
         files.sha256(config.predictions),
         predicted.names,
@@ -139,33 +144,35 @@ def find(config: ReportConfig, run: Run) -> Findings:
     if strange:
         never = f"the run has never seen {', '.join(sorted(strange))}"
         found = replace(found, warnings=[never])
-    rooms, note = gallery.hang(config, predicted)
+    rooms, note = gallery.build_gallery(config, predicted)
     found = replace(found, gallery=rooms, gallery_note=note)
     if predicted.is_unlabelled:
         if images or config.figures:
             flag = "--images" if images else "--figures"
             raise ConfigError(flag, f"says nothing: {predicted.file} has no labels")
         return _unlabelled(found, predicted)
-    cases = of_table(predicted)
-    figures = scores.by_study_type(cases, config.threshold)
+    cases = from_table(predicted)
+    figures = scores.evaluate_by_study_type(cases, config.threshold)
     found = _labelled(found, cases, figures)
     validated = run.meta.get("validated_on") or {}
-    doubts = scores.warnings(cases, figures, validated.get("split"))
+    doubts = scores.leakage_warnings(cases, figures, validated.get("split"))
     found = replace(found, warnings=[*found.warnings, *doubts])
     if cases.level == "study":
         found = _beside(found, cases, figures)
     if images is not None:
-        found = _with_images(found, of_table(images), images.members)
+        found = _with_images(found, from_table(images), images.members)
     return found
 
 
-def _read(csv: Path, threshold: float) -> Predicted:
+def _read(csv: Path, threshold: float) -> PredictionTable:
     predicted = read_table(csv)
     predicted.check_threshold(threshold)
     return predicted
 
 
-def _read_images(csv: Path, threshold: float, predicted: Predicted) -> Predicted:
+def _read_images(
+    csv: Path, threshold: float, predicted: PredictionTable
+) -> PredictionTable:
     """Read the table of the images of the studies that were predicted."""
     images = _read(csv, threshold)
     if images.level != "image" or predicted.level != "study":
@@ -183,7 +190,7 @@ def _read_images(csv: Path, threshold: float, predicted: Predicted) -> Predicted
     return images
 
 
-def _check_means(images: Predicted, predicted: Predicted) -> None:
+def _check_means(images: PredictionTable, predicted: PredictionTable) -> None:
     """Stop unless the studies are the means of the images, as one prediction's are."""
     order, means = metrics.study_means(
         images.studies, np.stack([images.prob, images.labels], axis=1)
@@ -203,7 +210,7 @@ def _check_means(images: Predicted, predicted: Predicted) -> None:
             )
 
 
-def _unlabelled(found: Findings, predicted: Predicted) -> Findings:
+def _unlabelled(found: Results, predicted: PredictionTable) -> Results:
     """Show what can be shown without labels: how sure the ensemble was."""
     types = np.array(predicted.study_types)
     rows = []
@@ -212,8 +219,8 @@ def _unlabelled(found: Findings, predicted: Predicted) -> Findings:
         rows.append((name or "none", f"{len(called):,}", f"{called.sum():,}"))
     return replace(
         found,
-        about=f"{counted(len(types), predicted.level)} without labels: nothing can be "
-        f"said of how right the predictions are.",
+        about=f"{count_phrase(len(types), predicted.level)} without labels: nothing "
+        f"can be said of how right the predictions are.",
         types=Table(
             "What was predicted",
             ("study type", found.cases, "called abnormal"),
@@ -228,8 +235,8 @@ def _unlabelled(found: Findings, predicted: Predicted) -> Findings:
 
 
 def _labelled(
-    found: Findings, cases: Cases, figures: Mapping[str, Sequence[Figure]]
-) -> Findings:
+    found: Results, cases: EvaluationSet, figures: Mapping[str, Sequence[Estimate]]
+) -> Results:
     by_name = {figure.name: figure for figure in figures[OVERALL]}
     of_images = f" {_OF_IMAGES}" if cases.level == "image" else ""
     return replace(
@@ -239,7 +246,7 @@ def _labelled(
         f"trust: the table does not say which did.",
         rows=_rows(cases, figures),
         headline=[
-            Headline(name, number(by_name[name].value), _interval(by_name[name]))
+            Headline(name, format_number(by_name[name].value), _interval(by_name[name]))
             for name in _HEADLINE
         ],
         confusion=_confusion(cases, found.threshold),
@@ -253,20 +260,20 @@ def _labelled(
 
 
 def _beside(
-    found: Findings, cases: Cases, figures: Mapping[str, Sequence[Figure]]
-) -> Findings:
+    found: Results, cases: EvaluationSet, figures: Mapping[str, Sequence[Estimate]]
+) -> Results:
     """Set the figures of studies beside the paper's and the competition's."""
     return replace(
         found,
-        beside=[paper_comparison.drawn(figures)],
-        paper=paper_comparison.table(figures),
-        competition=paper_comparison.competition(cases, found.threshold),
+        beside=[paper_comparison.kappa_plot(figures)],
+        paper=paper_comparison.kappa_table(figures),
+        competition=paper_comparison.competition_table(cases, found.threshold),
     )
 
 
-def _with_images(found: Findings, images: Cases, members: int) -> Findings:
+def _with_images(found: Results, images: EvaluationSet, members: int) -> Results:
     """Add the figures of single images."""
-    figures = scores.by_study_type(images, found.threshold)
+    figures = scores.evaluate_by_study_type(images, found.threshold)
     return replace(
         found,
         rows=[*found.rows, *_rows(images, figures)],
@@ -276,42 +283,44 @@ def _with_images(found: Findings, images: Cases, members: int) -> Findings:
     )
 
 
-def _extent(cases: Cases) -> str:
+def _extent(cases: EvaluationSet) -> str:
     """How many cases of how many patients."""
     patients = len(set(cases.patients))
     return (
-        f"{counted(len(cases.labels), cases.level)} of {patients:,} "
+        f"{count_phrase(len(cases.labels), cases.level)} of {patients:,} "
         f"patient{'s' * (patients != 1)}, {int(cases.labels.sum()):,} labelled abnormal"
     )
 
 
-def _interval(figure: Figure) -> str:
+def _interval(figure: Estimate) -> str:
     if not math.isfinite(figure.low):
         return "no interval"
     return f"{figure.low:.3f} to {figure.high:.3f}"
 
 
-def _confusion(cases: Cases, threshold: float) -> Confusion:
+def _confusion(cases: EvaluationSet, threshold: float) -> Confusion:
     called = (cases.prob > threshold).astype(int)
     table = confusion_matrix(cases.labels, called, labels=[0, 1])
     return Confusion(*(int(count) for count in table.ravel()))
 
 
-def _rows(cases: Cases, figures: Mapping[str, Sequence[Figure]]) -> list[Row]:
+def _rows(
+    cases: EvaluationSet, figures: Mapping[str, Sequence[Estimate]]
+) -> list[MetricRow]:
     rows = []
     for name, values in figures.items():
-        labels = cases.of(name).labels
+        labels = cases.select(name).labels
         of = (cases.level, name, len(labels), int(labels.sum()))
-        rows += [Row(*of, f.name, f.value, f.low, f.high) for f in values]
+        rows += [MetricRow(*of, f.name, f.value, f.low, f.high) for f in values]
     return rows
 
 
-def _types(cases: Cases, figures: Mapping[str, Sequence[Figure]]) -> Table:
+def _types(cases: EvaluationSet, figures: Mapping[str, Sequence[Estimate]]) -> Table:
     rows = []
     for name, values in figures.items():
-        labels = cases.of(name).labels
+        labels = cases.select(name).labels
         counts = (f"{len(labels):,}", f"{int(labels.sum()):,}")
-        cells = (both(figure, "\n") for figure in values)
+        cells = (value_with_interval(figure, "\n") for figure in values)
         rows.append((name or "none", *counts, *cells))
     names = [figure.name for figure in figures[OVERALL]]
     header = ("study type", PLURAL[cases.level], "abnormal", *names)

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any, Sequence
 
 from xenon_mx.report import plots
-from xenon_mx.report.plots import Line, Shown, Table, number
-from xenon_mx.runs.run_folder import Epoch, Member, Run
+from xenon_mx.report.plots import Curve, Plot, Table, format_number
+from xenon_mx.runs.run_folder import Checkpoint, EpochRecord, Run
 
 
 @dataclass(frozen=True)
-class History:
+class TrainingHistory:
     """What a report shows of a run's training.
 
     Attributes:
@@ -30,18 +30,18 @@ class History:
     facts: list[tuple[str, str]]
     weights: Table
     note: str
-    curves: list[Shown]
+    curves: list[Plot]
     best: Table
 
 
-def tell(run: Run) -> History:
+def summarize(run: Run) -> TrainingHistory:
     """Tell how a run was trained.
 
     Raises:
         XenonError: log.csv or best.json is damaged.
     """
     epochs, members = run.log(), run.members()
-    return History(
+    return TrainingHistory(
         _facts(run.meta, epochs),
         _weights(run.meta),
         f"Ringed: the {len(members)} epoch{'s' * (len(members) > 1)} with the lowest "
@@ -52,7 +52,9 @@ def tell(run: Run) -> History:
     )
 
 
-def _facts(meta: dict[str, Any], epochs: Sequence[Epoch]) -> list[tuple[str, str]]:
+def _facts(
+    meta: dict[str, Any], epochs: Sequence[EpochRecord]
+) -> list[tuple[str, str]]:
     config, versions = meta["config"], meta.get("versions", {})
     size, fit = meta["preprocessing"]["size"], meta["preprocessing"]["fit"]
     start = meta.get("pretrained")
@@ -119,35 +121,35 @@ def _weights(meta: dict[str, Any]) -> Table:
     return Table("Weights of the loss", header, rows)
 
 
-def _curves(epochs: Sequence[Epoch], members: Sequence[Member]) -> list[Shown]:
+def _curves(epochs: Sequence[EpochRecord], members: Sequence[Checkpoint]) -> list[Plot]:
     numbers = [epoch.epoch for epoch in epochs]
     kept = [member.epoch for member in members]
     ends = f"from epoch {numbers[0]} to {numbers[-1]}"
     losses = [
-        Line("training", [epoch.train_loss for epoch in epochs], False),
-        Line("validation", [epoch.val_loss for epoch in epochs], True),
+        Curve("training", [epoch.train_loss for epoch in epochs], False),
+        Curve("validation", [epoch.val_loss for epoch in epochs], True),
     ]
     agreement = [
-        Line("AUROC", [epoch.auroc for epoch in epochs], False),
-        Line("kappa", [epoch.kappa for epoch in epochs], True),
+        Curve("AUROC", [epoch.auroc for epoch in epochs], False),
+        Curve("kappa", [epoch.kappa for epoch in epochs], True),
     ]
-    rates = [Line("learning rate", [epoch.lr for epoch in epochs], True)]
+    rates = [Curve("learning rate", [epoch.lr for epoch in epochs], True)]
     best = f"kept: epochs {_listed(kept)}"
     return [
-        Shown(
+        Plot(
             plots.curves(numbers, losses, kept, "loss"),
             f"Line chart of the loss {ends}: training "
             f"{_ends(losses[0])}, validation {_ends(losses[1])}; {best}.",
             "Loss. Training: the mean over the epoch's images as they were trained on. "
             "Validation: after the epoch.",
         ),
-        Shown(
+        Plot(
             plots.curves(numbers, agreement, kept, "kappa, AUROC"),
             f"Line chart of Cohen's kappa and AUROC {ends}: kappa "
             f"{_ends(agreement[1])}, AUROC {_ends(agreement[0])}; {best}.",
             "Cohen's kappa at 0.5 and AUROC over the validation studies.",
         ),
-        Shown(
+        Plot(
             plots.curves(numbers, rates, kept, "learning rate", logarithmic=True),
             f"Line chart of the learning rate {ends}, on a logarithmic axis: "
             f"{epochs[0].lr:g} to {epochs[-1].lr:g}; {best}.",
@@ -160,16 +162,18 @@ def _listed(kept: Sequence[int]) -> str:
     return ", ".join(map(str, sorted(kept))) or "none"
 
 
-def _ends(line: Line) -> str:
-    return f"{number(line.values[0])} to {number(line.values[-1])}"
+def _ends(line: Curve) -> str:
+    return f"{format_number(line.values[0])} to {format_number(line.values[-1])}"
 
 
-def _best(epochs: Sequence[Epoch], members: Sequence[Member]) -> Table:
+def _best(epochs: Sequence[EpochRecord], members: Sequence[Checkpoint]) -> Table:
     by_number = {epoch.epoch: epoch for epoch in epochs}
     rows = []
     for member in members:
         row = by_number.get(member.epoch)
         scores = (row.kappa, row.auroc) if row else (math.nan, math.nan)
-        rows.append((str(member.epoch), f"{member.loss:.4f}", *map(number, scores)))
+        rows.append(
+            (str(member.epoch), f"{member.loss:.4f}", *map(format_number, scores))
+        )
     header = ("epoch", "validation loss", "kappa", "AUROC")
     return Table("The epochs that were kept, the best first", header, rows)

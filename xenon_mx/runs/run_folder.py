@@ -41,7 +41,7 @@ _OLD_PARTIAL = ".partial"  # behind the name of what xenon 0.1.0 was writing
 ARCHITECTURE = {"pooling": "global", "logits": 1}
 
 
-class Epoch(NamedTuple):
+class EpochRecord(NamedTuple):
     """A row of log.csv.
 
     Attributes:
@@ -67,7 +67,7 @@ class Epoch(NamedTuple):
     seconds: float
 
 
-class Member(NamedTuple):
+class Checkpoint(NamedTuple):
     """A checkpoint that can be a member of an ensemble; better ones sort first."""
 
     loss: float
@@ -82,7 +82,7 @@ class Member(NamedTuple):
         _check(self.params, self.sha256)
 
 
-class Last(NamedTuple):
+class TrainingState(NamedTuple):
     """Where a run stands at the end of an epoch: all that the next one depends on.
 
     Attributes:
@@ -113,7 +113,7 @@ class Run:
     def __init__(self, folder: Path, meta: dict[str, Any]) -> None:
         self.folder = folder
         self.meta = meta
-        self.epochs: list[Epoch] = []
+        self.epochs: list[EpochRecord] = []
         self._sums: dict[int, str] = {}  # SHA-256 of the params of the epochs kept
         self._events = tensorboard.Writer(folder)
         self._held = ExitStack()
@@ -160,6 +160,9 @@ class Run:
             raise XenonError(f"{path}: not of format {FORMAT}, which this xenon reads")
         if not _is_whole(meta):
             raise XenonError(f"{path}: damaged: it is not as xenon-train wrote it")
+        settings = meta["config"]
+        if "workers" in settings:  # as xenon 0.1.0 called its decoding threads
+            settings["threads"] = settings.pop("workers")
         return cls(folder, meta)
 
     @property
@@ -181,7 +184,7 @@ class Run:
         """Whether an epoch was finished."""
         return (self.folder / LAST / STATE_JSON).is_file()
 
-    def resume(self, config: dict[str, Any]) -> Last | None:
+    def resume(self, config: dict[str, Any]) -> TrainingState | None:
         """Take up a run where its last finished epoch left it.
 
         Leftovers of whoever was killed are removed, and what could not be written any
@@ -207,7 +210,7 @@ class Run:
             self._root.write_json(RUN_JSON, self.meta)
             self._clear_leftovers()
             # Written again below, so that no epoch is there twice.
-            tensorboard.remove(self.folder, {*Epoch._fields})
+            tensorboard.remove(self.folder, {*EpochRecord._fields})
             self._publish(state or {"best": [], "files": {}})
             for epoch in self.epochs:
                 self._show(epoch)
@@ -216,7 +219,10 @@ class Run:
         return last
 
     def save(
-        self, epoch: Epoch, last: Last, ranked: Sequence[tuple[float, int]]
+        self,
+        epoch: EpochRecord,
+        last: TrainingState,
+        ranked: Sequence[tuple[float, int]],
     ) -> None:
         """Record a finished epoch.
 
@@ -241,14 +247,14 @@ class Run:
         except OSError as error:
             raise XenonError(self._unsaved(error)) from error
 
-    def members(self) -> list[Member]:
+    def members(self) -> list[Checkpoint]:
         """List the best epochs, the lowest validation loss first."""
         path = self.folder / BEST_JSON
         if not path.is_file():
             return []
         try:
             return [
-                Member(
+                Checkpoint(
                     float(each["loss"]),
                     int(each["epoch"]),
                     self.folder / each["params"],
@@ -259,7 +265,7 @@ class Run:
         except (KeyError, TypeError, ValueError) as error:
             raise XenonError(f"{path}: damaged: {error!r}") from error
 
-    def log(self) -> list[Epoch]:
+    def log(self) -> list[EpochRecord]:
         """Read log.csv: a row for each finished epoch.
 
         Raises:
@@ -273,11 +279,11 @@ class Run:
             raise XenonError(f"{path}: {reason}") from error
         except UnicodeDecodeError as error:
             raise XenonError(f"{path}: damaged: {error}") from error
-        if header != ",".join(Epoch._fields):
+        if header != ",".join(EpochRecord._fields):
             raise XenonError(f"{path}: damaged: not the header of xenon-train's log")
         try:
             rows = [line.split(",") for line in lines]
-            return [Epoch(int(row[0]), *map(float, row[1:])) for row in rows]
+            return [EpochRecord(int(row[0]), *map(float, row[1:])) for row in rows]
         except (TypeError, ValueError) as error:
             raise XenonError(f"{path}: damaged: {error}") from error
 
@@ -331,7 +337,10 @@ class Run:
                     folder.remove(name)
 
     def _write_state(
-        self, epoch: Epoch, last: Last, ranked: Sequence[tuple[float, int]]
+        self,
+        epoch: EpochRecord,
+        last: TrainingState,
+        ranked: Sequence[tuple[float, int]],
     ) -> dict[str, Any]:
         """Write an epoch's files, and the mark that it is finished."""
         number = epoch.epoch
@@ -368,7 +377,7 @@ class Run:
     def _publish(self, state: dict[str, Any]) -> None:
         """Write what follows from a state, and remove what it no longer names."""
         self._root.write_json(BEST_JSON, {"best": state["best"]})
-        lines = [",".join(Epoch._fields)]
+        lines = [",".join(EpochRecord._fields)]
         lines += [",".join(f"{value:.9g}" for value in row) for row in self.epochs]
         self._root.write(LOG_CSV, "".join(f"{x}\n" for x in lines).encode())
         kept = {Path(each["params"]).name for each in state["best"]}
@@ -377,9 +386,9 @@ class Run:
                 if self._is_own(folder, name):
                     folder.remove(name)
 
-    def _read_last(self, state: dict[str, Any]) -> Last:
+    def _read_last(self, state: dict[str, Any]) -> TrainingState:
         """Read and check the files that a state names."""
-        self.epochs = [Epoch(int(row[0]), *row[1:]) for row in state["log"]]
+        self.epochs = [EpochRecord(int(row[0]), *row[1:]) for row in state["log"]]
         found = []
         for name, recorded in state["files"].items():
             _check(self.folder / LAST / name, recorded)
@@ -388,7 +397,7 @@ class Run:
             _check(self.folder / member["params"], member["sha256"])
             self._sums[member["epoch"]] = member["sha256"]
         net, trainer = found
-        return Last(
+        return TrainingState(
             state["epoch"],
             net,
             trainer,
@@ -397,7 +406,7 @@ class Run:
             state["done"],
         )
 
-    def _show(self, epoch: Epoch) -> None:
+    def _show(self, epoch: EpochRecord) -> None:
         """Give an epoch to TensorBoard."""
         finite = {
             name: value

@@ -18,7 +18,7 @@ from xenon_mx.runtime.threads import usable_cores
 _MB = 2**20
 
 
-class Need(NamedTuple):
+class Requirement(NamedTuple):
     """What importing some packages, and a tiny piece of work with them, takes.
 
     Attributes:
@@ -40,10 +40,10 @@ class Need(NamedTuple):
 # and 556; report 538 and 618; predict with ONNX Runtime 810 and 890; train 1,028 and
 # 1,253, export 1,016 and 1,232, predict 1,017 and 1,102 with MXNet, where half of the
 # memory for the second thread is kept for later, and not missed where there is none.
-PACK = Need(475, 41)
-REPORT = Need(456, 82)
-ONNX = Need(730, 82)
-MXNET = Need(1000, 130)
+PACK = Requirement(475, 41)
+REPORT = Requirement(456, 82)
+ONNX = Requirement(730, 82)
+MXNET = Requirement(1000, 130)
 
 # What libraries say who do not raise a MemoryError, in small letters: the loader of
 # shared objects, NumPy, OpenCV, MXNet, C++ and Python's threads.
@@ -59,7 +59,7 @@ _WORDS = (
 )
 
 
-def check(need: Need) -> None:
+def check(need: Requirement) -> None:
     """Stop if a limit leaves too little memory for what is to be imported.
 
     Raises:
@@ -81,7 +81,7 @@ def is_lacking(error: BaseException | None) -> bool:
     return isinstance(error, MemoryError) or any(words in text for words in _WORDS)
 
 
-def lack() -> str:
+def out_of_memory_message() -> str:
     """Say that memory did not suffice, and what to do."""
     limit = _limit()
     if limit is not None:

@@ -267,7 +267,7 @@ def _why_no_import(error: Exception, wheel: str) -> str:
     """Say what keeps MXNet from being imported, and what to do."""
     text = str(error)
     if memory.is_lacking(error):
-        return memory.lack()
+        return memory.out_of_memory_message()
     if "libcuda.so" in text:
         return (
             f"{wheel} needs NVIDIA's driver (libcuda.so.1), which is not installed: "
@@ -436,6 +436,6 @@ def failures() -> Iterator[None]:
             ) from error
         if memory.is_lacking(error):
             raise XenonError(
-                f"{memory.lack()}; a smaller --batch-size takes less"
+                f"{memory.out_of_memory_message()}; a smaller --batch-size takes less"
             ) from error
         raise

@@ -26,7 +26,7 @@ except ModuleNotFoundError as error:
     ) from error
 except ImportError as error:
     if memory.is_lacking(error):
-        raise XenonError(memory.lack()) from error
+        raise XenonError(memory.out_of_memory_message()) from error
     raise XenonError(
         f"OpenCV cannot be loaded: {error}: apt-get install libgl1 libglib2.0-0"
     ) from error

@@ -51,7 +51,7 @@ def for_stream(stream: TextIO) -> Bar:
     )
 
 
-def counted(batches: Iterable[Batch], shown: Any) -> Iterator[Batch]:
+def track(batches: Iterable[Batch], shown: Any) -> Iterator[Batch]:
     """Pass batches on, and move a bar by the length of each once it is dealt with."""
     for batch in batches:
         yield batch

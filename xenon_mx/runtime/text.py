@@ -15,15 +15,15 @@ _ODD = ("Cc", "Cs", "Zl", "Zp")  # controls, surrogates, ends of lines and parag
 _FIRST, _LAST, _BYTE = 0xDC80, 0xDCFF, 0xDC00
 
 
-def line(text: object) -> str:
+def one_line(text: object) -> str:
     r"""Give text as one line of letters: a newline as \n, an odd byte as \xff."""
     return "".join(map(_letter, str(text)))
 
 
-def argument(path: object) -> str:
+def shell_quote(path: object) -> str:
     """Quote a path for a shell, so that it can be pasted."""
     text = os.fspath(path) if isinstance(path, os.PathLike) else str(path)
-    if line(text) == text:
+    if one_line(text) == text:
         return shlex.quote(text)
     # Bash, zsh, ksh, and POSIX since 2024. Three octal digits are the only number whose
     # end they all see alike.

@@ -23,7 +23,9 @@ def usable_cores() -> int:
     return os.cpu_count() or 1  # macOS
 
 
-def in_order(work: Callable[[S], T], items: Iterable[S], threads: int) -> Iterator[T]:
+def map_in_order(
+    work: Callable[[S], T], items: Iterable[S], threads: int
+) -> Iterator[T]:
     """Map on several threads and yield the results in order.
 
     Args:
@@ -46,7 +48,7 @@ def in_order(work: Callable[[S], T], items: Iterable[S], threads: int) -> Iterat
                 future.cancel()
 
 
-def ahead(items: Iterator[T]) -> Iterator[T]:
+def prefetch(items: Iterator[T]) -> Iterator[T]:
     """Yield items while another thread already fetches the next one."""
     end = object()
     with ThreadPoolExecutor(1) as pool:

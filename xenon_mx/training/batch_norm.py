@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from xenon_mx.distributed.process_group import Alone
+from xenon_mx.distributed.process_group import ProcessGroup
 from xenon_mx.models.network import Net
 from xenon_mx.runtime.mxnet import mx
 
 
-def share_statistics(net: Net, workers: Alone) -> None:
+def average_running_statistics(net: Net, group: ProcessGroup) -> None:
     """Give all devices of all workers the mean of BatchNorm's running statistics.
 
     Each device keeps those of the images that it saw; the weights are the same on all.
@@ -20,7 +20,7 @@ def share_statistics(net: Net, workers: Alone) -> None:
     mx.nd.waitall()
     for key, param in net._collect_params_with_prefix().items():
         copies = param.list_data()
-        if param.grad_req == "null" and len(copies) * workers.count > 1:
+        if param.grad_req == "null" and len(copies) * group.num_workers > 1:
             mean = np.mean([copy.asnumpy() for copy in copies], axis=0)
-            mean = workers.total(key, mean) / workers.count
+            mean = group.all_reduce(key, mean) / group.num_workers
             param.set_data(mx.nd.array(mean))

@@ -24,7 +24,7 @@ from xenon_mx.runs import run_folder
 from xenon_mx.runtime import mxnet, progress
 from xenon_mx.runtime.mxnet import autograd
 from xenon_mx.training import batch_norm, losses, optimizers
-from xenon_mx.training.schedule import Best, Plateau
+from xenon_mx.training.schedule import ReduceLROnPlateau, TopEpochs
 
 _log = logging.getLogger(__name__)
 
@@ -34,32 +34,32 @@ _MOST_WAIT, _LEAST_S = 0.1, 10
 
 
 @dataclass(frozen=True)
-class Data:
+class TrainingData:
     """What to train and to validate on."""
 
-    packed: packed_folder.Packed
+    packed: packed_folder.PackedFolder
     train: packed_folder.Split
     valid: packed_folder.Split
     table: np.ndarray  # (T, 2) weights of a normal and of an abnormal image
 
 
-class Loop:
+class TrainingLoop:
     """One epoch after another of one net on one data set."""
 
     def __init__(
         self,
         config: TrainConfig,
-        data: Data,
+        data: TrainingData,
         net: network.Net,
         ctxs: list[Any],
-        group: process_group.Alone,
+        group: process_group.ProcessGroup,
         bar: progress.Bar,
     ) -> None:
         self._group = group
         self._config = config
         self._data = data
         self._net = net
-        self._evaluator = network.evaluator(net, config.reference)
+        self._evaluator = network.validation_block(net, config.reference)
         self._ctxs = ctxs
         self._bar = bar
         self._loss = losses.WeightedBCE(data.table)
@@ -67,8 +67,10 @@ class Loop:
         columns = list(zip(*data.valid.rows()))[:3]
         self._valid_columns = [np.array(column) for column in columns]
         min_lr = max(config.min_lr, SMALLEST_LR)
-        self._plateau = Plateau(config.lr, config.patience, config.min_delta, min_lr)
-        self._best = Best(MEMBERS)
+        self._plateau = ReduceLROnPlateau(
+            config.lr, config.patience, config.min_delta, min_lr
+        )
+        self._best = TopEpochs(MEMBERS)
         self._frozen = config.freeze_epochs > 0
         self._adam = self._new_adam()
         self._finished = 0
@@ -79,7 +81,7 @@ class Loop:
         trained = self._net.output if self._frozen else self._net
         return optimizers.Adam(trained, self._config.lr, self._group)
 
-    def begin(self, last: run_folder.Last | None) -> None:
+    def restore(self, last: run_folder.TrainingState | None) -> None:
         """Take every worker to where the first one stands.
 
         Args:
@@ -87,8 +89,8 @@ class Loop:
                 know.
         """
         known = last and [last.epoch, last.steps, last.handlers, last.done]
-        known = self._group.from_first(known)
-        network.restore(self._net, self._shared(last.net if last else None))
+        known = self._group.broadcast(known)
+        network.load_state_dict(self._net, self._shared(last.net if last else None))
         if not known:
             return
         self._finished, steps, handlers, self._done = known
@@ -96,32 +98,34 @@ class Loop:
         self._best.load_state_dict(handlers["best"])
         if self._frozen and self._finished > self._config.freeze_epochs:
             self._unfreeze()
-        moments = last.trainer if last else self._adam.blank()
-        self._adam.restore(self._group_total("moment", moments), steps)
+        moments = last.trainer if last else self._adam.zero_state()
+        self._adam.restore(self._broadcast_arrays("moment", moments), steps)
 
     def _shared(self, net: Mapping[str, np.ndarray] | None) -> dict[str, np.ndarray]:
         """Give the first worker's net, or the one that it is to begin with."""
-        return self._group_total("weight", net or network.state(self._net))
+        return self._broadcast_arrays("weight", net or network.state_dict(self._net))
 
-    def _group_total(
+    def _broadcast_arrays(
         self, what: str, arrays: Mapping[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
         """Give the first worker's arrays: all the others add zeros."""
         own = 1.0 if self._group.rank == 0 else 0.0
         return {
-            key: self._group.total(f"{what} {key}", own * array)
+            key: self._group.all_reduce(f"{what} {key}", own * array)
             for key, array in sorted(arrays.items())
         }
 
-    def _last(self, number: int) -> run_folder.Last:
+    def _last(self, number: int) -> run_folder.TrainingState:
         """Give what `restore` takes to go on after an epoch."""
         trainer, steps = self._adam.state()
         handlers = {
             "plateau": self._plateau.state_dict(),
             "best": self._best.state_dict(),
         }
-        net = network.state(self._net)
-        return run_folder.Last(number, net, trainer, steps, handlers, self._done)
+        net = network.state_dict(self._net)
+        return run_folder.TrainingState(
+            number, net, trainer, steps, handlers, self._done
+        )
 
     def run(self, run: run_folder.Run | None) -> None:
         """Train every epoch that is left; without a run, for the first worker's."""
@@ -143,7 +147,7 @@ class Loop:
         self._frozen = False
         self._adam = self._new_adam()
 
-    def epoch(self, number: int, lr: float) -> run_folder.Epoch:
+    def epoch(self, number: int, lr: float) -> run_folder.EpochRecord:
         """Train on every image once and validate."""
         start = time.perf_counter()
         mxnet.seed(record_iter.epoch_seed(self._config.seed, number, self._group.rank))
@@ -157,15 +161,15 @@ class Loop:
         if wait_share > _MOST_WAIT and trained > _LEAST_S:
             _log.warning(
                 "%.0f%% of the time was spent waiting for images: more decoding "
-                "threads (--workers %d) would help",
+                "threads (--threads %d) would help",
                 100 * wait_share,
-                2 * self._config.workers,
+                2 * self._config.threads,
             )
         # On the first worker alone, whose word the others take: a learning rate that
         # differed by a rounding would part their weights.
         scores = self._validate(number) if self._group.rank == 0 else None
-        val_loss, kappa, auroc = self._group.from_first(scores)
-        return run_folder.Epoch(
+        val_loss, kappa, auroc = self._group.broadcast(scores)
+        return run_folder.EpochRecord(
             number,
             train_loss,
             val_loss,
@@ -180,12 +184,12 @@ class Loop:
     def _train(self, number: int, waiting: _Stopwatch) -> tuple[float, int]:
         """Take an epoch's steps; give the mean loss and the number of images."""
         config, split = self._config, self._data.train
-        part = record_iter.Part(self._group.rank, self._group.count)
+        part = record_iter.Part(self._group.rank, self._group.num_workers)
         batches = record_iter.training_batches(
-            split, config.batch_size, config.seed, number, config.workers, part
+            split, config.batch_size, config.seed, number, config.threads, part
         )
         steps = record_iter.steps(
-            split, config.batch_size, part.workers, config.workers
+            split, config.batch_size, part.workers, config.threads
         )
         batch_size = min(config.batch_size, split.records)
         total, images = 0.0, 0
@@ -207,8 +211,8 @@ class Loop:
                     refresh=False,
                 )
                 shown.update(len(batch.pixels))
-        batch_norm.share_statistics(self._net, self._group)
-        totals = self._group.total("loss", np.array([total, images]))
+        batch_norm.average_running_statistics(self._net, self._group)
+        totals = self._group.all_reduce("loss", np.array([total, images]))
         return float(totals[0] / totals[1]), int(totals[1])
 
     def _step(self, batch: record_iter.Batch) -> float:
@@ -216,7 +220,7 @@ class Loop:
         labels = batch.labels[:, 0]
         weights = self._loss.weights(labels, batch.labels[:, 1])
         spread = [
-            forward.spread(array, self._ctxs)
+            forward.split_to_devices(array, self._ctxs)
             for array in (batch.pixels, labels.reshape(-1, 1), weights.reshape(-1, 1))
         ]
         results = []
@@ -251,7 +255,7 @@ class Loop:
         label = f"validating {number}/{self._config.epochs}"
         with self._bar(total=split.records, unit="img", desc=label) as shown:
             batches = record_iter.evaluation_batches(split, self._config.batch_size)
-            pixels = progress.counted((batch.pixels for batch in batches), shown)
+            pixels = progress.track((batch.pixels for batch in batches), shown)
             logits = forward.logits(
                 [self._evaluator], pixels, self._ctxs, self._config.reference
             )[:, 0]
@@ -292,7 +296,7 @@ class _Stopwatch:
             yield item
 
 
-def _report(epoch: run_folder.Epoch, epochs: int, best: Best) -> None:
+def _report(epoch: run_folder.EpochRecord, epochs: int, best: TopEpochs) -> None:
     ranks = {each.epoch: rank for rank, each in enumerate(best.ranked, 1)}
     rank = ranks.get(epoch.epoch)
     _log.info(

@@ -9,7 +9,7 @@ from typing import Mapping
 
 import numpy as np
 
-from xenon_mx.distributed.process_group import Alone
+from xenon_mx.distributed.process_group import ProcessGroup
 from xenon_mx.errors import XenonError
 from xenon_mx.runtime.mxnet import gluon, mx
 
@@ -24,12 +24,12 @@ class Adam:
     Args:
         block: Initialised on every device that it is trained on.
         lr: The learning rate of the first step.
-        workers: Who trains the same block elsewhere.
+        group: The workers that train the same block.
     """
 
-    def __init__(self, block: gluon.Block, lr: float, workers: Alone) -> None:
+    def __init__(self, block: gluon.Block, lr: float, group: ProcessGroup) -> None:
         params = block._collect_params_with_prefix()
-        self._workers = workers
+        self._group = group
         self._params = params
         self._keys = {param.name: key for key, param in params.items()}
         self._trainer = gluon.Trainer(
@@ -37,7 +37,7 @@ class Adam:
             "adam",
             {"learning_rate": lr, **BETAS},
             # Several workers sum their gradients themselves, see step.
-            kvstore="device" if workers.count == 1 else None,
+            kvstore="device" if group.num_workers == 1 else None,
             # With it on, MXNet's servers keep the learning rate they started with.
             update_on_kvstore=False,
         )
@@ -57,8 +57,8 @@ class Adam:
         Args:
             images: Of this worker; every worker has as many.
         """
-        self._workers.sum_gradients(self._params)
-        self._trainer.step(images * self._workers.count)
+        self._group.all_reduce_gradients(self._params)
+        self._trainer.step(images * self._group.num_workers)
 
     def state(self) -> tuple[dict[str, np.ndarray], int]:
         """Give what `restore` takes to go on from here.
@@ -77,7 +77,7 @@ class Adam:
         }
         return arrays, max(counts.values(), default=0)
 
-    def blank(self) -> dict[str, np.ndarray]:
+    def zero_state(self) -> dict[str, np.ndarray]:
         """Give the arrays of a `state` before the first step: zeros."""
         return {
             f"{key}.{moment}": np.zeros(self._trainer._params[index].shape, np.float32)
@@ -91,7 +91,7 @@ class Adam:
         Raises:
             XenonError: The arrays are not those of these parameters.
         """
-        expected = {name: array.shape for name, array in self.blank().items()}
+        expected = {name: array.shape for name, array in self.zero_state().items()}
         if {name: array.shape for name, array in arrays.items()} != expected:
             raise XenonError("the state of Adam is not one of this net")
         optimizer = self._trainer._optimizer

@@ -1,7 +1,7 @@
 """What training decides after an epoch: small state machines. Know no MXNet, no disk.
 
-`Plateau` sets the learning rate, `Best` chooses the checkpoints to keep; both look
-at nothing but the validation loss.
+`ReduceLROnPlateau` sets the learning rate, `TopEpochs` chooses the checkpoints to keep;
+both look at nothing but the validation loss.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 FACTOR = 10.0  # the paper, section 3: the rate is decayed by a factor of 10
 
 
-class Plateau:
+class ReduceLROnPlateau:
     """Divide the learning rate by 10 when the validation loss stops falling.
 
     Args:
@@ -75,14 +75,14 @@ class Plateau:
         return True
 
 
-class Ranked(NamedTuple):
+class RankedEpoch(NamedTuple):
     """An epoch and its validation loss; the lower loss is better, then the earlier."""
 
     loss: float
     epoch: int
 
 
-class Best:
+class TopEpochs:
     """Keep the epochs with the lowest validation losses.
 
     Args:
@@ -91,7 +91,7 @@ class Best:
 
     def __init__(self, keep: int) -> None:
         self._keep = keep
-        self.ranked: list[Ranked] = []
+        self.ranked: list[RankedEpoch] = []
 
     def state_dict(self) -> dict[str, Any]:
         """Give what `load_state_dict` takes to go on from here, for JSON."""
@@ -99,7 +99,7 @@ class Best:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from where a `state_dict` was taken."""
-        self.ranked = [Ranked(float(loss), int(e)) for loss, e in state["ranked"]]
+        self.ranked = [RankedEpoch(float(loss), int(e)) for loss, e in state["ranked"]]
 
     def step(self, epoch: int, loss: float) -> list[int]:
         """Take an epoch's validation loss; give the epochs to drop, perhaps this one.
@@ -108,6 +108,6 @@ class Best:
         """
         if not math.isfinite(loss):
             return [epoch]
-        ranked = sorted([*self.ranked, Ranked(loss, epoch)])
+        ranked = sorted([*self.ranked, RankedEpoch(loss, epoch)])
         self.ranked = ranked[: self._keep]
         return [each.epoch for each in ranked[self._keep :]]
