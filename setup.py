@@ -60,7 +60,27 @@ setup(
     description="From bone radiographs to study-level predictions, on Apache MXNet",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
+    author="The xenon developers",
+    # The repository has no address of its own yet.
+    url="https://arxiv.org/abs/1712.06957",
+    project_urls={
+        "Paper": "https://arxiv.org/abs/1712.06957",
+        "Data set": "https://stanfordmlgroup.github.io/competitions/mura/",
+    },
     license="Apache-2.0",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: Science/Research",
+        "License :: OSI Approved :: Apache Software License",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(8, 13)),
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Medical Science Apps.",
+        "Typing :: Typed",
+    ],
+    keywords="radiography mura densenet mxnet gluon",
     packages=find_packages(include=["xenon_mx", "xenon_mx.*"]),
     package_data={"xenon_mx": ["py.typed"], "xenon_mx.report": ["templates/*"]},
     # 3.13 has no wheel of NumPy 1, which MXNet needs.

@@ -1,79 +1,204 @@
-"""What the README says to type can be typed."""
+"""What the README and the docs tell users to type works when it is typed."""
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 import synthetic
 from support import paths
 
+import xenon_mx
 from xenon_mx import cli
+from xenon_mx.evaluation import prediction_tables
 from xenon_mx.runs.run_folder import EpochRecord
 
-README = (paths.ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = {
-    "pack": cli._pack,
-    "train": cli._train,
-    "predict": cli._predict,
-    "export": cli._export,
-    "report": cli._report,
-    "launch": cli._launch,
+PAGES = {
+    path.relative_to(paths.ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in [paths.ROOT / "README.md", *sorted((paths.ROOT / "docs").glob("*.md"))]
 }
+EVERYTHING = "\n".join(PAGES.values())
+PROGRAMS = Path(sys.executable).parent
+# What a page's training is shortened to, and whose GPU it has.
+SHORT = ["--model", "mobilenet0.25", "--no-pretrained", "--epochs", "1", "--lr", "1e-3"]
+# What takes a network, a container or another computer, or is tested by itself.
+ELSEWHERE = ("pip ", "docker ", "tools/", "DMLC_ROLE", "unshare")
+
+
+def commands(text):
+    """The lines of a page's shell blocks, continued lines joined."""
+    blocks = re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    joined = "".join(blocks).replace("\\\n", " ")
+    return [line.split("  #")[0].strip() for line in joined.splitlines()]
+
+
+def examples(text):
+    """The Python blocks of a page."""
+    return re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
 def typed():
-    """Every command line of the README, with the name of its command."""
-    lines = re.findall(r"^    xenon-(\w+) (.+)$", README, re.MULTILINE)
-    inline = re.findall(r"`xenon-(\w+) (--[^`]+)`", README)
-    return [(name, rest) for name, rest in lines + inline]
+    """Every command line of the pages, also within a sentence: page, words."""
+    found = []
+    for page, text in PAGES.items():
+        lines = [x for x in commands(text) if x.startswith("xenon-")]
+        inline = re.findall(r"`(xenon-\w+ [^`]*--[^`]+)`", text)
+        found += [(page, line) for line in [*lines, *inline]]
+    return found
 
 
-@pytest.mark.parametrize(("name", "rest"), typed())
-def test_a_command_line_of_the_readme_parses(name, rest):
-    arguments = shlex.split(rest)
-    if arguments[0].startswith("--"):  # a flag that the text speaks of
-        arguments = ["a", "b", *arguments]
-    # Some flags do something at once and end; whether they are known is enough here.
-    at_once = {"--list-models", "--check"} & set(arguments)
-    context = COMMANDS[name].make_context(
-        f"xenon-{name}", arguments, resilient_parsing=bool(at_once)
-    )
+@pytest.mark.parametrize(("page", "line"), typed())
+def test_a_command_line_parses(page, line):
+    name, *arguments = shlex.split(line)
+    if arguments[0].startswith("--") and name != "xenon-launch":
+        arguments = ["a", "b", *arguments]  # a flag that a sentence is about
+    # Some flags act at once and exit; whether they exist is enough here.
+    at_once = {"--list-models", "--check", "--help"} & set(arguments)
+    if name == "xenon-launch" and "--" not in arguments:
+        arguments += ["--", "true"]
+    command = cli.COMMANDS[name.split("-")[1]]
+    context = command.make_context(name, arguments, resilient_parsing=bool(at_once))
     assert context.params
 
 
-def test_the_readme_has_every_command():
-    assert {name for name, _ in typed()} == set(COMMANDS)
+def test_every_command_has_its_line():
+    named = {line.split()[0].split("-")[1] for _, line in typed()}
+    assert named == set(cli.COMMANDS)
 
 
-def test_flags_that_the_readme_names_exist():
-    known = {opt for c in COMMANDS.values() for p in c.params for opt in p.opts}
-    known |= {"--slow", "--torch", "--cuda", "--help"}
+def test_flags_exist():
+    known = {opt for c in cli.COMMANDS.values() for p in c.params for opt in p.opts}
+    known |= {"--slow", "--torch", "--cuda", "--help", "--version"}
     known |= {"--build-arg", "--gpus", "--rm"}  # docker's
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) <= known
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", EVERYTHING)) <= known
 
 
-def test_the_tools_that_the_readme_names_exist():
-    for tool in re.findall(r"tools/\w+(?:/\w+)?(?:\.\w+)?", README):
-        assert (paths.ROOT / tool).is_file(), tool
+def test_files_that_are_named_exist():
+    for name in re.findall(r"`((?:tools|tests|xenon_mx|docs)/[\w./]*)`", EVERYTHING):
+        assert (paths.ROOT / name).exists(), name
+    for page, text in PAGES.items():
+        folder = (paths.ROOT / page).parent
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
+            assert (folder / target).exists(), f"{page}: {target}"
 
 
-def test_the_columns_that_the_readme_names_are_written():
-    assert "study,study_type,images,probability,prediction,label" in README
-    assert len(EpochRecord._fields) == 9
+def test_modules_that_are_named_exist():
+    for name in set(re.findall(r"`(xenon_mx(?:\.\w+)+)`", EVERYTHING)):
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                f"import pkgutil; assert pkgutil.resolve_name('{name}')",
+            ]
+        )
+        assert done.returncode == 0, name
 
 
-def test_the_library_example_runs(tmp_path, monkeypatch):
-    (example,) = re.findall(r"```python\n(.+?)```", README, re.DOTALL)
-    monkeypatch.chdir(tmp_path)
-    cv2.imwrite("image1.png", synthetic.blobs(1, 48)[0])
+def test_the_columns_that_are_named_are_written():
+    one = xenon_mx.data.mura.parse(
+        "MURA-v1.1/valid/XR_A/p/study1_positive/i.png", Path()
+    )
+    probabilities = np.full((1, 1), 0.5)
+    studies = prediction_tables.studies_csv([one], probabilities, 0.5)
+    images = prediction_tables.images_csv([one], probabilities, 0.5)
+    for header in (studies.decode(), images.decode(), ",".join(EpochRecord._fields)):
+        assert f"`{header.splitlines()[0]}" in EVERYTHING
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A folder with a small data set where the pages have MURA."""
+    folder = tmp_path_factory.mktemp("world")
+    draw = [sys.executable, paths.TOOLS / "phantoms.py", folder / "data"]
+    draw += ["--train-patients", "16", "--valid-patients", "8", "--long-side", "64"]
+    subprocess.run([*map(str, draw)], check=True, capture_output=True)
+    cv2.imwrite(str(folder / "image1.png"), synthetic.blobs(1, 48)[0])
+    return folder
+
+
+def small(line):
+    """A page's command as a laptop can run it."""
+    line = line.replace("gpu(0)", "cpu()")
+    if line.startswith("xenon-pack") and "--check" not in line:
+        line += " --size 32"
+    if "xenon-train" in line:
+        words = ["--epochs", "2"] if "--resume" in line else SHORT
+        line += " " + shlex.join([*words, "--ctx", "cpu()"])
+    return line
+
+
+def type_in(folder, line):
+    """Run a line as a shell would."""
+    environment = {**os.environ, "PATH": f"{PROGRAMS}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-c", line],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+
+
+@pytest.fixture(scope="module")
+def lived_in(world, tmp_path_factory):
+    """The world after what the README's lines do."""
+    folder = tmp_path_factory.mktemp("lived") / "in"
+    shutil.copytree(world, folder)
+    for line in commands(PAGES["README.md"]):
+        if line.startswith("xenon-"):
+            type_in(folder, small(line))
+    return folder
+
+
+def test_the_lines_of_the_readme_do_what_it_says(lived_in):
+    for name in (
+        "data/packed/train.rec",
+        "runs/a/best.json",
+        "valid.csv",
+        "report.html",
+    ):
+        assert (lived_in / name).stat().st_size > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [p for p in PAGES if commands(PAGES[p])][1:])
+def test_the_lines_of_a_page_can_be_typed(lived_in, tmp_path, page):
+    folder = tmp_path / "copy"
+    shutil.copytree(lived_in, folder)
+    if page == "docs/deploy.md":
+        (folder / "valid.csv").unlink()
+    if page == "docs/distributed.md":
+        shutil.rmtree(folder / "runs")
+    for line in commands(PAGES[page]):
+        if line and not line.startswith(ELSEWHERE) and "--hosts" not in line:
+            if (
+                page == "docs/training.md"
+                and "--resume" not in line
+                and "train" in line
+            ):
+                shutil.rmtree(folder / "runs", ignore_errors=True)
+            type_in(folder, small(line))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if examples(PAGES[page])])
+def test_the_python_of_a_page_runs(lived_in, monkeypatch, page):
+    monkeypatch.chdir(lived_in)
     names: dict = {}
-    exec(example, names)  # noqa: S102 - the README's own words
-    assert names["logit"].shape == (1, 1)
-    assert names["pooled"].shape == (1, 1024)
+    for example in examples(PAGES[page]):
+        exec(example, names)  # noqa: S102 - the page's own words
+    for name, shape in (("logit", (1, 1)), ("pooled", (1, 1024))):
+        assert name not in names or names[name].shape == shape
 
 
 def test_nothing_placed_by_hand_is_left_open():
-    assert not re.findall(r"@[A-Z_]+@", README)
+    assert not re.findall(r"@[A-Z_]+@|TODO|EXAMPLE", EVERYTHING)

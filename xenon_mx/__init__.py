@@ -1,3 +1,54 @@
-"""Bone radiographs to study-level predictions, by the recipe of the MURA paper."""
+"""Bone radiographs to study-level predictions, by the recipe of the MURA paper.
+
+    import xenon_mx as xenon
+
+    ensemble = xenon.load("runs/a")
+    studies = ensemble.predict("films/")
+
+Importing this package is quick; what a function needs is imported when it is called.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xenon_mx.api import (
+        Ensemble,
+        export,
+        launch,
+        load,
+        pack,
+        predict,
+        report,
+        train,
+    )
+    from xenon_mx.errors import XenonError
 
 __version__ = "0.1.0"
+__all__ = [
+    "Ensemble",
+    "XenonError",
+    "export",
+    "launch",
+    "load",
+    "pack",
+    "predict",
+    "report",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = "errors" if name == "XenonError" else "api"
+    value = getattr(importlib.import_module(f"xenon_mx.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
