@@ -18,7 +18,7 @@ from xenon_mx import __version__
 from xenon_mx.config import ReportConfig
 from xenon_mx.data import outputs
 from xenon_mx.errors import ConfigError, XenonError
-from xenon_mx.evaluation.scores import PAPER
+from xenon_mx.evaluation.published import PAPER
 from xenon_mx.report import results, training_history
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runtime import text as words

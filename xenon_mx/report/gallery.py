@@ -16,7 +16,8 @@ import numpy as np
 from xenon_mx.config import ReportConfig
 from xenon_mx.data import datasets, images
 from xenon_mx.errors import XenonError
-from xenon_mx.evaluation.prediction_tables import PLURAL, UNLABELLED, PredictionTable
+from xenon_mx.evaluation.prediction_tables import PLURAL, PredictionTable
+from xenon_mx.evaluation.studies import UNLABELLED
 from xenon_mx.inference import cam_folder
 from xenon_mx.models import cam as maps
 from xenon_mx.runtime.opencv import cv2

@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from typing import Iterable, Mapping, Sequence
 
-from xenon_mx.evaluation import scores as evaluation
+from xenon_mx.evaluation import competition
+from xenon_mx.evaluation.estimates import Estimate
 from xenon_mx.evaluation.evaluation_set import OVERALL, EvaluationSet
-from xenon_mx.evaluation.scores import PAPER, Estimate
+from xenon_mx.evaluation.published import PAPER
 from xenon_mx.report import plots
 from xenon_mx.report.plots import IntervalRow, Plot, Table, format_number
 
@@ -54,7 +55,7 @@ def kappa_table(found: Mapping[str, Sequence[Estimate]]) -> Table:
 
 def competition_table(cases: EvaluationSet, threshold: float) -> Table:
     """Give kappa as the scorer of the MURA competition prints it, part by part."""
-    scores = evaluation.competition_scores(cases, threshold)
+    scores = competition.competition_scores(cases, threshold)
     rows = []
     for part in (name[: -len("_Mean")] for name in scores if name.endswith("_Mean")):
         mean, low, high = (

@@ -12,10 +12,12 @@ from typing import Mapping
 import numpy as np
 from sklearn.metrics import roc_curve
 
-from xenon_mx.evaluation import scores
+from xenon_mx.evaluation import metrics
+from xenon_mx.evaluation.estimates import Estimate
 from xenon_mx.evaluation.evaluation_set import EvaluationSet
-from xenon_mx.evaluation.prediction_tables import PLURAL, UNLABELLED
-from xenon_mx.evaluation.scores import PAPER, Estimate
+from xenon_mx.evaluation.prediction_tables import PLURAL
+from xenon_mx.evaluation.published import PAPER
+from xenon_mx.evaluation.studies import UNLABELLED
 from xenon_mx.report import plots
 from xenon_mx.report.paper_comparison import value_with_interval
 from xenon_mx.report.plots import Plot, format_number
@@ -52,7 +54,7 @@ def calibration(cases: EvaluationSet, found: Mapping[str, Estimate]) -> Plot:
     """How often cases were abnormal, against how often they were said to be."""
     bins = [
         (float(mean), float(share), int(count))
-        for mean, share, count in zip(*scores.reliability(cases))
+        for mean, share, count in zip(*metrics.reliability(cases.labels, cases.prob))
         if count
     ]
     predicted, observed, counts = zip(*bins)

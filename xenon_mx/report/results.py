@@ -8,7 +8,6 @@ page.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Mapping, NamedTuple, Sequence
@@ -18,15 +17,17 @@ from sklearn.metrics import confusion_matrix
 
 from xenon_mx.config import ReportConfig
 from xenon_mx.errors import ConfigError, XenonError
-from xenon_mx.evaluation import metrics, scores
-from xenon_mx.evaluation.evaluation_set import EvaluationSet, from_table
+from xenon_mx.evaluation import estimates as scores
+from xenon_mx.evaluation import leakage
+from xenon_mx.evaluation.estimates import Estimate
+from xenon_mx.evaluation.evaluation_set import OVERALL, EvaluationSet, from_table
 from xenon_mx.evaluation.prediction_tables import (
     PLURAL,
     PredictionTable,
     count_phrase,
     read_table,
 )
-from xenon_mx.evaluation.scores import OVERALL, Estimate
+from xenon_mx.evaluation.studies import aggregate_studies
 from xenon_mx.report import gallery, paper_comparison
 from xenon_mx.report import prediction_plots as drawings
 from xenon_mx.report.paper_comparison import value_with_interval
@@ -155,7 +156,7 @@ def evaluate_predictions(config: ReportConfig, run: Run) -> Results:
     figures = scores.evaluate_by_study_type(cases, config.threshold)
     found = _labelled(found, cases, figures)
     validated = run.meta.get("validated_on") or {}
-    doubts = scores.leakage_warnings(cases, figures, validated.get("split"))
+    doubts = leakage.leakage_warnings(cases, figures, validated.get("split"))
     found = replace(found, warnings=[*found.warnings, *doubts])
     if cases.level == "study":
         found = _beside(found, cases, figures)
@@ -192,21 +193,24 @@ def _read_images(
 
 def _check_means(images: PredictionTable, predicted: PredictionTable) -> None:
     """Stop unless the studies are the means of the images, as one prediction's are."""
-    order, means = metrics.study_means(
-        images.studies, np.stack([images.prob, images.labels], axis=1)
+    label_of = dict(zip(predicted.names, predicted.labels))
+    relabelled = {
+        study
+        for study, label in zip(images.studies, images.labels)
+        if label != label_of[study]
+    }
+    means = aggregate_studies(
+        images.studies, images.study_types, images.labels, images.prob
     )
-    counts = Counter(images.studies)
-    place = {study: row for row, study in enumerate(order)}
-    for study, prob, label, count in zip(
-        predicted.names, predicted.prob, predicted.labels, predicted.images
-    ):
-        mean, labelled = means[place[study]]
-        same = abs(mean - prob) <= _ROUNDING and labelled == label
-        if not same or counts[study] != count:
+    mean_of = dict(zip(means.names, zip(means.prob, means.images)))
+    for study, prob, count in zip(predicted.names, predicted.prob, predicted.images):
+        mean, number = mean_of[study]
+        same = abs(mean - prob) <= _ROUNDING and study not in relabelled
+        if not same or number != count:
             raise XenonError(
                 f"{images.file}: is not of the same prediction as {predicted.file}: "
                 f"there {study} has a probability of {prob:.9g} and {count} images, "
-                f"here {mean:.9g} and {counts[study]}"
+                f"here {mean:.9g} and {number}"
             )
 
 
@@ -215,7 +219,7 @@ def _unlabelled(found: Results, predicted: PredictionTable) -> Results:
     types = np.array(predicted.study_types)
     rows = []
     for name in [*sorted(set(predicted.study_types)), OVERALL]:
-        called = predicted.called[(types == name) | (name == OVERALL)]
+        called = predicted.predictions[(types == name) | (name == OVERALL)]
         rows.append((name or "none", f"{len(called):,}", f"{called.sum():,}"))
     return replace(
         found,
