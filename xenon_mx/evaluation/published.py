@@ -66,14 +66,14 @@ def _column(*rows: tuple) -> dict[str, Kappa]:
 PAPER = Paper(
     source="Rajpurkar et al. 2018, arXiv 1712.06957v4",
     test_set=(
-        "another test set: 207 hidden studies of MURA, labelled by the majority of "
+        "another test set: 207 hidden studies of MURA, labelled by majority vote of "
         "three other radiologists"
     ),
     studies=207,
     intervals=(
-        "far too narrow, since they take a variance where its square root, the "
-        "standard error, belongs; a right one for 0.705 of 207 studies is about 0.61 "
-        "to 0.80"
+        "far too narrow, since they use a variance in place of its square root, the "
+        "standard error; a correct interval for a kappa of 0.705 over 207 studies is "
+        "about 0.61 to 0.80"
     ),
     kappa={
         "model": _column(
