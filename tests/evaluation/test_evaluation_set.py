@@ -139,7 +139,7 @@ def test_the_example_of_the_readme_prints_every_metric(written, monkeypatch, cap
     ]
     assert all(map(str.startswith, printed, expected))
     first, second = printed[len(expected) :]
-    assert first.startswith("1 of the 3 studies lie in train/")
+    assert first.startswith("1 of the 3 studies are in train/")
     assert "also chose the checkpoints" in second
 
 

@@ -98,4 +98,4 @@ def test_studies_of_the_training_folder_are_named():
         [0, 1, 1], [0.2, 0.9, 0.9], splits=["train", "valid", "train"]
     )
     (line,) = warnings(samples, validated_on="holdout")
-    assert line.startswith("2 of the 3 studies lie in train/")
+    assert line.startswith("2 of the 3 studies are in train/")

@@ -79,18 +79,15 @@ def bootstrap_metrics(
     Returns:
         Name to (R,) float64, NaN where a metric is undefined in a draw.
     """
-    names, patient_index = np.unique(
-        np.asarray(patients, dtype=str), return_inverse=True
-    )
-    order = np.lexsort((patient_index, labels, prob))
-    labels, prob, patient_index = labels[order], prob[order], patient_index[order]
+    names, index = np.unique(np.asarray(patients, dtype=str), return_inverse=True)
+    order = np.lexsort((index, labels, prob))
+    labels, prob, index = labels[order], prob[order], index[order]
     # Not default_rng: the numbers of RandomState are the same in every NumPy.
     random = np.random.RandomState(seed)
     draws_per_block = max(1, _MAX_WEIGHTS // max(1, len(labels)))
     blocks = []
     for size in _block_sizes(repeats, draws_per_block):
-        counts = _patient_counts(random, size, len(names))
-        weights = counts[:, patient_index]
+        weights = _patient_counts(random, size, len(names))[:, index]
         blocks.append(weighted_metrics(labels, prob, weights, threshold))
     empty = np.zeros(0)
     return {

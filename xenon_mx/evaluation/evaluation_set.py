@@ -85,21 +85,7 @@ def from_table(table: PredictionTable) -> EvaluationSet:
         )
     patients, splits = [], []
     for row, study in enumerate(table.studies):
-        image = mura.parse(f"{study.rstrip('/')}/image", Path())
-        where = f"{table.file}: line {table.lines[row]}"
-        if not image.patient:
-            raise XenonError(
-                f"{where}: {study!r} contains no patient: studies must be in "
-                f"XR_<TYPE>/<patient>/<study>/"
-            )
-        if image.study_type != table.study_types[row]:
-            raise XenonError(
-                f"{where}: {study!r} is not of study type {table.study_types[row]!r}"
-            )
-        if image.label not in (None, table.labels[row]):
-            raise XenonError(
-                f"{where}: {study!r} contradicts its label {table.labels[row]}"
-            )
+        image = _parse_study(table, row)
         root, _, _ = study.rpartition(f"/{image.study_type}/{image.patient}/")
         patients.append(image.patient)
         splits.append(root.rpartition("/")[2])
@@ -111,6 +97,27 @@ def from_table(table: PredictionTable) -> EvaluationSet:
         level=table.level,
         splits=splits,
     )
+
+
+def _parse_study(table: PredictionTable, row: int) -> mura.Image:
+    """Parse the path of a row's study, and check the row's other columns against it."""
+    study = table.studies[row]
+    image = mura.parse(f"{study.rstrip('/')}/image", Path())
+    where = f"{table.file}: line {table.lines[row]}"
+    if not image.patient:
+        raise XenonError(
+            f"{where}: {study!r} contains no patient: studies must be in "
+            f"XR_<TYPE>/<patient>/<study>/"
+        )
+    if image.study_type != table.study_types[row]:
+        raise XenonError(
+            f"{where}: {study!r} is not of study type {table.study_types[row]!r}"
+        )
+    if image.label not in (None, table.labels[row]):
+        raise XenonError(
+            f"{where}: {study!r} contradicts its label {table.labels[row]}"
+        )
+    return image
 
 
 def read_predictions(csv: Path, threshold: float = THRESHOLD) -> EvaluationSet:

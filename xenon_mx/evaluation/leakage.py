@@ -44,31 +44,39 @@ def leakage_warnings(
     Returns:
         One sentence per warning, without a capital letter and a full stop.
     """
-    warnings = []
+    return [
+        *_checkpoint_warnings(samples, validated_on),
+        *_implausible_kappas(samples, estimates),
+    ]
+
+
+def _checkpoint_warnings(
+    samples: EvaluationSet, validated_on: str | None
+) -> Iterator[str]:
+    """Yield warnings if samples trained the nets or may have chosen the checkpoints."""
     trained = samples.splits.count("train")
     plural = PLURAL[samples.level]
     if trained:
-        warnings.append(
-            f"{trained} of the {len(samples.labels)} {plural} lie in train/: they "
+        yield (
+            f"{trained} of the {len(samples.labels)} {plural} are in train/: they "
             f"trained the nets or, held out, chose the checkpoints"
         )
     if validated_on == "valid" and "valid" in samples.splits:
-        warnings.append(
+        yield (
             f"the validation set also chose the checkpoints, so these estimates are "
             f"too good: {_REMEDY}"
         )
     elif validated_on is None and "valid" in samples.splits:
-        warnings.append(
+        yield (
             f"if the run was validated on valid, that split also chose the "
             f"checkpoints, and these estimates are too good: {_REMEDY}"
         )
     elif validated_on == "valid" and not all(samples.splits):
-        warnings.append(
+        yield (
             f"the checkpoints were chosen on valid, and the paths do not show whether "
             f"these {plural} are from it: if they are, these estimates are too good: "
             f"{_REMEDY}"
         )
-    return [*warnings, *_implausible_kappas(samples, estimates)]
 
 
 def _implausible_kappas(

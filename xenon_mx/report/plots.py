@@ -36,7 +36,7 @@ logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 # Inches. A phone of 375 CSS px shows 4.2 in (403 px) at 0.85: 10 pt as 11 px.
 _WIDTH, _HEIGHT = 4.2, 3.3
-_SQUARE_HEIGHT = 4.2  # of plots with square axes, and of those beside them
+_SQUARE_HEIGHT = 4.2  # of plots with square axes, and of the plots in the same row
 _LONGEST_NAME = 20  # letters of a name beside an axis
 
 
@@ -52,8 +52,12 @@ class Theme(NamedTuple):
 
 # Chosen here: blue, orange and green of Okabe and Ito (2008), which colour-blind
 # people can distinguish, darkened or lightened to a contrast of at least 4.5:1.
-LIGHT = Theme("#1f2933", "#d5dbe1", "#005a9c", "#a8500b", "#00704f")
-DARK = Theme("#e3e8ed", "#3a4652", "#6cb8f0", "#f2a65a", "#4fd0a5")
+LIGHT = Theme(
+    ink="#1f2933", grid="#d5dbe1", first="#005a9c", second="#a8500b", third="#00704f"
+)
+DARK = Theme(
+    ink="#e3e8ed", grid="#3a4652", first="#6cb8f0", second="#f2a65a", third="#4fd0a5"
+)
 
 _STYLE: Any = {
     "font.size": 10,

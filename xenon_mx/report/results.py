@@ -78,6 +78,7 @@ class ImageSummary:
 
     about: str
     types: Table
+    rows: list[MetricRow]
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,7 @@ def _read_images(
     if images.level != "image" or studies.level != "study":
         raise XenonError(
             f"{csv}: --images needs the table that xenon-predict --images wrote, and "
-            f"PREDICTIONS the table of studies written beside it"
+            f"PREDICTIONS the table of studies written with it"
         )
     unmatched = set(images.studies) ^ set(studies.names)
     if unmatched:
@@ -275,14 +276,8 @@ def _summarize_labelled(
     rows = _metric_rows(samples, by_type)
     images = None
     if image_table is not None:
-        image_samples = from_table(image_table)
-        images_by_type = evaluate_by_study_type(image_samples, threshold)
-        rows += _metric_rows(image_samples, images_by_type)
-        images = ImageSummary(
-            f"{_extent(image_samples)}; predicted by {image_table.members} "
-            f"member{'s' * (image_table.members > 1)}. {_NOT_COMPARABLE}",
-            _types_table(image_samples, images_by_type),
-        )
+        images = _summarize_images(image_table, threshold)
+        rows += images.rows
     comparison = None
     if samples.level == "study":
         comparison = compare_with_paper(samples, by_type, threshold)
@@ -296,6 +291,17 @@ def _summarize_labelled(
         confusion=_confusion_matrix(samples, threshold),
         comparison=comparison,
         images=images,
+    )
+
+
+def _summarize_images(table: PredictionTable, threshold: float) -> ImageSummary:
+    samples = from_table(table)
+    by_type = evaluate_by_study_type(samples, threshold)
+    return ImageSummary(
+        about=f"{_extent(samples)}; predicted by {table.members} "
+        f"member{'s' * (table.members > 1)}. {_NOT_COMPARABLE}",
+        types=_types_table(samples, by_type),
+        rows=_metric_rows(samples, by_type),
     )
 
 
