@@ -14,27 +14,27 @@ from xenon_mx.evaluation.evaluation_set import read_predictions
 
 
 def test_studies_follow_first_appearance_when_images_are_interleaved():
-    found = studies.aggregate_studies(
+    by_study = studies.aggregate_studies(
         studies=["b", "a", "b", "a", "c"],
         study_types=["XR_B", "XR_A", "XR_B", "XR_A", ""],
         labels=[1, 0, 1, 0, studies.UNLABELLED],
         prob=np.arange(5.0) / 8,
     )
-    assert found.names == ["b", "a", "c"]
-    assert found.study_types == ["XR_B", "XR_A", ""]
-    assert found.labels.tolist() == [1, 0, -1]
-    assert found.images.tolist() == [2, 2, 1]
-    np.testing.assert_array_equal(found.prob, [1 / 8, 2 / 8, 4 / 8])
+    assert by_study.names == ["b", "a", "c"]
+    assert by_study.study_types == ["XR_B", "XR_A", ""]
+    assert by_study.labels.tolist() == [1, 0, -1]
+    assert by_study.images.tolist() == [2, 2, 1]
+    np.testing.assert_array_equal(by_study.prob, [1 / 8, 2 / 8, 4 / 8])
 
 
 def test_images_outside_muras_layout_are_studies_without_a_label():
     paths = ("XR_A/patient1/study1_positive/image1.png", "b.png", "c.png")
     images = [mura.parse(path, Path(path)) for path in paths]
-    found = studies.aggregate_images(images, np.array([0.5, 0.25, 0.75]))
-    assert found.names == ["XR_A/patient1/study1_positive/", "b.png", "c.png"]
-    assert found.study_types == ["XR_A", "", ""]
-    assert found.labels.tolist() == [1, -1, -1]
-    assert found.prob.tolist() == [0.5, 0.25, 0.75]
+    by_study = studies.aggregate_images(images, np.array([0.5, 0.25, 0.75]))
+    assert by_study.names == ["XR_A/patient1/study1_positive/", "b.png", "c.png"]
+    assert by_study.study_types == ["XR_A", "", ""]
+    assert by_study.labels.tolist() == [1, -1, -1]
+    assert by_study.prob.tolist() == [0.5, 0.25, 0.75]
 
 
 def test_the_score_is_that_of_a_table_worked_by_hand():
@@ -56,8 +56,8 @@ def test_the_nine_digits_of_the_table_decide(tmp_path):
     images = [mura.parse(path, Path(path)) for path in paths]
     prob = np.array([0.5 + 2e-11, 0.5, 0.9])
     assert studies.predict(prob, 0.5).tolist() == [0, 0, 1]
-    found = studies.aggregate_images(images, prob)
-    score = studies.score(found.labels, found.prob, 0.5)
+    by_study = studies.aggregate_images(images, prob)
+    score = studies.score(by_study.labels, by_study.prob, 0.5)
     assert score.kappa == pytest.approx(0.4)  # pa = 2/3, pe = 4/9
     assert score.auroc == 0.75  # one pair in order, one tie
     table = tmp_path / "out.csv"

@@ -210,8 +210,8 @@ def test_a_run_alone_shows_its_training(run):
         "2",
     ]
     assert page.table("normal image")[2] == ["XR_HAND", "0.2500", "0.7500"]
-    kinds = [image["class"] for image in page.all("img")]
-    assert kinds == ["on-light", "on-dark"] * 3
+    classes = [image["class"] for image in page.all("img")]
+    assert classes == ["on-light", "on-dark"] * 3
 
 
 def test_a_run_without_a_finished_epoch_has_a_page(tmp_path):
@@ -519,10 +519,10 @@ def test_a_folders_name_has_no_meaning_in_markdown(tmp_path):
     card = tmp_path / "card.md"
     table = write(tmp_path / "o|`u[t](x).csv", predicted())
     report(made, table, model_card=card)
-    found = markdown(card.read_text())
-    assert hostile.replace("\n", "\\n") in found.text
-    assert not {"a", "img", "b", "em", "code"} & {tag for tag, _ in found.tags}
-    assert [tag for tag, _ in found.tags].count("h1") == 1
+    rendered = markdown(card.read_text())
+    assert hostile.replace("\n", "\\n") in rendered.text
+    assert not {"a", "img", "b", "em", "code"} & {tag for tag, _ in rendered.tags}
+    assert [tag for tag, _ in rendered.tags].count("h1") == 1
     assert "its labels come from radiologists' reports" in card.read_text()
 
 
@@ -624,13 +624,13 @@ def test_the_most_confident_of_each_outcome_are_chosen(run, tmp_path, monkeypatc
     table = write(tmp_path / "out.csv", rows)
     config = ReportConfig(run, table, gallery=2)
     sections, _ = gallery.build_gallery(config, read_table(table))
-    found = {
+    patients = {
         section.title: [
             int(re.search(r"patient(\d+)", study.name)[1]) for study in section.studies
         ]
         for section in sections
     }
-    assert found == {
+    assert patients == {
         "False negatives": [0, 2],
         "False positives": [3],
         "True positives": [6, 1],
@@ -663,10 +663,10 @@ def jpegs(page):
 def test_the_gallery_shows_the_radiographs_of_the_study_that_it_names(run, radiographs):
     table, rows = radiographs
     page, _ = report(run, table)
-    shown = list(jpegs(page))
-    assert len(shown) >= 2 * 4
+    thumbnails = list(jpegs(page))
+    assert len(thumbnails) >= 2 * 4
     gray = {row[0]: 4 * number for number, row in enumerate(rows)}
-    for alt, pixels in shown:
+    for alt, pixels in thumbnails:
         view, name = re.fullmatch(r"Radiograph, view (\d) of 2 of (.+)", alt).groups()
         assert pixels.shape[:2] == (320, 160)
         assert abs(float(pixels.mean()) - gray[name] - int(view)) < 1.5
@@ -758,9 +758,9 @@ def test_without_labels_the_most_confident_predictions_are_shown(run, radiograph
     assert "most confident predictions" in page.text
     highest = max(rows, key=lambda row: float(row[3]))[0]
     lowest = min(rows, key=lambda row: float(row[3]))[0]
-    shown = [alt.partition(" of 2 of ")[2] for alt, _ in jpegs(page)]
-    assert shown[0] == highest
-    assert shown[8] == lowest  # behind four studies of two views each
+    studies = [alt.partition(" of 2 of ")[2] for alt, _ in jpegs(page)]
+    assert studies[0] == highest
+    assert studies[8] == lowest  # after four studies of two views each
     assert "Predicted normal" in page.text
 
 

@@ -151,5 +151,5 @@ REPRODUCTIONS = {
     "overall": Reproduction(661, 538, 0.680),
 }
 # About how much the kappas of single nets trained alike differ, according to the
-# reproductions: a kappa above theirs by no more than this is plausible.
+# reproductions: a kappa above the published ones by no more than this is plausible.
 SEED_SPREAD = 0.04
