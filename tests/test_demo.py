@@ -38,5 +38,5 @@ def test_the_demo_predicts_studies_it_has_not_seen_and_shows_where_it_looked():
     page = (DEMO / "report.html").read_text(encoding="utf-8")
     alts = re.findall(r'<img[^>]* alt="([^"]+)"', page)
     films = [alt for alt in alts if alt.startswith("Radiograph, ")]
-    shown = [alt for alt in alts if alt.startswith("Activation map, ")]
+    shown = [alt for alt in alts if alt.startswith("Class activation map, ")]
     assert len(shown) == len(films) > 0

@@ -29,8 +29,8 @@ OWNERS = {
     "onnx": {"inference.onnx_graph"},
     "onnxruntime": {"inference.onnx_ensemble"},
     "matplotlib": {"report.plots"},
-    "jinja2": {"commands.report"},
-    "markupsafe": {"commands.report"},
+    "jinja2": {"report.page"},
+    "markupsafe": {"report.page"},
 }
 
 

@@ -1,4 +1,4 @@
-"""Figures of merit against sums done by hand."""
+"""Metrics against sums worked by hand."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 import pytest
+from sklearn.calibration import calibration_curve
+from support.evaluation_sets import noisy_samples
 
 from xenon_mx.evaluation import metrics
 
@@ -49,18 +51,28 @@ def test_auroc_of_one_class_is_undefined():
     assert math.isnan(metrics.auroc(np.zeros(3), np.array([0.1, 0.2, 0.3])))
 
 
-def test_study_means_follow_first_appearance_when_studies_are_interleaved():
-    studies, means = metrics.study_means(["b", "a", "b", "a", "c"], np.arange(5.0))
-    assert studies == ["b", "a", "c"]
-    np.testing.assert_allclose(means, [1.0, 2.0, 4.0])
-
-
-def test_study_means_average_each_column():
-    _, means = metrics.study_means([7, 7, 9], np.array([[0, 1], [1, 1], [1, 0]]))
-    np.testing.assert_allclose(means, [[0.5, 1.0], [1.0, 0.0]])
-
-
 def test_sigmoid_follows_the_formula_without_overflow():
     values = np.array([-1000.0, -2.0, 0.0, 3.0, 1000.0])
     expected = [0, 1 / (1 + np.exp(2)), 0.5, 1 / (1 + np.exp(-3)), 1]
     np.testing.assert_allclose(metrics.sigmoid(values), expected, atol=1e-15)
+
+
+def test_reliability_has_the_points_of_scikit_learns_curve():
+    samples = noisy_samples(200, seed=3)
+    mean, share, count = metrics.reliability(samples.labels, samples.prob, bins=7)
+    filled = count > 0
+    expected_share, expected_mean = calibration_curve(
+        samples.labels, samples.prob, n_bins=7
+    )
+    np.testing.assert_allclose(share[filled], expected_share)
+    np.testing.assert_allclose(mean[filled], expected_mean)
+    assert count.sum() == 200
+
+
+def test_reliability_of_an_empty_bin_is_undefined_and_edges_belong_below():
+    mean, share, count = metrics.reliability(
+        np.array([0, 1, 1, 0]), np.array([0.0, 0.5, 1.0, 0.5]), bins=4
+    )
+    np.testing.assert_array_equal(count, [1, 2, 0, 1])
+    np.testing.assert_array_equal(mean, [0, 0.5, np.nan, 1])
+    np.testing.assert_array_equal(share, [0, 0.5, np.nan, 1])

@@ -1,4 +1,4 @@
-"""The tables of xenon-predict: what is written, to the letter, and read back."""
+"""The tables of xenon-predict: the bytes written, and what is read back."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ IMAGES = [
 MEMBERS = np.array([[0.9, 0.7], [0.25, 0.25], [0.4, 0.6]])
 
 
-def test_a_table_of_studies_is_as_the_contract_says():
+def test_the_bytes_of_a_table_of_studies():
     assert prediction_tables.studies_csv(IMAGES, MEMBERS, 0.5).decode() == (
         "study,study_type,images,probability,prediction,label\n"
         f"{STUDY},XR_WRIST,2,0.65,1,1\n"
@@ -27,7 +27,7 @@ def test_a_table_of_studies_is_as_the_contract_says():
     )
 
 
-def test_a_table_of_images_has_a_column_a_member():
+def test_a_table_of_images_has_one_column_per_member():
     assert prediction_tables.images_csv(IMAGES, MEMBERS, 0.25).decode() == (
         "image,study,study_type,probability,prediction,label,member_1,member_2\n"
         f"{STUDY}image1.png,{STUDY},XR_WRIST,0.8,1,1,0.9,0.7\n"
@@ -42,14 +42,13 @@ def test_a_submission_has_no_header_and_no_probability():
     assert written.decode() == f"{STUDY},1\n"
 
 
-def test_the_verdict_is_that_of_the_digits_that_are_written():
-    """Else a reader of the table would find 0.5 called abnormal."""
+def test_the_prediction_follows_from_the_digits_that_are_written():
+    """Otherwise the table would show 0.5 as abnormal."""
     prob = np.array([[0.5 + 2e-11]])
     (_, row) = (
         prediction_tables.studies_csv(IMAGES[:1], prob, 0.5).decode().splitlines()
     )
     assert row.endswith(",0.5,0,1")
-    assert prediction_tables.round_probability(prob[0]).tolist() == [0.5]
 
 
 @pytest.mark.parametrize(
@@ -62,34 +61,34 @@ def test_the_verdict_is_that_of_the_digits_that_are_written():
 def test_what_is_written_is_read_back(tmp_path, write, level, members):
     file = tmp_path / "out.csv"
     file.write_bytes(write(IMAGES, MEMBERS, 0.5))
-    found = prediction_tables.read_table(file)
-    assert (found.file, found.level, found.members) == (file, level, members)
+    table = prediction_tables.read_table(file)
+    assert (table.file, table.level, table.members) == (file, level, members)
     if level == "study":
-        assert found.names == found.studies == [STUDY, "loose.png"]
-        assert found.images.tolist() == [2, 1]
-        assert found.prob.tolist() == [0.65, 0.25]
-        assert found.called.tolist() == [1, 0]
-        assert found.labels.tolist() == [1, -1]
-        assert found.lines == [2, 3]
+        assert table.names == table.studies == [STUDY, "loose.png"]
+        assert table.images.tolist() == [2, 1]
+        assert table.prob.tolist() == [0.65, 0.25]
+        assert table.predictions.tolist() == [1, 0]
+        assert table.labels.tolist() == [1, -1]
+        assert table.lines == [2, 3]
     else:
-        assert found.names == [image.path for image in IMAGES]
-        assert found.studies == [STUDY, "loose.png", STUDY]
-        assert found.images.tolist() == [1, 1, 1]
-        assert found.study_types == ["XR_WRIST", "", "XR_WRIST"]
+        assert table.names == [image.path for image in IMAGES]
+        assert table.studies == [STUDY, "loose.png", STUDY]
+        assert table.images.tolist() == [1, 1, 1]
+        assert table.study_types == ["XR_WRIST", "", "XR_WRIST"]
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "said"),
+    ("column", "value", "message"),
     [
-        ("images", "0", "'0' is no number of images"),
-        ("images", "x", "'x' is no number of images"),
-        ("probability", "1.2", "'1.2' is no number from 0 to 1"),
-        ("probability", "nan", "'nan' is no number from 0 to 1"),
+        ("images", "0", "'0' is not a positive integer"),
+        ("images", "x", "'x' is not a positive integer"),
+        ("probability", "1.2", "'1.2' is not a number from 0 to 1"),
+        ("probability", "nan", "'nan' is not a number from 0 to 1"),
         ("prediction", "2", "prediction '2' is neither 0 nor 1"),
         ("label", "yes", "label 'yes' is neither 0 nor 1"),
     ],
 )
-def test_an_odd_cell_is_refused_with_its_line(tmp_path, column, value, said):
+def test_an_invalid_cell_is_an_error_with_its_line(tmp_path, column, value, message):
     header, first, second = (
         prediction_tables.studies_csv(IMAGES, MEMBERS, 0.5).decode().splitlines()
     )
@@ -97,5 +96,5 @@ def test_an_odd_cell_is_refused_with_its_line(tmp_path, column, value, said):
     cells[header.split(",").index(column)] = value
     file = tmp_path / "out.csv"
     file.write_text("\n".join([header, first, ",".join(cells)]))
-    with pytest.raises(XenonError, match=f"line 3: .*{said}"):
+    with pytest.raises(XenonError, match=f"line 3: .*{message}"):
         prediction_tables.read_table(file)

@@ -1,4 +1,4 @@
-"""The report: a real run and real predictions, on a page that a browser opens."""
+"""The report: a page and a model card of a run and its predictions."""
 
 from __future__ import annotations
 
@@ -23,9 +23,13 @@ from xenon_mx import cli
 from xenon_mx.commands import report as reporting
 from xenon_mx.config import ReportConfig
 from xenon_mx.errors import ConfigError, XenonError
-from xenon_mx.evaluation import scores as evaluation
-from xenon_mx.evaluation.evaluation_set import read_table
+from xenon_mx.evaluation.competition import competition_scores
+from xenon_mx.evaluation.estimates import evaluate_by_study_type
+from xenon_mx.evaluation.evaluation_set import read_predictions
+from xenon_mx.evaluation.prediction_tables import read_table
+from xenon_mx.evaluation.published import PAPER
 from xenon_mx.inference import cam_folder
+from xenon_mx.models.cam import coarseness_warning
 from xenon_mx.report import gallery, plots
 from xenon_mx.runs import run_folder
 from xenon_mx.runs.run_folder import EpochRecord, Run, TrainingState
@@ -58,18 +62,26 @@ META = {
 
 
 def make_run(folder):
-    """Make a run as training does: seven epochs, of which five are kept."""
-    made = Run.create(folder / "runs" / "a&b", META)
+    """Write a run as training does: seven epochs, of which five are kept."""
+    run = Run.create(folder / "runs" / "a&b", META)
     best = TopEpochs(5)
     for number, loss in enumerate(LOSSES, 1):
         best.step(number, loss)
         net = {"a": np.full(3, number, np.float32)}
         row = EpochRecord(
-            number, loss + 0.1, loss, 0.1 * number, 0.9, 1e-4, 10, 0.01, 60
+            epoch=number,
+            train_loss=loss + 0.1,
+            val_loss=loss,
+            kappa=0.1 * number,
+            auroc=0.9,
+            lr=1e-4,
+            images_per_s=10,
+            wait_share=0.01,
+            seconds=60,
         )
-        made.save(row, TrainingState(number, net, net, number, {}, False), best.ranked)
-    made.close()
-    return made.folder
+        run.save(row, TrainingState(number, net, net, number, {}, False), best.ranked)
+    run.close()
+    return run.folder
 
 
 @pytest.fixture
@@ -83,7 +95,7 @@ def study(number, label, kind, split="valid", name="study1"):
 
 
 def predicted(count=60, seed=0, **names):
-    """Rows of a table whose probabilities follow the labels, with mistakes."""
+    """Return rows of a table whose probabilities correlate with the labels."""
     rng = np.random.RandomState(seed)
     rows = []
     for number in range(count):
@@ -103,7 +115,7 @@ def write(path, rows, header=HEADER):
 
 
 class Page(HTMLParser):
-    """What a page holds: its tags, words and tables; every tag is closed in order."""
+    """The tags, words and tables of a page; checks that tags are closed in order."""
 
     VOID = frozenset({"meta", "link", "img", "source", "wbr"})
 
@@ -115,7 +127,7 @@ class Page(HTMLParser):
         assert not self.open, self.open
 
     def handle_starttag(self, tag, attrs):
-        """Note a tag, and begin a table, a row or a cell."""
+        """Record a tag, and begin a table, a row or a cell."""
         self.tags.append((tag, dict(attrs)))
         if tag not in self.VOID:
             self.open.append(tag)
@@ -127,11 +139,11 @@ class Page(HTMLParser):
             self.tables[-1][-1].append("")
 
     def handle_endtag(self, tag):
-        """Check that what ends is what began last."""
+        """Check that the tag is the one opened last."""
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        """Note words, in their cell too."""
+        """Record words, and add them to their cell."""
         if self.tags[-1:] == [("wbr", {})]:
             self.words[-1] += data
         elif "style" not in self.open:
@@ -141,17 +153,17 @@ class Page(HTMLParser):
 
     @property
     def text(self):
-        """All words, with one space between them."""
+        """Return all words, separated by single spaces."""
         return " ".join(" ".join(self.words).split())
 
     def all(self, tag):
-        """The attributes of every such tag."""
+        """Return the attributes of every tag of this name."""
         return [attrs for name, attrs in self.tags if name == tag]
 
     def table(self, caption):
-        """The rows of the one table whose header has a cell of this name."""
-        (found,) = [t for t in self.tables if t and caption in t[0]]
-        return found
+        """Return the rows of the only table whose header has a cell of this name."""
+        (table,) = [t for t in self.tables if t and caption in t[0]]
+        return table
 
 
 def report(run, predictions=None, **options):
@@ -198,14 +210,14 @@ def test_a_run_alone_shows_its_training(run):
         "2",
     ]
     assert page.table("normal image")[2] == ["XR_HAND", "0.2500", "0.7500"]
-    kinds = [image["class"] for image in page.all("img")]
-    assert kinds == ["on-light", "on-dark"] * 3
+    classes = [image["class"] for image in page.all("img")]
+    assert classes == ["on-light", "on-dark"] * 3
 
 
 def test_a_run_without_a_finished_epoch_has_a_page(tmp_path):
     Run.create(tmp_path / "empty", META).close()
     page, _ = report(tmp_path / "empty")
-    assert "No epoch has been finished yet" in page.text
+    assert "No epoch is finished yet" in page.text
 
 
 def test_every_section_is_there_and_the_warnings_come_first(whole):
@@ -220,30 +232,30 @@ def test_every_section_is_there_and_the_warnings_come_first(whole):
     assert links <= set(sections(page))
 
 
-def test_the_figures_are_those_of_evaluation(whole):
+def test_the_metrics_are_those_of_evaluation(whole):
     page = whole.page
-    cases = evaluation.read_predictions(whole.table)
-    expected = evaluation.evaluate_by_study_type(cases)
+    samples = read_predictions(whole.table)
+    expected = evaluate_by_study_type(samples)
     header, *rows = page.table("calibration error")
     assert [row[0] for row in rows] == [*TYPES, "overall"]
     for row in rows:
-        for figure, name, cell in zip(expected[row[0]], header[3:], row[3:]):
-            assert name == figure.name
+        for estimate, name, cell in zip(expected[row[0]], header[3:], row[3:]):
+            assert name == estimate.name
             assert cell == (
-                f"{figure.value:.3f}\n({figure.low:.3f},\N{NO-BREAK SPACE}"
-                f"{figure.high:.3f})"
+                f"{estimate.value:.3f}\n({estimate.low:.3f},\N{NO-BREAK SPACE}"
+                f"{estimate.high:.3f})"
             )
-    called = cases.prob > 0.5
+    called = samples.prob > 0.5
     matrix = page.table("predicted normal")
     for row, label in ((matrix[1], 0), (matrix[2], 1)):
         counts = [int(re.match(r"\d+", cell).group()) for cell in row[1:]]
-        chosen = called[cases.labels == label]
+        chosen = called[samples.labels == label]
         assert counts == [int((~chosen).sum()), int(chosen.sum())]
 
 
 def of_all_types(count=140):
-    """Rows as `predicted` makes them, of all seven study types of MURA."""
-    types = sorted(set(evaluation.PAPER.kappa["model"]) - {"overall"})
+    """Return rows as `predicted` does, of all seven study types of MURA."""
+    types = sorted(set(PAPER.kappa["model"]) - {"overall"})
     rows = predicted(count)
     for number, row in enumerate(rows):
         kind = types[number // 2 % 7]
@@ -251,8 +263,8 @@ def of_all_types(count=140):
     return rows
 
 
-def test_the_papers_pooled_figures_stand_beside_all_seven_types_only(run, tmp_path):
-    """A kappa of hands alone is no kappa of all parts."""
+def test_the_papers_pooled_kappas_are_shown_beside_all_seven_types_only(run, tmp_path):
+    """The paper's pooled kappa is not comparable with a kappa of hands alone."""
     page, _ = report(run, write(tmp_path / "a.csv", of_all_types()))
     (row,) = (r for r in page.table("paper: model") if r[0] == "overall")
     assert row[2:] == ["0.705", "0.731", "0.763", "0.778"]
@@ -263,23 +275,23 @@ def test_the_papers_pooled_figures_stand_beside_all_seven_types_only(run, tmp_pa
     assert "paper" not in alt
 
 
-def test_study_types_that_the_run_has_never_seen_are_said(run, tmp_path):
+def test_study_types_that_the_run_was_not_trained_on_are_a_warning(run, tmp_path):
     page, _ = report(run, write(tmp_path / "a.csv", of_all_types()))
-    assert "The run has never seen XR_FINGER, XR_FOREARM, XR_HUMERUS" in page.text
+    assert "The run was not trained on XR_FINGER, XR_FOREARM, XR_HUMERUS" in page.text
 
 
 @pytest.mark.parametrize("flag", ["images", "figures"])
-def test_flags_that_need_labels_are_refused_without(run, tmp_path, flag):
+def test_flags_that_need_labels_are_errors_without(run, tmp_path, flag):
     rows = [[*row[:5], ""] for row in predicted()]
     table = write(tmp_path / "out.csv", rows)
     path = tmp_path / "x.csv"
     if flag == "images":
         of_images(path, rows)
-    with pytest.raises(ConfigError, match=f"--{flag}: says nothing: .* no labels"):
+    with pytest.raises(ConfigError, match=f"--{flag}: has no effect: .* no labels"):
         report(run, table, **{flag: path})
 
 
-def test_the_paper_stands_beside_as_another_test_set(run, tmp_path):
+def test_the_paper_is_labelled_as_another_test_set(run, tmp_path):
     page, _ = report(run, write(tmp_path / "out.csv", of_all_types()))
     assert "another test set: 207 hidden studies" in page.text
     row = next(r for r in page.table("paper: model") if r[0] == "XR_WRIST")
@@ -288,7 +300,7 @@ def test_the_paper_stands_beside_as_another_test_set(run, tmp_path):
     assert "another test set: sensitivity 0.815, specificity 0.887" in alt
 
 
-def test_every_picture_has_words_and_nothing_is_loaded(whole):
+def test_every_image_has_an_alt_text_and_nothing_is_loaded(whole):
     page, text = whole.page, whole.text
     for image in page.all("img"):
         assert image["alt"].strip()
@@ -320,13 +332,13 @@ def test_without_labels_only_what_was_predicted_is_shown(run, tmp_path):
     page, _ = report(run, write(tmp_path / "out.csv", rows))
     assert "without labels" in page.text
     called = sum(row[4] for row in rows)
-    (overall,) = [r for r in page.table("called abnormal") if r[0] == "overall"]
+    (overall,) = [r for r in page.table("predicted abnormal") if r[0] == "overall"]
     assert overall == ["overall", "60", str(called)]
     assert "paper" not in sections(page)
 
 
 def of_images(path, rows):
-    """Write the table of two images of each study, whose mean is the study's."""
+    """Write a table of two images per study whose mean is the study's probability."""
     header = "image,study,study_type,probability,prediction,label,member_1"
     images = []
     for name, kind, _, prob, _, label in rows:
@@ -339,17 +351,17 @@ def of_images(path, rows):
     return write(path, images, header)
 
 
-def test_images_are_called_images_and_stand_beside_nothing(run, tmp_path):
+def test_images_are_labelled_as_images_and_not_compared(run, tmp_path):
     page, text = report(run, of_images(tmp_path / "images.csv", predicted()))
     assert "120 images of 60 patients" in page.text
-    assert "not comparable with studies" in page.text
+    assert "not comparable with metrics of studies" in page.text
     assert "Images by label and prediction" in page.text
     assert "paper" not in sections(page)
     (alt,) = {i["alt"] for i in page.all("img") if i["alt"].startswith("ROC")}
     assert "paper" not in alt
 
 
-def test_figures_of_images_stand_beside_those_of_studies_and_say_so(run, tmp_path):
+def test_metrics_of_images_are_shown_beside_those_of_studies(run, tmp_path):
     rows = predicted()
     table = write(tmp_path / "out.csv", rows)
     images = of_images(tmp_path / "images.csv", rows)
@@ -357,31 +369,32 @@ def test_figures_of_images_stand_beside_those_of_studies_and_say_so(run, tmp_pat
     page, _ = report(run, table, images=images, figures=out)
     assert sections(page).index("images") == sections(page).index("types") + 1
     assert (
-        "120 images of 60 patients, 60 labelled abnormal; predicted by 1 net. "
-        "These are figures of single images: not comparable with studies'." in page.text
+        "120 images of 60 patients, 60 labelled abnormal; predicted by 1 member. "
+        "Metrics of single images are not comparable with metrics of studies."
+        in page.text
     )
     with open(out, newline="") as stream:
-        told = list(csv.DictReader(stream))
+        rows = list(csv.DictReader(stream))
     for level, path in (("study", table), ("image", images)):
-        cases = evaluation.read_predictions(path)
-        for name, values in evaluation.evaluate_by_study_type(cases).items():
-            labels = cases.labels if name == "overall" else cases.select(name).labels
-            for figure in values:
+        samples = read_predictions(path)
+        for name, values in evaluate_by_study_type(samples).items():
+            labels = samples.select(name).labels
+            for estimate in values:
                 (row,) = (
                     row
-                    for row in told
+                    for row in rows
                     if (row["level"], row["study_type"], row["figure"])
-                    == (level, name, figure.name)
+                    == (level, name, estimate.name)
                 )
                 assert int(row["cases"]) == len(labels)
                 assert int(row["abnormal"]) == labels.sum()
                 for key in ("value", "low", "high"):
-                    expected = getattr(figure, key)
+                    expected = getattr(estimate, key)
                     assert float(row[key]) == pytest.approx(expected, rel=1e-5)
-    assert len(told) == 2 * 4 * 8
+    assert len(rows) == 2 * 4 * 8
 
 
-def test_undefined_figures_are_empty_in_a_table_for_programs(run, tmp_path):
+def test_undefined_values_are_empty_cells_of_the_figures(run, tmp_path):
     rows = [row for row in predicted() if row[5] == 1]
     out = tmp_path / "figures.csv"
     report(run, write(tmp_path / "out.csv", rows), figures=out)
@@ -391,8 +404,8 @@ def test_undefined_figures_are_empty_in_a_table_for_programs(run, tmp_path):
 
 
 @pytest.mark.parametrize("wrong", ["probability", "label", "fewer"])
-def test_images_of_another_prediction_are_refused(run, tmp_path, wrong):
-    """Of another net, or of fewer views: studies are the means of their images."""
+def test_images_of_another_prediction_are_an_error(run, tmp_path, wrong):
+    """Studies must be the means of their images: of the same nets and views."""
     rows = predicted()
     table = write(tmp_path / "out.csv", rows)
     file = of_images(tmp_path / "images.csv", rows)
@@ -409,18 +422,18 @@ def test_images_of_another_prediction_are_refused(run, tmp_path, wrong):
 
 
 @pytest.mark.parametrize("wrong", ["studies", "others"])
-def test_images_of_other_studies_are_refused(run, tmp_path, wrong):
+def test_images_of_other_studies_are_an_error(run, tmp_path, wrong):
     table = write(tmp_path / "out.csv", predicted())
     images = of_images(tmp_path / "images.csv", predicted(name="study2"))
-    said = "is not of the same studies"
+    message = "is not of the same studies"
     if wrong == "studies":
-        images, said = table, "wants what xenon-predict --images wrote"
-    with pytest.raises(XenonError, match=said):
+        images, message = table, "needs the table that xenon-predict --images wrote"
+    with pytest.raises(XenonError, match=message):
         report(run, table, images=images)
 
 
 @pytest.mark.parametrize("flag", ["--images", "--figures", "--root", "--cam"])
-def test_flags_that_need_predictions_are_refused_without(run, tmp_path, flag):
+def test_flags_that_need_predictions_are_errors_without(run, tmp_path, flag):
     arguments = [
         str(run),
         flag,
@@ -428,7 +441,7 @@ def test_flags_that_need_predictions_are_refused_without(run, tmp_path, flag):
         "-o",
         str(tmp_path / "r.html"),
     ]
-    with pytest.raises(ConfigError, match="says nothing without PREDICTIONS"):
+    with pytest.raises(ConfigError, match="has no effect without PREDICTIONS"):
         cli._report.main(arguments, standalone_mode=False)
     assert not (tmp_path / "r.html").exists()
 
@@ -436,7 +449,7 @@ def test_flags_that_need_predictions_are_refused_without(run, tmp_path, flag):
 def test_the_competitions_scores_are_labelled_as_compatibility(whole):
     page = whole.page
     rows = page.table("part")
-    scores = evaluation.competition_scores(evaluation.read_predictions(whole.table))
+    scores = competition_scores(read_predictions(whole.table))
     assert [row[0] for row in rows[1:]] == [
         *("Elbow", "Finger", "Forearm", "Hand", "Humerus", "Shoulder", "Wrist"),
         "Overall",
@@ -453,24 +466,24 @@ def test_the_competitions_scores_are_labelled_as_compatibility(whole):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
-        ("a,b\n1,2\n", "no table of xenon-predict"),
-        ("", "no table of xenon-predict"),
-        (f"{HEADER}\n", "holds no predictions"),
-        (f"{HEADER}\n{study(1, 1, 'XR_A')},XR_A,1,x,1,1\n", "'x' is no number"),
+        ("a,b\n1,2\n", "was not written by xenon-predict"),
+        ("", "was not written by xenon-predict"),
+        (f"{HEADER}\n", "contains no predictions"),
+        (f"{HEADER}\n{study(1, 1, 'XR_A')},XR_A,1,x,1,1\n", "'x' is not a number"),
     ],
 )
-def test_a_foreign_table_is_refused_in_one_line(run, tmp_path, content, said):
+def test_another_table_is_an_error_of_one_line(run, tmp_path, content, message):
     (tmp_path / "out.csv").write_text(content)
-    with pytest.raises(XenonError, match=said) as caught:
+    with pytest.raises(XenonError, match=message) as caught:
         report(run, tmp_path / "out.csv")
     assert str(tmp_path / "out.csv") in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (run.parent / "report.html").exists()
 
 
-def test_another_threshold_than_the_table_was_made_with_is_refused(run, tmp_path):
+def test_another_threshold_than_that_of_the_table_is_an_error(run, tmp_path):
     rows = [[*row[:4], int(float(row[3]) > 0.3), row[5]] for row in predicted()]
     table = write(tmp_path / "out.csv", rows)
     with pytest.raises(ConfigError, match="--threshold"):
@@ -480,8 +493,8 @@ def test_another_threshold_than_the_table_was_made_with_is_refused(run, tmp_path
 
 
 @pytest.mark.parametrize("labelled", [True, False])
-def test_hostile_names_are_words_and_nothing_else(run, tmp_path, labelled):
-    """A study's name with labels; without, its type, too, which then is only words."""
+def test_hostile_names_are_escaped(run, tmp_path, labelled):
+    """Hostile study names with labels; without labels, also hostile study types."""
     evil = "<script>alert(1)<-script>\"'&$x_|"
     rows = predicted(name=f"study{evil}")
     if not labelled:
@@ -493,38 +506,38 @@ def test_hostile_names_are_words_and_nothing_else(run, tmp_path, labelled):
     card = markdown((tmp_path / "card.md").read_text())
     assert "script" not in {tag for tag, _ in card.tags}
     if not labelled:
-        assert [row[0] for row in card.table("called abnormal")[1:]] == [
+        assert [row[0] for row in card.table("predicted abnormal")[1:]] == [
             f"XR_{evil}",
             "overall",
         ]
 
 
-def test_a_folders_name_has_no_meaning_in_the_card(tmp_path):
-    """Read as GitHub reads Markdown: neither a link, nor a picture, nor a tag."""
+def test_a_folders_name_has_no_meaning_in_markdown(tmp_path):
+    """As GitHub renders Markdown: not a link, an image or a tag."""
     hostile = "![x](http:evil) <b>&amp; `c` | *d*\n# e"
     made = make_run(tmp_path).rename(tmp_path / hostile.replace("/", "-"))
     card = tmp_path / "card.md"
     table = write(tmp_path / "o|`u[t](x).csv", predicted())
     report(made, table, model_card=card)
-    found = markdown(card.read_text())
-    assert hostile.replace("\n", "\\n") in found.text
-    assert not {"a", "img", "b", "em", "code"} & {tag for tag, _ in found.tags}
-    assert [tag for tag, _ in found.tags].count("h1") == 1
-    assert "its labels are radiologists' reports" in card.read_text()
+    rendered = markdown(card.read_text())
+    assert hostile.replace("\n", "\\n") in rendered.text
+    assert not {"a", "img", "b", "em", "code"} & {tag for tag, _ in rendered.tags}
+    assert [tag for tag, _ in rendered.tags].count("h1") == 1
+    assert "its labels come from radiologists' reports" in card.read_text()
 
 
 def markdown(text):
-    """What a reader of CommonMark with tables makes of it."""
+    """Render CommonMark with tables as a page."""
     return Page(MarkdownIt("commonmark").enable("table").render(text))
 
 
-def test_the_model_card_holds_the_facts_of_the_page(whole):
+def test_the_model_card_has_the_contents_of_the_page(whole):
     page, card = whole.page, whole.card
     heads = re.findall(r"^## (.+)$", card, re.MULTILINE)
     assert heads == [
         "Intended use",
-        "What it is, and what it was trained on",
-        "How good it is",
+        "Net and training",
+        "Results",
         "Warnings",
         "Limits",
     ]
@@ -535,7 +548,7 @@ def test_the_model_card_holds_the_facts_of_the_page(whole):
     assert "also chose the checkpoints" in card
 
 
-def test_what_others_wrote_is_not_overwritten(run, tmp_path):
+def test_files_not_written_by_xenon_report_are_not_overwritten(run, tmp_path):
     out = run.parent / "report.html"
     out.write_text("<p>my own page</p>")
     with pytest.raises(XenonError, match="not written by xenon-report: name another"):
@@ -543,7 +556,7 @@ def test_what_others_wrote_is_not_overwritten(run, tmp_path):
     assert out.read_text() == "<p>my own page</p>"
     out.unlink()
     report(run, overwrite=False)
-    _, page = report(run, overwrite=False)  # its own it replaces
+    _, page = report(run, overwrite=False)  # replaces its own page
     out.write_text(page.replace("<title>", "<title>My own: "))
     with pytest.raises(XenonError, match="was changed since xenon-report wrote it"):
         report(run, overwrite=False)
@@ -552,7 +565,7 @@ def test_what_others_wrote_is_not_overwritten(run, tmp_path):
         report(run, write(tmp_path / "a.csv", predicted()), overwrite=False)
 
 
-def test_a_card_with_a_word_of_the_users_is_not_overwritten(run, tmp_path):
+def test_an_edited_card_is_not_overwritten(run, tmp_path):
     card = tmp_path / "MODEL_CARD.md"
     report(run, model_card=card, overwrite=False)
     card.write_text(card.read_text().replace("# Model card", "# Our model card"))
@@ -562,20 +575,20 @@ def test_a_card_with_a_word_of_the_users_is_not_overwritten(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"out": Path("report.txt")}, "not named .html"),
         ({"out": Path("nowhere/report.html")}, "does not exist"),
         ({"model_card": Path("report.html")}, "not named .md"),
     ],
 )
-def test_an_output_that_cannot_be_is_refused(run, options, said):
-    with pytest.raises(XenonError, match=said):
+def test_an_impossible_output_is_an_error(run, options, message):
+    with pytest.raises(XenonError, match=message):
         reporting.report(ReportConfig(run, None, **options))
 
 
 @pytest.mark.parametrize("missing", ["matplotlib", "jinja2"])
-def test_what_is_not_installed_is_named_with_the_extra(run, missing):
+def test_a_missing_package_is_an_error_that_names_the_extra(run, missing):
     script = f"""
 import sys
 sys.modules[{missing!r}] = None
@@ -600,7 +613,7 @@ def test_a_run_of_an_odd_name_has_a_page(run):
     assert r"r\\xff\\n\\x1b" in card.read_text(encoding="utf-8")
 
 
-def test_the_surest_of_each_outcome_are_chosen(run, tmp_path, monkeypatch):
+def test_the_most_confident_of_each_outcome_are_chosen(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     labels = [1, 1, 1, 0, 0, 0, 1, 1]
     probs = [0.1, 0.9, 0.3, 0.8, 0.2, 0.5, 0.95, 0.4]
@@ -610,30 +623,32 @@ def test_the_surest_of_each_outcome_are_chosen(run, tmp_path, monkeypatch):
     ]
     table = write(tmp_path / "out.csv", rows)
     config = ReportConfig(run, table, gallery=2)
-    rooms, _ = gallery.build_gallery(config, read_table(table))
-    found = {
-        room.title: [int(re.search(r"patient(\d+)", c.study)[1]) for c in room.cases]
-        for room in rooms
+    sections, _ = gallery.build_gallery(config, read_table(table))
+    patients = {
+        section.title: [
+            int(re.search(r"patient(\d+)", study.name)[1]) for study in section.studies
+        ]
+        for section in sections
     }
-    assert found == {
-        "Missed": [0, 2],
-        "False alarms": [3],
-        "Found": [6, 1],
-        "Rightly normal": [4, 5],  # 0.5 is not above 0.5
+    assert patients == {
+        "False negatives": [0, 2],
+        "False positives": [3],
+        "True positives": [6, 1],
+        "True negatives": [4, 5],  # 0.5 is not above 0.5
     }
-    assert [room.wrong for room in rooms] == [True, True, False, False]
+    assert [section.is_error for section in sections] == [True, True, False, False]
 
 
 @pytest.fixture
-def films(tmp_path):
-    """Radiographs of every study of `predicted`, in colours that tell them apart."""
+def radiographs(tmp_path):
+    """Write two radiographs per study of `predicted`, each of another gray."""
     rows = predicted()
     for number, row in enumerate(rows):
         folder = tmp_path / "data" / row[0]
         folder.mkdir(parents=True)
         for view in (1, 2):
-            film = np.full((600, 300), 4 * number + view, np.uint8)
-            cv2.imwrite(str(folder / f"image{view}.png"), film)
+            pixels = np.full((600, 300), 4 * number + view, np.uint8)
+            cv2.imwrite(str(folder / f"image{view}.png"), pixels)
     return write(tmp_path / "data" / "out.csv", rows), rows
 
 
@@ -645,20 +660,20 @@ def jpegs(page):
             yield image["alt"], cv2.imdecode(pixels, cv2.IMREAD_COLOR)
 
 
-def test_the_gallery_shows_the_films_of_the_study_that_it_names(run, films):
-    table, rows = films
+def test_the_gallery_shows_the_radiographs_of_the_study_that_it_names(run, radiographs):
+    table, rows = radiographs
     page, _ = report(run, table)
-    shown = list(jpegs(page))
-    assert len(shown) >= 2 * 4
+    thumbnails = list(jpegs(page))
+    assert len(thumbnails) >= 2 * 4
     gray = {row[0]: 4 * number for number, row in enumerate(rows)}
-    for alt, pixels in shown:
+    for alt, pixels in thumbnails:
         view, name = re.fullmatch(r"Radiograph, view (\d) of 2 of (.+)", alt).groups()
         assert pixels.shape[:2] == (320, 160)
         assert abs(float(pixels.mean()) - gray[name] - int(view)) < 1.5
 
 
-def test_maps_stand_beside_the_films_that_they_are_of(run, films, tmp_path):
-    table, rows = films
+def test_overlays_follow_their_radiographs(run, radiographs, tmp_path):
+    table, rows = radiographs
     for row in rows:
         folder = tmp_path / "maps" / row[0]
         folder.mkdir(parents=True)
@@ -669,57 +684,64 @@ def test_maps_stand_beside_the_films_that_they_are_of(run, films, tmp_path):
             cv2.imwrite(name, red)
     page, _ = report(run, table, cam=tmp_path / "maps", root=tmp_path / "data")
     alts = [alt for alt, _ in jpegs(page)]
-    assert [a.split(",")[0] for a in alts[:2]] == ["Radiograph", "Activation map"]
+    assert [a.split(",")[0] for a in alts[:2]] == ["Radiograph", "Class activation map"]
     assert alts[0].split(", ")[1] == alts[1].split(", ")[1]
     for alt, pixels in jpegs(page):
-        if alt.startswith("Activation"):
+        if alt.startswith("Class activation map"):
             assert pixels[..., 2].mean() > 200 > 60 > pixels[..., 0].mean()
 
 
-def draw_maps(cam, paths):
-    """Write a red map of each image, where xenon-predict --cam would."""
-    film, red = np.zeros((60, 30), np.uint8), np.ones((2, 2), np.float32)
-    seen = {"size": 32, "fit": "stretch"}
-    with cam_folder.CamFolder(cam, paths, seen, (0, 32), 1, "0" * 64) as folder:
+def write_cams(cam, paths):
+    """Write a red overlay of each image as xenon-predict --cam does."""
+    radiograph, ones = np.zeros((60, 30), np.uint8), np.ones((2, 2), np.float32)
+    preprocessing = {"size": 32, "fit": "stretch"}
+    with cam_folder.CamFolder(
+        out=cam,
+        paths=paths,
+        preprocessing=preprocessing,
+        field=(0, 32),
+        members=1,
+        origin="0" * 64,
+    ) as folder:
         for path in paths:
-            folder.add(path, film, red)
+            folder.add(path, radiograph, ones)
         folder.seal()
     return cam
 
 
-def test_a_table_of_images_has_films_and_maps_too(run, films, tmp_path):
-    table, rows = films
+def test_a_table_of_images_has_radiographs_and_overlays(run, radiographs, tmp_path):
+    table, rows = radiographs
     images = of_images(tmp_path / "data" / "images.csv", rows)
     names = [f"{row[0]}image{view}.png" for row in rows for view in (1, 2)]
-    page, _ = report(run, images, cam=draw_maps(tmp_path / "maps", names))
+    page, _ = report(run, images, cam=write_cams(tmp_path / "maps", names))
     alts = [alt.partition(", view 1 of 1 of ") for alt, _ in jpegs(page)]
     assert len(alts) == 2 * 4 * 4
-    for (kind, _, film), (other, _, seen) in zip(alts[::2], alts[1::2]):
-        assert (kind, other) == ("Radiograph", "Activation map")
-        assert film == seen
-        assert film in names
+    for (first, _, radiograph), (second, _, overlay) in zip(alts[::2], alts[1::2]):
+        assert (first, second) == ("Radiograph", "Class activation map")
+        assert radiograph == overlay
+        assert radiograph in names
 
 
 @pytest.mark.parametrize("level", ["study", "image"])
-def test_films_and_maps_of_absolute_paths_are_found(films, tmp_path, level):
-    table, rows = films
+def test_files_of_absolute_paths_are_found(radiographs, tmp_path, level):
+    table, rows = radiographs
     study = f"{tmp_path / 'data' / rows[3][0]}/"
     views = [f"{study}image{view}.png" for view in (1, 2)]
-    cam = draw_maps(tmp_path / "maps", views)
+    cam = write_cams(tmp_path / "maps", views)
     name = study if level == "study" else views[0]
-    shelf = gallery.StudyFiles(table, [name], tmp_path / "data", cam)
-    pictures, _ = shelf.pictures(name)
+    study_files = gallery.StudyFiles(table, [name], tmp_path / "data", cam)
+    thumbnails, _ = study_files.thumbnails(name)
     count = 2 if level == "study" else 1
-    assert [p.alt.split(",")[0] for p in pictures] == [
+    assert [p.alt.split(",")[0] for p in thumbnails] == [
         "Radiograph",
-        "Activation map",
+        "Class activation map",
     ] * count
-    pixels = np.frombuffer(pictures[0].bytes, np.uint8)
+    pixels = np.frombuffer(thumbnails[0].bytes, np.uint8)
     assert cv2.imdecode(pixels, 0).mean() == pytest.approx(4 * 3 + 1, abs=1)
 
 
-def test_an_absolute_path_is_none_below_the_root(tmp_path):
-    """The file of that name below the root is another film."""
+def test_an_absolute_path_is_not_searched_below_the_root(tmp_path):
+    """The file of that name below the root is another radiograph."""
     secret, root = tmp_path / "secret.png", tmp_path / "root"
     other = root / secret.relative_to("/")
     other.parent.mkdir(parents=True)
@@ -729,21 +751,21 @@ def test_an_absolute_path_is_none_below_the_root(tmp_path):
         gallery.StudyFiles(root / "out.csv", [str(secret)], root, None)
 
 
-def test_without_labels_the_surest_calls_are_shown(run, films):
-    table, rows = films
+def test_without_labels_the_most_confident_predictions_are_shown(run, radiographs):
+    table, rows = radiographs
     write(table, [[*row[:5], ""] for row in rows])
     page, _ = report(run, table)
-    assert "The surest calls" in page.text
+    assert "most confident predictions" in page.text
     highest = max(rows, key=lambda row: float(row[3]))[0]
     lowest = min(rows, key=lambda row: float(row[3]))[0]
-    shown = [alt.partition(" of 2 of ")[2] for alt, _ in jpegs(page)]
-    assert shown[0] == highest
-    assert shown[8] == lowest  # behind four studies of two views each
-    assert "called normal" in page.text.lower()
+    studies = [alt.partition(" of 2 of ")[2] for alt, _ in jpegs(page)]
+    assert studies[0] == highest
+    assert studies[8] == lowest  # after four studies of two views each
+    assert "Predicted normal" in page.text
 
 
-def test_coarse_maps_are_called_so(run, films, tmp_path):
-    table, rows = films
+def test_coarse_cams_are_a_warning(run, radiographs, tmp_path):
+    table, rows = radiographs
     for row in rows:
         folder = tmp_path / "maps" / row[0]
         folder.mkdir(parents=True)
@@ -752,34 +774,36 @@ def test_coarse_maps_are_called_so(run, films, tmp_path):
             cv2.imwrite(f"{name}.png", np.zeros((600, 300, 3), np.uint8))
             np.save(f"{name}.npy", np.zeros((3, 3), np.float32))
     page, _ = report(run, table, cam=tmp_path / "maps")
-    assert "Maps of 3x3 cells are too coarse to show where something lies." in page.text
+    warning = coarseness_warning((3, 3))
+    assert "3x3" in warning
+    assert f"{warning[0].upper()}{warning[1:]}." in page.text
 
 
 @pytest.mark.parametrize("option", ["root", "cam"])
-def test_a_folder_that_is_not_there_is_called_so(run, films, tmp_path, option):
-    table, _ = films
+def test_a_missing_folder_is_an_error(run, radiographs, tmp_path, option):
+    table, _ = radiographs
     (tmp_path / "file").write_text("")
     for name in ("none", "file"):
         with pytest.raises(XenonError, match=f"{name}: no such folder"):
             report(run, table, **{option: tmp_path / name})
 
 
-def test_a_folder_that_holds_none_of_the_studies_is_refused(run, films, tmp_path):
-    table, _ = films
+def test_a_folder_without_any_of_the_studies_is_an_error(run, radiographs, tmp_path):
+    table, _ = radiographs
     (tmp_path / "other").mkdir()
     for option in ("root", "cam"):
         with pytest.raises(XenonError, match="none of the studies"):
             report(run, table, **{option: tmp_path / "other"})
 
 
-def test_without_films_the_gallery_has_names_and_says_so(run, tmp_path, monkeypatch):
+def test_without_radiographs_the_gallery_has_a_note(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = predicted()
     page, _ = report(run, write(tmp_path / "out.csv", rows))
     assert not list(jpegs(page))
-    assert "were not found; --root names their folder" in page.text
-    surest = max((row for row in rows if row[5]), key=lambda row: float(row[3]))
-    assert surest[0] in page.text
+    assert "were not found; give their folder with --root" in page.text
+    highest = max((row for row in rows if row[5]), key=lambda row: float(row[3]))
+    assert highest[0] in page.text
 
 
 def test_no_name_leads_out_of_the_folder(tmp_path):
@@ -796,38 +820,38 @@ def test_no_name_leads_out_of_the_folder(tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["", cam_folder.OVERLAY])
-def test_no_link_in_a_study_leads_out_of_the_folder(films, tmp_path, ending):
-    table, rows = films
+def test_no_link_in_a_study_leads_out_of_the_folder(radiographs, tmp_path, ending):
+    table, rows = radiographs
     root, name = tmp_path / "data", rows[0][0]
-    cam = draw_maps(tmp_path / "maps", [f"{name}image1.png"])
+    cam = write_cams(tmp_path / "maps", [f"{name}image1.png"])
     outside = tmp_path / "secret.png"
     cv2.imwrite(str(outside), np.full((8, 8), 255, np.uint8))
     (tmp_path / "more").mkdir()
     cv2.imwrite(str(tmp_path / "more" / "image5.png"), np.full((8, 8), 255, np.uint8))
     study = (cam if ending else root) / name
-    # Of a film that the study has no third of; of a map that its second film lacks.
+    # A third radiograph that the study lacks; or a second overlay that it lacks.
     (study / (f"image2.png{ending}" if ending else "image3.png")).symlink_to(outside)
     (study / "image4").symlink_to(tmp_path / "more")
-    (study / "another").mkdir()  # is a study by itself
+    (study / "another").mkdir()  # a study of its own
     shutil.copy(
         study / f"image1.png{ending}", study / "another" / f"image7.png{ending}"
     )
     (study / f"image6.png{ending}").symlink_to(study / f"image1.png{ending}")
     (root / "MURA-v1.1" / "link").symlink_to(tmp_path / "more")
-    shelf = gallery.StudyFiles(table, [name], root, cam)
-    alts = [picture.alt for picture in shelf.pictures(name)[0]]
-    views = 2 if ending else 3  # image6.png leads to a film of the same study
+    study_files = gallery.StudyFiles(table, [name], root, cam)
+    alts = [thumbnail.alt for thumbnail in study_files.thumbnails(name)[0]]
+    views = 2 if ending else 3  # image6.png links to a radiograph of the same study
     assert [alt.split(" of ")[0] for alt in alts] == [
         "Radiograph, view 1",
-        "Activation map, view 1",
+        "Class activation map, view 1",
         *(f"Radiograph, view {number}" for number in range(2, views + 1)),
     ]
     assert all(f" of {views} of {name}" in alt for alt in alts)
-    assert shelf.pictures("MURA-v1.1/link/") == ([], "")
+    assert study_files.thumbnails("MURA-v1.1/link/") == ([], "")
 
 
 def header(shape, **options):
-    """Begin an array of float32 as NumPy's file format 1.0 does."""
+    """Return the header of a float32 array in NumPy's file format 1.0."""
     entries = {"descr": "<f4", "fortran_order": False, "shape": shape, **options}
     out = io.BytesIO()
     np.lib.format.write_array_header_1_0(out, entries)
@@ -861,11 +885,11 @@ def zipped():
     ],
     ids=range(15),
 )
-def test_what_is_no_array_of_a_map_is_a_warning(content, films, tmp_path, caplog):
-    """And is neither read as a whole nor made room for."""
-    table, rows = films
+def test_an_invalid_array_of_a_cam_is_a_warning(content, radiographs, tmp_path, caplog):
+    """The array is not read as a whole, and no memory is allocated for it."""
+    table, rows = radiographs
     name = rows[0][0]
-    cam = draw_maps(tmp_path / "maps", [f"{name}image1.png"])
+    cam = write_cams(tmp_path / "maps", [f"{name}image1.png"])
     array = cam / name / f"image1.png{cam_folder.ARRAY}"
     array.unlink()
     if content == "pipe":
@@ -874,26 +898,26 @@ def test_what_is_no_array_of_a_map_is_a_warning(content, films, tmp_path, caplog
         array.symlink_to(array)
     else:
         array.write_bytes(content)
-    pictures, _ = gallery.StudyFiles(table, [name], tmp_path / "data", cam).pictures(
-        name
-    )
-    assert pictures[1].alt.startswith("Activation map")
-    said = [record.getMessage() for record in caplog.records]
-    assert said == [f"{array}: not the array of an activation map"]
+    thumbnails, _ = gallery.StudyFiles(
+        table, [name], tmp_path / "data", cam
+    ).thumbnails(name)
+    assert thumbnails[1].alt.startswith("Class activation map")
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages == [f"{array}: not the array of an activation map"]
 
 
-def test_the_size_of_a_map_is_read_from_its_array(films, tmp_path, caplog):
-    table, rows = films
+def test_the_size_of_a_cam_is_read_from_its_array(radiographs, tmp_path, caplog):
+    table, rows = radiographs
     name = rows[0][0]
-    cam = draw_maps(tmp_path / "maps", [f"{name}image1.png"])
-    shelf = gallery.StudyFiles(table, [name], tmp_path / "data", cam)
-    shelf.pictures(name)
-    assert shelf.caution.startswith("Maps of 2x2 cells")
+    cam = write_cams(tmp_path / "maps", [f"{name}image1.png"])
+    study_files = gallery.StudyFiles(table, [name], tmp_path / "data", cam)
+    study_files.thumbnails(name)
+    assert study_files.coarseness.startswith("Maps of 2x2 cells")
     assert caplog.records == []
 
 
-def test_an_unreadable_film_is_left_out_with_a_warning(run, films, caplog):
-    table, rows = films
+def test_an_unreadable_radiograph_is_left_out_with_a_warning(run, radiographs, caplog):
+    table, rows = radiographs
     for file in table.parent.rglob("image1.png"):
         file.write_bytes(b"no image")
     page, _ = report(run, table)
@@ -901,7 +925,7 @@ def test_an_unreadable_film_is_left_out_with_a_warning(run, films, caplog):
     assert "left out of the gallery" in caplog.text
 
 
-def test_a_log_that_training_did_not_write_is_refused(run):
+def test_a_damaged_log_is_an_error(run):
     log = run / "log.csv"
     whole = log.read_text()
     for content in ("", "a,b\n", whole.replace("0.6", "x", 1), whole + "8,1\n"):
@@ -910,8 +934,8 @@ def test_a_log_that_training_did_not_write_is_refused(run):
             report(run)
 
 
-def test_a_drawing_is_legible_on_its_page():
-    """WCAG 2.1, 1.4.3: letters have a contrast of 4.5 at least."""
+def test_a_plot_is_legible_on_its_page():
+    """WCAG 2.1, 1.4.3: letters have a contrast of at least 4.5:1."""
 
     def luminance(colour):
         values = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
@@ -926,7 +950,7 @@ def test_a_drawing_is_legible_on_its_page():
             assert (light + 0.05) / (dark + 0.05) >= 4.5, colour
 
 
-# New headless Chromium makes no window as narrow as a phone; a frame in it is one.
+# Chromium's new headless mode has no windows as narrow as a phone; a frame can be.
 _FRAME = """<!doctype html><title>-</title><style>body {{ margin: 0 }} iframe {{
 border: 0; display: block; width: {width}px; height: {height}px }}</style>
 <iframe src="page.html"></iframe>
@@ -940,7 +964,7 @@ _CHROMIUM = shutil.which("chromium")
 
 
 def browse(profile, *arguments):
-    """Run headless Chromium; give what it printed, and the lines of its console."""
+    """Run headless Chromium; return its stdout and the lines of its console."""
     done = subprocess.run(
         [
             _CHROMIUM,
@@ -972,43 +996,43 @@ def browse(profile, *arguments):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(("width", "height"), [(375, 800), (1280, 900)])
 def test_a_browser_opens_the_page_at_any_width(
-    run, films, tmp_path, width, height, scheme
+    run, radiographs, tmp_path, width, height, scheme
 ):
-    table, _ = films
+    table, _ = radiographs
     _, text = report(run, table)
-    place = tmp_path / "browser"
-    place.mkdir()
-    page, frame = place / "page.html", place / "frame.html"
+    folder = tmp_path / "browser"
+    folder.mkdir()
+    page, frame = folder / "page.html", folder / "frame.html"
     frame.write_text(_FRAME.format(width=width, height=height))
     colours = f"--blink-settings=preferredColorScheme={int(scheme == 'light')}"
-    shot = place / "shot.png"
+    shot = folder / "shot.png"
     page.write_text(text, encoding="utf-8")
-    _, said = browse(
-        place / "a", colours, f"--screenshot={shot}", "--window-size=1280,900",
+    _, messages = browse(
+        folder / "a", colours, f"--screenshot={shot}", "--window-size=1280,900",
         frame.as_uri(),
     )  # fmt: skip
-    assert not said
+    assert not messages
     pixels = cv2.imread(str(shot), cv2.IMREAD_GRAYSCALE)
     assert pixels.shape == (900, 1280)
     corner = int(pixels[5, 5])
     assert corner > 240 if scheme == "light" else corner < 40
-    # The page forbids scripts: a copy that allows one says how wide it is.
+    # The page forbids scripts: measure the width of a copy that allows one.
     measured = re.sub(r"<meta http-equiv=[^>]+>", "", text)
     page.write_text(measured.replace("</body>", _MEASURE), encoding="utf-8")
-    shown, said = browse(
-        place / "b", colours, "--dump-dom", "--virtual-time-budget=5000",
+    dom, messages = browse(
+        folder / "b", colours, "--dump-dom", "--virtual-time-budget=5000",
         frame.as_uri(),
     )  # fmt: skip
-    assert not said
-    (title,) = re.findall(r"<title>(.+?)</title>", shown)
+    assert not messages
+    (title,) = re.findall(r"<title>(.+?)</title>", dom)
     assert title == f"{width} {width} true true"
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(_CHROMIUM is None, reason="apt-get install chromium")
-def test_a_dark_screen_prints_dark_letters_on_white_paper(run, films, tmp_path):
-    """The letters of a drawing are as dark in a PDF as those of the page."""
-    table, _ = films
+def test_a_dark_screen_prints_the_same_as_a_light_one(run, radiographs, tmp_path):
+    """The letters of plots are as dark in a PDF as those of the page."""
+    table, _ = radiographs
     report(run, table)
     printed = {}
     for scheme in (0, 1):  # dark, light
@@ -1020,7 +1044,7 @@ def test_a_dark_screen_prints_dark_letters_on_white_paper(run, films, tmp_path):
             f"--print-to-pdf={pdf}",
             (run.parent / "report.html").as_uri(),
         )
-        # Chromium numbers the nodes of a page by chance.
+        # Chromium numbers the nodes of a page at random.
         changing = rb"/(?:Creation|Mod)Date \(.+?\)|node[0-9]{8}"
         printed[scheme] = re.sub(changing, b"", pdf.read_bytes())
     assert len(printed[0]) > 100_000

@@ -180,7 +180,7 @@ def test_a_run_is_exported_and_reported_with_its_tables_and_maps(written, tmp_pa
     )
     assert reporting.report(config) == [tmp_path / "report.html"]
     page = (tmp_path / "report.html").read_text()
-    assert "Activation map" in page
+    assert "Class activation map" in page
     assert "mobilenet0.25" in page
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from xenon_mx.config import MEMBERS, PredictConfig
 from xenon_mx.data import mura, outputs
 from xenon_mx.errors import XenonError
-from xenon_mx.evaluation import metrics, prediction_tables
+from xenon_mx.evaluation import metrics, prediction_tables, studies
 from xenon_mx.inference import cam_folder, ensembles, inputs
 from xenon_mx.models import cam
 from xenon_mx.models.cam import CamBatch
@@ -223,24 +223,16 @@ def _scores(
     """Kappa and AUROC over studies, for each study type and pooled."""
     if any(image.label is None for image in listed):
         return []
-    _, means = metrics.study_means(
-        [image.study for image in listed],
-        np.stack([[i.label or 0 for i in listed], prob.mean(axis=1)], axis=1),
-    )
-    kinds = list({image.study: image.study_type for image in listed}.values())
-    labels, mean = (
-        means[:, 0].round().astype(int),
-        prediction_tables.round_probability(means[:, 1]),
-    )
+    by_study = studies.aggregate_images(listed, prob.mean(axis=1))
+    types = np.array(by_study.study_types)
 
     def score(name: str, chosen: np.ndarray) -> Score:
-        truth, values = labels[chosen], mean[chosen]
-        kappa = metrics.kappa(truth, (values > threshold).astype(int))
-        auroc = metrics.auroc(truth, values)
-        return Score(name, len(truth), int(truth.sum()), kappa, auroc)
+        labels = by_study.labels[chosen]
+        kappa, auroc = studies.score(labels, by_study.prob[chosen], threshold)
+        return Score(name, len(labels), int(labels.sum()), kappa, auroc)
 
-    by_type = [score(kind, np.array(kinds) == kind) for kind in sorted(set(kinds))]
-    return [*by_type, score("overall", np.ones(len(kinds), bool))]
+    by_type = [score(name, types == name) for name in sorted(set(by_study.study_types))]
+    return [*by_type, score("overall", np.ones(len(types), bool))]
 
 
 def _check_outputs(config: PredictConfig) -> outputs.Outputs:

@@ -1,1 +1,1 @@
-"""Metrics with intervals, prediction tables, and what others have reached."""
+"""Metrics with intervals, prediction tables, and published results."""

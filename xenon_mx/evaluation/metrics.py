@@ -1,13 +1,12 @@
-"""Figures of merit: kappa, AUROC, calibration and their like, and study means.
+"""Metrics: kappa, AUROC, sensitivity, calibration error and others.
 
-Owns what each figure is, as scikit-learn computes it, and where it is undefined: NaN
-then (one class only), never a number. Knows no files.
+Owns the definition of each metric, as scikit-learn computes it, and where it is
+undefined: NaN (with one class only), never a number; must not know files.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Hashable, Sequence
 
 import numpy as np
 from sklearn.metrics import (
@@ -19,7 +18,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-# In the order in which tables show them.
+# In the order of the report's columns.
 METRICS = (
     "kappa",
     "AUROC",
@@ -30,43 +29,21 @@ METRICS = (
     "Brier score",
     "calibration error",
 )
-# The expected calibration error depends on the number of bins; ten equal ones are the
-# custom since Naeini et al., AAAI 2015.
+# The expected calibration error depends on the number of bins: ten of equal width, as
+# in Naeini et al., AAAI 2015.
 BINS = 10
 
 
-def study_means(
-    studies: Sequence[Hashable], values: np.ndarray
-) -> tuple[list[Hashable], np.ndarray]:
-    """Average over the images of each study.
-
-    Args:
-        studies: The study of each of N images; they need not stand together.
-        values: (N,) or (N, K).
-
-    Returns:
-        The S studies in order of first appearance, and their means, (S,) or (S, K)
-        float64.
-    """
-    order = {study: i for i, study in enumerate(dict.fromkeys(studies))}
-    index = np.array([order[study] for study in studies], dtype=np.int64)
-    values = np.asarray(values, dtype=np.float64)
-    sums = np.zeros((len(order), *values.shape[1:]))
-    np.add.at(sums, index, values)
-    counts = np.bincount(index, minlength=len(order)).astype(np.float64)
-    return list(order), (sums.T / counts).T
-
-
 def sigmoid(values: np.ndarray) -> np.ndarray:
-    """Turn logits into probabilities, float64, without overflow."""
+    """Return the probabilities of logits, float64, without overflow."""
     return 0.5 * (1 + np.tanh(0.5 * np.asarray(values, np.float64)))
 
 
 def kappa(labels: np.ndarray, predictions: np.ndarray) -> float:
-    """Cohen's unweighted kappa between (N,) labels and predictions of 0 and 1.
+    """Compute Cohen's unweighted kappa of (N,) labels and predictions of 0 and 1.
 
-    NaN with labels of one class only: the formula gives 0 then (or 0/0), however good
-    the predictions are.
+    NaN if the labels are of one class only: the formula gives 0 (or 0/0) for them,
+    however good the predictions are.
     """
     if len(np.unique(labels)) < 2:
         return math.nan
@@ -74,7 +51,7 @@ def kappa(labels: np.ndarray, predictions: np.ndarray) -> float:
 
 
 def auroc(labels: np.ndarray, prob: np.ndarray) -> float:
-    """Area under the ROC curve of (N,) probabilities; NaN with one class only."""
+    """Compute the area under the ROC curve, (N,) each; NaN with one class only."""
     if len(np.unique(labels)) < 2:
         return math.nan
     return float(roc_auc_score(labels, prob))
@@ -85,28 +62,28 @@ def compute_all(
 ) -> dict[str, float]:
     """Compute each of `METRICS`.
 
-    Sensitivity and F1 are undefined without an abnormal case, specificity without a
-    normal one, kappa and AUROC without both, all of them without any case.
+    Sensitivity and F1 are undefined without an abnormal sample, specificity without a
+    normal one, kappa and AUROC without both, and all metrics without any sample.
 
     Args:
         labels: (N,) of 0 (normal) and 1 (abnormal).
         prob: (N,) probabilities of being abnormal, 0 to 1.
-        threshold: Abnormal if strictly above.
+        threshold: A sample is predicted abnormal if its probability is strictly above.
 
     Returns:
-        Name to figure, in the order of `METRICS`.
+        Name to metric, in the order of `METRICS`.
     """
     if not len(labels):
         return dict.fromkeys(METRICS, math.nan)
-    called = (prob > threshold).astype(int)
+    predictions = (prob > threshold).astype(int)
     abnormal, normal = bool((labels == 1).any()), bool((labels == 0).any())
     values = (
-        kappa(labels, called),
+        kappa(labels, predictions),
         auroc(labels, prob),
-        recall_score(labels, called, pos_label=1) if abnormal else math.nan,
-        recall_score(labels, called, pos_label=0) if normal else math.nan,
-        accuracy_score(labels, called),
-        f1_score(labels, called, zero_division=0) if abnormal else math.nan,
+        recall_score(labels, predictions, pos_label=1) if abnormal else math.nan,
+        recall_score(labels, predictions, pos_label=0) if normal else math.nan,
+        accuracy_score(labels, predictions),
+        f1_score(labels, predictions, zero_division=0) if abnormal else math.nan,
         brier_score_loss(labels, prob, pos_label=1),
         calibration_error(labels, prob),
     )
@@ -116,23 +93,23 @@ def compute_all(
 def reliability(
     labels: np.ndarray, prob: np.ndarray, bins: int = BINS
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Give the points of a reliability curve, over equal bins of probability.
+    """Compute the points of a reliability curve, over equal bins of probability.
 
     Returns:
-        Three (bins,) arrays: the mean probability of the cases in each bin, the share
-        of them that is abnormal (both float64, NaN in an empty bin), and how many they
-        are (int64).
+        Three (bins,) arrays: the mean probability of the samples in each bin, the share
+        of abnormal samples (both float64, NaN in an empty bin), and the number of
+        samples (int64).
     """
     index = bin_index(prob, bins)
     count = np.bincount(index, minlength=bins)
-    some = np.where(count, count, np.nan)
-    mean = np.bincount(index, weights=prob, minlength=bins) / some
-    share = np.bincount(index, weights=labels, minlength=bins) / some
+    divisor = np.where(count, count, np.nan)
+    mean = np.bincount(index, weights=prob, minlength=bins) / divisor
+    share = np.bincount(index, weights=labels, minlength=bins) / divisor
     return mean, share, count
 
 
 def bin_index(prob: np.ndarray, bins: int = BINS) -> np.ndarray:
-    """Tell which of the equal bins each probability lies in: (N,) int64, from 0.
+    """Return the bin of each probability, of bins of equal width: (N,) int64, from 0.
 
     A probability on an edge belongs to the bin below, as in scikit-learn's
     `calibration_curve`, so that none of ten bins holds both sides of 0.5.
@@ -141,10 +118,10 @@ def bin_index(prob: np.ndarray, bins: int = BINS) -> np.ndarray:
 
 
 def calibration_error(labels: np.ndarray, prob: np.ndarray, bins: int = BINS) -> float:
-    """Expected calibration error (Naeini et al., AAAI 2015).
+    """Compute the expected calibration error (Naeini et al., AAAI 2015).
 
-    The mean over all cases of the distance, in their bin, between mean probability and
-    share of abnormal ones: 0 is best, 1 worst. NaN without cases.
+    The distance between the mean probability and the share of abnormal samples in each
+    bin, averaged over all samples: 0 is best, 1 worst. NaN without samples.
     """
     if not len(labels):
         return math.nan

@@ -1,7 +1,6 @@
-"""The tables of xenon-predict: a row a study, or a row an image.
+"""The tables of xenon-predict: one row per study, or one row per image.
 
-Owns their columns and digits, as they are written and as they are read back. Knows no
-nets and no figures.
+Owns the columns, as they are written and read back; must not know nets or metrics.
 """
 
 from __future__ import annotations
@@ -19,52 +18,50 @@ import numpy as np
 
 from xenon_mx.data.mura import Image
 from xenon_mx.errors import ConfigError, XenonError
-from xenon_mx.evaluation import metrics
+from xenon_mx.evaluation.studies import (
+    UNLABELLED,
+    aggregate_images,
+    format_probability,
+    predict,
+)
 
-_VERDICT = ["probability", "prediction", "label"]
-_STUDIES = ["study", "study_type", "images", *_VERDICT]
-_IMAGES = ["image", "study", "study_type", *_VERDICT]
-_MEMBER = "member_"  # and its number, from 1: the columns behind those of an image
-# A row in one word, more than one of it.
-PLURAL = {"study": "studies", "image": "images"}
-UNLABELLED = -1  # in place of a label; an empty cell of the file
+_PREDICTION_COLUMNS = ["probability", "prediction", "label"]
+_STUDY_COLUMNS = ["study", "study_type", "images", *_PREDICTION_COLUMNS]
+_IMAGE_COLUMNS = ["image", "study", "study_type", *_PREDICTION_COLUMNS]
+_MEMBER = "member_"  # followed by the member's number, from 1; only in tables of images
+PLURAL = {"study": "studies", "image": "images"}  # of a table's level
 
 
 def count_phrase(number: int, level: str) -> str:
-    """Say how many rows of a kind there are, such as `1,199 studies`."""
+    """Return a number of studies or images in words, such as `1,199 studies`."""
     return f"{number:,} {level if number == 1 else PLURAL[level]}"
-
-
-def round_probability(prob: np.ndarray) -> np.ndarray:
-    """Round probabilities to the digits that tables have, (N,) float64.
-
-    What is called abnormal is decided on these: a reader of the table has no others.
-    """
-    return np.array([float(_digits(value)) for value in prob], dtype=np.float64)
 
 
 def studies_csv(
     images: Sequence[Image], members: np.ndarray, threshold: float
 ) -> bytes:
-    """Write the table of studies.
+    """Return the table of studies.
 
     Args:
         images: The N images.
-        members: (N, M) probabilities, a column a member.
-        threshold: Abnormal if strictly above.
+        members: (N, M) probabilities, one column per member.
+        threshold: A study is predicted abnormal if its probability is strictly above.
     """
-    return _csv([_STUDIES, *_study_rows(images, members, threshold)])
+    return _csv([_STUDY_COLUMNS, *_study_rows(images, members, threshold)])
 
 
 def images_csv(images: Sequence[Image], members: np.ndarray, threshold: float) -> bytes:
-    """Write the table of images; the arguments are those of `studies_csv`."""
+    """Return the table of images; the arguments are those of `studies_csv`."""
     columns = [f"{_MEMBER}{i + 1}" for i in range(members.shape[1])]
-    rows: list[list[object]] = [[*_IMAGES, *columns]]
-    for image, values in zip(images, members):
+    prob = np.array([values.mean() for values in members])
+    labels = [UNLABELLED if image.label is None else image.label for image in images]
+    cells = _prediction_cells(prob, labels, threshold)
+    rows: list[list[object]] = [[*_IMAGE_COLUMNS, *columns]]
+    for image, values, prediction in zip(images, members, cells):
         rows.append(
             [image.path, image.study, image.study_type]
-            + _verdict(values.mean(), threshold, image.label)
-            + [_digits(value) for value in values]
+            + prediction
+            + [format_probability(value) for value in values]
         )
     return _csv(rows)
 
@@ -72,34 +69,29 @@ def images_csv(images: Sequence[Image], members: np.ndarray, threshold: float) -
 def submission_csv(
     images: Sequence[Image], members: np.ndarray, threshold: float
 ) -> bytes:
-    """Write what the MURA competition takes: study and prediction, without a header."""
+    """Return the MURA competition's table: study and prediction, without a header."""
     return _csv([row[0], row[4]] for row in _study_rows(images, members, threshold))
 
 
 def _study_rows(
     images: Sequence[Image], members: np.ndarray, threshold: float
 ) -> list[list[object]]:
-    studies, means = metrics.study_means(
-        [image.study for image in images], members.mean(axis=1)
-    )
-    first = {image.study: image for image in reversed(images)}
-    views = Counter(image.study for image in images)
-    rows: list[list[object]] = []
-    for study, prob in zip(map(str, studies), means):
-        verdict = _verdict(prob, threshold, first[study].label)
-        rows.append([study, first[study].study_type, views[study], *verdict])
-    return rows
+    studies = aggregate_images(images, members.mean(axis=1))
+    cells = _prediction_cells(studies.prob, studies.labels, threshold)
+    columns = zip(studies.names, studies.study_types, studies.images, cells)
+    return [
+        [name, study_type, count, *rest] for name, study_type, count, rest in columns
+    ]
 
 
-def _verdict(prob: float, threshold: float, label: int | None) -> list[object]:
-    digits = _digits(prob)
-    called = int(float(digits) > threshold)
-    return [digits, called, "" if label is None else label]
-
-
-def _digits(prob: float) -> str:
-    """Nine significant digits: enough to recompute the loss to 1e-6."""
-    return f"{prob:.9g}"
+def _prediction_cells(
+    prob: np.ndarray, labels: Iterable[int], threshold: float
+) -> list[list[object]]:
+    """Return the cells of probability, prediction and label of each row."""
+    return [
+        [format_probability(value), prediction, "" if label == UNLABELLED else label]
+        for value, prediction, label in zip(prob, predict(prob, threshold), labels)
+    ]
 
 
 def _csv(rows: Iterable[Sequence[object]]) -> bytes:
@@ -110,20 +102,20 @@ def _csv(rows: Iterable[Sequence[object]]) -> bytes:
 
 @dataclass(frozen=True, eq=False)
 class PredictionTable:
-    """A table of xenon-predict's as it stands, N rows in order.
+    """A table written by xenon-predict, N rows in the order of the file.
 
     Attributes:
-        file: Where it was read from.
+        file: The file that was read.
         level: What a row is: `study` or `image`.
-        names: The study or the image of each.
-        studies: The study of each.
+        names: The study or the image of each row.
+        studies: The study of each row.
         study_types: `XR_*`, empty outside MURA's layout.
-        images: (N,) int: how many images each row is of.
-        prob: (N,) float64.
-        called: (N,) int: what the table calls each, 1 abnormal.
-        labels: (N,) int: 1, 0, or `UNLABELLED`.
-        lines: On which line of the file each stands.
-        members: How many members' probabilities stand beside; 0 in a table of studies.
+        images: (N,) int: the number of images of each row; 1 in a table of images.
+        prob: (N,) float64 probabilities.
+        predictions: (N,) int: 1 abnormal, 0 normal.
+        labels: (N,) int: 1 abnormal, 0 normal, or `UNLABELLED`.
+        lines: The line of the file of each row.
+        members: The number of members' columns; 0 in a table of studies.
     """
 
     file: Path
@@ -133,7 +125,7 @@ class PredictionTable:
     study_types: list[str]
     images: np.ndarray
     prob: np.ndarray
-    called: np.ndarray
+    predictions: np.ndarray
     labels: np.ndarray
     lines: list[int]
     members: int
@@ -144,87 +136,94 @@ class PredictionTable:
         return bool((self.labels == UNLABELLED).all())
 
     def check_threshold(self, threshold: float) -> None:
-        """Stop if what the table calls its rows is not what a threshold would.
+        """Check that the table's predictions follow from a threshold.
 
         Raises:
-            ConfigError: It was made with another one.
+            ConfigError: The table was made with another threshold.
         """
-        (wrong,) = np.nonzero(self.called != (self.prob > threshold))
+        (wrong,) = np.nonzero(self.predictions != (self.prob > threshold))
         if len(wrong):
-            first = int(wrong[0])
+            row = int(wrong[0])
             raise ConfigError(
                 "--threshold",
-                f"{self.file}, line {self.lines[first]}, calls a probability of "
-                f"{self.prob[first]:.9g} {self.called[first]}, which {threshold:g} "
-                f"does not: give the one it was made with",
+                f"{self.file}, line {self.lines[row]}: the prediction for probability "
+                f"{format_probability(self.prob[row])} is {self.predictions[row]}, "
+                f"which contradicts a threshold of {threshold:g}: give the threshold "
+                f"that the table was made with",
             )
 
 
 def read_table(file: Path) -> PredictionTable:
-    """Read a table of xenon-predict's as it stands, with labels or without.
+    """Read a table written by xenon-predict, with or without labels.
 
     Raises:
-        XenonError: The file cannot be read, is no such table, or has no rows.
+        XenonError: The file cannot be read, is not such a table, has no rows, or lists
+            a study or an image twice.
     """
-    level, numbered = _rows(file)
+    level, numbered = _read_rows(file)
     if not numbered:
-        raise XenonError(f"{file}: holds no predictions, only the names of the columns")
+        raise XenonError(f"{file}: contains no predictions, only the column names")
     lines, rows = zip(*numbered)
     names = [row[level] for row in rows]
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
+    duplicates = [name for name, count in Counter(names).items() if count > 1]
+    if duplicates:
         raise XenonError(
-            f"{file}: holds {count_phrase(len(twice), level)} twice, such as "
-            f"{twice[0]}: give one prediction of each"
+            f"{file}: lists {count_phrase(len(duplicates), level)} more than once, "
+            f"such as {duplicates[0]}: give one prediction per {level}"
         )
-    where = [f"{file}: line {line}" for line in lines]
+    located = [(row, f"{file}: line {line}") for line, row in numbered]
     return PredictionTable(
-        file,
-        level,
-        names,
-        [row["study"] for row in rows],
-        [row["study_type"] for row in rows],
-        np.array([_count(row, place) for row, place in zip(rows, where)]),
-        np.array([_probability(row, place) for row, place in zip(rows, where)]),
-        np.array([_class(row, "prediction", place) for row, place in zip(rows, where)]),
-        np.array([_label(row, place) for row, place in zip(rows, where)]),
-        list(lines),
-        sum(name.startswith(_MEMBER) for name in rows[0]),
+        file=file,
+        level=level,
+        names=names,
+        studies=[row["study"] for row in rows],
+        study_types=[row["study_type"] for row in rows],
+        images=np.array([_image_count(row, where) for row, where in located]),
+        prob=np.array([_probability(row, where) for row, where in located]),
+        predictions=np.array(
+            [_binary(row, "prediction", where) for row, where in located]
+        ),
+        labels=np.array([_label(row, where) for row, where in located]),
+        lines=list(lines),
+        members=sum(name.startswith(_MEMBER) for name in rows[0]),
     )
 
 
-def _rows(file: Path) -> tuple[str, list[tuple[int, dict[str, str]]]]:
-    """Read what a row is, and the rows with the numbers of their lines."""
+def _read_rows(file: Path) -> tuple[str, list[tuple[int, dict[str, str]]]]:
+    """Read the table's level, and its rows with their line numbers."""
     try:
         with open(file, newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream, strict=True)
             level = _level(list(reader.fieldnames or ()))
             if not level:
                 raise XenonError(
-                    f"{file}: is no table of xenon-predict's: its first line must "
-                    f"begin {','.join(_STUDIES)} or {','.join(_IMAGES)}"
+                    f"{file}: was not written by xenon-predict: its first line must "
+                    f"begin with {','.join(_STUDY_COLUMNS)} or "
+                    f"{','.join(_IMAGE_COLUMNS)}"
                 )
             rows = [(reader.line_num, row) for row in reader]
     except OSError as error:
         raise XenonError(f"{file}: {os.strerror(error.errno or 0).lower()}") from error
     except UnicodeDecodeError as error:
-        raise XenonError(f"{file}: is no CSV in UTF-8") from error
+        raise XenonError(f"{file}: is not a CSV in UTF-8") from error
     except csv.Error as error:
         raise XenonError(f"{file}: damaged: {error}") from error
     for line, row in rows:
-        # DictReader fills a short row with None, and keeps a long one's rest under it.
+        # DictReader fills a short row with None; the rest of a long row is under None.
         if None in row or None in row.values():
-            raise XenonError(f"{file}: line {line}: not as many columns as have names")
+            raise XenonError(
+                f"{file}: line {line}: must have as many cells as the first line"
+            )
     return level, rows
 
 
 def _level(header: Sequence[str]) -> str:
-    """Tell the two tables apart by their columns; empty is neither."""
-    if header == _STUDIES:
+    """Return the level of the table with these columns; empty if it is neither."""
+    if header == _STUDY_COLUMNS:
         return "study"
-    members = header[len(_IMAGES) :]
+    members = header[len(_IMAGE_COLUMNS) :]
     numbered = [f"{_MEMBER}{i + 1}" for i in range(len(members))]
-    if header == [*_IMAGES, *numbered]:
+    if header == [*_IMAGE_COLUMNS, *numbered]:
         return "image"
     return ""
 
@@ -236,24 +235,24 @@ def _probability(row: Mapping[str, str], where: str) -> float:
         prob = math.nan
     if not 0 <= prob <= 1:
         raise XenonError(
-            f"{where}: probability {row['probability']!r} is no number from 0 to 1"
+            f"{where}: probability {row['probability']!r} is not a number from 0 to 1"
         )
     return prob
 
 
-def _count(row: Mapping[str, str], where: str) -> int:
-    """How many images a row is of: one, if it is not of a study."""
+def _image_count(row: Mapping[str, str], where: str) -> int:
+    """Return the number of images of a row; 1 in a table of images."""
     count = row.get("images", "1")
     if not count.isdecimal() or int(count) < 1:
-        raise XenonError(f"{where}: images {count!r} is no number of images")
+        raise XenonError(f"{where}: images {count!r} is not a positive integer")
     return int(count)
 
 
 def _label(row: Mapping[str, str], where: str) -> int:
-    return _class(row, "label", where) if row["label"] else UNLABELLED
+    return _binary(row, "label", where) if row["label"] else UNLABELLED
 
 
-def _class(row: Mapping[str, str], column: str, where: str) -> int:
+def _binary(row: Mapping[str, str], column: str, where: str) -> int:
     if row[column] not in ("0", "1"):
         raise XenonError(f"{where}: {column} {row[column]!r} is neither 0 nor 1")
     return int(row[column])

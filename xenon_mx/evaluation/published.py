@@ -1,8 +1,8 @@
-"""What others have reached on MURA: the paper, its radiologists, open reproductions.
+"""Published results on MURA: the paper, its radiologists, open reproductions.
 
-Owns published numbers and where each stands. Knows nothing else. None of them is of the
-data that a user evaluates, but for `REPRODUCTIONS`, if that is MURA's public validation
-set.
+Owns published numbers and their sources; must not know anything else. Only
+`REPRODUCTIONS` can be of the same data as a user's predictions: of MURA's public
+validation set.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 
 class Kappa(NamedTuple):
-    """A kappa, and its 95% interval as it was printed."""
+    """A kappa and its 95% interval, as printed."""
 
     value: float
     low: float
@@ -21,17 +21,17 @@ class Kappa(NamedTuple):
 
 @dataclass(frozen=True)
 class Paper:
-    """What the paper says of its model and of three radiologists.
+    """The paper's metrics of its model and of three radiologists.
 
     Attributes:
-        source: Where the figures stand.
-        test_set: What they were measured on; to be shown wherever they are.
-        studies: How many studies that is.
-        intervals: What is wrong with the intervals as printed.
+        source: The publication.
+        test_set: What they were measured on; always shown beside the metrics.
+        studies: Number of studies of the test set.
+        intervals: What is wrong with the printed intervals.
         kappa: Reader to study type (`overall` is pooled over studies) to kappa.
         auroc: The model's area under the ROC curve.
         sensitivity: The model's at its operating point, a probability above 0.5.
-        specificity: The model's, there.
+        specificity: The model's at the same operating point.
     """
 
     source: str
@@ -62,18 +62,18 @@ def _column(*rows: tuple) -> dict[str, Kappa]:
 
 # Kappas: table 2 of the paper, as the competition's page shows it
 # (stanfordmlgroup.github.io/competitions/mura, img/kappa.png). AUROC and operating
-# point: its abstract. Earlier versions of the paper have other figures, of other data.
+# point: the paper's abstract. Its earlier versions have other metrics, of other data.
 PAPER = Paper(
     source="Rajpurkar et al. 2018, arXiv 1712.06957v4",
     test_set=(
-        "another test set: 207 hidden studies of MURA, labelled by the majority of "
+        "another test set: 207 hidden studies of MURA, labelled by majority vote of "
         "three other radiologists"
     ),
     studies=207,
     intervals=(
-        "far too narrow, since they take a variance where its square root, the "
-        "standard error, belongs; a right one for 0.705 of 207 studies is about 0.61 "
-        "to 0.80"
+        "far too narrow, since they use a variance in place of its square root, the "
+        "standard error; a correct interval for a kappa of 0.705 over 207 studies is "
+        "about 0.61 to 0.80"
     ),
     kappa={
         "model": _column(
@@ -124,12 +124,12 @@ PAPER = Paper(
 
 
 class Reproduction(NamedTuple):
-    """MURA's public validation set, and the best that is published of it in the open.
+    """Size of MURA's public validation set, and the best published kappa on it.
 
     Attributes:
-        normal: Studies that are normal.
-        abnormal: Studies that are abnormal.
-        kappa: The highest of a repository that publishes its code.
+        normal: Number of normal studies.
+        abnormal: Number of abnormal studies.
+        kappa: The highest kappa of a repository that publishes its code.
     """
 
     normal: int
@@ -137,9 +137,9 @@ class Reproduction(NamedTuple):
     kappa: float
 
 
-# Counts: table 1 of the paper. Kappas: github.com/pengshiqi/MURA, the best that it
-# gives for each study type, and its best mean over them for `overall`; no other
-# repository that publishes its code was found above them.
+# Counts: table 1 of the paper. Kappas: github.com/pengshiqi/MURA, its best for each
+# study type, and its best mean over study types for `overall`; no other repository
+# that publishes its code was found to report higher ones.
 REPRODUCTIONS = {
     "XR_ELBOW": Reproduction(92, 66, 0.746),
     "XR_FINGER": Reproduction(92, 83, 0.608),
@@ -150,6 +150,6 @@ REPRODUCTIONS = {
     "XR_WRIST": Reproduction(140, 97, 0.770),
     "overall": Reproduction(661, 538, 0.680),
 }
-# By about how much the kappas of single nets of one recipe differ, as reproductions
-# give them: a kappa that is no further above is no surprise.
+# About how much the kappas of single nets trained alike differ, according to the
+# reproductions: a kappa above the published ones by no more than this is plausible.
 SEED_SPREAD = 0.04

@@ -1,7 +1,7 @@
-"""Which studies a report shows, and their radiographs as small pictures.
+"""The gallery: the studies with the most confident predictions, as thumbnails.
 
-Owns the choice of the surest mistakes and successes and the way from a study's name
-to its files. Knows no page and no statistics.
+Owns the choice of studies, and how their radiographs and overlays are found; must not
+know the page or metrics.
 """
 
 from __future__ import annotations
@@ -16,245 +16,275 @@ import numpy as np
 from xenon_mx.config import ReportConfig
 from xenon_mx.data import datasets, images
 from xenon_mx.errors import XenonError
-from xenon_mx.evaluation.prediction_tables import PLURAL, UNLABELLED, PredictionTable
+from xenon_mx.evaluation.prediction_tables import PLURAL, PredictionTable
+from xenon_mx.evaluation.studies import UNLABELLED
 from xenon_mx.inference import cam_folder
-from xenon_mx.models import cam as maps
+from xenon_mx.models import cam
 from xenon_mx.runtime.opencv import cv2
 
 _log = logging.getLogger(__name__)
 
-# Chosen here: sharp at twice the 150 CSS px that a picture has on the page, and about
-# 15 kB each, so that a page of 16 studies stays below 2 MB.
+# Chosen here: sharp at twice the 150 CSS px of a thumbnail on the page, and about 15 kB
+# each, so that a page of 16 studies stays below 2 MB.
 _SIDE, _QUALITY = 320, 80
-_VIEWS = 4  # of one study at most: MURA's have two or three mostly, and 13 at most
+_MAX_VIEWS = 4  # per study: MURA's mostly have two or three views, and at most 13
 
 
-class Picture(NamedTuple):
-    """A JPEG of a view; `alt` says in words what it is."""
+class Thumbnail(NamedTuple):
+    """A JPEG of a view or of its overlay; `alt` describes it in words."""
 
     bytes: bytes
     alt: str
 
 
 class GalleryStudy(NamedTuple):
-    """A study of the gallery; `shown` says so if some of its views are left out."""
+    """A study, or an image, of the gallery.
 
-    study: str
-    verdict: str
-    shown: str
-    pictures: list[Picture]
+    Attributes:
+        name: The study or the image.
+        prediction: Its study type and probability, in words.
+        views: How many of its views are shown, in words; empty if all are.
+        thumbnails: Its views, each followed by its overlay.
+    """
+
+    name: str
+    prediction: str
+    views: str
+    thumbnails: list[Thumbnail]
 
 
 class GallerySection(NamedTuple):
-    """The studies of one outcome, the surest first; `wrong` if they are mistakes."""
+    """The studies of one outcome, the most confident prediction first."""
 
     title: str
     meaning: str
-    wrong: bool
-    cases: list[GalleryStudy]
+    is_error: bool
+    studies: list[GalleryStudy]
 
 
-# Title, meaning, label and prediction of each outcome: mistakes first.
+# Title, meaning, label and prediction of each outcome: errors first.
 _OUTCOMES = (
-    ("Missed", "Labelled abnormal, called normal.", 1, 0),
-    ("False alarms", "Labelled normal, called abnormal.", 0, 1),
-    ("Found", "Labelled abnormal, called so.", 1, 1),
-    ("Rightly normal", "Labelled normal, called so.", 0, 0),
+    ("False negatives", "Labelled abnormal, predicted normal.", 1, 0),
+    ("False positives", "Labelled normal, predicted abnormal.", 0, 1),
+    ("True positives", "Labelled abnormal, predicted abnormal.", 1, 1),
+    ("True negatives", "Labelled normal, predicted normal.", 0, 0),
 )
-_OF_UNLABELLED = (
-    ("Called abnormal", "The highest probabilities.", UNLABELLED, 1),
-    ("Called normal", "The lowest probabilities.", UNLABELLED, 0),
+_UNLABELLED_OUTCOMES = (
+    ("Predicted abnormal", "The highest probabilities.", UNLABELLED, 1),
+    ("Predicted normal", "The lowest probabilities.", UNLABELLED, 0),
 )
 
 
 def build_gallery(
-    config: ReportConfig, predicted: PredictionTable
+    config: ReportConfig, table: PredictionTable
 ) -> tuple[list[GallerySection], str]:
-    """Fetch the surest mistakes and successes, or calls, with their pictures.
+    """Build the gallery of the most confident predictions of each outcome.
 
     Args:
-        config: What `xenon-report` was told: where the films lie, how many to show.
-        predicted: A table with labels, or without any.
+        config: The arguments of `xenon-report`: where the radiographs are, and how many
+            studies to show.
+        table: The predictions, with labels or without any.
 
     Returns:
-        A room an outcome; and in words what they show, and what they lack.
+        One section per outcome; and a note on what they show and what is missing.
 
     Raises:
-        XenonError: A folder was named, and holds none of the studies.
+        XenonError: A folder was given that contains none of the studies.
     """
-    outcomes = _OF_UNLABELLED if predicted.is_unlabelled else _OUTCOMES
+    outcomes = _UNLABELLED_OUTCOMES if table.is_unlabelled else _OUTCOMES
     chosen = [
-        surest(predicted, label, prediction, config.threshold)[: config.gallery]
+        most_confident(table, label, prediction, config.threshold)[: config.gallery]
         for _, _, label, prediction in outcomes
     ]
-    names = [predicted.names[i] for members in chosen for i in members]
-    shelf = StudyFiles(predicted.file, names, config.root, config.cam)
-    rooms = []
-    for (title, meaning, label, prediction), members in zip(outcomes, chosen):
-        cases = []
-        for i in members:
-            pictures, some = shelf.pictures(predicted.names[i])
-            kind = predicted.study_types[i] or "no study type"
-            verdict = f"{kind}: probability {predicted.prob[i]:.3f}"
-            cases.append(GalleryStudy(predicted.names[i], verdict, some, pictures))
-        wrong = label not in (UNLABELLED, prediction)
-        rooms.append(GallerySection(title, meaning, wrong, cases))
-    note = (
-        f"Of each outcome, the {config.gallery} {PLURAL[predicted.level]} at most "
-        f"whose probability was the farthest on its side of the threshold."
-    )
-    if names and not shelf.is_found:
-        _log.warning("the radiographs were not found: name their folder with --root")
-        note += " Their radiographs were not found; --root names their folder."
-    if config.cam is not None:
-        note += (
-            " In activation maps, what is tinted vermilion spoke for abnormal, what is "
-            "blue for normal, each map on a scale of its own."
+    names = [table.names[row] for rows in chosen for row in rows]
+    study_files = StudyFiles(table.file, names, config.root, config.cam)
+    sections = []
+    for (title, meaning, label, prediction), rows in zip(outcomes, chosen):
+        studies = [_gallery_study(table, row, study_files) for row in rows]
+        is_error = label not in (UNLABELLED, prediction)
+        sections.append(GallerySection(title, meaning, is_error, studies))
+    if names and not study_files.is_found:
+        _log.warning("the radiographs were not found: give their folder with --root")
+    return sections, _note(config, table, names, study_files)
+
+
+def _gallery_study(
+    table: PredictionTable, row: int, study_files: StudyFiles
+) -> GalleryStudy:
+    thumbnails, views = study_files.thumbnails(table.names[row])
+    study_type = table.study_types[row] or "no study type"
+    prediction = f"{study_type}: probability {table.prob[row]:.3f}"
+    return GalleryStudy(table.names[row], prediction, views, thumbnails)
+
+
+def _note(
+    config: ReportConfig,
+    table: PredictionTable,
+    names: Sequence[str],
+    study_files: StudyFiles,
+) -> str:
+    """Return what the gallery shows and what is missing, in sentences."""
+    sentences = [
+        f"For each outcome, up to {config.gallery} {PLURAL[table.level]} with the "
+        f"probabilities farthest from the threshold."
+    ]
+    if names and not study_files.is_found:
+        sentences.append(
+            "Their radiographs were not found; give their folder with --root."
         )
-        note += f" {shelf.caution}"
-    return rooms, note.strip()
+    if config.cam is not None:
+        sentences.append(
+            "In the class activation maps, vermilion speaks for abnormal and blue for "
+            "normal; each map has its own colour scale."
+        )
+        if study_files.coarseness:
+            sentences.append(study_files.coarseness)
+    return " ".join(sentences)
 
 
-def surest(
-    predicted: PredictionTable, label: int, prediction: int, threshold: float
+def most_confident(
+    table: PredictionTable, label: int, prediction: int, threshold: float
 ) -> list[int]:
-    """Tell where the cases of one outcome stand in a table, the surest first."""
-    prob = predicted.prob
-    of_outcome = (predicted.labels == label) & ((prob > threshold) == prediction)
-    (members,) = np.nonzero(of_outcome)
-    order = np.argsort(prob[members] * (-1 if prediction else 1), kind="stable")
-    return [int(i) for i in members[order]]
+    """Return the rows of one outcome, farthest from the threshold first."""
+    prob = table.prob
+    has_outcome = (table.labels == label) & ((prob > threshold) == prediction)
+    (rows,) = np.nonzero(has_outcome)
+    order = np.argsort(prob[rows] * (-1 if prediction else 1), kind="stable")
+    return [int(row) for row in rows[order]]
 
 
 class StudyFiles:
-    """Where the radiographs of a table's studies lie, and the maps of them.
+    """The files of studies: their radiographs, and overlays of their CAMs.
 
     Args:
         table: The CSV of predictions.
-        studies: The studies that will be asked for.
-        root: Folder that the studies' paths start from. None looks in the working
-            directory, the table's folder and its parent.
-        cam: Folder that `xenon-predict --cam` wrote.
+        studies: The studies whose files will be needed.
+        root: The folder that the studies' paths are relative to. None searches the
+            working directory, the table's folder and its parent.
+        cam: The folder that `xenon-predict --cam` wrote.
 
     Attributes:
-        caution: What is to be said of the maps that were fetched, a sentence or empty.
+        coarseness: A sentence if the CAMs read so far are coarse, else empty.
 
     Raises:
-        XenonError: A folder was named, and holds none of the studies.
+        XenonError: A folder was given that contains none of the studies.
     """
 
     def __init__(
         self, table: Path, studies: Sequence[str], root: Path | None, cam: Path | None
     ) -> None:
-        self.caution = ""
+        self.coarseness = ""
         self._cam = cam
-        self._start = _best(datasets.candidate_roots(table, root), studies)
-        mapped = cam is not None and any(map(self._overlays, studies))
-        for named, found, what in (
-            (root, self.is_found, "give the folder that their paths start from"),
-            (cam, mapped, "give the folder that xenon-predict --cam wrote of them"),
+        self._root = _best_root(datasets.candidate_roots(table, root), studies)
+        has_overlays = cam is not None and any(map(self._overlays, studies))
+        for folder, is_found, remedy in (
+            (root, self.is_found, "give the folder that their paths are relative to"),
+            (cam, has_overlays, "give the folder that xenon-predict --cam wrote"),
         ):
-            if named is not None and studies and not found:
+            if folder is not None and studies and not is_found:
                 raise XenonError(
-                    f"{named}: holds none of the studies, such as {studies[0]}; {what}"
+                    f"{folder}: contains none of the studies, such as {studies[0]}; "
+                    f"{remedy}"
                 )
 
     @property
     def is_found(self) -> bool:
         """Whether the radiographs of any of the studies were found."""
-        return self._start is not None
+        return self._root is not None
 
-    def pictures(self, study: str) -> tuple[list[Picture], str]:
-        """Give a study's views as small pictures, each followed by its map.
+    def thumbnails(self, study: str) -> tuple[list[Thumbnail], str]:
+        """Return thumbnails of a study's views, each followed by its overlay.
 
         Returns:
-            The pictures, and in words how many of the views they are, empty if all.
+            The thumbnails; and in words how many of the views they show, empty if all.
         """
-        films = _films(study, *self._start) if self._start else {}
+        radiographs = _radiographs(study, *self._root) if self._root else {}
         overlays = self._overlays(study)
-        views = list(films) or list(overlays)
-        found: list[Picture] = []
-        for number, name in enumerate(views[:_VIEWS], 1):
-            words = f"view {number} of {len(views)} of {study}"
-            if name in films:
-                found += _thumbnail(films[name], f"Radiograph, {words}")
+        views = list(radiographs) or list(overlays)
+        thumbnails: list[Thumbnail] = []
+        for number, name in enumerate(views[:_MAX_VIEWS], 1):
+            view = f"view {number} of {len(views)} of {study}"
+            if name in radiographs:
+                alt = f"Radiograph, {view}"
+                thumbnails += _radiograph_thumbnail(radiographs[name], alt)
             if name in overlays:
-                self.caution = self.caution or _caution(overlays[name])
-                found += _overlay_thumbnail(overlays[name], f"Activation map, {words}")
-        some = f"{_VIEWS} of {len(views)} views" if len(views) > _VIEWS else ""
-        return found, some
+                self.coarseness = self.coarseness or _coarseness(overlays[name])
+                alt = f"Class activation map, {view}"
+                thumbnails += _overlay_thumbnail(overlays[name], alt)
+        is_cut = len(views) > _MAX_VIEWS
+        return thumbnails, f"{_MAX_VIEWS} of {len(views)} views" if is_cut else ""
 
     def _overlays(self, study: str) -> dict[str, Path]:
-        """Give the drawn map of each view, by the view's name."""
+        """Return the overlay of each view, by the view's name."""
         if self._cam is None:
             return {}
-        return _views(
-            self._cam, self._cam / cam_folder.relative_path(study), cam_folder.OVERLAY
-        )
+        folder = self._cam / cam_folder.relative_path(study)
+        return _view_files(self._cam, folder, cam_folder.OVERLAY)
 
 
-def _best(
-    starts: Sequence[tuple[Path, bool]], studies: Sequence[str]
+def _best_root(
+    candidates: Sequence[tuple[Path, bool]], studies: Sequence[str]
 ) -> tuple[Path, bool] | None:
-    """Choose the start from which the most studies are found, the first of several."""
+    """Return the candidate with the most studies, the first of equals; None if none."""
     most, best = 0, None
-    for start in starts:
-        hits = sum(bool(_films(study, *start)) for study in studies)
-        if hits > most:
-            most, best = hits, start
+    for candidate in candidates:
+        count = sum(bool(_radiographs(study, *candidate)) for study in studies)
+        if count > most:
+            most, best = count, candidate
     return best
 
 
-def _films(study: str, base: Path, drop: bool) -> dict[str, Path]:
+def _radiographs(study: str, base: Path, drop: bool) -> dict[str, Path]:
     """Return the radiograph of each view, by its name, below a candidate root."""
     if ".." in PurePosixPath(study).parts:
         return {}
-    return _views(base, datasets.join_root(base, study, drop), "")
+    return _view_files(base, datasets.join_root(base, study, drop), "")
 
 
-def _views(base: Path, place: Path, ending: str) -> dict[str, Path]:
-    """List the files of a study by the names of its views, without leaving a folder.
+def _view_files(base: Path, study: Path, suffix: str) -> dict[str, Path]:
+    """Return the files of a study by the names of its views, only from inside a folder.
 
     Args:
         base: The folder.
-        place: Where the study would be: a folder of images, or one image, as tables of
-            images and those outside MURA's layout name it.
-        ending: What a file is called behind the name of the image that it is of.
+        study: The path of the study: a folder of images, or one image in tables of
+            images and outside MURA's layout.
+        suffix: What follows the name of the image in the name of its file.
 
     Returns:
-        Nothing, if the study is not there, or is outside.
+        Empty if the study does not exist or is outside the folder.
     """
     try:
-        inside = base.resolve()
-        if inside not in place.resolve().parents:
+        resolved = base.resolve()
+        if resolved not in study.resolve().parents:
             return {}
-        if place.is_dir():
-            below = [image.file for image in datasets.read_folder(place)]
-            listed = [file for file in below if file.parent == place]
+        if study.is_dir():
+            descendants = [image.file for image in datasets.read_folder(study)]
+            candidates = [file for file in descendants if file.parent == study]
         else:
-            listed = [place.with_name(place.name + ending)]
+            candidates = [study.with_name(study.name + suffix)]
         return {
-            file.name[: len(file.name) - len(ending)]: file
-            for file in listed
-            if file.name.endswith(ending)
+            file.name[: len(file.name) - len(suffix)]: file
+            for file in candidates
+            if file.name.endswith(suffix)
             and file.is_file()
-            and inside in file.resolve().parents
+            and resolved in file.resolve().parents
         }
-    except (OSError, ValueError, RuntimeError):  # no name for a disk; links in a ring
+    except (OSError, ValueError, RuntimeError):  # invalid file name; circular links
         return {}
 
 
-def _thumbnail(file: Path, alt: str) -> list[Picture]:
-    """Make the small picture of a view; none, with a warning, if it is unreadable."""
+def _radiograph_thumbnail(file: Path, alt: str) -> list[Thumbnail]:
+    """Return the thumbnail of a view; none, with a warning, if it is unreadable."""
     try:
-        return [Picture(_encode_thumbnail(images.decode(images.read(file), file)), alt)]
+        pixels = images.decode(images.read(file), file)
+        return [Thumbnail(_encode_thumbnail(pixels), alt)]
     except XenonError as error:
         _log.warning("left out of the gallery: %s", error)
         return []
 
 
-def _overlay_thumbnail(file: Path, alt: str) -> list[Picture]:
-    """Make the small picture of a map, in its colours."""
+def _overlay_thumbnail(file: Path, alt: str) -> list[Thumbnail]:
+    """Return the thumbnail of an overlay; none, with a warning, if it is unreadable."""
     try:
         pixels = cv2.imdecode(np.frombuffer(images.read(file), np.uint8), 1)
     except (XenonError, cv2.error):
@@ -262,46 +292,46 @@ def _overlay_thumbnail(file: Path, alt: str) -> list[Picture]:
     if pixels is None:
         _log.warning("left out of the gallery: %s: not an image", file)
         return []
-    return [Picture(_encode_thumbnail(pixels), alt)]
+    return [Thumbnail(_encode_thumbnail(pixels), alt)]
 
 
-def _caution(overlay: Path) -> str:
-    """Say what is to be said of a drawn map, by the array beside it."""
+def _coarseness(overlay: Path) -> str:
+    """Return a sentence if the CAM of an overlay is coarse, else an empty string."""
     file = overlay.with_name(
         overlay.name[: -len(cam_folder.OVERLAY)] + cam_folder.ARRAY
     )
-    if not os.path.lexists(file):  # the page needs the drawing only
+    if not os.path.lexists(file):  # the page needs only the overlay
         return ""
     cells = _cells(file)
     if cells is None:
         _log.warning("%s: not the array of an activation map", file)
         return ""
-    said = maps.coarseness_warning(cells)
-    return said and f"{said[0].upper()}{said[1:]}."
+    warning = cam.coarseness_warning(cells)
+    return warning and f"{warning[0].upper()}{warning[1:]}."
 
 
 def _cells(file: Path) -> tuple[int, int] | None:
-    """Read the size of a map from its array's header; None if the file is none.
+    """Return the (height, width) of a CAM's array; None if the file is not an array.
 
-    Nothing but the header: it may claim more cells than there is memory for.
+    Reads only the header, which may claim more cells than there is memory.
     """
-    if not file.is_file():  # a pipe, say
+    if not file.is_file():  # a pipe, for example
         return None
     try:
         with open(file, "rb") as stream:
             if np.lib.format.read_magic(stream) != (1, 0):
                 return None
-            shape, _, kind = np.lib.format.read_array_header_1_0(stream)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
             height, width = shape
-            whole = stream.tell() + height * width * kind.itemsize
-            is_whole = min(shape) > 0 and whole == os.fstat(stream.fileno()).st_size
+            size = stream.tell() + height * width * dtype.itemsize
+            is_complete = min(shape) > 0 and size == os.fstat(stream.fileno()).st_size
     except (OSError, ValueError, RecursionError, MemoryError):
         return None
-    return (height, width) if is_whole else None
+    return (height, width) if is_complete else None
 
 
 def _encode_thumbnail(image: np.ndarray) -> bytes:
-    """Shrink (H, W) or (H, W, 3) uint8 pixels to a JPEG's bytes."""
+    """Return (H, W) or (H, W, 3) uint8 pixels as the bytes of a small JPEG."""
     height, width = image.shape[:2]
     ratio = min(1.0, _SIDE / max(height, width))
     size = (max(1, round(width * ratio)), max(1, round(height * ratio)))

@@ -1,96 +1,116 @@
-"""A run's kappas beside those of the paper, and as the competition would print them.
+"""Kappas of a run beside those of the paper, and as the competition prints them.
 
-Owns how the paper's model and radiologists are set beside, always as what they are: of
-another test set. Knows no files and no page.
+Owns which of the paper's kappas are comparable, always labelled as of another test
+set; must not know files or the page.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Iterable, Mapping, Sequence
+from typing import Iterable, Mapping, NamedTuple, Sequence
 
-from xenon_mx.evaluation import scores as evaluation
+from xenon_mx.evaluation import competition
+from xenon_mx.evaluation.estimates import Estimate
 from xenon_mx.evaluation.evaluation_set import OVERALL, EvaluationSet
-from xenon_mx.evaluation.scores import PAPER, Estimate
+from xenon_mx.evaluation.published import PAPER
 from xenon_mx.report import plots
-from xenon_mx.report.plots import IntervalRow, Plot, Table, format_number
-
-_STAYS = "\N{NO-BREAK SPACE}"
-
-
-def is_comparable(cases: EvaluationSet) -> bool:
-    """Tell whether the paper's pooled figures may stand beside those of all cases."""
-    types = set(PAPER.kappa["model"]) - {OVERALL}
-    return cases.level == "study" and types <= set(cases.study_types)
+from xenon_mx.report.plots import IntervalRow, Plot
+from xenon_mx.report.tables import NO_BREAK, Table, format_estimate, format_number
 
 
-def kappa_plot(found: Mapping[str, Sequence[Estimate]]) -> Plot:
-    """Draw the kappa of each study type beside the paper's."""
-    kappas = _kappas(found)
-    rows = [IntervalRow(name, k.value, k.low, k.high) for name, k in kappas]
-    model = [_of_paper("model", name, found) for name, _ in kappas]
-    best = [max(_radiologists(name, found)) for name, _ in kappas]
-    marks = [("paper's model", model), ("paper's best radiologist", best)]
-    said = "; ".join(f"{name} {value_with_interval(kappa)}" for name, kappa in kappas)
-    return Plot(
-        plots.intervals(rows, marks, "Cohen's kappa"),
-        f"Cohen's kappa of each study type with its 95% interval: {said}. The paper's "
-        f"values beside them stand in the table below.",
-        "Cohen's kappa with 95% intervals, beside the paper's model and the best of "
-        "its three radiologists in each study type: of another test set.",
+class PaperComparison(NamedTuple):
+    """Kappa beside the paper's, as a plot and a table, and the competition's scores."""
+
+    plot: Plot
+    table: Table
+    competition: Table
+
+
+def compare_with_paper(
+    samples: EvaluationSet,
+    estimates: Mapping[str, Sequence[Estimate]],
+    threshold: float,
+) -> PaperComparison:
+    """Compare the kappas of studies with the paper's.
+
+    Args:
+        samples: Studies.
+        estimates: The estimates of each study type, and `overall`.
+        threshold: A study is predicted abnormal if its probability is strictly above.
+    """
+    return PaperComparison(
+        _kappa_plot(estimates),
+        _kappa_table(estimates),
+        _competition_table(samples, threshold),
     )
 
 
-def kappa_table(found: Mapping[str, Sequence[Estimate]]) -> Table:
-    """Set the kappa of each study type beside the paper's, reader by reader."""
+def is_comparable(samples: EvaluationSet) -> bool:
+    """Return whether the paper's pooled metrics are comparable: of all study types."""
+    study_types = set(PAPER.kappa["model"]) - {OVERALL}
+    return samples.level == "study" and study_types <= set(samples.study_types)
+
+
+def _kappa_plot(estimates: Mapping[str, Sequence[Estimate]]) -> Plot:
+    kappas = _kappas(estimates)
+    rows = [IntervalRow(name, k.value, k.low, k.high) for name, k in kappas]
+    model = [_paper_kappa("model", name, estimates) for name, _ in kappas]
+    best = [max(_radiologist_kappas(name, estimates)) for name, _ in kappas]
+    marks = [("paper's model", model), ("paper's best radiologist", best)]
+    values = "; ".join(f"{name} {format_estimate(kappa)}" for name, kappa in kappas)
+    return Plot(
+        plots.draw_intervals(rows, marks, "Cohen's kappa"),
+        f"Cohen's kappa of each study type with its 95% interval: {values}. The "
+        f"paper's values are in the table below.",
+        "Cohen's kappa with 95% intervals. For comparison: the paper's model and, for "
+        "each study type, the best of its three radiologists, on another test set.",
+    )
+
+
+def _kappa_table(estimates: Mapping[str, Sequence[Estimate]]) -> Table:
     rows = []
-    for name, kappa in _kappas(found):
-        readers = (_of_paper(reader, name, found) for reader in PAPER.kappa)
-        printed = ("" if math.isnan(each) else format_number(each) for each in readers)
-        rows.append((name or "none", value_with_interval(kappa, "\n"), *printed))
+    for name, kappa in _kappas(estimates):
+        published = (_paper_kappa(reader, name, estimates) for reader in PAPER.kappa)
+        cells = ("" if math.isnan(k) else format_number(k) for k in published)
+        rows.append((name or "none", format_estimate(kappa, "\n"), *cells))
     header = ("study type", "this ensemble", *(f"paper: {r}" for r in PAPER.kappa))
     return Table("Cohen's kappa", header, rows)
 
 
-def competition_table(cases: EvaluationSet, threshold: float) -> Table:
-    """Give kappa as the scorer of the MURA competition prints it, part by part."""
-    scores = evaluation.competition_scores(cases, threshold)
+def _competition_table(samples: EvaluationSet, threshold: float) -> Table:
+    scores = competition.competition_scores(samples, threshold)
     rows = []
     for part in (name[: -len("_Mean")] for name in scores if name.endswith("_Mean")):
         mean, low, high = (
             scores[f"{part}_{key}"] for key in ("Mean", "Lower", "Upper")
         )
-        interval = f"({low:.3f},{_STAYS}{high:.3f})" if math.isfinite(mean) else ""
+        interval = f"({low:.3f},{NO_BREAK}{high:.3f})" if math.isfinite(mean) else ""
         rows.append((part, format_number(mean), interval))
     header = ("part", "kappa", "the scorer's interval, far too narrow")
     return Table("Compatibility only: the competition's scorer", header, rows)
 
 
-def value_with_interval(figure: Estimate, between: str = " ") -> str:
-    """A value and its interval, with a space or a line's end between them."""
-    if not math.isfinite(figure.value):
-        return "undefined"
-    if not math.isfinite(figure.low):
-        return f"{format_number(figure.value)}{between}(no{_STAYS}interval)"
-    ends = f"{figure.low:.3f},{_STAYS}{figure.high:.3f}"
-    return f"{format_number(figure.value)}{between}({ends})"
-
-
-def _kappas(found: Mapping[str, Sequence[Estimate]]) -> list[tuple[str, Estimate]]:
+def _kappas(
+    estimates: Mapping[str, Sequence[Estimate]],
+) -> list[tuple[str, Estimate]]:
+    """Return the kappa of each study type, by name."""
     return [
-        (name, next(figure for figure in values if figure.name == "kappa"))
-        for name, values in found.items()
+        (name, next(each for each in values if each.name == "kappa"))
+        for name, values in estimates.items()
     ]
 
 
-def _of_paper(reader: str, study_type: str, found: Iterable[str]) -> float:
-    """A kappa of the paper's; its pooled one only beside one that pools as much."""
+def _paper_kappa(reader: str, study_type: str, evaluated: Iterable[str]) -> float:
+    """Return a kappa of the paper, NaN if there is none that is comparable.
+
+    The pooled kappa is comparable only if all of the paper's study types are evaluated.
+    """
     kappas = PAPER.kappa[reader]
-    if study_type == OVERALL and not kappas.keys() <= set(found):
+    if study_type == OVERALL and not kappas.keys() <= set(evaluated):
         return math.nan
     return kappas[study_type].value if study_type in kappas else math.nan
 
 
-def _radiologists(study_type: str, found: Iterable[str]) -> list[float]:
+def _radiologist_kappas(study_type: str, evaluated: Iterable[str]) -> list[float]:
     readers = [reader for reader in PAPER.kappa if reader != "model"]
-    return [_of_paper(reader, study_type, found) for reader in readers]
+    return [_paper_kappa(reader, study_type, evaluated) for reader in readers]

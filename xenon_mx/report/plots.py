@@ -1,11 +1,11 @@
-"""Drawings of numbers: curves of training, ROC, calibration, intervals.
+"""Plots as SVG: training curves, ROC curve, calibration, intervals, histogram.
 
-Owns matplotlib and what a drawing looks like. Knows no files, no runs and no
-statistics: it draws what it is given.
+Owns matplotlib and the look of a plot; must not know files, runs or how the numbers
+were computed.
 
-A drawing is SVG that needs nothing from outside, once in the colours of a light page
-and once in those of a dark one: letters are outlines. The same numbers
-give the same bytes.
+A plot is an SVG that loads nothing and contains its letters as outlines, once in the
+colours of a light page and once in those of a dark page. The same numbers give the same
+bytes.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ except ModuleNotFoundError as error:
         "matplotlib is not installed: pip install 'xenon-mx[report]'"
     ) from error
 
-# A cache that it cannot write to is not worth a line to the user.
+# matplotlib warns if it cannot write its font cache, which does not concern the user.
 logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 # Inches. A phone of 375 CSS px shows 4.2 in (403 px) at 0.85: 10 pt as 11 px.
 _WIDTH, _HEIGHT = 4.2, 3.3
-_SQUARE = 4.2  # the height of what stands beside square axes
-_LONGEST = 20  # letters of a name beside an axis
+_SQUARE_HEIGHT = 4.2  # of plots with square axes, and of the plots in the same row
+_LONGEST_NAME = 20  # letters of a name beside an axis
 
 
 class Theme(NamedTuple):
-    """The colours of a page; the first is that of letters and axes."""
+    """The colours of a page: letters and axes, grid lines, and three series."""
 
     ink: str
     grid: str
@@ -51,50 +51,66 @@ class Theme(NamedTuple):
 
 
 # Chosen here: blue, orange and green of Okabe and Ito (2008), which colour-blind
-# people tell apart, darkened or lightened to 4.5:1 at least against the page.
-LIGHT = Theme("#1f2933", "#d5dbe1", "#005a9c", "#a8500b", "#00704f")
-DARK = Theme("#e3e8ed", "#3a4652", "#6cb8f0", "#f2a65a", "#4fd0a5")
+# people can distinguish, darkened or lightened to a contrast of at least 4.5:1.
+LIGHT = Theme(
+    ink="#1f2933", grid="#d5dbe1", first="#005a9c", second="#a8500b", third="#00704f"
+)
+DARK = Theme(
+    ink="#e3e8ed", grid="#3a4652", first="#6cb8f0", second="#f2a65a", third="#4fd0a5"
+)
+
+_STYLE: Any = {
+    "font.size": 10,
+    "font.family": "DejaVu Sans",  # comes with matplotlib
+    "svg.fonttype": "path",
+    "svg.hashsalt": "xenon",  # otherwise the ids in the SVG differ from run to run
+    "text.color": LIGHT.ink,
+    "axes.labelcolor": LIGHT.ink,
+    "axes.edgecolor": LIGHT.ink,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": LIGHT.grid,
+    "xtick.color": LIGHT.ink,
+    "ytick.color": LIGHT.ink,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "lines.linewidth": 2,
+}
 
 
 class ThemedSvg(NamedTuple):
-    """One drawing as SVG for a light and for a dark page."""
+    """One plot as SVG for a light and for a dark page."""
 
     light: bytes
     dark: bytes
 
 
 class Plot(NamedTuple):
-    """A drawing on a page: `alt` says in words what it shows, numbers included."""
+    """A plot on a page; `alt` describes it in words, numbers included."""
 
     drawing: ThemedSvg
     alt: str
     caption: str
 
 
-class Table(NamedTuple):
-    """A table on a page; the first cell of each row names it."""
-
-    caption: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-
 class Curve(NamedTuple):
     """One quantity over the epochs.
 
     Attributes:
-        name: For the legend.
-        values: (E,) one an epoch; NaN leaves a gap.
-        marked: Whether the epochs that were kept are ringed on it.
+        name: Name in the legend.
+        values: (E,) one value per epoch; NaN leaves a gap.
+        has_rings: Whether the epochs of the ensemble are ringed on the curve.
     """
 
     name: str
     values: Sequence[float]
-    marked: bool
+    has_rings: bool
 
 
 class IntervalRow(NamedTuple):
-    """A row of `intervals`: a value with the ends of its interval, NaN if undefined."""
+    """A row of `draw_intervals`: a value and its interval, NaN if undefined."""
 
     name: str
     value: float
@@ -102,82 +118,48 @@ class IntervalRow(NamedTuple):
     high: float
 
 
-def format_number(value: float) -> str:
-    """Three decimals; what is undefined says so."""
-    return f"{value:.3f}" if math.isfinite(value) else "undefined"
-
-
-def _draw(paint: Callable[[Axes], None], height: float = _HEIGHT) -> ThemedSvg:
-    """Paint one pair of axes in the light colours, and recolour a copy."""
-    style: Any = {
-        "font.size": 10,
-        "font.family": "DejaVu Sans",  # matplotlib brings it
-        "svg.fonttype": "path",
-        "svg.hashsalt": "xenon",  # else the names within differ from time to time
-        "text.color": LIGHT.ink,
-        "axes.labelcolor": LIGHT.ink,
-        "axes.edgecolor": LIGHT.ink,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "grid.color": LIGHT.grid,
-        "xtick.color": LIGHT.ink,
-        "ytick.color": LIGHT.ink,
-        "legend.frameon": False,
-        "legend.fontsize": 9,
-        "lines.linewidth": 2,
-    }
+def _render(draw: Callable[[Axes], None], height: float = _HEIGHT) -> ThemedSvg:
+    """Draw on one pair of axes in the light colours, and recolour a copy."""
     out = io.BytesIO()
-    with matplotlib.rc_context(style), warnings.catch_warnings():
-        # Letters that the font lacks become boxes; the page's tables have them.
+    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+        # Letters missing in the font are drawn as boxes; the page's tables have them.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure = Figure(figsize=(_WIDTH, height), constrained_layout=True)
-        paint(figure.add_subplot())
+        draw(figure.add_subplot())
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
     return ThemedSvg(out.getvalue(), _recoloured(out.getvalue()))
 
 
 def _recoloured(light: bytes) -> bytes:
-    """The same drawing in the colours of a dark page."""
+    """Return the same SVG in the colours of a dark page."""
     dark = {a.encode(): b.encode() for a, b in zip(LIGHT, DARK)}
-    return re.sub(b"|".join(dark), lambda found: dark[found.group()], light)
+    return re.sub(b"|".join(dark), lambda match: dark[match.group()], light)
 
 
-def curves(
+def draw_training_curves(
     epochs: Sequence[int],
-    lines: Sequence[Curve],
+    curves: Sequence[Curve],
     kept: Sequence[int],
     label: str,
     logarithmic: bool = False,
 ) -> ThemedSvg:
-    """Draw one quantity or two over the epochs.
+    """Draw up to three quantities over the epochs.
 
     Args:
-        epochs: (E,) their numbers.
-        lines: What to draw, three at most.
-        kept: The numbers of the epochs whose weights were kept.
-        label: Of the vertical axis.
-        logarithmic: Draw powers of ten alike far apart.
+        epochs: (E,) numbers of the epochs.
+        curves: The quantities.
+        kept: Numbers of the epochs whose checkpoints form the ensemble.
+        label: Label of the vertical axis.
+        logarithmic: Whether the vertical axis is logarithmic.
     """
-    kept_at = [i for i, epoch in enumerate(epochs) if epoch in set(kept)]
+    kept_index = [i for i, epoch in enumerate(epochs) if epoch in set(kept)]
 
-    def paint(axes: Axes) -> None:
-        styles = ("-", "--", ":")
-        for line, colour, style in zip(lines, LIGHT[2:], styles):
-            values = np.asarray(line.values, np.float64)
-            axes.plot(epochs, values, style, color=colour, marker=".", label=line.name)
-            if line.marked:
-                axes.plot(
-                    [epochs[i] for i in kept_at],
-                    values[kept_at],
-                    "o",
-                    markersize=10,
-                    markerfacecolor="none",
-                    markeredgecolor=LIGHT.ink,
-                    markeredgewidth=1.5,
-                    label="kept" if kept_at else None,
-                )
+    def draw(axes: Axes) -> None:
+        for curve, colour, style in zip(curves, LIGHT[2:], ("-", "--", ":")):
+            values = np.asarray(curve.values, np.float64)
+            axes.plot(epochs, values, style, color=colour, marker=".", label=curve.name)
+            if curve.has_rings:
+                _draw_rings(axes, [epochs[i] for i in kept_index], values[kept_index])
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -185,10 +167,23 @@ def curves(
             axes.set_yscale("log")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncol=3)
 
-    return _draw(paint)
+    return _render(draw)
 
 
-def roc(
+def _draw_rings(axes: Axes, epochs: Sequence[int], values: np.ndarray) -> None:
+    axes.plot(
+        epochs,
+        values,
+        "o",
+        markersize=10,
+        markerfacecolor="none",
+        markeredgecolor=LIGHT.ink,
+        markeredgewidth=1.5,
+        label="kept" if epochs else None,
+    )
+
+
+def draw_roc_curve(
     curve: tuple[np.ndarray, np.ndarray],
     points: Sequence[tuple[str, float, float]],
 ) -> ThemedSvg:
@@ -196,11 +191,11 @@ def roc(
 
     Args:
         curve: (P,) false positive rates and (P,) true positive rates.
-        points: Name, specificity and sensitivity of at most three operating points;
-            a NaN is left out.
+        points: Name, specificity and sensitivity of up to three operating points; NaN
+            is not drawn.
     """
 
-    def paint(axes: Axes) -> None:
+    def draw(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], ":", color=LIGHT.ink, linewidth=1, label="chance")
         axes.plot(*curve, color=LIGHT.first, label="this ensemble")
         markers = zip(points, (LIGHT.first, LIGHT.second, LIGHT.third), "oD^")
@@ -217,86 +212,73 @@ def roc(
             )
         axes.set_xlabel("1 - specificity")
         axes.set_ylabel("sensitivity")
-        axes.set_xlim(-0.02, 1.02)
-        axes.set_ylim(-0.02, 1.02)
-        axes.set_aspect("equal")
+        _make_square(axes, margin=0.02)
         axes.legend(loc="lower right")
 
-    return _draw(paint, _SQUARE)
+    return _render(draw, _SQUARE_HEIGHT)
 
 
-def calibration(
+def draw_calibration_curve(
     predicted: Sequence[float],
     observed: Sequence[float],
     counts: Sequence[int],
     plural: str,
 ) -> ThemedSvg:
-    """Draw how often cases were abnormal against what was predicted.
+    """Draw the share of abnormal samples over the predicted probability.
 
     Args:
-        predicted: (B,) the mean probability in each bin.
-        observed: (B,) the share of abnormal cases in it.
-        counts: (B,) its cases; the area of its point follows them.
-        plural: What they are: studies or images.
+        predicted: (B,) mean probability in each bin.
+        observed: (B,) share of abnormal samples in each bin.
+        counts: (B,) number of samples in each bin, shown by the area of its point.
+        plural: `studies` or `images`.
     """
 
-    def paint(axes: Axes) -> None:
+    def draw(axes: Axes) -> None:
         axes.plot(
             [0, 1], [0, 1], ":", color=LIGHT.ink, linewidth=1, label="well calibrated"
         )
         axes.plot(predicted, observed, color=LIGHT.first, linewidth=1.5)
-        # Square points: 160 is as large as two neighbouring bins allow.
+        # Areas in square points: 160 is the largest that two neighbouring bins allow.
         sizes = 20 + 140 * np.asarray(counts, np.float64) / max([*counts, 1])
         axes.scatter(
             predicted, observed, sizes, color=LIGHT.first, label=f"{plural} in a bin"
         )
         axes.set_xlabel("predicted probability of abnormal")
         axes.set_ylabel("share that is abnormal")
-        axes.set_xlim(-0.04, 1.04)
-        axes.set_ylim(-0.04, 1.04)
-        axes.set_aspect("equal")
+        _make_square(axes, margin=0.04)
         axes.legend(loc="upper left", markerscale=0.6)
 
-    return _draw(paint, _SQUARE)
+    return _render(draw, _SQUARE_HEIGHT)
 
 
-def intervals(
+def _make_square(axes: Axes, margin: float) -> None:
+    """Show 0 to 1 and a margin on both axes, in the same scale."""
+    axes.set_xlim(-margin, 1 + margin)
+    axes.set_ylim(-margin, 1 + margin)
+    axes.set_aspect("equal")
+
+
+def draw_intervals(
     rows: Sequence[IntervalRow],
     marks: Sequence[tuple[str, Sequence[float]]],
     label: str,
 ) -> ThemedSvg:
-    """Draw values with their intervals, a row each, and others' values beside them.
+    """Draw values with their intervals, one per row, and values to compare with.
 
     Args:
-        rows: From top to bottom; an undefined value leaves its row empty.
-        marks: At most two series of others' values: a name and a value a row, NaN
+        rows: From top to bottom; the row of an undefined value is empty.
+        marks: Up to two series to compare with: a name and one value per row, NaN
             where there is none.
-        label: Of the horizontal axis.
+        label: Label of the horizontal axis.
     """
-    places = np.arange(len(rows))[::-1]
+    heights = np.arange(len(rows))[::-1]
 
-    def paint(axes: Axes) -> None:
-        for place, row in zip(places, rows):
-            if math.isfinite(row.low) and math.isfinite(row.high):
-                axes.plot([row.low, row.high], [place, place], color=LIGHT.first)
-        sure = np.isfinite([row.low for row in rows])
-        found = np.array([row.value for row in rows])
-        groups = [(sure, "full", "this ensemble")]
-        if not sure.all():
-            groups.append((~sure, "none", "the same, no interval"))
-        for chosen, fill, name in groups:
-            axes.plot(
-                np.where(chosen, found, math.nan),
-                places,
-                "o",
-                color=LIGHT.first,
-                fillstyle=fill,
-                label=name,
-            )
+    def draw(axes: Axes) -> None:
+        _draw_own_values(axes, rows, heights)
         for (name, values), colour, marker in zip(marks, LIGHT[3:], "D|"):
             axes.plot(
                 values,
-                places,
+                heights,
                 marker,
                 color=colour,
                 markersize=11 if marker == "|" else 6,
@@ -304,34 +286,58 @@ def intervals(
                 fillstyle="none",
                 label=name,
             )
-        axes.set_yticks(places)
-        axes.set_yticklabels([_plain(row.name) for row in rows])
+        axes.set_yticks(heights)
+        axes.set_yticklabels([_axis_name(row.name) for row in rows])
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.set_xlabel(label)
         axes.grid(axis="y", visible=False)
         axes.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncol=1)
 
-    return _draw(paint, 1.8 + 0.3 * len(rows))
+    return _render(draw, 1.8 + 0.3 * len(rows))
 
 
-def _plain(name: str) -> str:
-    """A name from outside, short, and with no dollar read as a formula's."""
-    short = name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
+def _draw_own_values(
+    axes: Axes, rows: Sequence[IntervalRow], heights: np.ndarray
+) -> None:
+    """Draw the intervals, and the values: filled with an interval, open without."""
+    for height, row in zip(heights, rows):
+        if math.isfinite(row.low) and math.isfinite(row.high):
+            axes.plot([row.low, row.high], [height, height], color=LIGHT.first)
+    has_interval = np.isfinite([row.low for row in rows])
+    values = np.array([row.value for row in rows])
+    groups = [(has_interval, "full", "this ensemble")]
+    if not has_interval.all():
+        groups.append((~has_interval, "none", "this ensemble, no interval"))
+    for chosen, fill, name in groups:
+        axes.plot(
+            np.where(chosen, values, math.nan),
+            heights,
+            "o",
+            color=LIGHT.first,
+            fillstyle=fill,
+            label=name,
+        )
+
+
+def _axis_name(name: str) -> str:
+    """Return a shortened name in which matplotlib reads no dollar as a formula."""
+    longest = _LONGEST_NAME
+    short = name if len(name) <= longest else name[: longest - 1] + "…"
     return short.replace("$", r"\$")
 
 
-def histogram(
+def draw_histogram(
     groups: Mapping[str, np.ndarray], threshold: float, label: str
 ) -> ThemedSvg:
-    """Draw how many cases were given which probability, stacked.
+    """Draw a stacked histogram of probabilities.
 
     Args:
-        groups: At most two: a name, and probabilities from 0 to 1.
-        threshold: Where abnormal begins.
-        label: Of the vertical axis.
+        groups: Up to two: a name, and probabilities from 0 to 1.
+        threshold: Drawn as a vertical line.
+        label: Label of the vertical axis.
     """
 
-    def paint(axes: Axes) -> None:
+    def draw(axes: Axes) -> None:
         axes.hist(
             list(groups.values()),
             bins=20,
@@ -347,4 +353,4 @@ def histogram(
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncol=2)
 
-    return _draw(paint, _SQUARE)
+    return _render(draw, _SQUARE_HEIGHT)

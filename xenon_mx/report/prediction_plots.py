@@ -1,7 +1,7 @@
-"""What a report draws of predictions: curves, with what they show in words.
+"""Plots of predictions: ROC curve, calibration and histogram, with alt texts.
 
-Owns the choice of what is drawn and the words beside it. The sums are of `evaluation`
-and scikit-learn, the look is of `figures`. Knows no tables and no page.
+Owns which numbers are plotted, and the words beside them; must not know how a plot is
+drawn (`plots`), tables or the page.
 """
 
 from __future__ import annotations
@@ -12,65 +12,96 @@ from typing import Mapping
 import numpy as np
 from sklearn.metrics import roc_curve
 
-from xenon_mx.evaluation import scores
+from xenon_mx.evaluation import metrics
+from xenon_mx.evaluation.estimates import Estimate
 from xenon_mx.evaluation.evaluation_set import EvaluationSet
-from xenon_mx.evaluation.prediction_tables import PLURAL, UNLABELLED
-from xenon_mx.evaluation.scores import PAPER, Estimate
+from xenon_mx.evaluation.prediction_tables import PLURAL
+from xenon_mx.evaluation.published import PAPER
+from xenon_mx.evaluation.studies import UNLABELLED
 from xenon_mx.report import plots
-from xenon_mx.report.paper_comparison import value_with_interval
-from xenon_mx.report.plots import Plot, format_number
+from xenon_mx.report.plots import Plot
+from xenon_mx.report.tables import format_estimate, format_number
 
 
-def roc(
-    cases: EvaluationSet, found: Mapping[str, Estimate], beside_paper: bool
+def roc_plots(
+    samples: EvaluationSet, estimates: Mapping[str, Estimate], with_paper: bool
 ) -> list[Plot]:
-    """The ROC curve; none with one class only, where it is undefined."""
-    if math.isnan(found["AUROC"].value):
+    """Return the plot of the ROC curve; none with one class only.
+
+    Args:
+        samples: Studies or images.
+        estimates: The pooled estimates, by name.
+        with_paper: Whether to show the paper's operating point.
+    """
+    auroc = estimates["AUROC"]
+    if math.isnan(auroc.value):
         return []
-    false, true, _ = roc_curve(cases.labels, cases.prob)
-    ours = (found["specificity"].value, found["sensitivity"].value)
-    points = [("at the threshold", *ours)]
+    false_positive, true_positive, _ = roc_curve(samples.labels, samples.prob)
+    specificity = estimates["specificity"].value
+    sensitivity = estimates["sensitivity"].value
+    points = [("at the threshold", specificity, sensitivity)]
     alt = (
-        f"ROC curve with an area of {format_number(found['AUROC'].value)}. At the "
-        f"threshold the specificity is {format_number(ours[0])} and the sensitivity "
-        f"{format_number(ours[1])}."
+        f"ROC curve with an area of {format_number(auroc.value)}. At the threshold, "
+        f"the specificity is {format_number(specificity)} and the sensitivity "
+        f"{format_number(sensitivity)}."
     )
-    caption = f"ROC, AUROC {value_with_interval(found['AUROC'])}."
-    if beside_paper:
-        theirs = (PAPER.specificity, PAPER.sensitivity)
-        points.append(("the paper's (other test set)", *theirs))
-        numbers = f"sensitivity {theirs[1]:.3f}, specificity {theirs[0]:.3f}"
-        alt += f" The paper's model, on another test set: {numbers}."
-        caption += (
-            f" The diamond is the paper's operating point ({numbers}), of another test "
-            f"set."
+    caption = f"ROC curve. AUROC {format_estimate(auroc)}."
+    if with_paper:
+        points.append(
+            ("the paper's (other test set)", PAPER.specificity, PAPER.sensitivity)
         )
-    return [Plot(plots.roc((false, true), points), alt, caption)]
+        paper = (
+            f"sensitivity {PAPER.sensitivity:.3f}, specificity {PAPER.specificity:.3f}"
+        )
+        alt += f" The paper's model, on another test set: {paper}."
+        caption += (
+            f" The diamond is the operating point of the paper's model on another test "
+            f"set ({paper})."
+        )
+    drawing = plots.draw_roc_curve((false_positive, true_positive), points)
+    return [Plot(drawing, alt, caption)]
 
 
-def calibration(cases: EvaluationSet, found: Mapping[str, Estimate]) -> Plot:
-    """How often cases were abnormal, against how often they were said to be."""
+def calibration_plot(samples: EvaluationSet, estimates: Mapping[str, Estimate]) -> Plot:
+    """Return the plot of the share of abnormal samples over the probability.
+
+    Args:
+        samples: Studies or images.
+        estimates: The pooled estimates, by name.
+    """
     bins = [
         (float(mean), float(share), int(count))
-        for mean, share, count in zip(*scores.reliability(cases))
+        for mean, share, count in zip(
+            *metrics.reliability(samples.labels, samples.prob)
+        )
         if count
     ]
     predicted, observed, counts = zip(*bins)
-    said = "; ".join(f"{p:.2f}: {o:.2f} of {c}" for p, o, c in bins)
+    points = "; ".join(f"{p:.2f}: {o:.2f} of {c}" for p, o, c in bins)
     return Plot(
-        plots.calibration(predicted, observed, counts, PLURAL[cases.level]),
-        f"Reliability diagram. Mean predicted probability and share that is abnormal, "
-        f"bin by bin: {said}.",
-        f"Calibration. On the dotted line a probability is what it says. Calibration "
-        f"error {value_with_interval(found['calibration error'])}, Brier score "
-        f"{value_with_interval(found['Brier score'])}.",
+        plots.draw_calibration_curve(
+            predicted, observed, counts, PLURAL[samples.level]
+        ),
+        f"Reliability diagram. Mean predicted probability and share of abnormal "
+        f"{PLURAL[samples.level]}, bin by bin: {points}.",
+        f"Calibration. On the dotted line, the share of abnormal "
+        f"{PLURAL[samples.level]} equals the predicted probability. Calibration error "
+        f"{format_estimate(estimates['calibration error'])}, Brier score "
+        f"{format_estimate(estimates['Brier score'])}.",
     )
 
 
-def histogram(
+def histogram_plot(
     prob: np.ndarray, labels: np.ndarray, threshold: float, plural: str
 ) -> Plot:
-    """How many cases, in one word `plural`, were given which probability."""
+    """Return the histogram of probabilities, by label.
+
+    Args:
+        prob: (N,) probabilities, 0 to 1.
+        labels: (N,) 1 abnormal, 0 normal, or `UNLABELLED`.
+        threshold: Drawn as a line.
+        plural: `studies` or `images`.
+    """
     above = int((prob > threshold).sum())
     names = {
         UNLABELLED: "without a label",
@@ -78,9 +109,10 @@ def histogram(
         1: "labelled abnormal",
     }
     groups = {name: prob[labels == label] for label, name in names.items()}
+    filled = {name: values for name, values in groups.items() if len(values)}
     return Plot(
-        plots.histogram({n: p for n, p in groups.items() if len(p)}, threshold, plural),
+        plots.draw_histogram(filled, threshold, plural),
         f"Histogram of the predicted probabilities of {len(prob)} {plural}: {above} "
         f"above the threshold of {threshold:g}, {len(prob) - above} not.",
-        f"How many {plural} were given which probability.",
+        f"Number of {plural} by predicted probability.",
     )

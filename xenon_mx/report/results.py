@@ -1,15 +1,13 @@
-"""How good a run's predictions are, in words and tables.
+"""Results of a run's predictions: tables, plots and estimates of the page.
 
-Owns what a report says of the tables of xenon-predict. Every figure in it is of
-`evaluation`; what is drawn is of `drawings`, the pictures are of `gallery`. Knows no
-page.
+Owns what a report shows of the tables of xenon-predict; must not know how metrics are
+computed (`evaluation`), how plots are drawn, or the page.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Mapping, NamedTuple, Sequence
 
@@ -18,310 +16,369 @@ from sklearn.metrics import confusion_matrix
 
 from xenon_mx.config import ReportConfig
 from xenon_mx.errors import ConfigError, XenonError
-from xenon_mx.evaluation import metrics, scores
-from xenon_mx.evaluation.evaluation_set import EvaluationSet, from_table
+from xenon_mx.evaluation.estimates import Estimate, evaluate_by_study_type
+from xenon_mx.evaluation.evaluation_set import OVERALL, EvaluationSet, from_table
+from xenon_mx.evaluation.leakage import leakage_warnings
 from xenon_mx.evaluation.prediction_tables import (
     PLURAL,
     PredictionTable,
     count_phrase,
     read_table,
 )
-from xenon_mx.evaluation.scores import OVERALL, Estimate
-from xenon_mx.report import gallery, paper_comparison
-from xenon_mx.report import prediction_plots as drawings
-from xenon_mx.report.paper_comparison import value_with_interval
-from xenon_mx.report.plots import Plot, Table, format_number
+from xenon_mx.evaluation.studies import aggregate_studies
+from xenon_mx.report import gallery, prediction_plots
+from xenon_mx.report.paper_comparison import (
+    PaperComparison,
+    compare_with_paper,
+    is_comparable,
+)
+from xenon_mx.report.plots import Plot
+from xenon_mx.report.tables import Table, format_estimate, format_number
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runtime import files
 
 _HEADLINE = ("kappa", "AUROC", "sensitivity", "specificity")
 _ROUNDING = 2e-9  # of two means of numbers of nine digits
-_OF_IMAGES = "These are figures of single images: not comparable with studies'."
+_NOT_COMPARABLE = "Metrics of single images are not comparable with metrics of studies."
 
 
-class Headline(NamedTuple):
-    """A figure in large letters."""
+class HeadlineMetric(NamedTuple):
+    """A metric in large letters."""
 
     name: str
     value: str
     interval: str
 
 
-class Confusion(NamedTuple):
-    """How many cases of each label were called what."""
+class ConfusionMatrix(NamedTuple):
+    """Counts of label and prediction, in scikit-learn's order."""
 
-    true_normal: int
-    false_abnormal: int
-    false_normal: int
-    true_abnormal: int
+    true_negative: int
+    false_positive: int
+    false_negative: int
+    true_positive: int
 
 
 class MetricRow(NamedTuple):
-    """A figure with its 95% interval, and what it is of: a line of `--figures`."""
+    """An estimate, and which samples it is of: one row of `--figures`."""
 
     level: str
     study_type: str
-    cases: int
+    samples: int
     abnormal: int
-    figure: str
+    metric: str
     value: float
     low: float
     high: float
 
 
 @dataclass(frozen=True)
-class Results:
-    """What a report shows of predictions; without labels, most of it is empty.
+class ImageSummary:
+    """The estimates of single images, given beside studies."""
+
+    about: str
+    types: Table
+    rows: list[MetricRow]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the predictions show; without labels, only the first three attributes.
 
     Attributes:
-        source: The table that they stand in.
-        sha256: Of its bytes.
-        names: The study or the image of each of its rows.
-        threshold: Abnormal if strictly above.
-        cases: A case in one word, plural: `studies` or `images`.
         about: What was predicted.
-        warnings: Why the figures may be better than the nets are.
-        rows: Every figure, of the cases and of single images.
-        headline: The four figures that count most, over all cases.
+        types: The estimates, or without labels the predictions, of each study type.
+        plots: ROC curve, calibration and probabilities.
+        warnings: Why the estimates may be better than the nets are.
+        rows: All estimates, of the samples and of single images.
+        headline: The four most important estimates, over all samples.
         confusion: Labels against predictions.
-        drawings: ROC, calibration and probabilities.
-        types: The figures of each study type.
-        images: The same of single images, where they were given beside studies.
-        images_about: What they are of.
-        beside: Kappa beside the paper's, drawn; of studies only.
-        paper: The same as a table.
-        competition: Kappa as the competition's scorer prints it.
-        gallery: The surest mistakes, then successes; without labels, calls.
-        gallery_note: What the gallery shows, and what it lacks.
+        comparison: Kappa beside the paper's; of studies only.
+        images: The estimates of single images, if they were given beside studies.
+    """
+
+    about: str
+    types: Table
+    plots: list[Plot]
+    warnings: list[str] = field(default_factory=list)
+    rows: list[MetricRow] = field(default_factory=list)
+    headline: list[HeadlineMetric] = field(default_factory=list)
+    confusion: ConfusionMatrix | None = None
+    comparison: PaperComparison | None = None
+    images: ImageSummary | None = None
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a report shows of a table of predictions.
+
+    Attributes:
+        source: The path of the table.
+        sha256: The SHA-256 of the table's bytes.
+        names: The study or the image of each of its rows.
+        threshold: A sample is predicted abnormal if its probability is strictly above.
+        plural: `studies` or `images`.
+        warnings: What limits the use of the results.
+        summary: What the predictions show.
+        gallery: The most confident errors, then correct predictions; without labels,
+            the most confident predictions.
+        gallery_note: What the gallery shows, and what is missing in it.
     """
 
     source: str
     sha256: str
     names: list[str]
     threshold: float
-    cases: str
-    about: str = ""
-    warnings: list[str] = field(default_factory=list)
-    rows: list[MetricRow] = field(default_factory=list)
-    headline: list[Headline] = field(default_factory=list)
-    confusion: Confusion | None = None
-    drawings: list[Plot] = field(default_factory=list)
-    types: Table | None = None
-    images: Table | None = None
-    images_about: str = ""
-    beside: list[Plot] = field(default_factory=list)
-    paper: Table | None = None
-    competition: Table | None = None
-    gallery: list[gallery.GallerySection] = field(default_factory=list)
-    gallery_note: str = ""
+    plural: str
+    warnings: list[str]
+    summary: Summary
+    gallery: list[gallery.GallerySection]
+    gallery_note: str
 
 
 def evaluate_predictions(config: ReportConfig, run: Run) -> Results:
-    """Evaluate a table of predictions, and the one of their images if there is one.
+    """Evaluate a table of predictions and, if given, the table of its images.
 
     Args:
-        config: What `xenon-report` was told; it names the tables.
+        config: The arguments of `xenon-report`, with the paths of the tables.
         run: The run that predicted.
 
     Raises:
-        XenonError: A table is none of xenon-predict's, or some of its rows only have
+        XenonError: A table was not written by xenon-predict, only some of its rows have
             labels, or it was made with another threshold; or the two tables are not of
             the same studies.
     """
     assert config.predictions is not None
-    predicted = _read(config.predictions, config.threshold)
+    table = _read(config.predictions, config.threshold)
     images = None
     if config.images is not None:
-        images = _read_images(config.images, config.threshold, predicted)
-    found = Results(
-        str(config.predictions),
-        files.sha256(config.predictions),
-        predicted.names,
-        config.threshold,
-        PLURAL[predicted.level],
+        images = _read_images(config.images, config.threshold, table)
+    sections, note = gallery.build_gallery(config, table)
+    if table.is_unlabelled:
+        _check_flags_without_labels(config, table)
+        summary = _summarize_unlabelled(table, config.threshold)
+    else:
+        validated_on = (run.meta.get("validated_on") or {}).get("split")
+        summary = _summarize_labelled(table, images, config.threshold, validated_on)
+    return Results(
+        source=str(config.predictions),
+        sha256=files.sha256(config.predictions),
+        names=table.names,
+        threshold=config.threshold,
+        plural=PLURAL[table.level],
+        warnings=[*_unknown_types(table, run), *summary.warnings],
+        summary=summary,
+        gallery=sections,
+        gallery_note=note,
     )
-    strange = set(predicted.study_types) - {*run.meta["study_types"], ""}
-    if strange:
-        never = f"the run has never seen {', '.join(sorted(strange))}"
-        found = replace(found, warnings=[never])
-    rooms, note = gallery.build_gallery(config, predicted)
-    found = replace(found, gallery=rooms, gallery_note=note)
-    if predicted.is_unlabelled:
-        if images or config.figures:
-            flag = "--images" if images else "--figures"
-            raise ConfigError(flag, f"says nothing: {predicted.file} has no labels")
-        return _unlabelled(found, predicted)
-    cases = from_table(predicted)
-    figures = scores.evaluate_by_study_type(cases, config.threshold)
-    found = _labelled(found, cases, figures)
-    validated = run.meta.get("validated_on") or {}
-    doubts = scores.leakage_warnings(cases, figures, validated.get("split"))
-    found = replace(found, warnings=[*found.warnings, *doubts])
-    if cases.level == "study":
-        found = _beside(found, cases, figures)
-    if images is not None:
-        found = _with_images(found, from_table(images), images.members)
-    return found
+
+
+def _unknown_types(table: PredictionTable, run: Run) -> list[str]:
+    """Return a warning if the table has study types that the run was not trained on."""
+    unknown = set(table.study_types) - {*run.meta["study_types"], ""}
+    return [f"the run was not trained on {', '.join(sorted(unknown))}"] * bool(unknown)
+
+
+def _check_flags_without_labels(config: ReportConfig, table: PredictionTable) -> None:
+    """Raise an error for flags that have no effect without labels."""
+    for flag, path in (("--images", config.images), ("--figures", config.figures)):
+        if path:
+            raise ConfigError(flag, f"has no effect: {table.file} has no labels")
 
 
 def _read(csv: Path, threshold: float) -> PredictionTable:
-    predicted = read_table(csv)
-    predicted.check_threshold(threshold)
-    return predicted
+    table = read_table(csv)
+    table.check_threshold(threshold)
+    return table
 
 
 def _read_images(
-    csv: Path, threshold: float, predicted: PredictionTable
+    csv: Path, threshold: float, studies: PredictionTable
 ) -> PredictionTable:
-    """Read the table of the images of the studies that were predicted."""
+    """Read the table of the images of the predicted studies."""
     images = _read(csv, threshold)
-    if images.level != "image" or predicted.level != "study":
+    if images.level != "image" or studies.level != "study":
         raise XenonError(
-            f"{csv}: --images wants what xenon-predict --images wrote, beside its "
-            f"table of studies as PREDICTIONS"
+            f"{csv}: --images needs the table that xenon-predict --images wrote, and "
+            f"PREDICTIONS the table of studies written with it"
         )
-    strange = set(images.studies) ^ set(predicted.names)
-    if strange:
+    unmatched = set(images.studies) ^ set(studies.names)
+    if unmatched:
         raise XenonError(
-            f"{csv}: is not of the same studies as {predicted.file}: {min(strange)} is "
+            f"{csv}: is not of the same studies as {studies.file}: {min(unmatched)} is "
             f"in one of them only"
         )
-    _check_means(images, predicted)
+    _check_same_prediction(images, studies)
     return images
 
 
-def _check_means(images: PredictionTable, predicted: PredictionTable) -> None:
-    """Stop unless the studies are the means of the images, as one prediction's are."""
-    order, means = metrics.study_means(
-        images.studies, np.stack([images.prob, images.labels], axis=1)
+def _check_same_prediction(images: PredictionTable, studies: PredictionTable) -> None:
+    """Check that the studies are the means of the images, with the same labels."""
+    label_of = dict(zip(studies.names, studies.labels))
+    relabelled = {
+        study
+        for study, label in zip(images.studies, images.labels)
+        if label != label_of[study]
+    }
+    means = aggregate_studies(
+        images.studies, images.study_types, images.labels, images.prob
     )
-    counts = Counter(images.studies)
-    place = {study: row for row, study in enumerate(order)}
-    for study, prob, label, count in zip(
-        predicted.names, predicted.prob, predicted.labels, predicted.images
-    ):
-        mean, labelled = means[place[study]]
-        same = abs(mean - prob) <= _ROUNDING and labelled == label
-        if not same or counts[study] != count:
+    mean_of = dict(zip(means.names, zip(means.prob, means.images)))
+    for study, prob, count in zip(studies.names, studies.prob, studies.images):
+        mean, image_count = mean_of[study]
+        is_same = abs(mean - prob) <= _ROUNDING and image_count == count
+        if not is_same or study in relabelled:
             raise XenonError(
-                f"{images.file}: is not of the same prediction as {predicted.file}: "
+                f"{images.file}: is not of the same prediction as {studies.file}: "
                 f"there {study} has a probability of {prob:.9g} and {count} images, "
-                f"here {mean:.9g} and {counts[study]}"
+                f"here {mean:.9g} and {image_count}"
             )
 
 
-def _unlabelled(found: Results, predicted: PredictionTable) -> Results:
-    """Show what can be shown without labels: how sure the ensemble was."""
-    types = np.array(predicted.study_types)
+def _summarize_unlabelled(table: PredictionTable, threshold: float) -> Summary:
+    """Summarize predictions without labels: their counts and probabilities."""
+    plural = PLURAL[table.level]
+    study_types = np.array(table.study_types)
     rows = []
-    for name in [*sorted(set(predicted.study_types)), OVERALL]:
-        called = predicted.called[(types == name) | (name == OVERALL)]
-        rows.append((name or "none", f"{len(called):,}", f"{called.sum():,}"))
-    return replace(
-        found,
-        about=f"{count_phrase(len(types), predicted.level)} without labels: nothing "
-        f"can be said of how right the predictions are.",
+    for name in [*sorted(set(table.study_types)), OVERALL]:
+        predictions = table.predictions[(study_types == name) | (name == OVERALL)]
+        rows.append((name or "none", f"{len(predictions):,}", f"{predictions.sum():,}"))
+    return Summary(
+        about=f"{count_phrase(len(study_types), table.level)} without labels: whether "
+        f"the predictions are correct cannot be evaluated.",
         types=Table(
-            "What was predicted",
-            ("study type", found.cases, "called abnormal"),
+            "Predictions by study type",
+            ("study type", plural, "predicted abnormal"),
             rows,
         ),
-        drawings=[
-            drawings.histogram(
-                predicted.prob, predicted.labels, found.threshold, found.cases
-            )
+        plots=[
+            prediction_plots.histogram_plot(table.prob, table.labels, threshold, plural)
         ],
     )
 
 
-def _labelled(
-    found: Results, cases: EvaluationSet, figures: Mapping[str, Sequence[Estimate]]
-) -> Results:
-    by_name = {figure.name: figure for figure in figures[OVERALL]}
-    of_images = f" {_OF_IMAGES}" if cases.level == "image" else ""
-    return replace(
-        found,
-        about=f"{_extent(cases)}; called abnormal if the probability is above "
-        f"{found.threshold:g}.{of_images} That this run predicted them is taken on "
-        f"trust: the table does not say which did.",
-        rows=_rows(cases, figures),
-        headline=[
-            Headline(name, format_number(by_name[name].value), _interval(by_name[name]))
-            for name in _HEADLINE
-        ],
-        confusion=_confusion(cases, found.threshold),
-        drawings=[
-            *drawings.roc(cases, by_name, paper_comparison.is_comparable(cases)),
-            drawings.calibration(cases, by_name),
-            drawings.histogram(cases.prob, cases.labels, found.threshold, found.cases),
-        ],
-        types=_types(cases, figures),
+def _summarize_labelled(
+    table: PredictionTable,
+    image_table: PredictionTable | None,
+    threshold: float,
+    validated_on: str | None,
+) -> Summary:
+    """Summarize predictions with labels: their estimates.
+
+    Args:
+        table: The table of predictions.
+        image_table: The table of their images, if given.
+        threshold: A sample is predicted abnormal if its probability is strictly above.
+        validated_on: The split that chose the checkpoints, None if unknown.
+    """
+    samples = from_table(table)
+    by_type = evaluate_by_study_type(samples, threshold)
+    rows = _metric_rows(samples, by_type)
+    images = None
+    if image_table is not None:
+        images = _summarize_images(image_table, threshold)
+        rows += images.rows
+    comparison = None
+    if samples.level == "study":
+        comparison = compare_with_paper(samples, by_type, threshold)
+    return Summary(
+        about=_about(samples, threshold),
+        types=_types_table(samples, by_type),
+        plots=_plots(samples, by_type[OVERALL], threshold),
+        warnings=leakage_warnings(samples, by_type, validated_on),
+        rows=rows,
+        headline=_headline(by_type[OVERALL]),
+        confusion=_confusion_matrix(samples, threshold),
+        comparison=comparison,
+        images=images,
     )
 
 
-def _beside(
-    found: Results, cases: EvaluationSet, figures: Mapping[str, Sequence[Estimate]]
-) -> Results:
-    """Set the figures of studies beside the paper's and the competition's."""
-    return replace(
-        found,
-        beside=[paper_comparison.kappa_plot(figures)],
-        paper=paper_comparison.kappa_table(figures),
-        competition=paper_comparison.competition_table(cases, found.threshold),
+def _summarize_images(table: PredictionTable, threshold: float) -> ImageSummary:
+    samples = from_table(table)
+    by_type = evaluate_by_study_type(samples, threshold)
+    return ImageSummary(
+        about=f"{_extent(samples)}; predicted by {table.members} "
+        f"member{'s' * (table.members > 1)}. {_NOT_COMPARABLE}",
+        types=_types_table(samples, by_type),
+        rows=_metric_rows(samples, by_type),
     )
 
 
-def _with_images(found: Results, images: EvaluationSet, members: int) -> Results:
-    """Add the figures of single images."""
-    figures = scores.evaluate_by_study_type(images, found.threshold)
-    return replace(
-        found,
-        rows=[*found.rows, *_rows(images, figures)],
-        images=_types(images, figures),
-        images_about=f"{_extent(images)}; predicted by {members} "
-        f"net{'s' * (members > 1)}. {_OF_IMAGES}",
+def _about(samples: EvaluationSet, threshold: float) -> str:
+    """Return what was predicted, and how to read it."""
+    sentences = [
+        f"{_extent(samples)}; predicted abnormal if the probability is above "
+        f"{threshold:g}."
+    ]
+    if samples.level == "image":
+        sentences.append(_NOT_COMPARABLE)
+    sentences.append(
+        "The table does not record which run predicted it: this page assumes that it "
+        "was this run."
     )
+    return " ".join(sentences)
 
 
-def _extent(cases: EvaluationSet) -> str:
-    """How many cases of how many patients."""
-    patients = len(set(cases.patients))
+def _extent(samples: EvaluationSet) -> str:
+    """Return the numbers of samples, patients and abnormal labels, in words."""
+    patients = len(set(samples.patients))
     return (
-        f"{count_phrase(len(cases.labels), cases.level)} of {patients:,} "
-        f"patient{'s' * (patients != 1)}, {int(cases.labels.sum()):,} labelled abnormal"
+        f"{count_phrase(len(samples.labels), samples.level)} of {patients:,} "
+        f"patient{'s' * (patients != 1)}, {int(samples.labels.sum()):,} labelled "
+        f"abnormal"
     )
 
 
-def _interval(figure: Estimate) -> str:
-    if not math.isfinite(figure.low):
-        return "no interval"
-    return f"{figure.low:.3f} to {figure.high:.3f}"
+def _plots(
+    samples: EvaluationSet, estimates: Sequence[Estimate], threshold: float
+) -> list[Plot]:
+    by_name = {estimate.name: estimate for estimate in estimates}
+    return [
+        *prediction_plots.roc_plots(samples, by_name, is_comparable(samples)),
+        prediction_plots.calibration_plot(samples, by_name),
+        prediction_plots.histogram_plot(
+            samples.prob, samples.labels, threshold, PLURAL[samples.level]
+        ),
+    ]
 
 
-def _confusion(cases: EvaluationSet, threshold: float) -> Confusion:
-    called = (cases.prob > threshold).astype(int)
-    table = confusion_matrix(cases.labels, called, labels=[0, 1])
-    return Confusion(*(int(count) for count in table.ravel()))
+def _headline(estimates: Sequence[Estimate]) -> list[HeadlineMetric]:
+    by_name = {estimate.name: estimate for estimate in estimates}
+    headline = []
+    for name in _HEADLINE:
+        _, value, low, high = by_name[name]
+        interval = f"{low:.3f} to {high:.3f}" if math.isfinite(low) else "no interval"
+        headline.append(HeadlineMetric(name, format_number(value), interval))
+    return headline
 
 
-def _rows(
-    cases: EvaluationSet, figures: Mapping[str, Sequence[Estimate]]
+def _confusion_matrix(samples: EvaluationSet, threshold: float) -> ConfusionMatrix:
+    predictions = (samples.prob > threshold).astype(int)
+    counts = confusion_matrix(samples.labels, predictions, labels=[0, 1])
+    return ConfusionMatrix(*(int(count) for count in counts.ravel()))
+
+
+def _metric_rows(
+    samples: EvaluationSet, by_type: Mapping[str, Sequence[Estimate]]
 ) -> list[MetricRow]:
     rows = []
-    for name, values in figures.items():
-        labels = cases.select(name).labels
-        of = (cases.level, name, len(labels), int(labels.sum()))
-        rows += [MetricRow(*of, f.name, f.value, f.low, f.high) for f in values]
+    for name, estimates in by_type.items():
+        labels = samples.select(name).labels
+        group = (samples.level, name, len(labels), int(labels.sum()))
+        rows += [MetricRow(*group, *estimate) for estimate in estimates]
     return rows
 
 
-def _types(cases: EvaluationSet, figures: Mapping[str, Sequence[Estimate]]) -> Table:
+def _types_table(
+    samples: EvaluationSet, by_type: Mapping[str, Sequence[Estimate]]
+) -> Table:
     rows = []
-    for name, values in figures.items():
-        labels = cases.select(name).labels
+    for name, estimates in by_type.items():
+        labels = samples.select(name).labels
         counts = (f"{len(labels):,}", f"{int(labels.sum()):,}")
-        cells = (value_with_interval(figure, "\n") for figure in values)
+        cells = (format_estimate(estimate, "\n") for estimate in estimates)
         rows.append((name or "none", *counts, *cells))
-    names = [figure.name for figure in figures[OVERALL]]
-    header = ("study type", PLURAL[cases.level], "abnormal", *names)
-    return Table("Each figure with its 95% interval", header, rows)
+    names = [estimate.name for estimate in by_type[OVERALL]]
+    header = ("study type", PLURAL[samples.level], "abnormal", *names)
+    return Table("Metrics with 95% intervals", header, rows)

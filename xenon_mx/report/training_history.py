@@ -1,7 +1,7 @@
-"""How a run was trained, in words, tables and drawings.
+"""How a run was trained, in words, tables and plots.
 
-Owns what a report says of run.json, log.csv and best.json. Knows no predictions and no
-page.
+Owns what a report shows of run.json, log.csv and best.json; must not know predictions
+or the page.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Sequence
 
 from xenon_mx.report import plots
-from xenon_mx.report.plots import Curve, Plot, Table, format_number
+from xenon_mx.report.plots import Curve, Plot
+from xenon_mx.report.tables import Table, format_number
 from xenon_mx.runs.run_folder import Checkpoint, EpochRecord, Run
 
 
@@ -20,35 +21,36 @@ class TrainingHistory:
     """What a report shows of a run's training.
 
     Attributes:
-        facts: Names and values of what was trained on what.
-        weights: The loss weights, a row a study type.
-        note: One sentence above the curves.
-        curves: Loss, agreement and learning rate; empty before the first epoch.
-        best: The epochs that were kept, a row each.
+        facts: Names and values: net, data, settings.
+        weights: The loss weights, one row per study type.
+        note: What the rings in the curves mean.
+        curves: Loss, metrics and learning rate; empty before the first epoch.
+        checkpoints: The checkpoints of the ensemble, one per row.
     """
 
     facts: list[tuple[str, str]]
     weights: Table
     note: str
     curves: list[Plot]
-    best: Table
+    checkpoints: Table
 
 
 def summarize(run: Run) -> TrainingHistory:
-    """Tell how a run was trained.
+    """Summarize how a run was trained.
 
     Raises:
         XenonError: log.csv or best.json is damaged.
     """
     epochs, members = run.log(), run.members()
+    plural = "s" * (len(members) > 1)
     return TrainingHistory(
-        _facts(run.meta, epochs),
-        _weights(run.meta),
-        f"Ringed: the {len(members)} epoch{'s' * (len(members) > 1)} with the lowest "
-        f"validation loss, whose weights were kept to be averaged. Kappa and AUROC are "
-        f"of the set that these epochs were chosen on: neither is a result.",
-        _curves(epochs, members) if epochs else [],
-        _best(epochs, members),
+        facts=_facts(run.meta, epochs),
+        weights=_weights_table(run.meta),
+        note=f"Rings mark the {len(members)} epoch{plural} with the lowest validation "
+        f"loss, kept for the ensemble. Kappa and AUROC are measured on the data that "
+        f"chose these epochs: they are not results.",
+        curves=_curves(epochs, members) if epochs else [],
+        checkpoints=_checkpoints_table(epochs, members),
     )
 
 
@@ -62,47 +64,49 @@ def _facts(
     return [
         ("Net", f"{config['model']}, one logit, global average pooling"),
         (
-            "First weights",
+            "Initial weights",
             f"{start['origin']} (SHA-256 {start['sha256']})" if start else "random",
         ),
-        ("Trained on", _split(meta, "trained_on")),
-        ("Checkpoints chosen on", _split(meta, "validated_on")),
+        ("Trained on", _split_size(meta, "trained_on")),
+        ("Checkpoints chosen on", _split_size(meta, "validated_on")),
         ("Data", f"{config.get('packed', 'unknown')} (SHA-256 {meta['data']})"),
-        ("Pixels", f"gray, {size}x{size}, fitted by {fit}"),
+        ("Input", f"gray, {size}x{size} pixels, fitted by {fit}"),
         ("Loss", _loss(config)),
-        ("Recipe", _recipe(config)),
-        ("Epochs", f"{len(epochs)}, in {_time(seconds)}"),
+        ("Optimizer", _optimizer(config)),
+        ("Epochs", f"{len(epochs)} in {_duration(seconds)}"),
         ("Versions", ", ".join(f"{name} {v}" for name, v in versions.items())),
     ]
 
 
-def _recipe(config: dict[str, Any]) -> str:
+def _optimizer(config: dict[str, Any]) -> str:
     patience = config.get("patience")
-    waited = "an epoch" if patience == 1 else f"{patience} epochs"
-    shared = str(config.get("kvstore") or "").startswith("dist")
+    epochs = "1 epoch" if patience == 1 else f"{patience} epochs"
+    is_distributed = str(config.get("kvstore") or "").startswith("dist")
+    per_worker = " per worker" if is_distributed else ""
     frozen = config.get("freeze_epochs")
-    first = f"the last layer alone for the first {frozen} epochs; " if frozen else ""
+    freezing = f"the last layer only for the first {frozen} epochs; " if frozen else ""
     return (
-        f"Adam, batches of {config.get('batch_size')}{' a worker' if shared else ''}, "
-        f"learning rate {config.get('lr')}, divided by 10 after {waited} without a new "
-        f"best, down to {config.get('min_lr')}; {first}seed {config.get('seed')}"
+        f"Adam, batches of {config.get('batch_size')}{per_worker}, learning rate "
+        f"{config.get('lr')}, divided by 10 after {epochs} without a new lowest "
+        f"validation loss, down to {config.get('min_lr')}; {freezing}seed "
+        f"{config.get('seed')}"
     )
 
 
-def _split(meta: dict[str, Any], key: str) -> str:
+def _split_size(meta: dict[str, Any], key: str) -> str:
     split = meta.get(key)
     return f"{split['images']:,} images of {split['split']}" if split else "unknown"
 
 
 def _loss(config: dict[str, Any]) -> str:
     if config.get("loss") == "plain":
-        return "binary cross entropy, not weighted"
+        return "binary cross entropy, unweighted"
     pooled = config.get("pooled_weights")
-    whose = "one pair for all study types" if pooled else "a pair for each study type"
-    return f"binary cross entropy, with weights: {whose}"
+    pairs = "one pair for all study types" if pooled else "one pair per study type"
+    return f"binary cross entropy, weighted: {pairs}"
 
 
-def _time(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     if not math.isfinite(seconds):
         return "an unknown time"
     minutes = round(seconds / 60)
@@ -112,68 +116,63 @@ def _time(seconds: float) -> str:
     return f"{minutes} min" if minutes else f"{seconds:.0f} s"
 
 
-def _weights(meta: dict[str, Any]) -> Table:
+def _weights_table(meta: dict[str, Any]) -> Table:
     rows = [
         (name, f"{normal:.4f}", f"{abnormal:.4f}")
         for name, (normal, abnormal) in zip(meta["study_types"], meta["weights"])
     ]
     header = ("study type", "normal image", "abnormal image")
-    return Table("Weights of the loss", header, rows)
+    return Table("Loss weights", header, rows)
 
 
 def _curves(epochs: Sequence[EpochRecord], members: Sequence[Checkpoint]) -> list[Plot]:
     numbers = [epoch.epoch for epoch in epochs]
     kept = [member.epoch for member in members]
-    ends = f"from epoch {numbers[0]} to {numbers[-1]}"
-    losses = [
-        Curve("training", [epoch.train_loss for epoch in epochs], False),
-        Curve("validation", [epoch.val_loss for epoch in epochs], True),
-    ]
-    agreement = [
-        Curve("AUROC", [epoch.auroc for epoch in epochs], False),
-        Curve("kappa", [epoch.kappa for epoch in epochs], True),
-    ]
-    rates = [Curve("learning rate", [epoch.lr for epoch in epochs], True)]
-    best = f"kept: epochs {_listed(kept)}"
+    span = f"from epoch {numbers[0]} to {numbers[-1]}"
+    kept_epochs = f"kept: epochs {', '.join(map(str, sorted(kept))) or 'none'}"
+    train = Curve("training", [epoch.train_loss for epoch in epochs], False)
+    valid = Curve("validation", [epoch.val_loss for epoch in epochs], True)
+    auroc = Curve("AUROC", [epoch.auroc for epoch in epochs], False)
+    kappa = Curve("kappa", [epoch.kappa for epoch in epochs], True)
+    rate = Curve("learning rate", [epoch.lr for epoch in epochs], True)
+    draw = plots.draw_training_curves
     return [
         Plot(
-            plots.curves(numbers, losses, kept, "loss"),
-            f"Line chart of the loss {ends}: training "
-            f"{_ends(losses[0])}, validation {_ends(losses[1])}; {best}.",
-            "Loss. Training: the mean over the epoch's images as they were trained on. "
-            "Validation: after the epoch.",
+            draw(numbers, [train, valid], kept, "loss"),
+            f"Line chart of the loss {span}: training {_first_to_last(train)}, "
+            f"validation {_first_to_last(valid)}; {kept_epochs}.",
+            "Loss. Training: mean over the images of the epoch, computed during the "
+            "epoch. Validation: computed after the epoch.",
         ),
         Plot(
-            plots.curves(numbers, agreement, kept, "kappa, AUROC"),
-            f"Line chart of Cohen's kappa and AUROC {ends}: kappa "
-            f"{_ends(agreement[1])}, AUROC {_ends(agreement[0])}; {best}.",
-            "Cohen's kappa at 0.5 and AUROC over the validation studies.",
+            draw(numbers, [auroc, kappa], kept, "kappa, AUROC"),
+            f"Line chart of Cohen's kappa and AUROC {span}: kappa "
+            f"{_first_to_last(kappa)}, AUROC {_first_to_last(auroc)}; {kept_epochs}.",
+            "Cohen's kappa at a threshold of 0.5 and AUROC, on the validation studies.",
         ),
         Plot(
-            plots.curves(numbers, rates, kept, "learning rate", logarithmic=True),
-            f"Line chart of the learning rate {ends}, on a logarithmic axis: "
-            f"{epochs[0].lr:g} to {epochs[-1].lr:g}; {best}.",
-            "Learning rate: divided by 10 on a plateau of the validation loss.",
+            draw(numbers, [rate], kept, "learning rate", logarithmic=True),
+            f"Line chart of the learning rate {span}, on a logarithmic axis: "
+            f"{epochs[0].lr:g} to {epochs[-1].lr:g}; {kept_epochs}.",
+            "Learning rate, divided by 10 on each plateau of the validation loss.",
         ),
     ]
 
 
-def _listed(kept: Sequence[int]) -> str:
-    return ", ".join(map(str, sorted(kept))) or "none"
+def _first_to_last(curve: Curve) -> str:
+    return f"{format_number(curve.values[0])} to {format_number(curve.values[-1])}"
 
 
-def _ends(line: Curve) -> str:
-    return f"{format_number(line.values[0])} to {format_number(line.values[-1])}"
-
-
-def _best(epochs: Sequence[EpochRecord], members: Sequence[Checkpoint]) -> Table:
+def _checkpoints_table(
+    epochs: Sequence[EpochRecord], members: Sequence[Checkpoint]
+) -> Table:
     by_number = {epoch.epoch: epoch for epoch in epochs}
     rows = []
     for member in members:
-        row = by_number.get(member.epoch)
-        scores = (row.kappa, row.auroc) if row else (math.nan, math.nan)
+        epoch = by_number.get(member.epoch)
+        scores = (epoch.kappa, epoch.auroc) if epoch else (math.nan, math.nan)
         rows.append(
             (str(member.epoch), f"{member.loss:.4f}", *map(format_number, scores))
         )
     header = ("epoch", "validation loss", "kappa", "AUROC")
-    return Table("The epochs that were kept, the best first", header, rows)
+    return Table("Checkpoints of the ensemble, lowest loss first", header, rows)

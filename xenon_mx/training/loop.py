@@ -19,6 +19,7 @@ from xenon_mx.data import packed_folder, record_iter
 from xenon_mx.distributed import process_group
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation import metrics
+from xenon_mx.evaluation.studies import aggregate_studies, score
 from xenon_mx.models import forward, network
 from xenon_mx.runs import run_folder
 from xenon_mx.runtime import mxnet, progress
@@ -260,15 +261,9 @@ class TrainingLoop:
                 [self._evaluator], pixels, self._ctxs, self._config.reference
             )[:, 0]
         prob = metrics.sigmoid(logits)
-        _, by_study = metrics.study_means(
-            studies.tolist(), np.stack([labels, prob], axis=1)
-        )
-        truth, mean = by_study[:, 0].round().astype(int), by_study[:, 1]
-        return (
-            self._loss.mean(logits, labels, types),
-            metrics.kappa(truth, (mean > THRESHOLD).astype(int)),
-            metrics.auroc(truth, mean),
-        )
+        by_study = aggregate_studies(studies.tolist(), types.tolist(), labels, prob)
+        kappa, auroc = score(by_study.labels, by_study.prob, THRESHOLD)
+        return self._loss.mean(logits, labels, types), kappa, auroc
 
 
 class _Stopwatch:
