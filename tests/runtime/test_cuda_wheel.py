@@ -25,17 +25,17 @@ pytestmark = pytest.mark.cuda
 
 INSTALLED = ("setup.py", "pyproject.toml", "README.md", "xenon_mx")
 IMPORT = "from xenon_mx.runtime.mxnet import mx"
-TO_GPU = "from xenon_mx.runtime import mxnet as engine; engine.contexts('gpu(0)')"
+TO_GPU = "from xenon_mx.runtime import devices; devices.contexts('gpu(0)')"
 NEW_VENV = [sys.executable, "-m", "venv"]
 
 # Five steps of xenon's own net on one batch.
 TRAIN = """
-from xenon_mx.models import network as models
-from xenon_mx.runtime import mxnet as engine
+from xenon_mx.models import network
+from xenon_mx.runtime import devices, mxnet
 from xenon_mx.runtime.mxnet import autograd, gluon, mx
-ctx = engine.contexts("{ctx}")
-engine.seed(1)
-net = models.build("resnet18_v1b", None, ctx)
+ctx = devices.contexts("{ctx}")
+mxnet.seed(1)
+net = network.build("resnet18_v1b", None, ctx)
 trainer = gluon.Trainer(
     net.collect_params(), "adam", {{"learning_rate": 1e-4}}, update_on_kvstore=False
 )
@@ -194,7 +194,7 @@ print(nvrtc.nvrtcCompileProgram(program, 1, options))
 def test_failures_reads_the_words_of_this_cuda(output):
     code = f"""{IMPORT}
 import ctypes
-from xenon_mx.runtime import mxnet as engine
+from xenon_mx.runtime import mxnet
 cudart, cudnn = ctypes.CDLL("libcudart.so.11.0"), ctypes.CDLL("libcudnn.so.8")
 # cudaErrorMemoryAllocation, cudaErrorNoKernelImageForDevice, CUDNN_STATUS_ALLOC_FAILED
 for words, number in (
@@ -204,13 +204,13 @@ for words, number in (
 ):
     words.restype = ctypes.c_char_p
     try:
-        with engine.failures():
+        with mxnet.failures():
             raise mx.base.MXNetError(words(number).decode())
-    except engine.XenonError as error:
+    except mxnet.XenonError as error:
         print(str(error).split(":")[0])
 """
     full = "the GPU's memory is full"
-    assert output(code) == [full, "MXNet 1.9.1 holds no code for this GPU", full]
+    assert output(code) == [full, "MXNet 1.9.1 does not support this GPU", full]
 
 
 # No GPU
@@ -232,7 +232,7 @@ def test_cpu_trains_where_the_driver_has_no_gpu(output):
 
 def test_gpu_is_refused_where_the_driver_has_none(refusal):
     assert refusal(TO_GPU) == (
-        "--ctx gpu(0): NVIDIA's driver reports no GPU; see what nvidia-smi says; or "
+        "--ctx gpu(0): NVIDIA's driver reports no GPU; check with nvidia-smi; or "
         "use --ctx 'cpu()'"
     )
 
@@ -240,14 +240,14 @@ def test_gpu_is_refused_where_the_driver_has_none(refusal):
 def test_default_is_the_cpu_where_the_driver_has_no_gpu(run):
     code = """
 import logging
-from xenon_mx.runtime import mxnet as engine
+from xenon_mx.runtime import devices
 logging.basicConfig(level=logging.INFO, format="%(message)s")
-print(engine.contexts(None))
+print(devices.contexts(None))
 """
     result = run(code)
     assert result.stdout == "[cpu(0)]\n"
     assert result.stderr == (
-        "ctx: cpu(0) (NVIDIA's driver reports no GPU; see what nvidia-smi says)\n"
+        "ctx: cpu(0) (NVIDIA's driver reports no GPU; check with nvidia-smi)\n"
     )
 
 
@@ -261,7 +261,7 @@ def test_import_without_a_driver_says_that_it_needs_one(refusal):
 
 def test_import_without_nvidias_wheels_says_how_to_get_them(refusal):
     assert refusal(f"import sys; sys.modules['nvidia'] = None\n{IMPORT}") == (
-        "mxnet-cu112 misses CUDA's libcudnn.so.8: pip install 'xenon-mx[gpu]'"
+        "mxnet-cu112 lacks CUDA's libcudnn.so.8: pip install 'xenon-mx[gpu]'"
     )
 
 
@@ -271,7 +271,7 @@ def test_import_without_one_of_nvidias_wheels_says_which(refusal, packages):
     try:
         # cuSOLVER needs it, and is loaded before MXNet is.
         assert refusal(IMPORT) == (
-            "mxnet-cu112 misses CUDA's libcublas.so.11: pip install 'xenon-mx[gpu]'"
+            "mxnet-cu112 lacks CUDA's libcublas.so.11: pip install 'xenon-mx[gpu]'"
         )
     finally:
         (packages / "hidden").rename(cublas)
@@ -284,7 +284,7 @@ def test_import_without_one_of_nvidias_wheels_says_which(refusal, packages):
 def test_gpu_without_code_is_refused_before_mxnet_touches_it(refusal, listed):
     name, capability = listed.split(":")
     assert refusal(TO_GPU, CUDA_STUB_GPUS=listed).startswith(
-        f"--ctx gpu(0): {name} has compute capability {capability}, and MXNet 1.9.1"
+        f"--ctx gpu(0): {name} has compute capability {capability}, but MXNet 1.9.1"
     )
 
 

@@ -100,12 +100,12 @@ def test_mxnet_that_does_not_fit_is_no_reason_to_reinstall_it():
 
 # 4 GB, of which a limit of 2 leaves nothing like it.
 TOO_LARGE = """
-from xenon_mx.runtime import mxnet as engine
+from xenon_mx.runtime import mxnet
 from xenon_mx.errors import XenonError
 
 try:
-    with engine.failures():
-        engine.mx.nd.zeros((1 << 30,)).wait_to_read()
+    with mxnet.failures():
+        mxnet.mx.nd.zeros((1 << 30,)).wait_to_read()
 except XenonError as error:
     print(error)
 """
@@ -122,6 +122,6 @@ def test_mxnets_own_lack_of_memory_is_a_sentence():
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(
         r"out of memory: the limit is 2,048 MB \(ulimit -v\): raise it; a smaller "
-        r"--batch-size takes less\n",
+        r"--batch-size needs less\n",
         done.stdout,
     )
