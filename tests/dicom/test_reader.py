@@ -538,17 +538,26 @@ def refusal(data: bytes, limit: int = LIMIT) -> str:
         ({"Modality": None}, "modality is not given"),
         ({"PresentationIntentType": "FOR PROCESSING"}, "raw image of a detector"),
         ({"NumberOfFrames": 2}, "2 frames"),
-        ({"PhotometricInterpretation": "PALETTE COLOR"}, "PALETTE COLOR, 1 a pixel"),
-        ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3}, "RGB, 3 a pixel"),
-        ({"PhotometricInterpretation": None}, "of no given kind"),
+        (
+            {"PhotometricInterpretation": "PALETTE COLOR"},
+            "PALETTE COLOR, with 1 samples",
+        ),
+        (
+            {"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3},
+            "RGB, with 3 samples",
+        ),
+        ({"PhotometricInterpretation": None}, "PhotometricInterpretation is not given"),
         ({"PhotometricInterpretation": "RG\nB"}, r"RG\?B"),
-        ({"PixelData": None}, "holds no pixel data"),
+        ({"PixelData": None}, "it has no pixel data"),
         ({"Rows": 0}, "9 x 0 pixels"),
         ({"Rows": None}, "it has no Rows"),
         ({"Rows": 12}, "cut short: 54 of 108 bytes"),
-        ({"BitsStored": 9}, "9 bits up to bit"),
-        ({"BitsStored": 7, "HighBit": 7}, "7 bits up to bit 7 of 8"),
-        ({"BitsAllocated": 32, "BitsStored": 32, "HighBit": 31}, "32 bits"),
+        ({"BitsStored": 9}, "BitsStored is 9"),
+        (
+            {"BitsStored": 7, "HighBit": 7},
+            "BitsStored is 7, HighBit 7 and BitsAllocated 8",
+        ),
+        ({"BitsAllocated": 32, "BitsStored": 32, "HighBit": 31}, "BitsStored is 32"),
         ({"RescaleSlope": 0, "RescaleIntercept": 5}, "RescaleSlope is 0"),
         ({"WindowCenter": 5, "WindowWidth": 0}, "WindowWidth is 0"),
         ({"WindowCenter": 5, "WindowWidth": 0.5}, "WindowWidth is 0.5"),
@@ -571,7 +580,7 @@ def refusal(data: bytes, limit: int = LIMIT) -> str:
         ({"PixelAspectRatio": [100, 101]}, "PixelAspectRatio is 100:101"),
         ({"PixelAspectRatio": 1}, "PixelAspectRatio is 1; expected"),
         ({"PixelAspectRatio": [0, 0]}, "PixelAspectRatio is 0:0"),
-        ({"VOILUTSequence": [table(0, [1, 2], 20)]}, "20 bits an entry"),
+        ({"VOILUTSequence": [table(0, [1, 2], 20)]}, "20 bits per entry"),
         ({"VOILUTSequence": [table(0, [1] * 9, 12, b"1234")]}, "4 of 18 bytes"),
         ({"VOILUTSequence": [pydicom.Dataset()]}, "VOILUTSequence is damaged"),
     ],
@@ -702,24 +711,24 @@ def test_a_stream_of_another_kind_than_the_header_says_is_refused():
     pixels = noise(8, shape=(40, 50))
     stream = encode_array(pixels, use_mct=False)
     message = refusal(written(pixels, 8, uid.JPEGBaseline8Bit, stream))
-    assert "says JPEG (1.2.840.10008.1.2.4.50)" in message
+    assert "declares JPEG (1.2.840.10008.1.2.4.50)" in message
     assert "are JPEG 2000" in message
     message = refusal(written(pixels, 8, uid.JPEG2000Lossless, b"no stream" * 9))
-    assert "says JPEG 2000" in message
+    assert "declares JPEG 2000" in message
 
 
 def test_colours_in_a_stream_whose_header_says_gray_are_refused():
     colours = np.random.randint(0, 256, (40, 50, 3)).astype(np.uint8)
     stream = cv2.imencode(".jpg", colours)[1].tobytes()
     message = refusal(written(colours[..., 0], 8, uid.JPEGBaseline8Bit, stream))
-    assert "have 3 colours" in message
+    assert "have 3 colour components" in message
 
 
 @pytest.fixture
 def fresh_decoders():
-    decoders.end_all()
+    decoders.close_all()
     yield
-    decoders.end_all()
+    decoders.close_all()
 
 
 @pytest.mark.usefixtures("fresh_decoders")
@@ -738,10 +747,10 @@ def test_a_decoder_that_crashes_takes_nothing_but_its_file_with_it(monkeypatch):
 def test_a_decoder_that_comes_to_no_end_is_given_up(monkeypatch):
     pixels = noise(8, shape=(40, 50))
     data = written(pixels, 8, uid.JPEG2000Lossless, encode_array(pixels, use_mct=False))
-    monkeypatch.setattr(decoders, "_PATIENCE_S", 1)
+    monkeypatch.setattr(decoders, "_TIMEOUT_S", 1)
     hang = "import time, pydicom; pydicom.dcmread = lambda *a, **k: time.sleep(99)"
     monkeypatch.setattr(decoders, "_CHILD", hang + decoders._CHILD)
-    assert "was at them for 1 s" in refusal(data)
+    assert "did not finish in 1 s" in refusal(data)
 
 
 def test_damaged_streams_end_in_a_sentence_or_in_an_image():
@@ -807,7 +816,7 @@ def test_more_pixels_than_the_limit_are_refused_unread():
     stream = cv2.imencode(".jpg", noise(8))[1].tobytes()
     sides = {"Rows": 60_000, "Columns": 60_000}
     data = written(noise(8), 8, uid.JPEGBaseline8Bit, stream, **sides)
-    assert "claims more than 67,108,864 pixels" in refusal(data)
+    assert "declares more than 67,108,864 pixels" in refusal(data)
     at = stream.index(b"\xff\xc0") + 5
     bomb = stream[:at] + struct.pack(">HH", 60_000, 60_000) + stream[at + 4 :]
     refusal(written(noise(8), 8, uid.JPEGBaseline8Bit, bomb))
@@ -847,7 +856,7 @@ def test_without_pydicom_a_sentence_says_what_to_install(monkeypatch):
         ),
         (
             uid.JPEGExtended12Bit,
-            "scan: its pixels are JPEG of 12 bits (1.2.840.10008.1.2.4.51): pip "
+            "scan: its pixels are 12-bit JPEG (1.2.840.10008.1.2.4.51): pip "
             "install pylibjpeg-libjpeg 'numpy<2' (its licence is the GPL)\n",
         ),
     ],
@@ -1014,4 +1023,4 @@ def test_pack_names_every_dicom_file_that_it_refuses(tmp_path):
         pack.pack(PackConfig(root, tmp_path / "packed", size=32))
     lines = sorted(refused.value.details)
     assert f"{first}: its modality is CT" in lines[0]
-    assert f"{second}: it holds no pixel data" in lines[1]
+    assert f"{second}: it has no pixel data" in lines[1]

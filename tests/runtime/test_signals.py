@@ -329,8 +329,8 @@ def test_a_decoder_leaves_signals_to_its_parent(number):
     """A terminal sends them to all; the parent would take its end for a crash."""
     child = decoders._Child()
     try:
-        answer = child.ask(b"no file", 8)  # its handlers are there
+        answer = child.request(b"no file", 8)  # its handlers are there
         os.kill(child._process.pid, number)
-        assert child.ask(b"no file", 8) == answer
+        assert child.request(b"no file", 8) == answer
     finally:
-        child.end()
+        child.close()
