@@ -540,11 +540,11 @@ def refusal(data: bytes, limit: int = LIMIT) -> str:
         ({"NumberOfFrames": 2}, "2 frames"),
         (
             {"PhotometricInterpretation": "PALETTE COLOR"},
-            "PALETTE COLOR, with 1 samples",
+            "PALETTE COLOR .* SamplesPerPixel 1",
         ),
         (
             {"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3},
-            "RGB, with 3 samples",
+            "RGB .* SamplesPerPixel 3",
         ),
         ({"PhotometricInterpretation": None}, "PhotometricInterpretation is not given"),
         ({"PhotometricInterpretation": "RG\nB"}, r"RG\?B"),

@@ -90,7 +90,7 @@ def test_what_libraries_raise_is_a_sentence_about_memory(error, monkeypatch, cap
 
 @pytest.mark.parametrize("error", [ValueError("x"), OSError(errno.ENOSPC, "full")])
 def test_other_failures_are_none_of_memory(error):
-    assert not memory.is_lacking(error)
+    assert not memory.is_out_of_memory(error)
 
 
 def test_mxnet_that_does_not_fit_is_no_reason_to_reinstall_it():

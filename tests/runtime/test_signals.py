@@ -193,8 +193,8 @@ def trained(tmp_path_factory):
 # Says so when its handlers are there; what comes before is Python's own.
 READY = """
 from xenon_mx import main; from xenon_mx.runtime import signals
-catch = signals.catch
-signals.catch = lambda: (catch(), print("ready", flush=True))
+install = signals.install
+signals.install = lambda: (install(), print("ready", flush=True))
 main.{command}()
 """
 

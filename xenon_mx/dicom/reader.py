@@ -183,8 +183,8 @@ def _check_is_radiograph(header: Header) -> None:
     samples = header.integer("SamplesPerPixel", absent=1)
     if photometric not in ("MONOCHROME1", "MONOCHROME2") or samples != 1:
         raise XenonError(
-            f"its PhotometricInterpretation is {photometric or 'not given'}, with "
-            f"{samples} samples per pixel; expected gray (MONOCHROME1 or MONOCHROME2)"
+            f"its PhotometricInterpretation is {photometric or 'not given'} and its "
+            f"SamplesPerPixel {samples}; expected gray (MONOCHROME1 or MONOCHROME2)"
         )
     ratio = list(header.numbers("PixelAspectRatio"))
     if ratio and not (len(ratio) == 2 and ratio[0] == ratio[1] > 0):

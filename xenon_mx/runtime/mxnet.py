@@ -262,7 +262,7 @@ def _load_cuda_libraries() -> None:
 def _why_no_import(error: Exception, wheel: str) -> str:
     """Return why MXNet cannot be imported, with a remedy."""
     text = str(error)
-    if memory.is_lacking(error):
+    if memory.is_out_of_memory(error):
         return memory.out_of_memory_message()
     if "libcuda.so" in text:
         return (
@@ -307,7 +307,7 @@ def failures() -> Iterator[None]:
                 "MXNet 1.9.1 does not support this GPU: use one of compute "
                 "capability 5.0 to 8.9, or --ctx 'cpu()'"
             ) from error
-        if memory.is_lacking(error):
+        if memory.is_out_of_memory(error):
             raise XenonError(
                 f"{memory.out_of_memory_message()}; a smaller --batch-size needs less"
             ) from error
