@@ -11,11 +11,11 @@ from support.paths import ROOT
 
 @pytest.fixture
 def site(tmp_path):
-    """A site-packages with NumPy and xenon, and no MXNet."""
+    """A site-packages folder with NumPy and xenon, without MXNet."""
     folder = tmp_path / "site"
     folder.mkdir()
     numpy = Path(np.__file__).parent
-    for place in (numpy, numpy.with_name("numpy.libs"), ROOT / "xenon_mx"):
-        if place.exists():
-            (folder / place.name).symlink_to(place)
+    for source in (numpy, numpy.with_name("numpy.libs"), ROOT / "xenon_mx"):
+        if source.exists():
+            (folder / source.name).symlink_to(source)
     return folder

@@ -1,8 +1,8 @@
-"""The CUDA wheel of MXNet as `pip install '.[gpu]'` sets it up, on a stub driver.
+"""The CUDA wheel of MXNet as `pip install '.[gpu]'` installs it, on a stub driver.
 
-Downloads 2.5 GB and fills 5 GB for as long as the tests run. Without a GPU they show
-that all of CUDA is found and loaded, that the CPU works, and what is said of GPUs that
-cannot be used; what a GPU computes, only the last of them can show.
+Downloads 2.5 GB, and needs 5 GB of disk while the tests run. Without a GPU the tests
+show that all CUDA libraries are found and loaded, that the CPU works, and which errors
+unusable GPUs cause; only the last test needs a GPU.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ IMPORT = "from xenon_mx.runtime.mxnet import mx"
 TO_GPU = "from xenon_mx.runtime import devices; devices.contexts('gpu(0)')"
 NEW_VENV = [sys.executable, "-m", "venv"]
 
-# Five steps of xenon's own net on one batch.
+# Five training steps on one batch.
 TRAIN = """
 from xenon_mx.models import network
 from xenon_mx.runtime import devices, mxnet
@@ -52,9 +52,9 @@ for _ in range(5):
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory):
-    """The interpreter of a new environment with xenon's `[gpu]`."""
+    """The interpreter of a new virtual environment with xenon's `[gpu]`."""
     folder = tmp_path_factory.mktemp("cuda_wheel")
-    for name in INSTALLED:  # a copy: pip builds in the folder that it installs
+    for name in INSTALLED:  # a copy: pip builds in the source folder
         source, copy = paths.ROOT / name, folder / "source" / name
         copy.parent.mkdir(exist_ok=True)
         (shutil.copytree if source.is_dir() else shutil.copy)(source, copy)
@@ -80,29 +80,29 @@ def driver(tmp_path_factory):
 
 @pytest.fixture
 def run(python, driver, tmp_path):
-    """Runs code in the environment, on the stub driver unless told otherwise."""
-    ours = {
+    """A function that runs code in the environment, by default on the stub driver."""
+    environment = {
         name: value
         for name, value in os.environ.items()
         if name not in ("PYTHONPATH", "LD_LIBRARY_PATH")
     }
 
-    def fresh(code, **variables):
+    def run_code(code, **variables):
         return subprocess.run(
             [python, "-c", code],
             cwd=tmp_path,
-            env={**ours, "LD_LIBRARY_PATH": str(driver), **variables},
+            env={**environment, "LD_LIBRARY_PATH": str(driver), **variables},
             capture_output=True,
             text=True,
             timeout=300,
         )
 
-    return fresh
+    return run_code
 
 
 @pytest.fixture
 def output(run):
-    """Runs code that must succeed, and gives the lines that it prints."""
+    """A function that runs code that must succeed, and returns the printed lines."""
 
     def lines(code, **variables):
         result = run(code, **variables)
@@ -114,17 +114,17 @@ def output(run):
 
 @pytest.fixture
 def refusal(run):
-    """Runs code that must end in a XenonError, and gives its sentence."""
+    """A function that runs code and returns the XenonError that it must raise."""
 
-    def sentence(code, **variables):
+    def message_of(code, **variables):
         result = run(code, **variables)
-        # The stub says on stderr which calls it got from whoever would use a GPU.
+        # The stub reports on stderr each call that would use a GPU.
         assert "stub:" not in result.stderr
-        kind, _, message = result.stderr.strip().split("\n")[-1].partition(": ")
-        assert kind == "xenon_mx.errors.XenonError", result.stderr
+        error_name, _, message = result.stderr.strip().split("\n")[-1].partition(": ")
+        assert error_name == "xenon_mx.errors.XenonError", result.stderr
         return message
 
-    return sentence
+    return message_of
 
 
 def has_driver():
@@ -148,13 +148,13 @@ def test_nvidias_wheels_hold_every_library_by_its_name(packages):
 def test_mxnet_needs_no_cuda_library_but_those_and_the_driver(packages):
     if shutil.which("readelf") is None:
         pytest.skip("there is no readelf")
-    told = subprocess.run(
+    dynamic = subprocess.run(
         ["readelf", "-d", str(packages / "mxnet" / "libmxnet.so")],
         stdout=subprocess.PIPE,
         text=True,
         check=True,
     ).stdout
-    needed = set(re.findall(r"NEEDED.*\[(lib(?:cu|nccl|nv)\S+)\]", told))
+    needed = set(re.findall(r"NEEDED.*\[(lib(?:cu|nccl|nv)\S+)\]", dynamic))
     assert "libcudnn.so.8" in needed
     assert needed - {Path(name).name for name in _CUDA_LIBRARIES} == {"libcuda.so.1"}
 
@@ -167,7 +167,7 @@ def test_cuda_libraries_are_those_of_the_environment(output, packages):
 
 
 def test_cudnn_finds_all_of_its_parts(output):
-    # libcudnn.so.8 opens each of the six when first asked, or aborts the process.
+    # libcudnn.so.8 opens each of the six on first use, and aborts if that fails.
     code = f"""{IMPORT}
 import ctypes
 cudnn = ctypes.CDLL("libcudnn.so.8")
@@ -179,7 +179,7 @@ for part in ("Ops", "Cnn", "Adv"):
 
 
 def test_nvrtc_compiles_a_kernel(output):
-    # MXNet fuses operators by it, at run time; it finds libnvrtc-builtins by itself.
+    # MXNet uses NVRTC to fuse operators; NVRTC finds libnvrtc-builtins by itself.
     code = f"""{IMPORT}
 import ctypes
 nvrtc, program = ctypes.CDLL("libnvrtc.so.11.2"), ctypes.c_void_p()
@@ -191,21 +191,21 @@ print(nvrtc.nvrtcCompileProgram(program, 1, options))
     assert output(code) == ["0", "0"]
 
 
-def test_failures_reads_the_words_of_this_cuda(output):
+def test_failures_recognizes_the_messages_of_this_cuda(output):
     code = f"""{IMPORT}
 import ctypes
 from xenon_mx.runtime import mxnet
 cudart, cudnn = ctypes.CDLL("libcudart.so.11.0"), ctypes.CDLL("libcudnn.so.8")
 # cudaErrorMemoryAllocation, cudaErrorNoKernelImageForDevice, CUDNN_STATUS_ALLOC_FAILED
-for words, number in (
+for error_string, number in (
     (cudart.cudaGetErrorString, 2),
     (cudart.cudaGetErrorString, 209),
     (cudnn.cudnnGetErrorString, 2),
 ):
-    words.restype = ctypes.c_char_p
+    error_string.restype = ctypes.c_char_p
     try:
         with mxnet.failures():
-            raise mx.base.MXNetError(words(number).decode())
+            raise mx.base.MXNetError(error_string(number).decode())
     except mxnet.XenonError as error:
         print(str(error).split(":")[0])
 """

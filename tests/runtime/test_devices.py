@@ -17,7 +17,7 @@ from xenon_mx.runtime import devices
 from xenon_mx.runtime.devices import Gpu
 from xenon_mx.runtime.mxnet import mx
 
-# As much of the CUDA wheel as `contexts` asks for.
+# The parts of the CUDA wheel that `contexts` uses.
 CUDA_MXNET = """
 from types import SimpleNamespace as Space
 runtime = Space(Features=lambda: Space(is_enabled=lambda name: name == "CUDA"))
@@ -35,16 +35,16 @@ def driver(tmp_path_factory):
 
 @pytest.fixture
 def gpus(monkeypatch):
-    """Let this MXNet be the CUDA wheel, and the driver list some GPUs."""
+    """Patch MXNet to be the CUDA wheel, and the driver to report the given GPUs."""
 
-    def pretend(*found, counted=None, cuda=True):
+    def patch(*reported, counted=None, cuda=True):
         features = SimpleNamespace(is_enabled=lambda name: cuda and name == "CUDA")
-        count = len(found) if counted is None else counted
+        count = len(reported) if counted is None else counted
         monkeypatch.setattr(mx.runtime, "Features", lambda: features)
         monkeypatch.setattr(mx.context, "num_gpus", lambda: count)
-        monkeypatch.setattr(devices, "_gpus", lambda: list(found))
+        monkeypatch.setattr(devices, "_gpus", lambda: list(reported))
 
-    return pretend
+    return patch
 
 
 A10 = Gpu("NVIDIA A10", (8, 6))
@@ -70,7 +70,7 @@ L4 = Gpu("NVIDIA L4", (8, 9))
         ("cpu(999)", [("cpu", 999)]),
     ],
 )
-def test_parse_ctx_reads_the_words_of_mxnet(text, expected):
+def test_parse_ctx_parses_mxnets_spellings(text, expected):
     assert devices.parse_ctx(text) == expected
 
 
@@ -79,7 +79,7 @@ def test_parse_ctx_reads_the_words_of_mxnet(text, expected):
     "|,|tpu|gpu(0|gpu0)|gpu(-1)|gpu(a)|gpu:|gpu:(0)|GPU(0)|0|gpu(0),|gpu(0);gpu(1)|"
     "mx.gpu(0)|cpu_pinned(0)|gpu(0)gpu(1)|cpu(\N{ARABIC-INDIC DIGIT THREE})".split("|"),
 )
-def test_parse_ctx_refuses_other_words_by_what_to_write(text):
+def test_parse_ctx_rejects_other_text_and_shows_the_syntax(text):
     with pytest.raises(ConfigError, match=r"write cpu\(\), gpu\(0\) or") as caught:
         devices.parse_ctx(text)
     assert caught.value.flag == "--ctx"
@@ -97,7 +97,7 @@ def test_parse_ctx_refuses_a_device_named_twice(text):
 )
 @pytest.mark.parametrize("kind", ["cpu", "gpu"])
 def test_parse_ctx_refuses_devices_for_which_mxnet_would_take_all_memory(kind, number):
-    """It keeps a place for each device up to the one that is used."""
+    """It allocates a list entry for each device id up to the one in use."""
     for text in (f"{kind}({number})", f"{kind}{number}"):
         with pytest.raises(ConfigError, match="the highest device id is 999") as caught:
             devices.parse_ctx(text)
@@ -122,6 +122,7 @@ def test_contexts_gives_every_gpu_named(gpus):
 
 
 def why_not(text):
+    """Return the error of contexts that are not usable."""
     with pytest.raises(XenonError) as caught:
         devices.contexts(text)
     return str(caught.value)
@@ -177,8 +178,8 @@ def test_gpu_that_mxnet_does_not_count_wants_a_newer_driver(gpus):
 
 def default(caplog):
     with caplog.at_level(logging.INFO, "xenon_mx.runtime.devices"):
-        taken = devices.contexts(None)
-    return taken, caplog.messages
+        selected = devices.contexts(None)
+    return selected, caplog.messages
 
 
 def test_default_takes_the_first_gpu_and_says_so(gpus, caplog):
@@ -188,26 +189,26 @@ def test_default_takes_the_first_gpu_and_says_so(gpus, caplog):
 
 def test_default_of_the_cpu_wheel_takes_the_cpu_and_says_why(gpus, caplog):
     gpus(cuda=False)
-    taken, said = default(caplog)
-    assert taken == [mx.cpu(0)]
-    assert len(said) == 1
-    assert said[0].startswith("ctx: cpu(0) (this is MXNet's CPU wheel; for a GPU: ")
+    selected, messages = default(caplog)
+    assert selected == [mx.cpu(0)]
+    assert len(messages) == 1
+    assert messages[0].startswith("ctx: cpu(0) (this is MXNet's CPU wheel; for a GPU: ")
 
 
 @pytest.mark.parametrize(
-    ("found", "counted", "why"),
+    ("reported", "counted", "reason"),
     [
         ([], 0, "reports no GPU"),
         ([Gpu("NVIDIA H100", (9, 0))], 1, "NVIDIA H100 has compute capability 9.0"),
         ([A10], 0, "update NVIDIA's driver"),
     ],
 )
-def test_default_without_a_usable_gpu_says_why(gpus, caplog, found, counted, why):
-    gpus(*found, counted=counted)
-    taken, said = default(caplog)
-    assert taken == [mx.cpu(0)]
-    assert said[0].startswith("ctx: cpu(0) (")
-    assert why in said[0]
+def test_default_without_a_usable_gpu_says_why(gpus, caplog, reported, counted, reason):
+    gpus(*reported, counted=counted)
+    selected, messages = default(caplog)
+    assert selected == [mx.cpu(0)]
+    assert messages[0].startswith("ctx: cpu(0) (")
+    assert reason in messages[0]
 
 
 # The driver
@@ -225,13 +226,13 @@ def test_default_without_a_usable_gpu_says_why(gpus, caplog, found, counted, why
     ],
 )
 def test_gpus_are_what_the_driver_reports(site, driver, listed, expected):
-    said = output(
+    printed = output(
         "from xenon_mx.runtime import devices; print(devices._gpus())",
         site,
         LD_LIBRARY_PATH=str(driver),
         CUDA_STUB_GPUS=listed,
     )
-    assert said == str(expected)
+    assert printed == str(expected)
 
 
 def test_gpus_without_a_driver_are_none(monkeypatch):
@@ -245,26 +246,26 @@ def test_gpus_without_a_driver_are_none(monkeypatch):
 @pytest.mark.parametrize("listed", ["NVIDIA A10:8.6", "NVIDIA L4:8.9"])
 def test_a_gpu_from_ampere_to_ada_is_taken_from_the_driver(site, driver, listed):
     install(site, "mxnet-cu112", CUDA_MXNET)
-    said = output(
+    printed = output(
         "from xenon_mx.runtime import devices; print(devices.contexts(None))",
         site,
         LD_LIBRARY_PATH=str(driver),
         CUDA_STUB_GPUS=listed,
     )
-    assert said == "['gpu(0)']"
+    assert printed == "['gpu(0)']"
 
 
 @pytest.mark.parametrize("listed", ["NVIDIA H100 80GB HBM3:9.0", "Tesla K80:3.7"])
 def test_a_hopper_or_kepler_is_refused_from_the_driver(site, driver, listed):
     install(site, "mxnet-cu112", CUDA_MXNET)
-    said = refusal(
+    message = refusal(
         site,
         "from xenon_mx.runtime import devices; devices.contexts('gpu(0)')",
         LD_LIBRARY_PATH=str(driver),
         CUDA_STUB_GPUS=listed,
     )
     name, capability = listed.split(":")
-    assert said.startswith(
+    assert message.startswith(
         f"--ctx gpu(0): {name} has compute capability {capability}, but MXNet 1.9.1 "
         "supports only 5.0 to 8.9"
     )

@@ -22,15 +22,15 @@ from xenon_mx.runtime.threads import usable_cores
 OLD_NAMES = ("bool", "int", "float", "complex", "object", "str")
 
 
-# What stands before the import
+# Before the import
 
 
-def test_engine_alone_does_not_import_mxnet():
+def test_the_module_alone_does_not_import_mxnet():
     code = "import sys, xenon_mx.runtime.mxnet; print('mxnet' in sys.modules)"
     assert output(code) == "False"
 
 
-def test_names_that_engine_does_not_give_are_unknown():
+def test_other_names_are_unknown():
     with pytest.raises(AttributeError, match="no attribute 'gloun'"):
         mxnet.gloun  # noqa: B018
 
@@ -112,7 +112,7 @@ print(os.environ["OMP_NUM_THREADS"], "MXNET_CPU_WORKER_NTHREADS" in os.environ)
 
 
 def test_memory_that_is_freed_is_kept():
-    """256 MB that a thread frees come again without a page fault for each page."""
+    """256 MB freed by one thread are reused without a page fault for each page."""
     code = f"""
 {IMPORT}
 import ctypes, resource, threading
@@ -135,23 +135,23 @@ for _ in range(2):
 
 
 def test_cuda_libraries_are_loaded_before_the_cuda_wheel(site):
-    places = [site / "nvidia" / library for library in mxnet._CUDA_LIBRARIES]
-    for place in places:
-        # As in NVIDIA's wheels, cuBLAS needs a library that is loaded before it.
+    files = [site / "nvidia" / library for library in mxnet._CUDA_LIBRARIES]
+    for file in files:
+        # As in NVIDIA's wheels, cuBLAS depends on a library loaded before it.
         needs = (
-            [place.with_name("libcublasLt.so.11")] if "libcublas." in place.name else []
+            [file.with_name("libcublasLt.so.11")] if "libcublas." in file.name else []
         )
-        build_library(place, needs=needs)
-    names = [place.name for place in places]
+        build_library(file, needs=needs)
+    names = [file.name for file in files]
     code = f"import ctypes\nfor name in {names}: ctypes.CDLL(name)\nprint('found')"
     install(site, "mxnet-cu112", code)
     assert output(IMPORT, site) == "found"
 
 
 def test_cuda_libraries_are_left_alone_by_the_cpu_wheel(site):
-    place = site / "nvidia" / "cudnn" / "lib" / "libcudnn.so.8"
-    place.parent.mkdir(parents=True)
-    place.write_text("no library")
+    cudnn = site / "nvidia" / "cudnn" / "lib" / "libcudnn.so.8"
+    cudnn.parent.mkdir(parents=True)
+    cudnn.write_text("no library")
     install(site, "mxnet")
     assert output(IMPORT, site) == ""
     (site / "mxnet-1.9.1.dist-info").rename(site / "unused")
@@ -159,7 +159,7 @@ def test_cuda_libraries_are_left_alone_by_the_cpu_wheel(site):
     assert "libcudnn.so.8" in refusal(site)
 
 
-# What keeps MXNet from being imported
+# Failures of the import
 
 
 def test_no_mxnet_is_told_how_to_install_it(site):
@@ -208,7 +208,7 @@ CANNOT_OPEN = "cannot open shared object file: No such file or directory"
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "expected"),
     [
         (
             f"OSError('libcuda.so.1: {CANNOT_OPEN}')",
@@ -241,13 +241,13 @@ CANNOT_OPEN = "cannot open shared object file: No such file or directory"
     ],
     ids=["driver", "cudnn", "nvtx", "gomp", "distutils", "other"],
 )
-def test_a_failed_import_says_what_to_do(site, error, said):
+def test_a_failed_import_says_what_to_do(site, error, expected):
     install(site, "mxnet-cu112", f"raise {error}")
-    assert refusal(site) == said
+    assert refusal(site) == expected
 
 
 def test_a_cuda_library_that_another_needs_is_named(site):
-    # A real one, that the loader finds wanting before MXNet is imported at all.
+    # Linked against the dependency, so that the loader itself reports its absence.
     cublas = site / "nvidia/cublas/lib/libcublas.so.11"
     build_library(cublas)
     build_library(site / "nvidia/cusolver/lib/libcusolver.so.11", needs=[cublas])
@@ -258,11 +258,11 @@ def test_a_cuda_library_that_another_needs_is_named(site):
     )
 
 
-# What a failure means
+# Errors of MXNet
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("cudaMalloc retry failed: out of memory", "use a smaller --batch-size"),
         ("Check failed: e == cudaSuccess (2 vs. 0) : out of memory", "memory is full"),
@@ -273,9 +273,9 @@ def test_a_cuda_library_that_another_needs_is_named(site):
         ),
     ],
 )
-def test_a_failure_that_can_be_mended_says_how(text, said):
+def test_an_error_that_a_user_can_fix_says_how(text, expected):
     error = mx.base.MXNetError(f"[10:00:00] src/x.cc:1: {text}\nStack trace:\n  [bt]")
-    with pytest.raises(XenonError, match=said) as caught, mxnet.failures():
+    with pytest.raises(XenonError, match=expected) as caught, mxnet.failures():
         raise error
     assert caught.value.__cause__ is error
     assert "\n" not in str(caught.value)
@@ -287,7 +287,7 @@ def test_a_failure_of_mxnet_that_is_a_bug_passes_unchanged():
 
 
 def test_a_bug_that_cuda_reports_at_an_allocation_passes_unchanged():
-    # CUDA reports what went wrong in a kernel at whatever is called after it.
+    # CUDA reports an error of a kernel at whichever call comes next.
     error = mx.base.MXNetError("cudaMalloc failed: an illegal memory access")
     with pytest.raises(mx.base.MXNetError) as caught, mxnet.failures():
         raise error
@@ -311,11 +311,11 @@ def test_seed_repeats_mxnet_and_numpy(number):
 
 
 def test_torch_beside_gluoncv_does_no_harm(tmp_path):
-    """It imports torch where that is installed, and refuses version 2."""
+    """If torch is installed, gluoncv imports it, and rejects version 2."""
     (tmp_path / "torch.py").write_text("__version__ = '2.5.0'\n")
     code = "from xenon_mx.runtime.mxnet import model_zoo; import torch; print(torch)"
-    found = output(code, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
-    assert str(tmp_path / "torch.py") in found
+    printed = output(code, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
+    assert str(tmp_path / "torch.py") in printed
 
 
 @pytest.mark.parametrize("module", ["data.images", "models.network"])
@@ -323,6 +323,6 @@ def test_opencv_without_its_libraries_says_what_to_install(tmp_path, module):
     missing = "libGL.so.1: cannot open shared object file"
     (tmp_path / "cv2.py").write_text(f"raise ImportError({missing!r})\n")
     path = f"{tmp_path}{os.pathsep}{ROOT}"
-    said = refusal(None, f"import xenon_mx.{module}", PYTHONPATH=path)
-    assert "libGL.so.1" in said
-    assert "apt-get install libgl1 libglib2.0-0" in said
+    message = refusal(None, f"import xenon_mx.{module}", PYTHONPATH=path)
+    assert "libGL.so.1" in message
+    assert "apt-get install libgl1 libglib2.0-0" in message

@@ -101,9 +101,8 @@ def _limit() -> int | None:
 def _threads() -> int:
     """Return the number of threads that OpenBLAS and OpenMP will start."""
     cores = usable_cores()
-    setting = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get(
-        "OMP_NUM_THREADS"
-    )
+    environ = os.environ
+    setting = environ.get("OPENBLAS_NUM_THREADS") or environ.get("OMP_NUM_THREADS")
     if setting is not None and setting.isdecimal() and int(setting) > 0:
         return min(int(setting), cores)
     return cores

@@ -14,9 +14,7 @@ from tqdm import tqdm
 Bar = Callable[..., Any]
 Batch = TypeVar("Batch", bound=Sized)
 
-LINE_INTERVAL_S = (
-    10.0  # chosen here: six lines per minute keep an overnight log readable
-)
+LINE_INTERVAL_S = 10.0  # chosen here: six lines per minute keep a log readable
 # tqdm's default, except that the rate is never inverted to seconds per image.
 _COUNTS = "{n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
 

@@ -1,7 +1,7 @@
 """Signal handlers that end a command cleanly, wherever it is.
 
-Owns the handlers of SIGINT (Ctrl-C), SIGTERM (kill) and SIGHUP (a closed terminal); must
-not know commands.
+Owns the handlers of SIGINT (Ctrl-C), SIGTERM (kill) and SIGHUP (a closed terminal);
+must not know commands.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def exit_process() -> NoReturn:
 
 
 def _handle(number: int, _: object) -> NoReturn:
-    """Raise `Stopped`; a second signal then ends the process at once."""
+    """Raise `Stopped`; a second SIGINT or SIGTERM ends the process at once."""
     _state.number = number
     for other in _MESSAGES:
         if signal.getsignal(other) is _handle:
@@ -120,7 +120,7 @@ def _on_dropped(_: object) -> None:
 
 
 def _unraisable(unraisable: Any) -> None:
-    """Report an exception that Python drops, except `Stopped`, which is raised again."""
+    """Report an exception that Python drops, but not `Stopped`, which is re-raised."""
     if not isinstance(unraisable.exc_value, Stopped):
         sys.__unraisablehook__(unraisable)
 

@@ -91,9 +91,7 @@ class Staging:
         with self._named():
             for name in sorted(self._replaced, key=lambda name: name != self._marker):
                 _remove(self.out, name)
-            for name in sorted(
-                self._sums, key=lambda name: (name == self._marker, name)
-            ):
+            for name in sorted(self._sums, key=lambda n: (n == self._marker, n)):
                 target = self.out / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(self.folder / name, target)
@@ -107,7 +105,7 @@ class Staging:
                 shutil.rmtree(leftover)
 
     def _undo(self, leftover: Path) -> None:
-        """Remove the files that a killed process moved into place before it finished."""
+        """Remove the files that a killed process moved, unless it had moved all."""
         try:
             manifest = files.read_json(leftover / _MANIFEST)
         except XenonError:  # killed before it moved anything

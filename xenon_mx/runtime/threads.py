@@ -27,7 +27,7 @@ def usable_cores() -> int:
 def map_in_order(
     function: Callable[[S], T], items: Iterable[S], threads: int
 ) -> Iterator[T]:
-    """Yield the results of a function over items, computed on several threads, in order.
+    """Map a function over items on several threads, and yield the results in order.
 
     Args:
         function: Called with each item, on any thread.
