@@ -89,9 +89,9 @@ def sigmoid(x: float, c: float, w: float) -> float:
 
 def test_eight_bits_without_a_window_are_unchanged():
     pixels = noise(8)
-    found = decoded(pixels)
-    assert found.dtype == np.uint8
-    assert np.array_equal(found, pixels)
+    actual = decoded(pixels)
+    assert actual.dtype == np.uint8
+    assert np.array_equal(actual, pixels)
 
 
 @pytest.mark.parametrize("bits", [10, 12, 14, 16])
@@ -123,11 +123,11 @@ def test_signed_pixels_run_from_the_most_negative_to_the_most_positive(bits):
 def test_windows_follow_the_standard(function, formula, centre, width):
     pixels = noise(12, shape=(40, 50))
     pixels[5, :20] = np.clip(np.arange(20) + int(centre) - 10, 0, 4095)
-    found = decoded(
+    actual = decoded(
         pixels, 12, WindowCenter=centre, WindowWidth=width, VOILUTFunction=function
     )
     expected = [[formula(x, centre, width) for x in row] for row in pixels.tolist()]
-    assert np.array_equal(found, gray(expected))
+    assert np.array_equal(actual, gray(expected))
 
 
 def test_the_first_of_several_windows_is_used():
@@ -139,7 +139,7 @@ def test_the_first_of_several_windows_is_used():
 
 def test_a_window_applies_to_rescaled_values():
     pixels = noise(12, signed=True)
-    found = decoded(
+    actual = decoded(
         pixels,
         12,
         RescaleSlope=0.5,
@@ -149,23 +149,23 @@ def test_a_window_applies_to_rescaled_values():
     )
     values = (pixels * 0.5 - 100).tolist()
     expected = [[linear(x, 20, 700) for x in row] for row in values]
-    assert np.array_equal(found, gray(expected))
+    assert np.array_equal(actual, gray(expected))
 
 
 def test_rescaled_values_without_a_window_use_their_full_range():
     pixels = noise(12)
-    found = decoded(pixels, 12, RescaleSlope=3, RescaleIntercept=-1024)
-    assert np.array_equal(found, gray(pixels / 4095))
-    found = decoded(pixels, 12, RescaleSlope=-2, RescaleIntercept=8190)
-    assert np.array_equal(found, gray((4095.0 - pixels) / 4095))
+    actual = decoded(pixels, 12, RescaleSlope=3, RescaleIntercept=-1024)
+    assert np.array_equal(actual, gray(pixels / 4095))
+    actual = decoded(pixels, 12, RescaleSlope=-2, RescaleIntercept=8190)
+    assert np.array_equal(actual, gray((4095.0 - pixels) / 4095))
 
 
 @pytest.mark.parametrize("options", [{}, {"WindowCenter": 900, "WindowWidth": 800}])
 def test_monochrome1_is_inverted_last(options):
     pixels = noise(12)
     upright = decoded(pixels, 12, **options)
-    found = decoded(pixels, 12, PhotometricInterpretation="MONOCHROME1", **options)
-    assert np.array_equal(found, 255 - upright)
+    actual = decoded(pixels, 12, PhotometricInterpretation="MONOCHROME1", **options)
+    assert np.array_equal(actual, 255 - upright)
 
 
 @pytest.mark.parametrize(
@@ -193,12 +193,12 @@ def test_padding_is_black_in_monochrome1_and_2(syntax, kind, signed, value, limi
     elements = {"PhotometricInterpretation": kind}
     if limit is not None:
         elements["PixelPaddingRangeLimit"] = limit + shift
-    found = decoded(pixels, 12, syntax, PixelPaddingValue=value + shift, **elements)
+    actual = decoded(pixels, 12, syntax, PixelPaddingValue=value + shift, **elements)
     expected = gray((pixels + 2048.0 - shift) / 4095)
     if kind == "MONOCHROME1":
         expected = 255 - expected
     expected[(ends[0] <= pixels) & (pixels <= ends[1])] = 0
-    assert np.array_equal(found, expected)
+    assert np.array_equal(actual, expected)
 
 
 @pytest.mark.parametrize("signed", [False, True])
@@ -242,7 +242,7 @@ def test_a_modality_table_is_applied_before_the_window(kind):
     pixels = noise(8)
     entries = np.random.randint(0, 4096, 200)
     data = entries.astype("<u2").tobytes() if kind == "OW" else None
-    found = decoded(
+    actual = decoded(
         pixels,
         ModalityLUTSequence=[table(30, entries.tolist(), 12, data)],
         ModalityLUTType="US",
@@ -251,7 +251,7 @@ def test_a_modality_table_is_applied_before_the_window(kind):
     )
     values = entries[np.clip(pixels.astype(int) - 30, 0, 199)].tolist()
     expected = [[linear(x, 2000, 3000) for x in row] for row in values]
-    assert np.array_equal(found, gray(expected))
+    assert np.array_equal(actual, gray(expected))
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_a_voi_table_takes_precedence_over_a_window(bits, syntax):
     pixels = noise(12)
     entries = np.sort(np.random.randint(0, 1 << bits, 3000))
     order = ">u2" if syntax == uid.ExplicitVRBigEndian else "<u2"
-    found = decoded(
+    actual = decoded(
         pixels,
         12,
         syntax,
@@ -273,16 +273,16 @@ def test_a_voi_table_takes_precedence_over_a_window(bits, syntax):
         WindowWidth=1,
     )
     expected = entries[np.clip(pixels.astype(int) - 500, 0, 2999)] / (2**bits - 1)
-    assert np.array_equal(found, gray(expected))
+    assert np.array_equal(actual, gray(expected))
 
 
 def test_a_voi_table_may_start_below_zero_and_have_bytes():
     pixels = noise(12, signed=True)
     entries = np.random.randint(0, 256, 1000)
     item = table(-400, entries.tolist(), 8, entries.astype("u1").tobytes())
-    found = decoded(pixels, 12, VOILUTSequence=[item])
+    actual = decoded(pixels, 12, VOILUTSequence=[item])
     expected = entries[np.clip(pixels.astype(int) + 400, 0, 999)] / 255
-    assert np.array_equal(found, gray(expected))
+    assert np.array_equal(actual, gray(expected))
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_the_first_value_of_a_voi_table_is_a_rescaled_value(
     pixels = noise(12, signed)
     entries = np.sort(np.random.randint(0, 4096, 4096))
     item = table(first, entries.tolist(), 12, entries.astype("<u2").tobytes())
-    found = decoded(
+    actual = decoded(
         pixels,
         12,
         syntax,
@@ -307,7 +307,7 @@ def test_the_first_value_of_a_voi_table_is_a_rescaled_value(
         VOILUTSequence=[item],
     )
     at = np.clip(pixels.astype(int) + intercept - first, 0, 4095)
-    assert np.array_equal(found, gray(entries[at] / 4095))
+    assert np.array_equal(actual, gray(entries[at] / 4095))
 
 
 def test_a_voi_table_of_65536_entries_declares_0():
@@ -369,8 +369,8 @@ def test_jpeg_2000_is_exact(bits, signed):
     stream = encode_array(pixels, bits_stored=bits, use_mct=False)
     low = -(2.0 ** (bits - 1)) if signed else 0
     expected = gray((pixels - low) / (2**bits - 1))
-    found = decoded(pixels, bits, uid.JPEG2000Lossless, stream)
-    assert np.array_equal(found, expected)
+    actual = decoded(pixels, bits, uid.JPEG2000Lossless, stream)
+    assert np.array_equal(actual, expected)
 
 
 @pytest.mark.parametrize("bits", [8, 12, 16])
@@ -401,14 +401,14 @@ def test_jpeg_baseline_is_what_opencv_decodes():
     pixels = synthetic.blobs(1, 64)[0]
     stream = cv2.imencode(".jpg", pixels)[1].tobytes()
     expected = cv2.imdecode(np.frombuffer(stream, np.uint8), cv2.IMREAD_GRAYSCALE)
-    found = decoded(pixels, 8, uid.JPEGBaseline8Bit, stream).astype(int)
-    assert np.abs(found - expected).max() <= 2
+    actual = decoded(pixels, 8, uid.JPEGBaseline8Bit, stream).astype(int)
+    assert np.abs(actual - expected).max() <= 2
 
 
 def test_jpeg_of_twelve_bits_keeps_them():
     blocks = noise(12, shape=(3, 4))
     pixels = np.kron(blocks, np.ones((8, 8), np.uint16))
-    found = decoded(
+    actual = decoded(
         pixels,
         12,
         uid.JPEGExtended12Bit,
@@ -417,7 +417,8 @@ def test_jpeg_of_twelve_bits_keeps_them():
         WindowWidth=201,
     )
     expected = [[linear(x, int(blocks[1, 1]), 201) for x in r] for r in pixels.tolist()]
-    assert np.abs(found.astype(int) - gray(expected)).max() <= 2  # a value is 1.3 grays
+    difference = actual.astype(int) - gray(expected)
+    assert np.abs(difference).max() <= 2  # a value is 1.3 grays
 
 
 def test_jpeg_ls_matches_the_example_of_its_standard():
@@ -432,8 +433,8 @@ def test_jpeg_ls_matches_the_example_of_its_standard():
         "ffd8 fff7000b08000400040101 1100 ffda0008010100000000"
         "c000006c80208e01c0000057400000 6ee6000001bc18000005d800009160 ffd9"
     )
-    found = decoded(np.array(pixels, np.uint8), 8, uid.JPEGLSLossless, stream)
-    assert found.tolist() == pixels
+    actual = decoded(np.array(pixels, np.uint8), 8, uid.JPEGLSLossless, stream)
+    assert actual.tolist() == pixels
 
 
 @pytest.mark.parametrize(
@@ -502,8 +503,8 @@ def test_with_a_foreign_suffix_a_preamble_is_required(tmp_path):
     data = without_meta(written(noise(8)))
     for name in ("IM000001", "1.2.840.5", "a.dcm", "a.npy", "1.2.840.A1"):
         (tmp_path / name).write_bytes(data)
-    found = {image.file.name for image in datasets.read_folder(tmp_path)}
-    assert found == {"IM000001", "1.2.840.5", "a.dcm"}
+    actual = {image.file.name for image in datasets.read_folder(tmp_path)}
+    assert actual == {"IM000001", "1.2.840.5", "a.dcm"}
 
 
 @pytest.mark.parametrize("name", ["IM000001", "scan.ima"])
@@ -601,8 +602,8 @@ def test_square_pixels_may_be_declared_with_any_equal_numbers():
 def test_half_a_window_is_ignored_beside_a_voi_table():
     item = table(0, list(range(256)), 8)
     pixels = noise(8)
-    found = decoded(pixels, VOILUTSequence=[item], WindowCenter=5)
-    assert np.array_equal(found, pixels)
+    actual = decoded(pixels, VOILUTSequence=[item], WindowCenter=5)
+    assert np.array_equal(actual, pixels)
 
 
 def test_a_dicomdir_is_no_image():

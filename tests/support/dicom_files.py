@@ -54,9 +54,6 @@ def written(
             setattr(dataset, keyword, value)
     if "PixelData" not in elements:
         _set_pixel_data(dataset, pixels, stream)
-    if syntax == uid.RLELossless:
-        dataset.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
-        dataset.compress(uid.RLELossless)
     return saved(dataset)
 
 
@@ -74,13 +71,16 @@ def _empty_dataset(syntax: str) -> Dataset:
 
 
 def _set_pixel_data(dataset: Dataset, pixels: np.ndarray, stream: bytes | None) -> None:
-    """Set PixelData to a compressed stream, or else to the pixels."""
+    """Set PixelData to a compressed stream, or else to the pixels, RLE by syntax."""
     is_big_endian = dataset.file_meta.TransferSyntaxUID == uid.ExplicitVRBigEndian
     order = ">" if is_big_endian else "<"
     raw = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
     dataset.PixelData = encapsulate([stream]) if stream else raw + bytes(len(raw) % 2)
     dataset["PixelData"].VR = "OB" if stream or pixels.itemsize == 1 else "OW"
     dataset["PixelData"].is_undefined_length = stream is not None
+    if dataset.file_meta.TransferSyntaxUID == uid.RLELossless:
+        dataset.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
+        dataset.compress(uid.RLELossless)
 
 
 def saved(dataset: Dataset) -> bytes:
