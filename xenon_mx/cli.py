@@ -193,7 +193,7 @@ def _train(**flags: Any) -> None:
     try:
         best = training.train(config, progress.for_stream(sys.stderr))
     except BaseException:
-        if signals.arrived() and (config.run / "run.json").exists():
+        if signals.received() and (config.run / "run.json").exists():
             folders = (
                 f"{text.shell_quote(config.packed)} {text.shell_quote(config.run)}"
             )
@@ -248,7 +248,7 @@ def _predict(**flags: Any) -> None:
     if flags["out"] != Path("-"):
         _predict_into(PredictConfig(**flags))
         return
-    streams.check_results()
+    streams.check_stdout()
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / "out.csv"
         _predict_into(PredictConfig(**{**flags, "out": table}))
@@ -398,16 +398,16 @@ def _run(command: click.Command) -> NoReturn:
     """Run a command and exit with the status that its end deserves."""
     streams.guard()
     try:
-        signals.catch()
+        signals.install()
         log = logging.getLogger("xenon_mx")
         log.setLevel(logging.INFO)
         log.addHandler(_Log())
         status = _status(command)
         # All is done but for the end of Python and MXNet.
-        signals.release()
+        signals.restore()
     except BaseException:
-        if signals.arrived():
-            signals.leave()
+        if signals.received():
+            signals.exit_process()
         raise
     sys.exit(status)
 
@@ -425,7 +425,7 @@ def _status(command: click.Command) -> int:
         sys.stdout.flush()
         return status or 0
     except (Exception, KeyboardInterrupt) as error:
-        if signals.arrived():
+        if signals.received():
             raise
         return _failure(error, command)
 
@@ -462,7 +462,7 @@ def _in_words(error: BaseException) -> BaseException:
         return error.__cause__ or error
     if isinstance(error, ConfigError):
         return click.UsageError(str(error))
-    if not isinstance(error, XenonError) and memory.is_lacking(error):
+    if not isinstance(error, XenonError) and memory.is_out_of_memory(error):
         return XenonError(memory.out_of_memory_message())
     if isinstance(error, OSError):
         return _refusal(error)

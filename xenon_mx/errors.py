@@ -1,4 +1,4 @@
-"""Failures that the user can cause and mend. Owns nothing else, knows nothing."""
+"""Errors that the user can fix. Owns the exceptions; must not know any package."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Sequence
 
 
 class XenonError(Exception):
-    """What went wrong, where, and what to do: one sentence for the user.
+    """An error that the user can fix: what is wrong, where, and what to do.
 
     Args:
         message: One line.
-        details: One line for each thing at fault, when there are several (every
-            unreadable file, every contradictory label). Shown above the message.
+        details: One line per problem if there are several (each unreadable file, each
+            contradictory label). Printed above the message.
     """
 
     def __init__(self, message: str, details: Sequence[str] = ()) -> None:
@@ -20,10 +20,10 @@ class XenonError(Exception):
 
 
 class ConfigError(XenonError):
-    """A setting outside its range: the command line answers it as wrong usage.
+    """An invalid setting, which the command line reports as a usage error.
 
     Args:
-        flag: The setting as the command line spells it, such as `--batch-size`.
+        flag: The option on the command line, such as `--batch-size`.
         message: What the setting must be.
     """
 

@@ -1,6 +1,7 @@
-"""Where the commands begin: streams and signals first, then all that takes its time.
+"""Entry points of the commands: set up streams and signals, then import `cli`.
 
-Ctrl-C while Python imports `cli` is then one line, too. Knows no flags.
+Ctrl-C during the import, which is slow, is then one line, too. Owns the order of these
+steps; must not know flags.
 """
 
 from __future__ import annotations
@@ -12,17 +13,17 @@ from xenon_mx.runtime import signals, streams
 
 
 def _start(name: str) -> NoReturn:
-    """Run one of the commands of `cli`, by the name that it has there."""
+    """Run the function of `cli` with this name."""
     streams.guard()
     try:
-        signals.catch()
+        signals.install()
         from xenon_mx import cli
 
         getattr(cli, name)()
-        raise AssertionError("a command exits")
+        raise AssertionError("a command must exit")
     except BaseException:
-        if signals.arrived():
-            signals.leave()
+        if signals.received():
+            signals.exit_process()
         raise
 
 

@@ -1,6 +1,6 @@
-"""Two processes at the same files: neither mixes with the other, nor loses anything.
+"""Two processes that use the same files: they neither mix nor lose anything.
 
-The slow tests repeat each kind 50 times, with processes that meet at random instants.
+The slow tests repeat each case 50 times, with random timing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from xenon_mx.runtime import files
 NET = "mobilenet0.25"
 TRAIN = ["--model", NET, "--no-pretrained", "--ctx=cpu()", "--lr=1e-3"]
 TIMES = [1, pytest.param(50, marks=pytest.mark.slow)]
-OFTEN = [pytest.param(50, marks=pytest.mark.slow)]  # too long for the ordinary set
+ONLY_SLOW = [pytest.param(50, marks=pytest.mark.slow)]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def start(program, *args, **options):
 
 
 def wait_for(path, process):
-    """Wait until a file is there, which a process is about to write."""
+    """Wait until a process has written a file."""
     while not path.exists():
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.002)
@@ -68,10 +68,8 @@ def wait_for(path, process):
         pytest.param("removed", 50, marks=pytest.mark.slow),
     ],
 )
-def test_a_run_begun_anew_at_the_path_of_another_is_its_own(
-    packed, tmp_path, how, times
-):
-    """The first process stops with one line, and no file of the second is its."""
+def test_a_new_run_at_the_path_of_another_is_separate(packed, tmp_path, how, times):
+    """The first process ends with one line, and adds no file to the second run."""
     draw = random.Random(3)
     for number in range(times):
         run, kept = tmp_path / f"{number}", tmp_path / f"{number}-kept"
@@ -80,26 +78,26 @@ def test_a_run_begun_anew_at_the_path_of_another_is_its_own(
         time.sleep(draw.uniform(0, 0.3))
         os.rename(run, kept)
         while how == "removed" and kept.exists():
-            # A save that is under way may put a file into a folder just emptied.
+            # A save in progress may add a file to a folder that was just emptied.
             shutil.rmtree(kept, ignore_errors=True)
         best = train.train(config(packed, run, seed=number))
-        said = first.communicate(timeout=60)[1].splitlines()
+        output = first.communicate(timeout=60)[1].splitlines()
         assert first.returncode == 1
-        assert said[-1].startswith(f"error: {run}: was moved or removed while")
-        assert not [line for line in said if "Traceback" in line]
+        assert output[-1].startswith(f"error: {run}: was moved or removed while")
+        assert not [line for line in output if "Traceback" in line]
         again = Run.open(run)
         assert again.meta["config"]["seed"] == number
         assert len(again.log()) == 2
         for member in best:
             member.check()
         assert len(list((run / "params").iterdir())) == 2
-        if how == "moved":  # and what it had finished is whole
+        if how == "moved":  # the moved run has complete checkpoints
             for member in Run.open(kept).members():
                 member.check()
 
 
 @pytest.mark.slow
-def test_a_run_that_was_moved_goes_on_where_it_is(packed, tmp_path):
+def test_a_moved_run_can_be_resumed_at_its_new_path(packed, tmp_path):
     run, kept = tmp_path / "run", tmp_path / "kept"
     with start("xenon-train", packed.folder, run, *TRAIN, "--epochs=100000") as first:
         wait_for(run / "last" / "state.json", first)
@@ -107,23 +105,23 @@ def test_a_run_that_was_moved_goes_on_where_it_is(packed, tmp_path):
     done = len(Run.open(kept).log())
     train.train(config(packed, kept, epochs=done + 1, resume=True))
     train.train(config(packed, tmp_path / "whole", epochs=done + 1))
-    theirs, ours = ((tmp_path / name / "params") for name in ("whole", "kept"))
-    assert {f.name: files.sha256(f) for f in ours.iterdir()} == {
-        f.name: files.sha256(f) for f in theirs.iterdir()
+    expected, resumed = ((tmp_path / name / "params") for name in ("whole", "kept"))
+    assert {f.name: files.sha256(f) for f in resumed.iterdir()} == {
+        f.name: files.sha256(f) for f in expected.iterdir()
     }
 
 
-@pytest.mark.parametrize("times", OFTEN)
-def test_of_two_that_begin_the_same_run_one_is_refused(packed, tmp_path, times):
+@pytest.mark.parametrize("times", ONLY_SLOW)
+def test_of_two_that_start_the_same_run_one_is_rejected(packed, tmp_path, times):
     for number in range(times):
         run = tmp_path / str(number)
         both = [
             start("xenon-train", packed.folder, run, *TRAIN, "--epochs=2")
             for _ in range(2)
         ]
-        said = [process.communicate(timeout=120)[1] for process in both]
+        output = [process.communicate(timeout=120)[1] for process in both]
         assert sorted(process.returncode for process in both) == [0, 1]
-        lost = said[[process.returncode for process in both].index(1)]
+        lost = output[[process.returncode for process in both].index(1)]
         last = lost.splitlines()[-1]
         assert "another process trains it" in last or "holds a run already" in last
         assert len(Run.open(run).log()) == 2
@@ -163,7 +161,7 @@ def test_a_link_in_the_place_of_a_file_of_a_run_is_refused_and_not_followed(
     assert precious.read_bytes() == before
 
 
-def test_only_files_of_names_that_a_run_gives_are_ever_removed(packed, tmp_path):
+def test_only_files_with_names_of_a_run_are_ever_removed(packed, tmp_path):
     run = tmp_path / "run"
     train.train(config(packed, run, epochs=1))
     own = ("notes.txt", "notes.partial", "other-0001.params", "net-1.params")
@@ -178,7 +176,7 @@ def test_only_files_of_names_that_a_run_gives_are_ever_removed(packed, tmp_path)
 # --- a packed folder ---
 
 
-def test_packed_again_while_a_run_reads_it_the_run_stops(packed, tmp_path):
+def test_a_run_ends_if_its_packed_folder_is_replaced(packed, tmp_path):
     folder = Path(shutil.copytree(packed.folder, tmp_path / "packed"))
     run = tmp_path / "run"
     with start("xenon-train", folder, run, *TRAIN, "--epochs=100000") as process:
@@ -192,21 +190,21 @@ def test_packed_again_while_a_run_reads_it_the_run_stops(packed, tmp_path):
         )
         for name in ("train.rec", "train.idx", "train.lst"):
             os.replace(other.folder / name, folder / name)
-        said = process.communicate(timeout=60)[1]
+        output = process.communicate(timeout=60)[1]
     assert process.returncode == 1
-    last = said.splitlines()[-1]
+    last = output.splitlines()[-1]
     assert last.startswith(f"error: {folder}/train.")
     assert "was packed again, changed or removed" in last
     for member in Run.open(run).members():
         member.check()
 
 
-def test_what_was_opened_is_never_read_of_another_pack(packed, tmp_path):
-    """Lists, records and MXNet's loader alike."""
+def test_an_opened_packed_folder_never_reads_a_replacement(packed, tmp_path):
+    """Neither lists nor records nor MXNet's loader."""
     folder = Path(shutil.copytree(packed.folder, tmp_path / "packed"))
     split = packed_folder.open_packed(folder).split("train")
     shutil.copy(folder / "train.rec", tmp_path / "same")
-    os.replace(tmp_path / "same", folder / "train.rec")  # the same bytes, even
+    os.replace(tmp_path / "same", folder / "train.rec")  # even with the same bytes
     with pytest.raises(XenonError, match=r"train\.rec: was packed again"):
         list(split.images())
     with pytest.raises(XenonError, match=r"train\.rec: was packed again"):
@@ -217,15 +215,15 @@ def test_what_was_opened_is_never_read_of_another_pack(packed, tmp_path):
 
 
 @pytest.mark.parametrize("times", TIMES)
-def test_of_two_that_pack_into_one_folder_one_is_refused(mura_tree, tmp_path, times):
+def test_of_two_that_pack_into_one_folder_one_is_rejected(mura_tree, tmp_path, times):
     source = mura_tree(patients=3)
     for number in range(times):
         out = tmp_path / f"out{number}"
         both = [start("xenon-pack", source, out, "--size=32") for _ in range(2)]
-        said = [process.communicate(timeout=120)[1] for process in both]
+        output = [process.communicate(timeout=120)[1] for process in both]
         statuses = [process.returncode for process in both]
-        assert sorted(statuses) in ([0, 1], [0, 0]), said
-        for status, lines in zip(statuses, said):
+        assert sorted(statuses) in ([0, 1], [0, 0]), output
+        for status, lines in zip(statuses, output):
             assert (
                 status == 0
                 or "another process is writing" in lines
@@ -235,14 +233,14 @@ def test_of_two_that_pack_into_one_folder_one_is_refused(mura_tree, tmp_path, ti
         assert not [name for name in os.listdir(out) if name.startswith(".")]
 
 
-def test_a_pack_killed_while_its_files_move_is_simply_packed_again(mura_tree, tmp_path):
+def test_packing_killed_while_it_moves_files_can_be_repeated(mura_tree, tmp_path):
     source, out = mura_tree(patients=2), tmp_path / "out"
     code = (
         "import os, signal, sys; from xenon_mx import cli; replace = os.replace\n"
-        "def dying(old, new, **at):\n"
+        "def replace_or_die(old, new, **at):\n"
         "    if str(new).endswith('valid.idx'): os.kill(os.getpid(), signal.SIGKILL)\n"
         "    replace(old, new, **at)\n"
-        f"os.replace = dying; sys.argv = ['', {str(source)!r}, {str(out)!r}, "
+        f"os.replace = replace_or_die; sys.argv = ['', {str(source)!r}, {str(out)!r}, "
         "'--size=32']; cli.pack()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True)
@@ -250,13 +248,13 @@ def test_a_pack_killed_while_its_files_move_is_simply_packed_again(mura_tree, tm
     assert (out / "train.rec").exists()
     assert not (out / "pack.json").exists()
     with start("xenon-pack", source, out, "--size=32") as process:
-        said = process.communicate()[1]
-    assert process.returncode == 0, said
+        output = process.communicate()[1]
+    assert process.returncode == 0, output
     assert packed_folder.open_packed(out).split("valid").rows()
     assert not [name for name in os.listdir(out) if name.startswith(".")]
 
 
-def test_a_users_file_is_not_taken_for_what_a_killed_pack_left(mura_tree, tmp_path):
+def test_a_users_file_is_not_mistaken_for_a_leftover(mura_tree, tmp_path):
     source, out = mura_tree(patients=2), tmp_path / "out"
     leftover = out / ".xenon-0123456789abcdef.partial"
     leftover.mkdir(parents=True)
@@ -265,13 +263,13 @@ def test_a_users_file_is_not_taken_for_what_a_killed_pack_left(mura_tree, tmp_pa
     files.write_json(leftover / ".manifest.json", manifest)
     (out / "train.rec").write_text("mine")
     with start("xenon-pack", source, out, "--size=32") as process:
-        said = process.communicate()[1]
+        output = process.communicate()[1]
     assert process.returncode == 1
-    assert "already holds train.rec" in said
+    assert "already holds train.rec" in output
     assert (out / "train.rec").read_text() == "mine"
 
 
-# --- maps ---
+# --- class activation maps ---
 
 MAPS = """
 import sys, time
@@ -282,13 +280,13 @@ from xenon_mx.errors import XenonError
 
 out, origin, value = Path(sys.argv[1]), sys.argv[2] * 64, float(sys.argv[3])
 paths = [f"study{i}/image.png" for i in range(20)]
-film = np.zeros((40, 30), np.uint8)
+radiograph = np.zeros((40, 30), np.uint8)
 cam = np.full((2, 2), value, np.float32)
 try:
     seen = {"size": 32, "fit": "pad"}
     with cam_folder.CamFolder(out, paths, seen, (0, 32), 1, origin) as folder:
         for path in paths:
-            folder.add(path, film, cam)
+            folder.add(path, radiograph, cam)
         folder.seal()
 except XenonError as error:
     sys.exit(f"error: {error}")
@@ -307,24 +305,24 @@ def test_two_predictions_lose_no_map_of_one_folder(tmp_path, times):
             )
             for i in range(2)
         ]
-        said = [process.communicate(timeout=60)[1] for process in both]
+        output = [process.communicate(timeout=60)[1] for process in both]
         statuses = [process.returncode for process in both]
-        assert sorted(statuses) == [0, 1], said
-        assert said[statuses.index(1)].startswith(f"error: {out}: ")
-        found = sorted(out.rglob(f"*{cam_folder.ARRAY}"))
-        assert len(found) == 20
-        values = {float(np.load(path)[0, 0]) for path in found}
+        assert sorted(statuses) == [0, 1], output
+        assert output[statuses.index(1)].startswith(f"error: {out}: ")
+        arrays = sorted(out.rglob(f"*{cam_folder.ARRAY}"))
+        assert len(arrays) == 20
+        values = {float(np.load(path)[0, 0]) for path in arrays}
         assert values == {statuses.index(0) + 1.0}
         assert (out / cam_folder.MAPS_JSON).is_file()
 
 
-def test_a_run_is_known_wherever_it_is_moved_to(packed, tmp_path):
+def test_a_moved_run_keeps_its_identity(packed, tmp_path):
     run = tmp_path / "run"
     train.train(config(packed, run, epochs=1))
     before = Run.open(run).identity
     train.train(config(packed, run, epochs=2, resume=True))
     os.rename(run, tmp_path / "moved")
     assert Run.open(tmp_path / "moved").identity == before
-    train.train(config(packed, run, epochs=1))  # the same, begun once more
+    train.train(config(packed, run, epochs=1))  # the same settings, a new run
     assert Run.open(run).identity != before
     assert run_folder.RUN_JSON in os.listdir(run)

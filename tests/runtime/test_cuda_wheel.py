@@ -1,8 +1,8 @@
-"""The CUDA wheel of MXNet as `pip install '.[gpu]'` sets it up, on a stub driver.
+"""The CUDA wheel of MXNet as `pip install '.[gpu]'` installs it, on a stub driver.
 
-Downloads 2.5 GB and fills 5 GB for as long as the tests run. Without a GPU they show
-that all of CUDA is found and loaded, that the CPU works, and what is said of GPUs that
-cannot be used; what a GPU computes, only the last of them can show.
+Downloads 2.5 GB, and needs 5 GB of disk while the tests run. Without a GPU the tests
+show that all CUDA libraries are found and loaded, that the CPU works, and which errors
+unusable GPUs cause; only the last test needs a GPU.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ pytestmark = pytest.mark.cuda
 
 INSTALLED = ("setup.py", "pyproject.toml", "README.md", "xenon_mx")
 IMPORT = "from xenon_mx.runtime.mxnet import mx"
-TO_GPU = "from xenon_mx.runtime import mxnet as engine; engine.contexts('gpu(0)')"
+TO_GPU = "from xenon_mx.runtime import devices; devices.contexts('gpu(0)')"
 NEW_VENV = [sys.executable, "-m", "venv"]
 
-# Five steps of xenon's own net on one batch.
+# Five training steps on one batch.
 TRAIN = """
-from xenon_mx.models import network as models
-from xenon_mx.runtime import mxnet as engine
+from xenon_mx.models import network
+from xenon_mx.runtime import devices, mxnet
 from xenon_mx.runtime.mxnet import autograd, gluon, mx
-ctx = engine.contexts("{ctx}")
-engine.seed(1)
-net = models.build("resnet18_v1b", None, ctx)
+ctx = devices.contexts("{ctx}")
+mxnet.seed(1)
+net = network.build("resnet18_v1b", None, ctx)
 trainer = gluon.Trainer(
     net.collect_params(), "adam", {{"learning_rate": 1e-4}}, update_on_kvstore=False
 )
@@ -52,9 +52,9 @@ for _ in range(5):
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory):
-    """The interpreter of a new environment with xenon's `[gpu]`."""
+    """The interpreter of a new virtual environment with xenon's `[gpu]`."""
     folder = tmp_path_factory.mktemp("cuda_wheel")
-    for name in INSTALLED:  # a copy: pip builds in the folder that it installs
+    for name in INSTALLED:  # a copy: pip builds in the source folder
         source, copy = paths.ROOT / name, folder / "source" / name
         copy.parent.mkdir(exist_ok=True)
         (shutil.copytree if source.is_dir() else shutil.copy)(source, copy)
@@ -80,29 +80,29 @@ def driver(tmp_path_factory):
 
 @pytest.fixture
 def run(python, driver, tmp_path):
-    """Runs code in the environment, on the stub driver unless told otherwise."""
-    ours = {
+    """A function that runs code in the environment, by default on the stub driver."""
+    environment = {
         name: value
         for name, value in os.environ.items()
         if name not in ("PYTHONPATH", "LD_LIBRARY_PATH")
     }
 
-    def fresh(code, **variables):
+    def run_code(code, **variables):
         return subprocess.run(
             [python, "-c", code],
             cwd=tmp_path,
-            env={**ours, "LD_LIBRARY_PATH": str(driver), **variables},
+            env={**environment, "LD_LIBRARY_PATH": str(driver), **variables},
             capture_output=True,
             text=True,
             timeout=300,
         )
 
-    return fresh
+    return run_code
 
 
 @pytest.fixture
 def output(run):
-    """Runs code that must succeed, and gives the lines that it prints."""
+    """A function that runs code that must succeed, and returns the printed lines."""
 
     def lines(code, **variables):
         result = run(code, **variables)
@@ -114,17 +114,17 @@ def output(run):
 
 @pytest.fixture
 def refusal(run):
-    """Runs code that must end in a XenonError, and gives its sentence."""
+    """A function that runs code and returns the XenonError that it must raise."""
 
-    def sentence(code, **variables):
+    def message_of(code, **variables):
         result = run(code, **variables)
-        # The stub says on stderr which calls it got from whoever would use a GPU.
+        # The stub reports on stderr each call that would use a GPU.
         assert "stub:" not in result.stderr
-        kind, _, message = result.stderr.strip().split("\n")[-1].partition(": ")
-        assert kind == "xenon_mx.errors.XenonError", result.stderr
+        error_name, _, message = result.stderr.strip().split("\n")[-1].partition(": ")
+        assert error_name == "xenon_mx.errors.XenonError", result.stderr
         return message
 
-    return sentence
+    return message_of
 
 
 def has_driver():
@@ -148,13 +148,13 @@ def test_nvidias_wheels_hold_every_library_by_its_name(packages):
 def test_mxnet_needs_no_cuda_library_but_those_and_the_driver(packages):
     if shutil.which("readelf") is None:
         pytest.skip("there is no readelf")
-    told = subprocess.run(
+    dynamic = subprocess.run(
         ["readelf", "-d", str(packages / "mxnet" / "libmxnet.so")],
         stdout=subprocess.PIPE,
         text=True,
         check=True,
     ).stdout
-    needed = set(re.findall(r"NEEDED.*\[(lib(?:cu|nccl|nv)\S+)\]", told))
+    needed = set(re.findall(r"NEEDED.*\[(lib(?:cu|nccl|nv)\S+)\]", dynamic))
     assert "libcudnn.so.8" in needed
     assert needed - {Path(name).name for name in _CUDA_LIBRARIES} == {"libcuda.so.1"}
 
@@ -167,7 +167,7 @@ def test_cuda_libraries_are_those_of_the_environment(output, packages):
 
 
 def test_cudnn_finds_all_of_its_parts(output):
-    # libcudnn.so.8 opens each of the six when first asked, or aborts the process.
+    # libcudnn.so.8 opens each of the six on first use, and aborts if that fails.
     code = f"""{IMPORT}
 import ctypes
 cudnn = ctypes.CDLL("libcudnn.so.8")
@@ -179,7 +179,7 @@ for part in ("Ops", "Cnn", "Adv"):
 
 
 def test_nvrtc_compiles_a_kernel(output):
-    # MXNet fuses operators by it, at run time; it finds libnvrtc-builtins by itself.
+    # MXNet uses NVRTC to fuse operators; NVRTC finds libnvrtc-builtins by itself.
     code = f"""{IMPORT}
 import ctypes
 nvrtc, program = ctypes.CDLL("libnvrtc.so.11.2"), ctypes.c_void_p()
@@ -191,26 +191,26 @@ print(nvrtc.nvrtcCompileProgram(program, 1, options))
     assert output(code) == ["0", "0"]
 
 
-def test_failures_reads_the_words_of_this_cuda(output):
+def test_failures_recognizes_the_messages_of_this_cuda(output):
     code = f"""{IMPORT}
 import ctypes
-from xenon_mx.runtime import mxnet as engine
+from xenon_mx.runtime import mxnet
 cudart, cudnn = ctypes.CDLL("libcudart.so.11.0"), ctypes.CDLL("libcudnn.so.8")
 # cudaErrorMemoryAllocation, cudaErrorNoKernelImageForDevice, CUDNN_STATUS_ALLOC_FAILED
-for words, number in (
+for error_string, number in (
     (cudart.cudaGetErrorString, 2),
     (cudart.cudaGetErrorString, 209),
     (cudnn.cudnnGetErrorString, 2),
 ):
-    words.restype = ctypes.c_char_p
+    error_string.restype = ctypes.c_char_p
     try:
-        with engine.failures():
-            raise mx.base.MXNetError(words(number).decode())
-    except engine.XenonError as error:
+        with mxnet.failures():
+            raise mx.base.MXNetError(error_string(number).decode())
+    except mxnet.XenonError as error:
         print(str(error).split(":")[0])
 """
     full = "the GPU's memory is full"
-    assert output(code) == [full, "MXNet 1.9.1 holds no code for this GPU", full]
+    assert output(code) == [full, "MXNet 1.9.1 does not support this GPU", full]
 
 
 # No GPU
@@ -232,7 +232,7 @@ def test_cpu_trains_where_the_driver_has_no_gpu(output):
 
 def test_gpu_is_refused_where_the_driver_has_none(refusal):
     assert refusal(TO_GPU) == (
-        "--ctx gpu(0): NVIDIA's driver reports no GPU; see what nvidia-smi says; or "
+        "--ctx gpu(0): NVIDIA's driver reports no GPU; check with nvidia-smi; or "
         "use --ctx 'cpu()'"
     )
 
@@ -240,14 +240,14 @@ def test_gpu_is_refused_where_the_driver_has_none(refusal):
 def test_default_is_the_cpu_where_the_driver_has_no_gpu(run):
     code = """
 import logging
-from xenon_mx.runtime import mxnet as engine
+from xenon_mx.runtime import devices
 logging.basicConfig(level=logging.INFO, format="%(message)s")
-print(engine.contexts(None))
+print(devices.contexts(None))
 """
     result = run(code)
     assert result.stdout == "[cpu(0)]\n"
     assert result.stderr == (
-        "ctx: cpu(0) (NVIDIA's driver reports no GPU; see what nvidia-smi says)\n"
+        "ctx: cpu(0) (NVIDIA's driver reports no GPU; check with nvidia-smi)\n"
     )
 
 
@@ -261,7 +261,7 @@ def test_import_without_a_driver_says_that_it_needs_one(refusal):
 
 def test_import_without_nvidias_wheels_says_how_to_get_them(refusal):
     assert refusal(f"import sys; sys.modules['nvidia'] = None\n{IMPORT}") == (
-        "mxnet-cu112 misses CUDA's libcudnn.so.8: pip install 'xenon-mx[gpu]'"
+        "mxnet-cu112 lacks CUDA's libcudnn.so.8: pip install 'xenon-mx[gpu]'"
     )
 
 
@@ -271,7 +271,7 @@ def test_import_without_one_of_nvidias_wheels_says_which(refusal, packages):
     try:
         # cuSOLVER needs it, and is loaded before MXNet is.
         assert refusal(IMPORT) == (
-            "mxnet-cu112 misses CUDA's libcublas.so.11: pip install 'xenon-mx[gpu]'"
+            "mxnet-cu112 lacks CUDA's libcublas.so.11: pip install 'xenon-mx[gpu]'"
         )
     finally:
         (packages / "hidden").rename(cublas)
@@ -284,7 +284,7 @@ def test_import_without_one_of_nvidias_wheels_says_which(refusal, packages):
 def test_gpu_without_code_is_refused_before_mxnet_touches_it(refusal, listed):
     name, capability = listed.split(":")
     assert refusal(TO_GPU, CUDA_STUB_GPUS=listed).startswith(
-        f"--ctx gpu(0): {name} has compute capability {capability}, and MXNet 1.9.1"
+        f"--ctx gpu(0): {name} has compute capability {capability}, but MXNet 1.9.1"
     )
 
 

@@ -1,4 +1,4 @@
-"""A long run keeps its size, and trouble leaves nothing wrong."""
+"""Long runs do not grow, and random faults leave correct files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files are there whole or not at all, and tell when they were changed."""
+"""Files are written atomically, and changed JSON files are detected."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xenon_mx.errors import XenonError
 from xenon_mx.runtime import files
 
 
-def test_write_gives_the_sum_of_what_stands_in_the_file(tmp_path):
+def test_write_returns_the_sha256_of_the_file(tmp_path):
     digest = files.write(tmp_path / "x", b"abc")
     assert (tmp_path / "x").read_bytes() == b"abc"
     assert digest == hashlib.sha256(b"abc").hexdigest() == files.sha256(tmp_path / "x")
@@ -34,18 +34,23 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch, step):
     assert os.listdir(tmp_path) == ["x"]
 
 
-def test_json_comes_back_as_it_was(tmp_path):
+def test_json_is_read_as_it_was_written(tmp_path):
     content = {"a": [1, 0.1, None, "\u00e4"], "b": {"c": True}, "d": math.inf}
     files.write_json(tmp_path / "x", content)
     assert files.read_json(tmp_path / "x") == content
 
 
-def test_json_may_be_laid_out_anew_and_not_changed(tmp_path):
+def test_json_may_be_reformatted_but_not_changed(tmp_path):
     files.write_json(tmp_path / "x", {"a": 1, "b": 2})
-    whole = json.loads((tmp_path / "x").read_text())
-    (tmp_path / "x").write_text(json.dumps(whole, sort_keys=True))
+    stored = json.loads((tmp_path / "x").read_text())
+    (tmp_path / "x").write_text(json.dumps(stored, sort_keys=True))
     assert files.read_json(tmp_path / "x") == {"a": 1, "b": 2}
-    for changed in ({**whole, "a": 3}, {**whole, "c": 0}, {"a": 1, "b": 2}, [whole]):
+    for changed in (
+        {**stored, "a": 3},
+        {**stored, "c": 0},
+        {"a": 1, "b": 2},
+        [stored],
+    ):
         (tmp_path / "x").write_text(json.dumps(changed))
         with pytest.raises(XenonError, match="x: damaged"):
             files.read_json(tmp_path / "x")

@@ -1,4 +1,4 @@
-"""Limits of the shell's: each command works, or ends with one line, and never waits."""
+"""Under a ulimit, each command works or ends with a one-line error, and never hangs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def world(tmp_path_factory):
 
 
 def run(world, tmp_path, command, limit):
-    """Run a command under a limit, as bash spells it; give (status, stderr)."""
+    """Run a command under bash's `ulimit LIMIT`; return (status, stderr)."""
     name, *args = (word.format(out=tmp_path) for word in COMMANDS[command])
     words = [sys.executable, "-c", f"from xenon_mx import cli; cli.{name}()", *args]
     done = subprocess.run(
@@ -58,8 +58,8 @@ def run(world, tmp_path, command, limit):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
-def test_little_memory_is_a_sentence_or_enough(world, tmp_path, command):
-    ends = []
+def test_little_memory_is_enough_or_a_one_line_error(world, tmp_path, command):
+    statuses = []
     for megabytes in range(100, 1500, 100):
         out = tmp_path / str(megabytes)
         out.mkdir()
@@ -69,10 +69,10 @@ def test_little_memory_is_a_sentence_or_enough(world, tmp_path, command):
         assert status == 0 or "memory" in last, err
         assert status == 0 or list(out.iterdir()) == []
         assert "Traceback" not in err
-        ends.append(status)
-    assert ends == sorted(ends, reverse=True)  # more memory is never less
-    assert ends[0] == 1
-    assert ends[-1] == 0
+        statuses.append(status)
+    assert statuses == sorted(statuses, reverse=True)  # more memory never fails later
+    assert statuses[0] == 1
+    assert statuses[-1] == 0
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Too little memory: one sentence and an end, whatever a library makes of it."""
+"""Too little memory ends in a one-line error, whatever a library raises."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COMMANDS = {
 
 
 def run(command, *args, megabytes, cwd):
-    """Run a command under a limit of its address space; give (status, stderr)."""
+    """Run a command with a limited address space; return (status, stderr)."""
     script = f'ulimit -v {megabytes << 10} && exec "$@"'
     code = f"from xenon_mx import cli; cli.{command}()"
     done = subprocess.run(
@@ -58,12 +58,12 @@ def test_fewer_threads_take_less(monkeypatch):
     monkeypatch.setattr(memory, "usable_cores", lambda: 8)
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
-    need = memory.Requirement(100, 10)
-    assert need.total() == 180
+    requirement = memory.Requirement(100, 10)
+    assert requirement.total() == 180
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    assert need.total() == 120
+    assert requirement.total() == 120
     monkeypatch.setenv("OMP_NUM_THREADS", "100")  # OpenBLAS starts no more than cores
-    assert need.total() == 180
+    assert requirement.total() == 180
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_fewer_threads_take_less(monkeypatch):
         RuntimeError("MXNetError: std::bad_alloc"),
     ],
 )
-def test_what_libraries_raise_is_a_sentence_about_memory(error, monkeypatch, capsys):
+def test_what_libraries_raise_is_an_out_of_memory_error(error, monkeypatch, capsys):
     def fail(**flags):
         raise error
 
@@ -89,8 +89,8 @@ def test_what_libraries_raise_is_a_sentence_about_memory(error, monkeypatch, cap
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), OSError(errno.ENOSPC, "full")])
-def test_other_failures_are_none_of_memory(error):
-    assert not memory.is_lacking(error)
+def test_other_errors_are_not_out_of_memory(error):
+    assert not memory.is_out_of_memory(error)
 
 
 def test_mxnet_that_does_not_fit_is_no_reason_to_reinstall_it():
@@ -98,20 +98,20 @@ def test_mxnet_that_does_not_fit_is_no_reason_to_reinstall_it():
     assert mxnet._why_no_import(error, "mxnet") == memory.out_of_memory_message()
 
 
-# 4 GB, of which a limit of 2 leaves nothing like it.
+# Allocates 4 GB, under a limit of 2 GB.
 TOO_LARGE = """
-from xenon_mx.runtime import mxnet as engine
+from xenon_mx.runtime import mxnet
 from xenon_mx.errors import XenonError
 
 try:
-    with engine.failures():
-        engine.mx.nd.zeros((1 << 30,)).wait_to_read()
+    with mxnet.failures():
+        mxnet.mx.nd.zeros((1 << 30,)).wait_to_read()
 except XenonError as error:
     print(error)
 """
 
 
-def test_mxnets_own_lack_of_memory_is_a_sentence():
+def test_mxnets_out_of_memory_error_is_one_line():
     words = [sys.executable, "-c", TOO_LARGE]
     done = subprocess.run(
         ["sh", "-c", f'ulimit -v {2 << 20} && exec "$@"', "sh", *words],
@@ -122,6 +122,6 @@ def test_mxnets_own_lack_of_memory_is_a_sentence():
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(
         r"out of memory: the limit is 2,048 MB \(ulimit -v\): raise it; a smaller "
-        r"--batch-size takes less\n",
+        r"--batch-size needs less\n",
         done.stdout,
     )

@@ -14,7 +14,7 @@ from xenon_mx.config import TrainConfig
 
 SIZE = 32
 FEW, MANY = 60, 600
-MOST_GROWTH = 1.1
+MAX_GROWTH = 1.1
 
 
 def draw(root, count):
@@ -36,8 +36,8 @@ def data(tmp_path_factory):
 
 
 def peak_mb(*arguments):
-    """Run a command of xenon's and give the most memory that it held."""
-    # Not getrusage: its maximum is that of the process before it became this one, too.
+    """Run a command and return its peak resident memory in MB."""
+    # Not getrusage, whose maximum includes the process before exec.
     command, *others = map(str, arguments)
     code = f"""
 import sys
@@ -59,7 +59,7 @@ print(status.partition("VmHWM:")[2].split()[0])
 
 def test_packing_ten_times_the_images_takes_no_more_memory(data, tmp_path):
     few, many = (peak_mb("pack", data[n], tmp_path / str(n)) for n in (FEW, MANY))
-    assert many < MOST_GROWTH * few
+    assert many < MAX_GROWTH * few
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -80,10 +80,10 @@ def test_predicting_ten_times_the_images_takes_no_more_memory(data, tmp_path, pa
     train.train(config)
     peaks = []
     for count in (FEW, MANY):
-        asked = data[count]
+        images = data[count]
         if packed:
             many = {"valid": synthetic.labelled(count, SIZE)}
-            asked = synthetic.pack(tmp_path / str(count), many).folder / "valid.rec"
+            images = synthetic.pack(tmp_path / str(count), many).folder / "valid.rec"
         out = tmp_path / f"{count}.csv"
-        peaks.append(peak_mb("predict", asked, out, "--run", run, "--ctx", "cpu()"))
-    assert peaks[1] < MOST_GROWTH * peaks[0]
+        peaks.append(peak_mb("predict", images, out, "--run", run, "--ctx", "cpu()"))
+    assert peaks[1] < MAX_GROWTH * peaks[0]

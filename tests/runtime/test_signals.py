@@ -1,4 +1,4 @@
-"""Signals at any instant, and what may become of the exception that they raise."""
+"""Signals at any time, and whatever code does with the exception that they raise."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from xenon_mx.dicom import decoders
 
 CTX = ("--ctx", "cpu()")
 TRAIN = ("--model", "mobilenet0.25", "--no-pretrained", "--batch-size", 4, *CTX)
-SAID = {
+OUTCOMES = {
     signal.SIGINT: (130, "interrupted"),
     signal.SIGTERM: (143, "terminated"),
     signal.SIGHUP: (129, "hung up"),
 }
-SIGNALS = pytest.mark.parametrize("number", SAID)
-# A verb that gets a signal somewhere, by `hit()`, and takes 20 s otherwise.
-VERB = """
+SIGNALS = pytest.mark.parametrize("number", OUTCOMES)
+# A command that sends itself a signal by `hit()`, and otherwise takes 20 s.
+COMMAND = """
 import ctypes, os, signal, sys, time, types
 from xenon_mx import errors, main
 
 def hit():
     os.kill(os.getpid(), signal.{name})
-    for _ in range(1000):  # where the handler gets its turn
+    for _ in range(1000):  # where Python runs the handler
         pass
 
 def pack(*_):
@@ -47,8 +47,8 @@ sys.modules["xenon_mx.commands.pack"] = types.SimpleNamespace(pack=pack)
 sys.argv[1:] = ["a", "b"]
 main.pack()
 """
-# In a destructor; by a library that tries, and makes another exception of it; by one
-# that goes on; by one in C; by one that keeps nothing but what it prints.
+# Where the signal arrives: in a destructor, in libraries that convert, replace, ignore
+# or repeatedly ignore the exception, in a C callback, and in ordinary code.
 PLACES = [
     "type('Array', (), {'__del__': lambda self: hit()})()",
     """
@@ -77,8 +77,8 @@ PLACES = [
 ]
 
 
-def ended(code, **options):
-    """Run Python code to its end; give its status and what it said."""
+def run(code, **options):
+    """Run Python code; return its exit status and output."""
     words = [sys.executable, "-c", code]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, **options)
     return done.returncode, done.stdout + done.stderr
@@ -87,22 +87,22 @@ def ended(code, **options):
 @SIGNALS
 @pytest.mark.parametrize("act", PLACES)
 def test_a_signal_ends_the_command_whatever_becomes_of_its_exception(act, number):
-    status, said = SAID[number]
-    code = VERB.format(name=signal.Signals(number).name, act=act)
-    assert ended(code) == (status, f"{said}\n")
+    status, message = OUTCOMES[number]
+    code = COMMAND.format(name=signal.Signals(number).name, act=act)
+    assert run(code) == (status, f"{message}\n")
 
 
 @SIGNALS
-def test_what_is_ignored_stays_so(number):
-    """As nohup and & do it."""
+def test_ignored_signals_stay_ignored(number):
+    """As with nohup and `&`."""
     name = signal.Signals(number).name
-    code = VERB.format(name=name, act="hit(); print('done'); sys.exit(0)")
+    code = COMMAND.format(name=name, act="hit(); print('done'); sys.exit(0)")
     code = f"import signal; signal.signal(signal.{name}, signal.SIG_IGN)\n{code}"
-    assert ended(code) == (0, "done\n")
+    assert run(code) == (0, "done\n")
 
 
 def test_a_terminal_that_hangs_up_twice_does_not_cut_the_end_short(tmp_path):
-    """The kernel says so, the shell says so again."""
+    """The kernel sends SIGHUP, and then the shell does."""
     act = """
     try:
         hit()
@@ -110,11 +110,11 @@ def test_a_terminal_that_hangs_up_twice_does_not_cut_the_end_short(tmp_path):
         hit()
         time.sleep(0.1)
         print("removed")"""
-    code = VERB.format(name="SIGHUP", act=act)
-    assert ended(code) == (129, "removed\nhung up\n")
+    code = COMMAND.format(name="SIGHUP", act=act)
+    assert run(code) == (129, "removed\nhung up\n")
 
 
-def test_a_signal_in_the_midst_of_a_last_line_is_that_signal():
+def test_a_signal_during_the_last_line_sets_the_exit_status():
     act = """
     raw = type(sys.stderr.buffer.raw)
     write = raw.write
@@ -123,20 +123,20 @@ def test_a_signal_in_the_midst_of_a_last_line_is_that_signal():
         hit()
     raw.write = late
     raise errors.XenonError("a reason")"""
-    code = VERB.format(name="SIGTERM", act=act)
-    assert ended(code) == (143, "error: a reason\nterminated\n")
+    code = COMMAND.format(name="SIGTERM", act=act)
+    assert run(code) == (143, "error: a reason\nterminated\n")
 
 
-def test_an_eof_is_a_bug_and_no_interruption():
-    """NumPy raises it at an empty file; click takes it for Ctrl-D."""
-    code = VERB.format(name="SIGINT", act="raise EOFError('No data left in file')")
-    status, said = ended(code)
+def test_an_eof_error_is_a_bug_and_no_interruption():
+    """NumPy raises it for an empty file; click converts it as Ctrl-D."""
+    code = COMMAND.format(name="SIGINT", act="raise EOFError('No data left in file')")
+    status, output = run(code)
     assert status == 70
-    assert "EOFError: No data left in file" in said
+    assert "EOFError: No data left in file" in output
 
 
-def test_an_interrupted_command_does_what_it_does_at_its_exit(tmp_path):
-    """And leaves alone what aborts, and threads in the midst of their work."""
+def test_an_interrupted_command_runs_its_exit_functions(tmp_path):
+    """But no destructors, which may abort, and it does not wait for threads."""
     act = """
     import atexit, threading
     sys.late = type("Late", (), {"__del__": lambda self: os.abort()})()
@@ -144,8 +144,8 @@ def test_an_interrupted_command_does_what_it_does_at_its_exit(tmp_path):
     threading.Thread(target=lambda: time.sleep(5) or print("went on")).start()
     print("word", end=" ")
     hit()"""
-    code = VERB.format(name="SIGINT", act=act)
-    assert ended(code) == (130, "word removed\ninterrupted\n")
+    code = COMMAND.format(name="SIGINT", act=act)
+    assert run(code) == (130, "word removed\ninterrupted\n")
 
 
 def start(command, *args, **options):
@@ -157,20 +157,20 @@ def start(command, *args, **options):
 
 @SIGNALS
 def test_a_signal_before_anything_is_imported_has_no_traceback(number, tmp_path):
-    """From the first line of ours on; what comes before is Python's own."""
+    """From the first line of xenon on; earlier signals are handled by Python."""
     (tmp_path / "click.py").write_text(
         f"import os, time; os.kill(os.getpid(), {int(number)}); time.sleep(20)"
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     process = start("report", "--help", env=environment)
-    status, said = SAID[number]
-    assert process.communicate(timeout=60) == ("", f"{said}\n")
+    status, message = OUTCOMES[number]
+    assert process.communicate(timeout=60) == ("", f"{message}\n")
     assert process.returncode == status
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
-    """A folder with a few films, a run of one epoch, and a table of predictions."""
+    """A folder with a few radiographs, a run of one epoch, and a prediction table."""
     folder = tmp_path_factory.mktemp("trained")
     pixels, labels = synthetic.labelled(8, seed=3)
     for row, image in zip(synthetic.rows_of(labels, "valid", ("XR_A",), 2), pixels):
@@ -185,16 +185,16 @@ def trained(tmp_path_factory):
         ("predict", "data", "out.csv", "--run", "run", *CTX),
     ):
         process = start(command, *args, cwd=folder)
-        _, said = process.communicate(timeout=240)
-        assert process.returncode == 0, said
+        _, err = process.communicate(timeout=240)
+        assert process.returncode == 0, err
     return folder
 
 
-# Says so when its handlers are there; what comes before is Python's own.
+# Prints a line once its handlers are installed; earlier signals are handled by Python.
 READY = """
 from xenon_mx import main; from xenon_mx.runtime import signals
-catch = signals.catch
-signals.catch = lambda: (catch(), print("ready", flush=True))
+install = signals.install
+signals.install = lambda: (install(), print("ready", flush=True))
 main.{command}()
 """
 
@@ -202,33 +202,31 @@ main.{command}()
 @pytest.mark.slow
 @SIGNALS
 @pytest.mark.parametrize("command", ["report", "predict", "pack"])
-def test_a_signal_at_a_random_instant_ends_in_a_word(
-    command, number, trained, tmp_path
-):
-    """Either all is done, or nothing is left, and nothing else is said."""
+def test_a_signal_at_a_random_time_ends_in_one_word(command, number, trained, tmp_path):
+    """Either the output is complete, or nothing is left; no traceback is printed."""
     name, *args = {
         "report": ("page.html", "run", "out.csv", "--root", "data", "-o", "page.html"),
         "predict": ("new.csv", "data", "new.csv", "--run", "run", *CTX),
         "pack": ("new", "data", "new", "--overwrite"),
     }[command]
-    status, said = SAID[number]
+    status, message = OUTCOMES[number]
     rng = random.Random(f"{command} {number}")
-    usual, before = 0.0, set(trained.iterdir())
+    duration, before = 0.0, set(trained.iterdir())
     for turn in range(21):
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         words = [sys.executable, "-c", READY.format(command=command), *map(str, args)]
         process = subprocess.Popen(words, cwd=trained, **pipes)
         process.stdout.readline()
-        began = time.monotonic()
+        start_time = time.monotonic()
         if turn:
-            time.sleep(rng.uniform(0, usual))
+            time.sleep(rng.uniform(0, duration))
             process.send_signal(number)
         _, err = process.communicate(timeout=240)
-        usual = usual or time.monotonic() - began
+        duration = duration or time.monotonic() - start_time
         assert "Traceback" not in err
         if process.returncode == status:
-            assert err.splitlines()[-1] == said
-        else:  # done, or in the midst of its exit
+            assert err.splitlines()[-1] == message
+        else:  # finished, or already exiting
             assert process.returncode in (0, -number), err
             assert (trained / name).exists()
         left = set(trained.iterdir()) - before
@@ -239,7 +237,7 @@ def test_a_signal_at_a_random_instant_ends_in_a_word(
 
 @pytest.mark.slow
 def test_training_whose_terminal_is_closed_can_go_on(trained, tmp_path):
-    """A SIGHUP of the kernel's, and a standard error that is dead."""
+    """The kernel sends SIGHUP, and writes to standard error fail."""
     master, slave = pty.openpty()
     args = ("packed", tmp_path / "run", "--epochs", 999, "--patience", 999, *TRAIN)
     process = start(
@@ -263,13 +261,13 @@ def test_training_whose_terminal_is_closed_can_go_on(trained, tmp_path):
     process = start(
         "train", "packed", tmp_path / "run", "--resume", "--epochs", epochs, cwd=trained
     )
-    _, said = process.communicate(timeout=240)
-    assert process.returncode == 0, said
-    assert "was finished" in said
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    assert "was finished" in err
 
 
 def test_a_hung_up_training_says_how_to_go_on(tmp_path):
-    """Even where a library has made another exception of the signal's."""
+    """Even if a library has converted the exception of the signal."""
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text("{}")
     code = """
@@ -286,7 +284,7 @@ sys.modules["xenon_mx.commands.train"] = types.SimpleNamespace(train=train)
 sys.argv[1:] = ["packed", "run", "--no-pretrained"]
 main.train()
 """
-    assert ended(code, cwd=tmp_path) == (
+    assert run(code, cwd=tmp_path) == (
         129,
         "the epoch in progress is discarded; go on with: xenon-train packed run "
         "--resume\nhung up\n",
@@ -294,7 +292,7 @@ main.train()
 
 
 @SIGNALS
-def test_a_signal_to_the_launcher_leaves_nobody_behind(number):
+def test_a_signal_to_the_launcher_leaves_no_process_behind(number):
     mark = f"XENON_TEST_MARK={os.getpid()}-{int(number)}"
     environment = dict([*os.environ.items(), mark.split("=")])
     worker = "import time; print('ready', flush=True); time.sleep(600)"
@@ -306,31 +304,31 @@ def test_a_signal_to_the_launcher_leaves_nobody_behind(number):
     assert len(marked(mark)) >= 5
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
-    status, said = SAID[number]
-    assert (process.returncode, err) == (status, f"{said}\n")
+    status, message = OUTCOMES[number]
+    assert (process.returncode, err) == (status, f"{message}\n")
     assert marked(mark) == []
 
 
 def marked(mark):
-    """The processes that have a setting in their environment."""
-    found = []
-    for place in Path("/proc").glob("[0-9]*"):
+    """Return the PIDs of processes with NAME=VALUE in their environment."""
+    pids = []
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            settings = (place / "environ").read_bytes().split(b"\0")
-        except OSError:  # it has ended, or is somebody else's
+            environment = (process / "environ").read_bytes().split(b"\0")
+        except OSError:  # it has ended, or belongs to another user
             continue
-        if mark.encode() in settings:
-            found.append(place.name)
-    return found
+        if mark.encode() in environment:
+            pids.append(process.name)
+    return pids
 
 
 @SIGNALS
 def test_a_decoder_leaves_signals_to_its_parent(number):
-    """A terminal sends them to all; the parent would take its end for a crash."""
+    """A terminal sends signals to both; the parent would report the exit as a crash."""
     child = decoders._Child()
     try:
-        answer = child.ask(b"no file", 8)  # its handlers are there
+        reply = child.request(b"no file", 8)  # its handlers are installed
         os.kill(child._process.pid, number)
-        assert child.ask(b"no file", 8) == answer
+        assert child.request(b"no file", 8) == reply
     finally:
-        child.end()
+        child.close()

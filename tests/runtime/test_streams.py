@@ -1,4 +1,4 @@
-"""Standard streams that are full, broken or closed, and names that are no words."""
+"""Standard streams that are full, broken or closed, and names that need escapes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def script(command):
 
 @contextlib.contextmanager
 def lost(how):
-    """A descriptor that cannot be written to."""
+    """Yield a descriptor to which writing fails."""
     if how == "full":
         descriptor = os.open("/dev/full", os.O_WRONLY)
     else:
@@ -33,24 +33,24 @@ def lost(how):
 
 
 def run(command, *args, out=None, err=None, **options):
-    """Run a command with lost streams; give its status and what the others said."""
+    """Run a command with lost streams; return its status and its other output."""
     closed = "".join(
         f" {number}>&-" for number, how in ((1, out), (2, err)) if how == "closed"
     )
     words = ["sh", "-c", f'exec "$@"{closed}', "sh", *script(command), *map(str, args)]
     with contextlib.ExitStack() as stack:
-        ends = {
+        streams = {
             name: stack.enter_context(lost(how)) if how else subprocess.PIPE
             for name, how in (("stdout", out), ("stderr", err))
         }
-        done = subprocess.run(words, text=True, timeout=240, **ends, **options)
+        done = subprocess.run(words, text=True, timeout=240, **streams, **options)
     return done.returncode, (done.stdout or "") + (done.stderr or "")
 
 
 @pytest.fixture(scope="session")
-def films(tmp_path_factory):
-    """A folder of a few studies, and what was packed of their like."""
-    folder = tmp_path_factory.mktemp("films")
+def studies(tmp_path_factory):
+    """A folder of a few studies, and a packed folder of similar images."""
+    folder = tmp_path_factory.mktemp("studies")
     pixels, labels = synthetic.labelled(8, seed=3)
     rows = synthetic.rows_of(labels, "valid", ("XR_A", "XR_B"), 2)
     for row, image in zip(rows, pixels):
@@ -70,14 +70,14 @@ def test_a_lost_log_leaves_the_exit_status_as_it_is(args, status, how, tmp_path)
     assert run("pack", *args, err=how, cwd=tmp_path)[0] == status
 
 
-def test_packing_goes_on_without_its_log(films, tmp_path):
-    assert run("pack", films / "data", tmp_path / "out", err="broken") == (0, "")
-    status, said = run("pack", "--check", tmp_path / "out")
-    assert (status, said.endswith("valid: 8 records, whole\n")) == (0, True)
+def test_packing_goes_on_without_its_log(studies, tmp_path):
+    assert run("pack", studies / "data", tmp_path / "out", err="broken") == (0, "")
+    status, output = run("pack", "--check", tmp_path / "out")
+    assert (status, output.endswith("valid: 8 records, whole\n")) == (0, True)
 
 
 def test_what_libraries_write_after_the_log_was_lost_goes_nowhere(tmp_path):
-    """Not into a file of ours that got the number of the closed stream."""
+    """And not into a file opened with the number of the closed stream."""
     code = """
 import os
 from xenon_mx.runtime import streams
@@ -100,19 +100,19 @@ with open("mine", "w") as mine:
 
 @pytest.mark.parametrize("args", [["--help"], ["--version"], ["--check", "packed"]])
 @pytest.mark.parametrize(
-    ("how", "said"),
+    ("how", "output"),
     [
         ("full", "error: standard output: No space left on device\n"),
-        ("broken", ""),  # as every filter: its reader has what it wanted
+        ("broken", ""),  # as in other programs, since the reader closed it on purpose
         ("closed", "error: standard output is closed\n"),
     ],
 )
-def test_results_that_cannot_be_written_end_in_one_line(args, how, said, films):
-    assert run("pack", *args, out=how, cwd=films) == (1, said)
+def test_results_that_cannot_be_written_end_in_one_line(args, how, output, studies):
+    assert run("pack", *args, out=how, cwd=studies) == (1, output)
 
 
-def test_a_log_that_does_not_block_is_waited_for(films, tmp_path):
-    """Node.js, for one, leaves such terminals and pipes behind."""
+def test_a_full_nonblocking_log_is_waited_for(studies, tmp_path):
+    """Node.js, for example, leaves terminals and pipes non-blocking."""
     code = """
 import sys
 from xenon_mx.runtime import streams
@@ -128,8 +128,8 @@ print("x" * 500_000, file=sys.stderr)
     assert process.returncode == 0
 
 
-def test_a_log_that_is_lost_under_way_takes_nothing_with_it(tmp_path):
-    """Not warnings, logging, tracebacks, bars, or the end of Python."""
+def test_a_log_lost_during_the_run_ends_nothing(tmp_path):
+    """Not warnings, logging, tracebacks, bars, or Python's exit."""
     code = """
 import logging, sys, threading, traceback, warnings
 from tqdm import tqdm
@@ -168,40 +168,42 @@ print("done")
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", LOST)
-def test_every_command_ends_well_without_its_log(how, films, tmp_path):
-    run_, table = tmp_path / "run", tmp_path / "out.csv"
+def test_every_command_succeeds_without_its_log(how, studies, tmp_path):
+    run_folder, table = tmp_path / "run", tmp_path / "out.csv"
     steps = [
-        ("pack", films / "data", tmp_path / "packed"),
-        ("train", films / "packed", run_, *TRAIN, "--epochs", 2),
-        ("predict", films / "data", table, "--run", run_, *CTX),
-        ("report", run_, table, "-o", tmp_path / "page.html"),
-        ("export", run_, tmp_path / "net.onnx"),
-        ("train", films / "packed", run_, "--resume", "--epochs", 3),
+        ("pack", studies / "data", tmp_path / "packed"),
+        ("train", studies / "packed", run_folder, *TRAIN, "--epochs", 2),
+        ("predict", studies / "data", table, "--run", run_folder, *CTX),
+        ("report", run_folder, table, "-o", tmp_path / "page.html"),
+        ("export", run_folder, tmp_path / "net.onnx"),
+        ("train", studies / "packed", run_folder, "--resume", "--epochs", 3),
     ]
     for command, *args in steps:
         assert run(command, *args, err=how) == (0, "")
-    assert len((run_ / "log.csv").read_text().splitlines()) == 4
+    assert len((run_folder / "log.csv").read_text().splitlines()) == 4
     assert len(table.read_text().splitlines()) == 5
 
 
 @pytest.mark.slow
-def test_a_table_that_cannot_be_written_to_the_stream_ends_in_one_line(films, tmp_path):
-    run("train", films / "packed", tmp_path / "run", *TRAIN, "--epochs", 1)
-    args = (films / "data", "-", "--run", tmp_path / "run", *CTX)
-    status, said = run("predict", *args)
-    assert (status, "error" in said) == (0, False)
-    full, said = run("predict", *args, out="full")
-    assert said.splitlines()[-1] == "error: standard output: No space left on device"
-    broken, said = run("predict", *args, out="broken")
-    assert "error" not in said
+def test_a_table_that_cannot_be_written_to_the_stream_ends_in_one_line(
+    studies, tmp_path
+):
+    run("train", studies / "packed", tmp_path / "run", *TRAIN, "--epochs", 1)
+    args = (studies / "data", "-", "--run", tmp_path / "run", *CTX)
+    status, output = run("predict", *args)
+    assert (status, "error" in output) == (0, False)
+    full, output = run("predict", *args, out="full")
+    assert output.splitlines()[-1] == "error: standard output: No space left on device"
+    broken, output = run("predict", *args, out="broken")
+    assert "error" not in output
     assert (full, broken) == (1, 1)
-    status, said = run("train", "--list-models", out="full")
-    assert said.splitlines()[-1] == "error: standard output: No space left on device"
+    status, output = run("train", "--list-models", out="full")
+    assert output.splitlines()[-1] == "error: standard output: No space left on device"
     assert status == 1
 
 
 def _slowly(*args):
-    """What imports MXNet or matplotlib before it can fail."""
+    """Return a slow case: one that imports MXNet or matplotlib before it fails."""
     return pytest.param(*args, marks=pytest.mark.slow)
 
 
@@ -209,7 +211,7 @@ ODD = os.fsdecode(b"o\xff\n\x1b[31m")
 
 
 @pytest.mark.parametrize(
-    ("command", "args", "status", "said"),
+    ("command", "args", "status", "output"),
     [
         _slowly("report", [ODD], 1, r"error: o\xff\n\x1b[31m: not a run"),
         ("pack", [ODD, "out"], 1, r"error: o\xff\n\x1b[31m: no such folder"),
@@ -218,29 +220,29 @@ ODD = os.fsdecode(b"o\xff\n\x1b[31m")
     ],
 )
 def test_a_message_is_one_line_whatever_a_name_holds(
-    command, args, status, said, tmp_path
+    command, args, status, output, tmp_path
 ):
-    ended, text = run(command, *args, cwd=tmp_path)
-    assert ended == status
-    assert said in text.splitlines()[-1]
+    actual_status, text = run(command, *args, cwd=tmp_path)
+    assert actual_status == status
+    assert output in text.splitlines()[-1]
     assert text.replace("\n", "").isprintable()
 
 
-def test_a_hint_names_a_folder_so_that_it_can_be_pasted(films, tmp_path):
-    status, said = run("pack", films / "data", ODD, cwd=tmp_path)
+def test_a_hint_names_a_folder_so_that_it_can_be_pasted(studies, tmp_path):
+    status, output = run("pack", studies / "data", ODD, cwd=tmp_path)
     assert status == 0
-    packed, hint = said.splitlines()[-1].split("; next: ")
+    packed, hint = output.splitlines()[-1].split("; next: ")
     assert packed == r"packed into o\xff\n\x1b[31m"
     assert hint == r"xenon-train $'o\377\012\033[31m' RUN"
-    status, said = run("pack", "--check", ODD, cwd=tmp_path)
-    assert (status, len(said.splitlines())) == (0, 1)
+    status, output = run("pack", "--check", ODD, cwd=tmp_path)
+    assert (status, len(output.splitlines())) == (0, 1)
 
 
 @pytest.mark.parametrize(
     ("command", "args"),
     [
         ("pack", ["{}", "out"]),
-        ("pack", ["{films}/data", "{}"]),
+        ("pack", ["{studies}/data", "{}"]),
         ("predict", ["{}", "out.csv", "--run", "run"]),
         _slowly("predict", ["in", "{}", "--run", "run"]),
         _slowly("predict", ["in", "out.csv", "--run", "{}"]),
@@ -248,14 +250,14 @@ def test_a_hint_names_a_folder_so_that_it_can_be_pasted(films, tmp_path):
         _slowly("report", ["run", "-o", "{}"]),
     ],
 )
-def test_a_link_to_itself_is_a_line(command, args, films, tmp_path):
+def test_a_link_to_itself_is_a_line(command, args, studies, tmp_path):
     ring = tmp_path / "ring.csv"
     if "export" in command or "report" in command:
         ring = ring.with_suffix({"export": ".onnx", "report": ".html"}[command])
     ring.symlink_to(ring.name)
-    args = [each.format(ring, films=films) for each in args]
-    status, said = run(command, *args, cwd=tmp_path)
-    assert (status, said) == (1, f"error: {ring}: a link that leads to itself\n")
+    args = [arg.format(ring, studies=studies) for arg in args]
+    status, output = run(command, *args, cwd=tmp_path)
+    assert (status, output) == (1, f"error: {ring}: a link that leads to itself\n")
 
 
 @pytest.mark.parametrize(
@@ -279,10 +281,10 @@ def test_a_working_folder_that_is_gone_is_a_line(command, args, tmp_path):
     assert done.stderr.count("\n") == 1
 
 
-def test_absolute_paths_need_no_working_folder(films, tmp_path):
+def test_absolute_paths_need_no_working_folder(studies, tmp_path):
     gone = tmp_path / "gone"
     gone.mkdir()
     words = ["sh", "-c", 'rmdir "$PWD"; exec "$@"', "sh", *script("pack")]
-    args = map(str, (films / "data", tmp_path / "out"))
+    args = map(str, (studies / "data", tmp_path / "out"))
     subprocess.run([*words, *args], cwd=gone, check=True, capture_output=True)
     assert (tmp_path / "out" / "valid.rec").exists()

@@ -1,4 +1,4 @@
-"""Names on one line and in a shell: what they show is what the file is called."""
+"""File names are escaped for one line, and quoted for a shell without loss."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What tests share: builders, fakes and questions to the system."""
+"""Helpers shared by tests: builders, stubs and queries about processes."""

@@ -1,7 +1,7 @@
-"""The Dockerfile's steps in a clean Debian of debootstrap's, for want of an engine.
+"""Run a Dockerfile's instructions in a debootstrap Debian, without a Docker engine.
 
-Needs root, debootstrap and the network. What Docker would add is left out: limits on
-the processes, and a network of their own. See test_docker.py.
+Needs root, debootstrap and the network. Docker's resource limits and separate network
+are left out. See test_docker.py.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from typing import Sequence
 
 from support import paths
 
-# As Docker sets it.
+# Docker's default.
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# What apt and pip may need to know of the network; a builder passes it on as well.
+# Network settings for apt and pip; a Docker builder passes them on as well.
 NETWORK = ("http_proxy", "https_proxy", "no_proxy", "PIP_INDEX_URL")
 
 
 class CleanRoot:
-    """A folder that is the root of a container.
+    """A folder that serves as the root file system of a container.
 
     Args:
-        folder: Where to make it.
-        steps: The Dockerfile's instructions, with what follows each.
-        arguments: What `docker build` would be given as `--build-arg`.
+        folder: The folder to create.
+        steps: The Dockerfile's instructions, each with its arguments.
+        arguments: The values of `docker build --build-arg`.
     """
 
     def __init__(
@@ -41,11 +41,11 @@ class CleanRoot:
             getattr(self, f"_{word.lower()}")(rest, arguments)
 
     def command(self, words: Sequence[str], **environment: str) -> list[str]:
-        """The command line that runs words in the container, as its user."""
+        """Return the command line that runs `words` in the container, as its user."""
         home = "/root" if self.user == "0" else "/home/xenon"
         env = {**self.environment, "HOME": home, **environment}
         return [
-            # The processes and /proc of their own end with the command.
+            # The PID namespace and its /proc end with the command.
             *("unshare", "--mount", "--pid", "--fork", "--kill-child"),
             f"--mount-proc={self.folder}/proc",
             *("chroot", f"--userspec={self.user}:{self.user}", str(self.folder)),
@@ -55,7 +55,7 @@ class CleanRoot:
 
     def _from(self, base: str, given: dict[str, str]) -> None:
         suite = base.split(":")[1].split("-")[0]
-        # The Debian that images are made from, and its documentation.
+        # The Debian release of the base image.
         words = ["debootstrap", "--variant=minbase", suite, str(self.folder)]
         subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
         shutil.copy("/etc/resolv.conf", self.folder / "etc")
@@ -70,10 +70,10 @@ class CleanRoot:
         root = paths.ROOT
         for line in (root / ".dockerignore").read_text().splitlines():
             if line.startswith("!"):
-                found = root / source / line[1:]
+                origin = root / source / line[1:]
                 copy = self.folder / target.lstrip("/") / line[1:]
                 copy.parent.mkdir(parents=True, exist_ok=True)
-                (shutil.copytree if found.is_dir() else shutil.copy)(found, copy)
+                (shutil.copytree if origin.is_dir() else shutil.copy)(origin, copy)
 
     def _run(self, rest: str, given: dict[str, str]) -> None:
         env = {name: os.environ[name] for name in NETWORK if name in os.environ}
@@ -84,8 +84,8 @@ class CleanRoot:
         subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
 
     def _env(self, rest: str, given: dict[str, str]) -> None:
-        shown = f'printf "%s\\n" {rest}'
-        words = self.command(["bash", "-c", shown])
+        script = f'printf "%s\\n" {rest}'
+        words = self.command(["bash", "-c", script])
         lines = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
         for line in lines.stdout.splitlines():
             name, value = line.split("=", 1)
@@ -98,7 +98,7 @@ class CleanRoot:
         self.workdir = rest
 
     def _expose(self, rest: str, given: dict[str, str]) -> None:
-        """Exposing only tells; publishing opens."""
+        """Do nothing: EXPOSE is documentation; only publishing opens a port."""
 
     def _cmd(self, rest: str, given: dict[str, str]) -> None:
         self.cmd = json.loads(rest)

@@ -1,6 +1,6 @@
-/* A libcuda.so.1 for machines without one: it answers what it is asked and can do
- * nothing. CUDA_STUB_GPUS lists its GPUs ("NVIDIA A10:8.6,Tesla K80:3.7", by default
- * none), CUDA_STUB_VERSION is the CUDA that it was made for (by default 12040).
+/* A stub of libcuda.so.1 that answers queries but cannot compute. CUDA_STUB_GPUS lists
+ * its GPUs ("NVIDIA A10:8.6,Tesla K80:3.7", by default none), CUDA_STUB_VERSION is its
+ * CUDA version (by default 12040).
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,13 +63,13 @@ int cuDriverGetVersion(int *version) {
     return OK;
 }
 
-/* libcudart asks by this for all else that it wants. */
+/* libcudart looks up all other functions by this one. */
 int cuGetProcAddress(const char *name, void **function, int version, long flags) {
     *function = NULL;
     return NOT_FOUND;
 }
 
-/* What libmxnet.so itself links, and calls once it uses a GPU. */
+/* Functions that libmxnet.so links, and calls once it uses a GPU. */
 #define REFUSED(name)                              \
     int name(void) {                               \
         fputs("stub: " #name " called\n", stderr); \

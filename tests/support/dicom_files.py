@@ -22,26 +22,18 @@ def written(
     stream: bytes | None = None,
     **elements: Any,
 ) -> bytes:
-    """Write a computed radiograph as a DICOM file.
+    """Return a computed radiograph as the bytes of a DICOM file.
 
     Args:
-        pixels: (H, W) uint8, uint16 or int16, as they are stored.
-        bits: BitsStored; None takes all of the type's.
+        pixels: (H, W) uint8, uint16 or int16, the stored values.
+        bits: BitsStored; None is all bits of the dtype.
         syntax: The transfer syntax.
-        stream: The compressed pixels, for a syntax that has such.
-        elements: Other values by keyword; None leaves the element out.
+        stream: The compressed pixels, if the transfer syntax compresses them.
+        elements: Other values by keyword; None omits the element.
     """
-    allocated = 8 * pixels.itemsize
-    bits = bits or allocated
-    dataset = Dataset()
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = syntax
-    dataset.file_meta.MediaStorageSOPClassUID = uid.ComputedRadiographyImageStorage
-    dataset.file_meta.MediaStorageSOPInstanceUID = uid.generate_uid()
-    little = syntax != uid.ExplicitVRBigEndian
-    if not PYDICOM_3:
-        dataset.is_little_endian = little
-        dataset.is_implicit_VR = syntax == uid.ImplicitVRLittleEndian
+    dataset = _empty_dataset(syntax)
+    bits_allocated = 8 * pixels.itemsize
+    bits = bits or bits_allocated
     values = {
         "SOPClassUID": uid.ComputedRadiographyImageStorage,
         "SOPInstanceUID": dataset.file_meta.MediaStorageSOPInstanceUID,
@@ -51,7 +43,7 @@ def written(
         "PhotometricInterpretation": "MONOCHROME2",
         "Rows": pixels.shape[0],
         "Columns": pixels.shape[1],
-        "BitsAllocated": allocated,
+        "BitsAllocated": bits_allocated,
         "BitsStored": bits,
         "HighBit": bits - 1,
         "PixelRepresentation": int(pixels.dtype.kind == "i"),
@@ -60,22 +52,39 @@ def written(
     for keyword, value in values.items():
         if value is not None:
             setattr(dataset, keyword, value)
-    order = "<" if little else ">"
-    raw = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
     if "PixelData" not in elements:
-        dataset.PixelData = (
-            encapsulate([stream]) if stream else raw + bytes(len(raw) % 2)
-        )
-        dataset["PixelData"].VR = "OB" if stream or allocated == 8 else "OW"
-        dataset["PixelData"].is_undefined_length = stream is not None
-    if syntax == uid.RLELossless:
-        dataset.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
-        dataset.compress(uid.RLELossless)
+        _set_pixel_data(dataset, pixels, stream)
     return saved(dataset)
 
 
+def _empty_dataset(syntax: str) -> Dataset:
+    """Return a data set that has only a meta header."""
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.file_meta.MediaStorageSOPClassUID = uid.ComputedRadiographyImageStorage
+    dataset.file_meta.MediaStorageSOPInstanceUID = uid.generate_uid()
+    if not PYDICOM_3:
+        dataset.is_little_endian = syntax != uid.ExplicitVRBigEndian
+        dataset.is_implicit_VR = syntax == uid.ImplicitVRLittleEndian
+    return dataset
+
+
+def _set_pixel_data(dataset: Dataset, pixels: np.ndarray, stream: bytes | None) -> None:
+    """Set PixelData to a compressed stream, or else to the pixels, RLE by syntax."""
+    is_big_endian = dataset.file_meta.TransferSyntaxUID == uid.ExplicitVRBigEndian
+    order = ">" if is_big_endian else "<"
+    raw = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
+    dataset.PixelData = encapsulate([stream]) if stream else raw + bytes(len(raw) % 2)
+    dataset["PixelData"].VR = "OB" if stream or pixels.itemsize == 1 else "OW"
+    dataset["PixelData"].is_undefined_length = stream is not None
+    if dataset.file_meta.TransferSyntaxUID == uid.RLELossless:
+        dataset.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
+        dataset.compress(uid.RLELossless)
+
+
 def saved(dataset: Dataset) -> bytes:
-    """Write a data set as a file with preamble and meta header."""
+    """Return a data set as the bytes of a file with preamble and meta header."""
     options = {"enforce_file_format": True}
     if not PYDICOM_3:
         options = {"write_like_original": False}
@@ -85,17 +94,17 @@ def saved(dataset: Dataset) -> bytes:
 
 
 def without_meta(data: bytes) -> bytes:
-    """Cut preamble and meta header off a file, as old archives keep them."""
+    """Return a file without preamble and meta header, as in old archives."""
     (length,) = struct.unpack_from("<I", data, 140)
     return data[144 + length :]
 
 
 def table(first: int, entries: Sequence[int], bits: int, data: Any = None) -> Dataset:
-    """Make an item of a sequence of lookup tables."""
+    """Return an item of a sequence of lookup tables."""
     item = Dataset()
-    kind = "SS" if first < 0 else "US"
+    vr = "SS" if first < 0 else "US"
     count = len(entries) & 0xFFFF
-    item.add_new(0x00283002, kind, [count, first, bits])
+    item.add_new(0x00283002, vr, [count, first, bits])
     if data is None:
         item.add_new(0x00283006, "US", list(entries))
     else:
@@ -104,7 +113,7 @@ def table(first: int, entries: Sequence[int], bits: int, data: Any = None) -> Da
 
 
 class _Bits:
-    """Bits of a JPEG's scan, with a zero byte behind every FF."""
+    """The bits of a JPEG scan, with a zero byte stuffed after every FF."""
 
     def __init__(self) -> None:
         self._bits = ""
@@ -113,7 +122,7 @@ class _Bits:
         self._bits += f"{value & ((1 << count) - 1):0{count}b}" if count else ""
 
     def number(self, value: int) -> None:
-        """Add a difference: 5 bits of its category, then its own bits."""
+        """Append a difference: 5 bits of its category, then its own bits."""
         category = abs(value).bit_length()
         self.add(category, 5)
         if category < 16:
@@ -129,13 +138,14 @@ def _segment(marker: int, content: bytes) -> bytes:
     return struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content
 
 
-# The categories 0 to 16, each a code of 5 bits that is its own number (ITU-T T.81, C).
+# A Huffman table in which the code of category 0 to 16 is that number in 5 bits
+# (ITU-T T.81, C).
 _CATEGORIES = bytes([0, 0, 0, 0, 17, *[0] * 11, *range(17)])
 _END_OF_BLOCK = bytes([1, *[0] * 15, 0])  # one code: the bit 0
 
 
 def jpeg_lossless(pixels: np.ndarray, precision: int) -> bytes:
-    """Encode by ITU-T T.81, process 14, predictor 1 (the sample on the left)."""
+    """Encode by ITU-T T.81, process 14, predictor 1 (the sample to the left)."""
     rows, columns = pixels.shape
     bits = _Bits()
     for y in range(rows):
@@ -159,15 +169,15 @@ def jpeg_lossless(pixels: np.ndarray, precision: int) -> bytes:
 def jpeg_of_blocks(values: np.ndarray, precision: int) -> bytes:
     """Encode an image of flat 8 x 8 blocks by ITU-T T.81, process 2 or 4.
 
-    A flat block has one coefficient: 8 times its value above the middle (A.3.3).
+    A flat block has one coefficient: 8 times its level-shifted value (A.3.3).
     """
     rows, columns = (8 * side for side in values.shape)
-    bits, before = _Bits(), 0
+    bits, previous = _Bits(), 0
     for value in values.ravel().tolist():
         coefficient = 8 * (value - (1 << (precision - 1)))
-        bits.number(coefficient - before)
+        bits.number(coefficient - previous)
         bits.add(0, 1)
-        before = coefficient
+        previous = coefficient
     return (
         b"\xff\xd8"
         + _segment(0xDB, b"\0" + b"\1" * 64)

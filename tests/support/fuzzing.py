@@ -1,12 +1,11 @@
-"""Damaged files, and the commands run on them, each in a process of its own.
+"""Runs of the commands on damaged files, each in a process of its own.
 
-    python tests/fuzzing.py CASES SEED FOLDER
+    python -m support.fuzzing CASES SEED FOLDER
 
-Makes FOLDER/whole (a data set, packed; a run of two members and a last epoch; their
-ONNX file), then damages one file of a copy and runs a command on it, CASES times;
-prints how each ended as JSON, a list a line. MXNet is imported once, before the first
-process is forked and before it has done anything, which is what makes a thousand cases
-affordable.
+Creates FOLDER/whole (a data set, packed; a run of two members and a last epoch; their
+ONNX file), then damages one file of a copy and runs a command on it, CASES times, and
+prints each outcome as JSON, one list per line. MXNet is imported once, before the first
+fork and without computing anything, which makes a thousand cases affordable.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import cv2
 import synthetic
@@ -28,11 +28,11 @@ import synthetic
 from xenon_mx import cli
 from xenon_mx.commands import pack, predict, train  # noqa: F401 - before the fork
 
-LIMIT_S = 60  # for what takes half a second
+TIMEOUT_S = 60  # a command takes half a second
 TIMES = ("images_per_s", "wait_share", "seconds")
 NET = ["--model", "mobilenet0.25", "--no-pretrained", "--ctx", "cpu()"]
 
-# Command line, the files that may be damaged, and where its results are.
+# Command line, the files that may be damaged, and the output.
 COMMANDS = {
     "pack": (["pack", "source", "out", "--size", "32"], ["source/**/*.png"], "out"),
     "train": (
@@ -58,25 +58,25 @@ COMMANDS = {
 }
 
 
-def damage(draw: random.Random, content: bytes) -> bytes:
-    """Cut, change, delete, insert or blank out a few bytes."""
-    at = draw.randrange(len(content)) if content else 0
-    few = draw.randint(1, max(1, min(40, len(content) - at)))
-    noise = bytes(draw.getrandbits(8) for _ in range(few))
-    return draw.choice(
+def damage(rng: random.Random, content: bytes) -> bytes:
+    """Truncate the content, flip a bit, or delete, insert or zero a few bytes."""
+    at = rng.randrange(len(content)) if content else 0
+    count = rng.randint(1, max(1, min(40, len(content) - at)))
+    noise = bytes(rng.getrandbits(8) for _ in range(count))
+    return rng.choice(
         [
             lambda: content[:at],
-            lambda: content[:at] + bytes([content[at] ^ 1 << draw.randrange(8)])
+            lambda: content[:at] + bytes([content[at] ^ 1 << rng.randrange(8)])
             + content[at + 1 :],
-            lambda: content[:at] + content[at + few :],
+            lambda: content[:at] + content[at + count :],
             lambda: content[:at] + noise + content[at:],
-            lambda: content[:at] + bytes(few) + content[at + few :],
+            lambda: content[:at] + bytes(count) + content[at + count :],
         ]
     )()  # fmt: skip
 
 
 def make(folder: Path) -> None:
-    """Make what is to be damaged, with the commands themselves."""
+    """Create the files to damage, with the commands themselves."""
     pixels, labels = synthetic.labelled(16)
     for number, (image, label) in enumerate(zip(pixels, labels)):
         split = ("train", "valid")[number >= 10]
@@ -94,47 +94,52 @@ def make(folder: Path) -> None:
 
 
 def execute(argv: list[str], folder: Path) -> tuple[int | str, str]:
-    """Run a command in a process of its own.
+    """Run a command in a forked process.
 
     Returns:
-        Its exit status, or the signal that ended it or `hang`; and its standard error.
+        The exit status, signal name or `hang`; and the output.
     """
     errors = folder / "stderr"
     child = os.fork()
     if not child:
-        os.setsid()
-        os.chdir(folder)
-        with open(errors, "wb") as stream:
-            os.dup2(stream.fileno(), 2)
-            os.dup2(stream.fileno(), 1)
-        sys.argv = [f"xenon-{argv[0]}", *argv[1:]]
-        status = 99
-        try:
-            getattr(cli, argv[0])()
-        except SystemExit as end:
-            status = end.code or 0
-        finally:
-            sys.stderr.flush()
-            os._exit(status)
-    end = time.monotonic() + LIMIT_S
+        _run_child(argv, folder, errors)
+    end = time.monotonic() + TIMEOUT_S
     while True:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
             break
         if time.monotonic() > end:
             os.killpg(child, signal.SIGKILL)
             os.waitpid(child, 0)
             return "hang", errors.read_text()
         time.sleep(0.01)
-    said = errors.read_text(errors="replace")
+    output = errors.read_text(errors="replace")
     if os.WIFSIGNALED(status):
-        return signal.Signals(os.WTERMSIG(status)).name, said
-    return os.WEXITSTATUS(status), said
+        return signal.Signals(os.WTERMSIG(status)).name, output
+    return os.WEXITSTATUS(status), output
+
+
+def _run_child(argv: list[str], folder: Path, errors: Path) -> NoReturn:
+    """Run a command in this process, with its output in a file, and exit."""
+    os.setsid()
+    os.chdir(folder)
+    with open(errors, "wb") as stream:
+        os.dup2(stream.fileno(), 2)
+        os.dup2(stream.fileno(), 1)
+    sys.argv = [f"xenon-{argv[0]}", *argv[1:]]
+    status = 99
+    try:
+        getattr(cli, argv[0])()
+    except SystemExit as stop:
+        status = stop.code or 0
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def results(path: Path) -> dict[str, str]:
-    """What a command is to write whatever happens: file to digest, without times."""
-    found = {}
+    """Return a command's reproducible output: file to digest, without times."""
+    digests = {}
     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
         if not file.is_file() or "tfevents" in file.name or file.suffix == ".json":
             continue  # the params that state.json and best.json name are compared
@@ -143,33 +148,34 @@ def results(path: Path) -> dict[str, str]:
             rows = list(csv.DictReader(content.decode().splitlines()))
             kept = [{k: v for k, v in r.items() if k not in TIMES} for r in rows]
             content = json.dumps(kept).encode()
-        found[str(file.relative_to(path))] = hashlib.sha256(content).hexdigest()
-    return found
+        digests[str(file.relative_to(path))] = hashlib.sha256(content).hexdigest()
+    return digests
 
 
 def check(
     folder: Path, name: str, damaged: str, expected: dict[str, str]
 ) -> str | None:
-    """Run a command on a damaged copy; say what is wrong with its answer."""
+    """Run a command on a damaged copy; return `right`, `refused` or what is wrong."""
     argv, _, out = COMMANDS[name]
-    status, said = execute(argv, folder)
-    if "Traceback" in said:
-        return f"traceback: {said[-1500:]}"
+    status, output = execute(argv, folder)
+    if "Traceback" in output:
+        return f"traceback: {output[-1500:]}"
     if status == 0:
         same = results(folder / out) == expected
         return "right" if same else "exit 0, wrong results"
     if status != 1:
-        return f"ended with {status}: {said[-1500:]}"
-    last = said.splitlines()[-1]
+        return f"ended with {status}: {output[-1500:]}"
+    last = output.splitlines()[-1]
     if not last.startswith("error: "):
         return f"the last line is no error: {last}"
-    # A damaged list, index and record file are told apart by one another.
+    # A list, index and record file are checked against each other, so that the error
+    # may name either: the stem is enough.
     stem = Path(damaged).name.split(".")[0]
-    return "refused" if stem in said else f"does not name {damaged}: {said}"
+    return "refused" if stem in output else f"does not name {damaged}: {output}"
 
 
 def main(cases: int, seed: int, folder: Path) -> None:
-    """Run every case, and print how each ended."""
+    """Run every case, and print its outcome."""
     whole = folder / "whole"
     whole.mkdir(parents=True)
     make(whole)
@@ -179,20 +185,20 @@ def main(cases: int, seed: int, folder: Path) -> None:
         shutil.copytree(whole, copy)
         assert execute(argv, copy)[0] == 0, (copy / "stderr").read_text()
         expected[name] = results(copy / out)
-    draw = random.Random(seed)
+    rng = random.Random(seed)
     for number in range(cases):
-        name = draw.choice(list(COMMANDS))
+        name = rng.choice(list(COMMANDS))
         copy = folder / str(number)
         shutil.copytree(whole, copy)
         patterns = COMMANDS[name][1]
         files = sorted(f for pattern in patterns for f in copy.glob(pattern))
-        file = draw.choice(files)
+        file = rng.choice(files)
         before = file.read_bytes()
-        file.write_bytes(damage(draw, before))
+        file.write_bytes(damage(rng, before))
         damaged = str(file.relative_to(copy))
-        answer = check(copy, name, damaged, expected[name])
-        sys.stdout.write(json.dumps([number, name, damaged, answer]) + "\n")
-        if answer in ("right", "refused"):
+        outcome = check(copy, name, damaged, expected[name])
+        sys.stdout.write(json.dumps([number, name, damaged, outcome]) + "\n")
+        if outcome in ("right", "refused"):
             shutil.rmtree(copy)
 
 

@@ -1,4 +1,4 @@
-"""Known weights, and the logits that torchvision gave with them."""
+"""Golden values: known weights, and the logits that torchvision computed with them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def golden(name):
 
 
 def state_dict(name):
-    """The weights that torchvision's net was given: its key to array."""
+    """Return the weights of torchvision's net: key to array."""
     lines = golden(name)["state"].tobytes().decode().splitlines()
     keys = [line.split() for line in lines]
     return {key: make.draw(key, tuple(map(int, shape))) for key, *shape in keys}

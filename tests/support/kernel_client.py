@@ -2,8 +2,8 @@
 
     python kernel_client.py http://127.0.0.1:3133 < code.py
 
-The token is `JUPYTER_TOKEN`. Prints what the code printed; exits with 1 if it raised.
-Runs in the environment of the server, whose own packages speak the protocol.
+The token is `JUPYTER_TOKEN`. Prints the output of the code; exits with 1 if it raised.
+Runs in the environment of the server, which has the packages for the protocol.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ import requests
 import websocket
 from jupyter_client.session import Session
 
-LONGEST = 300  # seconds between two messages of a kernel that trains
+TIMEOUT_S = 300  # between two messages of a kernel that trains
 
 
 def run(server: str, token: str, code: str) -> tuple[str, str]:
-    """Run code in a new kernel, then end the kernel.
+    """Run code in a new kernel, then delete the kernel.
 
     Returns:
-        What it printed, and its traceback or nothing.
+        Its standard output, and its traceback or an empty string.
     """
     headers = {"Authorization": f"token {token}"}
-    answer = requests.post(f"{server}/api/kernels", headers=headers, timeout=60)
-    answer.raise_for_status()
-    kernel = f"{server}/api/kernels/{answer.json()['id']}"
+    response = requests.post(f"{server}/api/kernels", headers=headers, timeout=60)
+    response.raise_for_status()
+    kernel = f"{server}/api/kernels/{response.json()['id']}"
     socket = websocket.create_connection(
         kernel.replace("http", "ws", 1) + f"/channels?session_id={uuid.uuid4().hex}",
         header=headers,
-        timeout=LONGEST,
+        timeout=TIMEOUT_S,
     )
     try:
         return _execute(socket, code)
@@ -43,22 +43,22 @@ def run(server: str, token: str, code: str) -> tuple[str, str]:
 
 
 def _execute(socket: websocket.WebSocket, code: str) -> tuple[str, str]:
-    """Send one request and read until its kernel is idle again."""
+    """Send one request, and read messages until the kernel is idle again."""
     content = {"code": code, "silent": False, "allow_stdin": False}
-    asked = Session().msg("execute_request", content)
-    socket.send(json.dumps({**asked, "channel": "shell"}, default=str))
-    printed, trace = "", ""
+    request = Session().msg("execute_request", content)
+    socket.send(json.dumps({**request, "channel": "shell"}, default=str))
+    output, trace = "", ""
     while True:
         message = json.loads(socket.recv())
-        if message["parent_header"].get("msg_id") != asked["header"]["msg_id"]:
+        if message["parent_header"].get("msg_id") != request["header"]["msg_id"]:
             continue
         kind, content = message["header"]["msg_type"], message["content"]
         if kind == "stream" and content["name"] == "stdout":
-            printed += content["text"]
+            output += content["text"]
         elif kind == "error":
             trace = "\n".join(content["traceback"])
         elif kind == "status" and content["execution_state"] == "idle":
-            return printed, trace
+            return output, trace
 
 
 if __name__ == "__main__":

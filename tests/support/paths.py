@@ -1,4 +1,4 @@
-"""Where the parts of the checkout are."""
+"""Paths of the checkout."""
 
 from pathlib import Path
 
@@ -9,5 +9,5 @@ SUPPORT = TESTS / "support"
 FIXTURES = TESTS / "fixtures"
 GOLDENS = TESTS / "goldens"
 
-# For a Python of a test's own, which is to import what tests do.
+# For child processes that import what tests import.
 PYTHONPATH = f"{TESTS}:{TOOLS}"

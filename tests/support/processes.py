@@ -1,4 +1,4 @@
-"""What tests ask the system about processes: who is left, and who listens."""
+"""Queries about running processes and their sockets."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 
 
 def left_over(mark):
-    """The processes whose command line or environment names something."""
-    found = []
+    """Return the PIDs of processes with `mark` in command line or environment."""
+    pids = []
     for process in Path("/proc").iterdir():
         if process.name.isdigit():
             try:
@@ -21,29 +21,29 @@ def left_over(mark):
             except OSError:
                 continue
             if mark.encode() in text and int(process.name) != os.getpid():
-                found.append(process.name)
-    return found
+                pids.append(process.name)
+    return pids
 
 
 def listeners(pids):
-    """(address, port) of every TCP socket on which some processes listen."""
+    """Return (address, port) of every TCP socket on which the processes listen."""
     inodes = set()
     for pid in pids:
         for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            with contextlib.suppress(FileNotFoundError):  # closed in the meantime
                 inodes |= set(re.findall(r"socket:\[(\d+)\]", os.readlink(descriptor)))
-    found = []
+    sockets = []
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
         if fields[3] == "0A" and fields[9] in inodes:  # 0A: listening
             address, port = fields[1].split(":")
             raw = bytes.fromhex(address)[::-1]
-            found.append((socket.inet_ntoa(raw), int(port, 16)))
-    return found
+            sockets.append((socket.inet_ntoa(raw), int(port, 16)))
+    return sockets
 
 
 def environment_of(pid):
-    """The variables that a process was started with."""
+    """Return the environment that a process was started with, as NAME=VALUE."""
     try:
         return Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
     except OSError:  # it has ended
@@ -51,11 +51,11 @@ def environment_of(pid):
 
 
 def wait_for(condition, seconds=150):
-    """Wait until a condition holds, and give what it gave."""
-    limit = time.monotonic() + seconds
-    while time.monotonic() < limit:
-        found = condition()
-        if found:
-            return found
+    """Wait until a condition is true, and return its value."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
         time.sleep(0.05)
     raise AssertionError(f"not in {seconds} s")

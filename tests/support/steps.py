@@ -1,8 +1,8 @@
-"""A worker that trains a small net on records in their order: see test_workers.py.
+"""A worker that trains a small net on records in file order: see test_process_group.py.
 
     python steps.py PACKED OUT.params MODEL BATCH EPOCHS
 
-Without shuffling and augmentation, each worker on its own part of the records.
+Without shuffling and augmentation; each worker has its own part of the records.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def plain_net() -> network.Net:
 
 
 def consecutive(split, batch_size, seed, epoch, threads, part):
-    """The batches of a worker's part of the records, in their order, as they are."""
+    """Yield the batches of a worker's part of the records, in order, unaugmented."""
     iterator = record_iter._iterator(
         split,
         batch_size=batch_size,
@@ -46,7 +46,7 @@ def consecutive(split, batch_size, seed, epoch, threads, part):
 
 
 def main(packed: str, out: str, model: str, batch: str, epochs: str) -> None:
-    """Train, and write what the first worker ends with, and the learning rates."""
+    """Train, and write rank 0's final weights and learning rate."""
     config = TrainConfig(
         Path(packed),
         Path("unused"),
@@ -54,7 +54,7 @@ def main(packed: str, out: str, model: str, batch: str, epochs: str) -> None:
         batch_size=int(batch),
         epochs=int(epochs),
         lr=1e-3,
-        min_delta=1e9,  # nothing is better than the first epoch: the rate falls
+        min_delta=1e9,  # no epoch improves on the first: the rate falls
         kvstore="dist_sync",
     )
     record_iter.training_batches = consecutive
@@ -65,8 +65,8 @@ def main(packed: str, out: str, model: str, batch: str, epochs: str) -> None:
 def train(
     config: TrainConfig, group: process_group.ProcessGroup, model: str, out: Path
 ) -> None:
-    """Train as one of the workers."""
-    mx.random.seed(7 + group.rank)  # the first worker's weights are to count
+    """Train as one worker."""
+    mx.random.seed(7 + group.rank)  # rank 0's weights must be broadcast
     net = plain_net() if model == "plain" else network.build(model)
     data = training._open_data(config, open_packed(config.packed))
     loop = loops.TrainingLoop(config, data, net, [mx.cpu()], group, progress.silent)

@@ -1,4 +1,4 @@
-"""What TensorBoard would show: its events, read by tensorboardX's own messages."""
+"""Reading of TensorBoard event files, with tensorboardX's protobuf messages."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tensorboardX.proto.event_pb2 import Event
 
 
 def read(file: Path) -> list[Event]:
-    """Every event of a file, whose sums are right, as TensorBoard demands."""
+    """Return the events of a file, after a check of their checksums."""
     return list(_events(file.read_bytes()))
 
 
 def scalars(folder: Path, tag: str) -> list[tuple[int, float]]:
-    """Every (step, value) of a tag in all event files of a folder, in their order."""
+    """Return (step, value) of a tag in all event files of a folder, in order."""
     return [
         (event.step, value.simple_value)
         for file in sorted(folder.glob("events.out.tfevents.*"))
@@ -27,18 +27,18 @@ def scalars(folder: Path, tag: str) -> list[tuple[int, float]]:
 
 def _events(content: bytes) -> Iterator[Event]:
     at = 0
-    while at < len(content):  # u64 length, u32 its sum, the message, u32 its sum
-        length, of_length = struct.unpack_from("<QI", content, at)
+    while at < len(content):  # u64 length, u32 CRC, message, u32 CRC
+        length, length_crc = struct.unpack_from("<QI", content, at)
         message = content[at + 12 : at + 12 + length]
-        (of_message,) = struct.unpack_from("<I", content, at + 12 + length)
-        assert of_length == _masked(content[at : at + 8])
-        assert of_message == _masked(message)
+        (message_crc,) = struct.unpack_from("<I", content, at + 12 + length)
+        assert length_crc == _masked(content[at : at + 8])
+        assert message_crc == _masked(message)
         yield Event.FromString(message)
         at += 16 + length
 
 
 def _masked(data: bytes) -> int:
-    """CRC-32C, bit by bit after RFC 3720, masked as TensorFlow's TFRecord masks it."""
+    """Return the CRC-32C by RFC 3720, masked as in TensorFlow's TFRecord."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc ^= byte

@@ -1,6 +1,6 @@
-"""What a person may type into the REPL: draw a few studies, pack them, train on them.
+"""Input to the REPL: draw a few studies, pack them, train on them for one epoch.
 
-Prints the validation loss of the one epoch. Runs in a kernel: see test_docker.py.
+Prints the epoch and its validation loss. Runs in a kernel: see test_docker.py.
 """
 
 from pathlib import Path
@@ -34,4 +34,4 @@ pack.pack(PackConfig(Path("drawn"), Path("packed"), size=32))
         ctx="cpu()",
     )
 )
-print(best.epoch, best.loss)  # noqa: T201 - a REPL shows what is printed
+print(best.epoch, best.loss)  # noqa: T201 - a REPL displays standard output

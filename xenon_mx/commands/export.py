@@ -17,7 +17,7 @@ from xenon_mx.data import outputs
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation import metrics
 from xenon_mx.inference import ensembles, onnx_ensemble
-from xenon_mx.runtime import mxnet, progress
+from xenon_mx.runtime import devices, mxnet, progress
 
 # Protocol Buffers hold 2 GiB at most; the rest of a graph takes far less than this.
 _MOST_BYTES = 2**31 - 2**24
@@ -58,7 +58,7 @@ def export(config: ExportConfig, bar: progress.Bar = progress.silent) -> int:
     onnx_graph.check_packages()
     size = ensemble.meta["preprocessing"]["size"]
     with mxnet.failures():
-        nets = ensemble.load(mxnet.contexts("cpu()"), reference=True)
+        nets = ensemble.load(devices.contexts("cpu()"), reference=True)
         with bar(total=len(nets) + 1, unit="net", desc="exporting") as shown:
             converted = []
             for net in nets:

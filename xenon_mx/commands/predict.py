@@ -284,7 +284,7 @@ def _write(
         for path, data in streams.items():
             path.write_bytes(data)
     except OSError as error:
-        raise files.unwritten(error, streams) from error
+        raise files.write_error(error, streams) from error
 
 
 def _is_stream(path: Path) -> bool:

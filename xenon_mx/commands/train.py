@@ -24,7 +24,7 @@ from xenon_mx.distributed import process_group
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.models import network
 from xenon_mx.runs import run_folder
-from xenon_mx.runtime import mxnet, progress
+from xenon_mx.runtime import devices, mxnet, progress
 from xenon_mx.runtime.mxnet import mx
 from xenon_mx.training import loop as loops
 from xenon_mx.training import pretrained
@@ -73,7 +73,7 @@ def _train(
         raise XenonError("--threads: must be alike for all that train together")
     if run:
         _refuse_changes(run, config, packed)
-    ctxs = mxnet.contexts(config.ctx)
+    ctxs = devices.contexts(config.ctx)
     # Before the records are verified, which takes a while with all of MURA.
     start = None
     if first and not (run and run.is_begun):

@@ -77,7 +77,7 @@ def decode(data: bytes, name: object = "image") -> np.ndarray:
                 f"{name}: claims more than {MOST_PIXELS:,} pixels; if it is right, set "
                 f"the environment variable OPENCV_IO_MAX_IMAGE_PIXELS"
             ) from error
-        if memory.is_lacking(error):
+        if memory.is_out_of_memory(error):
             raise MemoryError(str(error)) from error
         raise XenonError(f"{name}: cannot be decoded: {error.err}") from error
     if image is None:

@@ -220,7 +220,7 @@ class Outputs:
                         written.update(self._signed(output, contents[output.path]))
                 files.write_all(written)
         except OSError as error:
-            raise files.unwritten(error, contents) from error
+            raise files.write_error(error, contents) from error
 
     def _signed(self, output: Output, data: bytes) -> dict[Path, bytes]:
         return output.record.add(output.path, data, self._writer, self._origin)
@@ -265,7 +265,7 @@ class Outputs:
         try:
             found = output.record.read(output.path)
         except OSError as error:
-            raise files.unwritten(error, [output.path]) from error
+            raise files.write_error(error, [output.path]) from error
         if found is None or found.writer != self._writer:
             why = f"was not written by {self._writer}"
         elif not found.is_unchanged:

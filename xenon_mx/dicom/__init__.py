@@ -1,1 +1,1 @@
-"""From the bytes of a DICOM file to gray pixels."""
+"""Decoding of DICOM files to 8-bit gray pixels."""

@@ -1,9 +1,8 @@
-"""Compressed pixels as DICOM files hold them, before they are decoded.
+"""Checks of compressed DICOM pixel data before they are decoded.
 
-Owns what a stream says of itself, and whether that is what the data set says of it.
-Decoders fill up what is missing and say nothing, take the memory of the size that the
-stream claims, and give other numbers than were meant if its bits are others. Knows no
-data set and no pixels.
+Owns the headers of codestreams and their comparison with the data set; must not know
+files or decoders. Decoders pad missing data without an error, allocate the size that
+the stream declares, and decode a stream of another bit depth to wrong values.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import NamedTuple
 
 from xenon_mx.errors import XenonError
 
-# How the pixels of a transfer syntax are compressed (PS3.5, 10.4 to 10.6 and 10.17).
+# Compression of each transfer syntax (PS3.5, 10.4 to 10.6 and 10.17).
 RLE, BASELINE, LOSSLESS, JPEG_LS, JPEG_2000 = (
     "RLE",
     "JPEG",
@@ -21,7 +20,7 @@ RLE, BASELINE, LOSSLESS, JPEG_LS, JPEG_2000 = (
     "JPEG-LS",
     "JPEG 2000",
 )
-KINDS = {
+CODECS = {
     "1.2.840.10008.1.2.4.50": BASELINE,
     "1.2.840.10008.1.2.4.51": BASELINE,
     "1.2.840.10008.1.2.4.57": LOSSLESS,
@@ -39,15 +38,15 @@ KINDS = {
 _JPEG, _JPEG_2000 = b"\xff\xd8", b"\xff\x4f\xff\x51"
 _END, _SCAN, _TILE = b"\xff\xd9", b"\xff\xda", b"\xff\x93"
 # Start of frame: C0 to CF without the tables C4, C8 and CC; F7 is JPEG-LS.
-_FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
-_OF_FRAMES = {0xC0: BASELINE, 0xC1: BASELINE, 0xC3: LOSSLESS, 0xF7: JPEG_LS}
+_START_OF_FRAME = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
+_FRAME_CODECS = {0xC0: BASELINE, 0xC1: BASELINE, 0xC3: LOSSLESS, 0xF7: JPEG_LS}
 _ITEM = b"\xfe\xff\x00\xe0"
 
 
 class _Frame(NamedTuple):
-    """What a stream says of its image."""
+    """The frame header of a codestream."""
 
-    kind: str
+    codec: str
     rows: int
     columns: int
     bits: int
@@ -57,30 +56,31 @@ class _Frame(NamedTuple):
 def check(
     data: bytes, syntax: str, shape: tuple[int, int], bits: tuple[int, int]
 ) -> int:
-    """Stop at pixels that are cut short, or are others than the data set says.
+    """Check that compressed pixels are complete and match the data set.
 
     Args:
-        data: The encapsulated pixel data of a single image.
-        syntax: UID of one of the transfer syntaxes of `KINDS`.
-        shape: Rows and columns, as the data set has them.
-        bits: BitsStored and BitsAllocated.
+        data: The encapsulated pixel data of a single frame.
+        syntax: UID of one of the transfer syntaxes in `CODECS`.
+        shape: Rows and Columns of the data set.
+        bits: BitsStored and BitsAllocated of the data set.
 
     Returns:
-        How many bits a pixel has in the stream, BitsStored at least.
+        Bits per pixel in the codestream, at least BitsStored.
 
     Raises:
-        XenonError: They are. Of RLE little is told: its decoder counts what it gets.
+        XenonError: The pixels are truncated or differ from the data set. RLE has no
+            frame header to compare: its decoder checks the length of its output.
     """
-    stream = _joined(data)
+    stream = _defragment(data)
     try:
-        frame = _frame(stream)
+        frame = _parse_frame(stream)
     except (struct.error, IndexError) as error:
         raise XenonError("its compressed pixels are cut short") from error
-    found = frame.kind if frame else RLE
-    if found != KINDS[syntax]:
+    codec = frame.codec if frame else RLE
+    if codec != CODECS[syntax]:
         raise XenonError(
-            f"its header says {KINDS[syntax]} ({syntax}), but its compressed pixels "
-            f"are {found if frame else 'not'}"
+            f"its header declares {CODECS[syntax]} ({syntax}), but its compressed "
+            f"pixels are {codec if frame else 'not'}"
         )
     if frame is None:
         return bits[0]
@@ -93,50 +93,51 @@ def check(
 def _check_frame(frame: _Frame, shape: tuple[int, int], bits: tuple[int, int]) -> None:
     if (frame.rows, frame.columns) != shape:
         raise XenonError(
-            f"its header says {shape[1]} x {shape[0]} pixels, but its compressed "
+            f"its header declares {shape[1]} x {shape[0]} pixels, but its compressed "
             f"pixels are {frame.columns} x {frame.rows}"
         )
     if frame.components != 1:
         raise XenonError(
-            f"its header says gray, but its compressed pixels have {frame.components} "
-            f"colours"
+            f"its header declares gray pixels, but its compressed pixels have "
+            f"{frame.components} colour components"
         )
     stored, allocated = bits
     if not stored <= frame.bits <= allocated:
         raise XenonError(
-            f"its header says {stored} bits of {allocated}, but its compressed pixels "
-            f"have {frame.bits}"
+            f"its header declares {stored} bits of {allocated}, but its compressed "
+            f"pixels have {frame.bits}"
         )
 
 
-def _joined(data: bytes) -> bytes:
-    """Join the fragments of encapsulated pixel data (PS3.5, A.4) of a single frame."""
-    at, items = 0, []
-    while data[at : at + 4] == _ITEM:
-        end = at + 8 + int.from_bytes(data[at + 4 : at + 8], "little")
-        items.append(data[at + 8 : end])
-        at = end
-    return b"".join(items[1:])  # the first is the table of offsets
+def _defragment(data: bytes) -> bytes:
+    """Join the fragments of a single frame's encapsulated pixel data (PS3.5, A.4)."""
+    offset, items = 0, []
+    while data[offset : offset + 4] == _ITEM:
+        end = offset + 8 + int.from_bytes(data[offset + 4 : offset + 8], "little")
+        items.append(data[offset + 8 : end])
+        offset = end
+    return b"".join(items[1:])  # the first item is the Basic Offset Table
 
 
-def _frame(stream: bytes) -> _Frame | None:
-    """Read what a JPEG, JPEG-LS or JPEG 2000 stream says of itself."""
+def _parse_frame(stream: bytes) -> _Frame | None:
+    """Parse the frame header of a JPEG, JPEG-LS or JPEG 2000 stream; None of others."""
     if stream.startswith(_JPEG):
-        at = len(_JPEG)
-        while stream[at] == 0xFF and stream[at + 1] not in _FRAMES:
-            if stream[at + 1] == 0xFF:  # fill
-                at += 1
+        offset = len(_JPEG)
+        while stream[offset] == 0xFF and stream[offset + 1] not in _START_OF_FRAME:
+            if stream[offset + 1] == 0xFF:  # a fill byte
+                offset += 1
             else:
-                at += 2 + struct.unpack_from(">H", stream, at + 2)[0]
-        if stream[at] != 0xFF:
+                offset += 2 + struct.unpack_from(">H", stream, offset + 2)[0]
+        if stream[offset] != 0xFF:
             raise XenonError("its compressed pixels are damaged")
-        kind = _OF_FRAMES.get(stream[at + 1], "another JPEG")
-        bits, rows, columns, components = struct.unpack_from(">BHHB", stream, at + 4)
-        return _Frame(kind, rows, columns, bits, components)
-    at = stream.find(_JPEG_2000, 0, 4096)  # further in where boxes are around it
-    if at < 0:
+        codec = _FRAME_CODECS.get(stream[offset + 1], "another JPEG")
+        header = struct.unpack_from(">BHHB", stream, offset + 4)
+        bits, rows, columns, components = header
+        return _Frame(codec, rows, columns, bits, components)
+    offset = stream.find(_JPEG_2000, 0, 4096)  # not at 0 if it is inside JP2 boxes
+    if offset < 0:
         return None
-    right, bottom, left, top = struct.unpack_from(">4I", stream, at + 8)
-    (components, first) = struct.unpack_from(">HB", stream, at + 40)
-    bits = (first & 0x7F) + 1  # the highest bit is that of the sign
+    right, bottom, left, top = struct.unpack_from(">4I", stream, offset + 8)
+    components, depth = struct.unpack_from(">HB", stream, offset + 40)
+    bits = (depth & 0x7F) + 1  # the highest bit marks signed components
     return _Frame(JPEG_2000, bottom - top, right - left, bits, components)

@@ -1,8 +1,8 @@
-"""Decoders of compressed DICOM pixels, in processes of their own.
+"""Decoding of compressed DICOM pixels in child processes.
 
-Owns these processes. What pydicom decodes with are libraries in C++, and one changed
-byte of a file can end the process that they work in: so it is never ours. They also
-write to standard error what is ours to say. Knows no headers.
+Owns these processes; must not know headers. pydicom decodes with C++ libraries, and one
+changed byte of a file can crash the process that calls them, so the caller's process
+never does. The libraries also write to standard error, which is discarded.
 """
 
 from __future__ import annotations
@@ -21,105 +21,103 @@ import numpy as np
 
 from xenon_mx.errors import XenonError
 
-# Chosen here: some hundred times what the largest radiographs take.
-_PATIENCE_S = 60
-_PIXELS, _REASON = b"+", b"-"  # how an answer begins
-# The child finds modules where we do, but does not run our main module.
+# Chosen here: several hundred times the decoding time of the largest radiographs.
+_TIMEOUT_S = 60
+_PIXELS, _ERROR = b"+", b"-"  # the first byte of a reply
+# The child has the caller's sys.path, but does not run the caller's main module.
 _CHILD = """
 import sys
 sys.path[:] = {path!r}
-from xenon_mx.dicom import decoders as dicom_decoders
-dicom_decoders._serve({number})
+from xenon_mx.dicom import decoders
+decoders._serve({descriptor})
 """
 
 
 def pixels(data: bytes, bits: int) -> np.ndarray:
-    """Decode a whole DICOM file's pixels; several threads may do so at once.
+    """Decode the pixels of a DICOM file; may be called from several threads.
 
     Args:
         data: The file's bytes.
-        bits: How many a pixel has in the stream: if BitsStored says fewer, some
-            decoders would drop the others in silence.
+        bits: Bits per pixel in the codestream: some decoders would silently drop those
+            above BitsStored.
 
     Returns:
-        What pydicom's `pixel_array` is, of a single gray frame (H, W).
+        pydicom's `pixel_array` of a single gray frame (H, W).
 
     Raises:
-        XenonError: No decoder could; or one crashed, or did not come to an end.
+        XenonError: No decoder succeeded, or one crashed or timed out.
     """
     child = _idle.pop() if _idle else _Child()
     try:
-        answer = child.ask(data, bits)
-    except BaseException:  # of Ctrl-C, too: the next answer would be that of this file
-        child.end()
+        reply = child.request(data, bits)
+    except BaseException:  # also on Ctrl-C: the next reply would be that of this file
+        child.close()
         raise
     _idle.append(child)
-    if answer[:1] == _REASON:
-        raise XenonError(answer[1:].decode())
-    return np.load(io.BytesIO(answer[1:]), allow_pickle=False)
+    if reply[:1] == _ERROR:
+        raise XenonError(reply[1:].decode())
+    return np.load(io.BytesIO(reply[1:]), allow_pickle=False)
 
 
 class _Child:
-    """A process that decodes one file after the other."""
+    """A child process that decodes one file at a time."""
 
     def __init__(self) -> None:
-        self._ours, theirs = Pipe()
-        with theirs:
-            number = theirs.fileno()
-            code = _CHILD.format(path=sys.path, number=number)
+        self._connection, child_end = Pipe()
+        with child_end:
+            descriptor = child_end.fileno()
+            code = _CHILD.format(path=sys.path, descriptor=descriptor)
             self._process = subprocess.Popen(
                 [sys.executable, "-c", code],
-                pass_fds=[number],
+                pass_fds=[descriptor],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
 
-    def ask(self, data: bytes, bits: int) -> bytes:
+    def request(self, data: bytes, bits: int) -> bytes:
         try:
-            self._ours.send_bytes(bytes([bits]) + data)
-            if self._ours.poll(_PATIENCE_S):
-                return self._ours.recv_bytes()
+            self._connection.send_bytes(bytes([bits]) + data)
+            if self._connection.poll(_TIMEOUT_S):
+                return self._connection.recv_bytes()
         except (EOFError, OSError) as error:
-            raise XenonError(
-                "its pixels are damaged: their decoder crashed at them"
-            ) from error
+            raise XenonError("its pixels are damaged: the decoder crashed") from error
         raise XenonError(
-            f"its pixels are damaged: their decoder was at them for {_PATIENCE_S} s"
+            f"its pixels are damaged: the decoder did not finish in {_TIMEOUT_S} s"
         )
 
-    def end(self) -> None:
+    def close(self) -> None:
         self._process.kill()
         self._process.wait()
-        self._ours.close()
+        self._connection.close()
 
 
 _idle: deque[_Child] = deque()
-# What a forked process inherits answers to its parent.
+# A forked process must not share these children with its parent.
 os.register_at_fork(after_in_child=_idle.clear)
 
 
 @atexit.register
-def end_all() -> None:
-    """End the children that wait for work; without us, they would end by themselves."""
+def close_all() -> None:
+    """Kill the idle child processes; if this process is killed, they exit on EOF."""
     while _idle:
-        _idle.pop().end()
+        _idle.pop().close()
 
 
-def _serve(number: int) -> None:
-    """Be the child: answer until nobody asks any more."""
-    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(each, signal.SIG_IGN)  # it is the parent's to answer
-    with Connection(number) as parent:
+def _serve(descriptor: int) -> None:
+    """Reply to requests until the parent closes the pipe. Runs in the child."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the parent handles them
+    with Connection(descriptor) as parent:
         while True:
             try:
-                asked = parent.recv_bytes()
+                request = parent.recv_bytes()
             except EOFError:
                 return
-            parent.send_bytes(_answer(asked[1:], asked[0]))
+            parent.send_bytes(_decode(request[1:], request[0]))
 
 
-def _answer(data: bytes, bits: int) -> bytes:
+def _decode(data: bytes, bits: int) -> bytes:
     import pydicom
 
     out = io.BytesIO()
@@ -128,6 +126,6 @@ def _answer(data: bytes, bits: int) -> bytes:
         dataset = pydicom.dcmread(io.BytesIO(data), force=True)
         dataset.BitsStored, dataset.HighBit = bits, bits - 1
         np.save(out, np.asarray(dataset.pixel_array), allow_pickle=False)
-    except Exception:  # each decoder raises what it likes, in words of its own
-        return _REASON + b"its pixels cannot be decoded: they are damaged"
+    except Exception:  # every decoder has exceptions and messages of its own
+        return _ERROR + b"its pixels cannot be decoded: they are damaged"
     return out.getvalue()

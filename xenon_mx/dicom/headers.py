@@ -1,7 +1,7 @@
-"""The elements of a DICOM file's data set, as plain Python.
+"""Elements of a DICOM data set as plain Python values.
 
-Owns how elements and lookup tables are read; what is odd becomes an XenonError of one
-sentence. Knows no files and no pixels.
+Owns how elements and lookup tables are read, with an XenonError of one line for an
+invalid value; must not know files or pixels.
 """
 
 from __future__ import annotations
@@ -17,38 +17,38 @@ BIG_ENDIAN = "1.2.840.10008.1.2.2"  # a transfer syntax, by PS3.6
 
 
 class LookupTable(NamedTuple):
-    """A lookup table: `entries` of `bits` bits, the first for the value `first`."""
+    """A lookup table of `entries`, `bits` each; entry 0 is for the value `first`."""
 
     first: int
     entries: np.ndarray
     bits: int
 
     def apply(self, values: np.ndarray) -> np.ndarray:
-        """Look values up; what is outside takes the first or the last entry.
+        """Look values up; values out of range map to the first or the last entry.
 
-        `first` is 16 bits that may be meant with a sign or without, whatever the file
-        says (its VR is the stored pixels', its meaning the rescaled ones'): of the two
-        readings, the one that has more of the values' range counts.
+        The 16 bits of `first` may be meant as signed or unsigned, whatever its VR: the
+        VR follows the stored pixels, the meaning follows the rescaled values. Of the
+        two readings, the one that covers more of the range of `values` is used.
         """
         unsigned = self.first & 0xFFFF
-        readings = (self.first, unsigned, unsigned - 65536)
+        candidates = (self.first, unsigned, unsigned - 65536)
         last = len(self.entries) - 1
 
-        def within(first: int) -> float:
+        def overlap(first: int) -> float:
             return min(first + last, values.max()) - max(first, values.min())
 
-        at = np.rint(values - max(readings, key=within))
-        return self.entries[np.clip(at, 0, last).astype(np.int64)]
+        indices = np.rint(values - max(candidates, key=overlap))
+        return self.entries[np.clip(indices, 0, last).astype(np.int64)]
 
 
 class Header:
     """The elements of a data set.
 
     Args:
-        dataset: pydicom's.
+        dataset: A `pydicom.Dataset`.
 
     Attributes:
-        syntax: UID of its transfer syntax, empty if it is not told.
+        syntax: UID of its transfer syntax, empty if absent.
     """
 
     def __init__(self, dataset: Any) -> None:
@@ -60,33 +60,33 @@ class Header:
         return keyword in self._dataset
 
     def value(self, keyword: str) -> Any:
-        """Give an element's value, None where it is absent or empty."""
+        """Return an element's value, None if it is absent or empty."""
         try:
             value = self._dataset.get(keyword)
             return None if value is None or value == "" else value
-        except Exception as error:  # pydicom converts a value when it is asked for
+        except Exception as error:  # pydicom converts values on access
             raise XenonError(f"its {keyword} is damaged: {line(error)}") from error
 
     def text(self, keyword: str) -> str:
-        """Give an element as text of one line, empty where it is absent."""
-        said = str(self.value(keyword) or "")
-        return "".join(each if each.isprintable() else "?" for each in said)
+        """Return an element as one line of text, empty if absent."""
+        value = str(self.value(keyword) or "")
+        return "".join(char if char.isprintable() else "?" for char in value)
 
     def numbers(self, keyword: str) -> Iterator[float]:
-        """Give the numbers of an element one after the other."""
+        """Yield the numbers of an element."""
         value = self.value(keyword)
         if value is None:
             return
-        single = isinstance(value, (int, float, str, bytes))
-        for each in [value] if single else value:
-            yield _number(each, keyword)
+        is_scalar = isinstance(value, (int, float, str, bytes))
+        for item in [value] if is_scalar else value:
+            yield _number(item, keyword)
 
     def number(self, keyword: str) -> float | None:
-        """Give the first number of an element, None where there is none."""
+        """Return the first number of an element, None if absent."""
         return next(self.numbers(keyword), None)
 
     def integer(self, keyword: str, absent: int | None = None) -> int:
-        """Give a whole number, `absent` where there is none."""
+        """Return an integer, `absent` if there is none."""
         number = self.number(keyword)
         if number is None and absent is not None:
             return absent
@@ -97,10 +97,10 @@ class Header:
         return int(number)
 
     def word(self, keyword: str, signed: bool) -> int | None:
-        """Give a number of 16 bits, None where there is none.
+        """Return a 16-bit number, None if absent.
 
-        It is read with the sign that it is meant with, since that of the file's VR may
-        be the wrong one.
+        The caller decides whether the number is signed, since the VR in the file may
+        be wrong.
         """
         if self.number(keyword) is None:
             return None
@@ -111,17 +111,17 @@ class Header:
         return bits - (1 << 16) if signed and bits >> 15 else bits
 
     def table(self, keyword: str) -> LookupTable | None:
-        """Give the first lookup table of a sequence, None where there is none."""
+        """Return the first lookup table of a sequence, None if absent."""
         items = self.value(keyword)
         if not items:
             return None
         try:
-            first = items[0]
-            descriptor = [int(number) for number in first.LUTDescriptor]
-            return _table(descriptor, first.LUTData, self.syntax == BIG_ENDIAN)
+            item = items[0]
+            descriptor = [int(number) for number in item.LUTDescriptor]
+            return _table(descriptor, item.LUTData, self.syntax == BIG_ENDIAN)
         except XenonError:
             raise
-        except Exception as error:  # pydicom converts a value when it is asked for
+        except Exception as error:  # pydicom converts values on access
             raise XenonError(f"its {keyword} is damaged: {line(error)}") from error
 
 
@@ -131,33 +131,35 @@ def _number(value: Any, keyword: str) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        raise XenonError(f"its {keyword} is {value!r}, which is no number")
+        raise XenonError(f"its {keyword} is {value!r}; expected a number")
     return number
 
 
 def _table(descriptor: list[int], data: Any, big_endian: bool) -> LookupTable:
-    """Read a table of either width, as PS3.3, C.11.1.1.1 allows.
+    """Parse a lookup table with entries of 8 or 16 bits (PS3.3, C.11.1.1.1).
 
-    Entries of 8 bits may also lie in 16 each; the length of the data tells.
+    8-bit entries may be stored in 16 bits each, which is detected by the data's length.
     """
     count, first, bits = descriptor
-    count = count & 0xFFFF or 1 << 16  # 0 stands for 65,536; 40,000 may look negative
+    count = count & 0xFFFF or 1 << 16  # 0 means 65,536; as SS, 40,000 is negative
     if not 8 <= bits <= 16:
-        raise XenonError(f"its lookup table has {bits} bits an entry; expected 8 to 16")
+        raise XenonError(
+            f"its lookup table has {bits} bits per entry; expected 8 to 16"
+        )
     order = ">u2" if big_endian else "<u2"
     if not isinstance(data, bytes):
         numbers = np.atleast_1d(np.asarray(data, np.int64))
         data = (numbers & 0xFFFF).astype(order).tobytes()
-    narrow = bits == 8 and len(data) in (count, count + 1)
-    width = 1 if narrow else 2
+    is_packed = bits == 8 and len(data) in (count, count + 1)
+    width = 1 if is_packed else 2
     if len(data) < width * count:
         raise XenonError(
             f"its lookup table is cut short: {len(data)} of {width * count} bytes"
         )
-    entries = np.frombuffer(data, "u1" if narrow else order, count)
+    entries = np.frombuffer(data, "u1" if is_packed else order, count)
     return LookupTable(first, entries.astype(np.float64), bits)
 
 
 def line(error: Exception) -> str:
-    """Make one line of another library's message."""
+    """Return an exception's message as one line of at most 200 characters."""
     return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,11 +1,9 @@
-"""From what a DICOM image stores of a pixel to the gray that a viewer would show.
+"""The mapping of a DICOM image's stored values to the gray that a viewer would show.
 
-Owns the way of a value by the standard (PS3.3, C.11 and C.7.6.3.1.2): the stored
-value, the modality's table or rescale, the first table or else the first window of the
-VOI, 8 bits, black and white swapped if the image is MONOCHROME1, and black where it is
-padding. All of it is a function of the stored value alone, so it is worked out once for
-each of the 2^B values that B stored bits can have, and looked up for the pixels. Knows
-no pixels.
+Owns the grayscale pipeline of PS3.3, C.11 and C.7.6.3.1.2: modality table or rescale,
+first VOI table or else first window, scaling to 8 bits, inversion of MONOCHROME1, black
+padding. The result depends on the stored value alone, so it is a lookup table of the
+2^B values of B stored bits. Must not know pixels.
 """
 
 from __future__ import annotations
@@ -15,26 +13,26 @@ import numpy as np
 from xenon_mx.dicom.headers import Header
 from xenon_mx.errors import XenonError
 
-# The PresentationLUTShape that goes with each kind (PS3.3, C.7.6.1 and C.8.11.3).
-_SHAPES = {"MONOCHROME1": "INVERSE", "MONOCHROME2": "IDENTITY"}
+# PresentationLUTShape by PhotometricInterpretation (PS3.3, C.7.6.1 and C.8.11.3).
+_LUT_SHAPES = {"MONOCHROME1": "INVERSE", "MONOCHROME2": "IDENTITY"}
 
 
 def _bits(header: Header) -> int:
-    """Give BitsStored, refusing layouts of bits that DICOM no longer has."""
+    """Return BitsStored; reject bit layouts that DICOM has retired."""
     allocated, bits = header.integer("BitsAllocated"), header.integer("BitsStored")
     high = header.integer("HighBit", absent=bits - 1)
     if allocated not in (8, 16) or not 1 <= bits <= allocated or high != bits - 1:
         raise XenonError(
-            f"{bits} bits up to bit {high} of {allocated} a pixel; expected the lowest "
-            f"of 8 or 16"
+            f"its BitsStored is {bits}, HighBit {high} and BitsAllocated {allocated}; "
+            f"expected the lowest bits of 8 or 16"
         )
     return bits
 
 
 def gray_lookup_table(header: Header) -> np.ndarray:
-    """Work out the gray value of every pattern of bits: (2 ** BitsStored,) uint8."""
-    shown = _voi(header, *_modality(header, _values(header)))
-    gray = np.rint(255 * np.clip(shown, 0, 1)).astype(np.uint8)
+    """Return the gray of every bit pattern: (2 ** BitsStored,) uint8, 0 black."""
+    intensity = _apply_voi(header, *_apply_modality(header, _values(header)))
+    gray = np.rint(255 * np.clip(intensity, 0, 1)).astype(np.uint8)
     if _is_inverted(header):
         gray = 255 - gray
     gray[padding_mask(header)] = 0
@@ -42,7 +40,7 @@ def gray_lookup_table(header: Header) -> np.ndarray:
 
 
 def padding_mask(header: Header) -> np.ndarray:
-    """Tell which patterns fill the image outside the film: (2 ** BitsStored,) bool."""
+    """Return which bit patterns are padding: (2 ** BitsStored,) bool."""
     values, signed = _values(header), is_signed(header)
     value = header.word("PixelPaddingValue", signed)
     if value is None:
@@ -52,26 +50,26 @@ def padding_mask(header: Header) -> np.ndarray:
     return (low <= values) & (values <= high)
 
 
-def whole_range(header: Header) -> tuple[str, int] | None:
-    """Tell whose whole range is shown, and its bits; None where a window is."""
+def full_range(header: Header) -> tuple[str, int] | None:
+    """Return what sets the displayed range and its bits; None if a window does."""
     table = header.table("VOILUTSequence")
     if table is not None:
-        return "its VOI table, which rules over any window", table.bits
-    if _centre_and_width(header) is not None:
+        return "its VOI table, which takes precedence over windows", table.bits
+    if _center_and_width(header) is not None:
         return None
     table = header.table("ModalityLUTSequence")
     if table is not None:
-        return "its modality table, and no window says which", table.bits
-    return "its pixels, and no window says which", _bits(header)
+        return "its modality table, and it has no window", table.bits
+    return "its pixels, and it has no window", _bits(header)
 
 
 def is_signed(header: Header) -> bool:
-    """Tell whether the stored values are two's complement."""
+    """Return whether the stored values are two's complement."""
     return header.integer("PixelRepresentation", absent=0) != 0
 
 
 def _values(header: Header) -> np.ndarray:
-    """Give the stored value of every pattern of bits: (2 ** BitsStored,) float64."""
+    """Return the stored value of every bit pattern: (2 ** BitsStored,) float64."""
     bits = _bits(header)
     values = np.arange(1 << bits, dtype=np.float64)
     if is_signed(header):
@@ -80,76 +78,78 @@ def _values(header: Header) -> np.ndarray:
 
 
 def _is_inverted(header: Header) -> bool:
-    """Tell whether the least value is white, refusing a file that says both."""
-    kind = header.text("PhotometricInterpretation")
+    """Return whether the lowest value is white; reject a contradictory file."""
+    photometric = header.text("PhotometricInterpretation")
     shape = header.text("PresentationLUTShape")
-    if shape and shape != _SHAPES[kind]:
+    if shape and shape != _LUT_SHAPES[photometric]:
         raise XenonError(
-            f"its PresentationLUTShape is {shape}, but its pixels are {kind}, which "
-            f"goes with {_SHAPES[kind]}: nothing says for certain what is black"
+            f"its PresentationLUTShape is {shape}, but its pixels are {photometric}, "
+            f"which requires {_LUT_SHAPES[photometric]}: it is ambiguous what is black"
         )
-    return kind == "MONOCHROME1"
+    return photometric == "MONOCHROME1"
 
 
-def _modality(
+def _apply_modality(
     header: Header, values: np.ndarray
 ) -> tuple[np.ndarray, tuple[float, float]]:
-    """Apply PS3.3, C.11.1; give the values, and the least and greatest possible."""
+    """Apply PS3.3, C.11.1; return the values, and the lowest and highest possible."""
     table = header.table("ModalityLUTSequence")
     if table is not None:
         return table.apply(values), (0, (1 << table.bits) - 1)
     slope, intercept = header.number("RescaleSlope"), header.number("RescaleIntercept")
     if slope == 0:
-        raise XenonError("its RescaleSlope is 0, which makes all pixels alike")
+        raise XenonError("its RescaleSlope is 0, which makes all pixels equal")
     values = values * (1 if slope is None else slope) + (intercept or 0)
     return values, (values.min(), values.max())
 
 
-def _voi(header: Header, values: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
-    """Apply PS3.3, C.11.2: 0 is to be black, 1 white; may lie outside.
+def _apply_voi(
+    header: Header, values: np.ndarray, limits: tuple[float, float]
+) -> np.ndarray:
+    """Apply PS3.3, C.11.2; return intensities: 0 black, 1 white, possibly beyond.
 
-    Where there are several tables or windows, they are alternatives, and the first is
-    taken; so are a table and a window, and the table is taken, which can say more.
+    Several tables or windows are alternatives, of which the first is used. A table and
+    a window are alternatives, too; the table is used, since it is more general.
     """
     table = header.table("VOILUTSequence")
     if table is not None:
         return table.apply(values) / ((1 << table.bits) - 1)
-    window = _centre_and_width(header)
+    window = _center_and_width(header)
     if window is None:
-        return (values - ends[0]) / (ends[1] - ends[0])
-    return _window(values, *window, header.text("VOILUTFunction") or "LINEAR")
+        return (values - limits[0]) / (limits[1] - limits[0])
+    return _apply_window(values, *window, header.text("VOILUTFunction") or "LINEAR")
 
 
-def _centre_and_width(header: Header) -> tuple[float, float] | None:
-    """Give the first window, None where there is none."""
-    centre, width = header.number("WindowCenter"), header.number("WindowWidth")
-    if centre is None and width is None:
+def _center_and_width(header: Header) -> tuple[float, float] | None:
+    """Return the first window, None if there is none."""
+    center, width = header.number("WindowCenter"), header.number("WindowWidth")
+    if center is None and width is None:
         return None
-    if centre is None:
+    if center is None:
         raise XenonError("it has a WindowWidth but no WindowCenter: it is damaged")
     if width is None:
         raise XenonError("it has a WindowCenter but no WindowWidth: it is damaged")
-    return centre, width
+    return center, width
 
 
-def _window(
-    values: np.ndarray, centre: float, width: float, function: str
+def _apply_window(
+    values: np.ndarray, center: float, width: float, function: str
 ) -> np.ndarray:
-    """Apply a window by one of the three functions of PS3.3, C.11.2.1.2 and .3."""
-    impossible = width < 1 if function == "LINEAR" else width <= 0
-    if impossible:
+    """Apply a window with one of the three functions of PS3.3, C.11.2.1.2 and .3."""
+    is_invalid = width < 1 if function == "LINEAR" else width <= 0
+    if is_invalid:
         raise XenonError(
-            f"its WindowWidth is {width:g}, which no {function} window has"
+            f"its WindowWidth is {width:g}, which is invalid for a {function} window"
         )
     if function == "LINEAR":
-        centre, width = centre - 0.5, width - 1
+        center, width = center - 0.5, width - 1
         if width == 0:
-            return (values > centre).astype(np.float64)
+            return (values > center).astype(np.float64)
     if function in ("LINEAR", "LINEAR_EXACT"):
-        return (values - centre) / width + 0.5
+        return (values - center) / width + 0.5
     if function == "SIGMOID":
-        # Beyond 700 the exponential would overflow; the result is 0 or 1 long before.
-        return 1 / (1 + np.exp(np.clip(-4 * (values - centre) / width, -700, 700)))
+        # Beyond 700 the exponential would overflow; the result is 0 or 1 well before.
+        return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -700, 700)))
     raise XenonError(
         f"its VOILUTFunction is {function}; expected LINEAR, LINEAR_EXACT or SIGMOID"
     )

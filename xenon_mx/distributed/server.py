@@ -2,8 +2,8 @@
 
     DMLC_ROLE=server python -m xenon_mx.distributed.server
 
-MXNet plays both; `engine` lets it, without what would run other people's code. Owns
-what is refused before, and that a failure is one line.
+MXNet plays both; `mxnet.serve` lets it, without what would run other people's code.
+Owns what is refused before, and that a failure is one line.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _play() -> NoReturn:
     cluster.refuse_unfit_machine(role)
     from xenon_mx.runtime import mxnet
 
-    mxnet.play_role()
+    mxnet.serve()
 
 
 if __name__ == "__main__":

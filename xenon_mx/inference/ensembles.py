@@ -18,7 +18,7 @@ from xenon_mx.errors import XenonError
 from xenon_mx.inference.onnx_ensemble import OnnxEnsemble, is_onnx_file
 from xenon_mx.models.cam import CamBatch
 from xenon_mx.runs.run_folder import ARCHITECTURE, Checkpoint, Run
-from xenon_mx.runtime import mxnet
+from xenon_mx.runtime import devices, mxnet
 
 # What runs must share, for one set of pixels to suit all of their nets, and for their
 # validation losses to be comparable.
@@ -61,7 +61,7 @@ class Ensemble(Protocol):
 
         Args:
             batches: (n, S, S) uint8 each, N images altogether.
-            ctx: Devices, as `engine.parse_ctx` reads them; None takes gpu(0) if the
+            ctx: Devices, as `devices.parse_ctx` reads them; None takes gpu(0) if the
                 engine can use it, else cpu().
             reference: Compute by the engine's plain way.
 
@@ -222,7 +222,7 @@ class GluonEnsemble:
         """Load the members, and let MXNet know before how it is to use the cores."""
         if not reference:
             mxnet.share_cores(len(self.members))
-        ctxs = mxnet.contexts(ctx)
+        ctxs = devices.contexts(ctx)
         with mxnet.failures():
             return self.load(ctxs, reference), ctxs
 

@@ -20,7 +20,7 @@ from xenon_mx.data import outputs
 from xenon_mx.errors import XenonError
 from xenon_mx.models.cam import CamBatch
 from xenon_mx.runs.run_folder import Checkpoint
-from xenon_mx.runtime import mxnet
+from xenon_mx.runtime import devices
 from xenon_mx.runtime.threads import usable_cores
 
 _log = logging.getLogger(__name__)
@@ -263,7 +263,7 @@ def _session(file: Path, data: bytes, ctx: str | None, reference: bool) -> Any:
             return _load(file, data, [_CPU], reference)
         _log.info("ctx: gpu(0)")
         return session
-    (kind, index), *others = mxnet.parse_ctx(ctx)
+    (kind, index), *others = devices.parse_ctx(ctx)
     if others:
         raise XenonError(f"--ctx {ctx}: an ONNX file runs on one device: name one")
     if kind == "cpu":

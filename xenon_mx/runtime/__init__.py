@@ -1,1 +1,1 @@
-"""What every other package stands on: MXNet, OpenCV, threads, files, streams."""
+"""Services for all other packages: MXNet, OpenCV, devices, threads, files, streams."""

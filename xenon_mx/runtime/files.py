@@ -1,12 +1,12 @@
-"""Files that are there whole or not at all, and that tell when they were changed.
+"""Atomic writing of files, and JSON files with a checksum.
 
-Owns how a file is written and checked, and folders that are held while they are written
-to. Does not know what is in a file, nor which may be replaced.
+Owns how files are written and verified, and folders that stay open during writing; must
+not know the content of a file, nor which files may be replaced.
 
-A file is written under a temporary name in its own folder, and renamed. The temporary
-name is unique and created exclusively, so that two writers never share one, and the
-file is locked while its writer lives: one that can be locked was left by a killed
-process, and is removed by the next writer in that folder.
+A file is written under a temporary name in its own folder, then renamed. The temporary
+name is unique and created exclusively, so that two writers never share one. The file is
+locked while its writer runs: a file that can be locked was left by a killed process,
+and the next writer in that folder removes it.
 """
 
 from __future__ import annotations
@@ -23,103 +23,104 @@ from typing import Any, Iterable, Iterator, Mapping
 
 from xenon_mx.errors import XenonError
 
-# The name of what is being written; as long as any file system takes.
-_PARTIAL = re.compile(r"\.xenon-[0-9a-f]{16}\.partial")
-_LOCK = ".xenon.lock"  # there while outputs of several files change places
+# A temporary name; short enough for every file system.
+_PARTIAL_NAME = re.compile(r"\.xenon-[0-9a-f]{16}\.partial")
+_LOCK = ".xenon.lock"  # exists while outputs of several files are replaced
 _CHECKSUM = "checksum"
-_CHUNK = 1 << 20
+_CHUNK_SIZE = 1 << 20  # bytes
 
 
 def partial_name() -> str:
-    """Return a new temporary name, which no other process draws."""
+    """Return a new random temporary name, unique across processes."""
     return f".xenon-{os.urandom(8).hex()}.partial"
 
 
 def is_partial(name: str) -> bool:
-    """Return whether a name is a temporary one of xenon's."""
-    return bool(_PARTIAL.fullmatch(name))
+    """Return whether a name is one of xenon's temporary names."""
+    return bool(_PARTIAL_NAME.fullmatch(name))
 
 
 class Folder:
-    """A folder held by its descriptor, so that no other can take its place.
+    """A folder open by its descriptor, so that another folder cannot replace it.
 
-    Moved, it takes along what is written into it; removed, it takes no more.
+    If the folder is moved, files are written at its new place; if it is removed,
+    writing fails.
 
     Args:
-        path: The folder. As one within another, it may not be a link.
-        within: The folder that it lies in, if that is held.
+        path: The folder; if `parent` is given, it may not be a symbolic link.
+        parent: The open folder that contains it, if there is one.
 
     Raises:
-        OSError: It is not there, is no folder, or may not be read.
+        OSError: The folder does not exist, is not a folder, or is not readable.
     """
 
-    def __init__(self, path: Path, within: Folder | None = None) -> None:
+    def __init__(self, path: Path, parent: Folder | None = None) -> None:
         self.path = path
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-        if within is None:
+        if parent is None:
             self._descriptor = os.open(path, flags)
         else:
             self._descriptor = os.open(
-                path.name, flags | os.O_NOFOLLOW, dir_fd=within._descriptor
+                path.name, flags | os.O_NOFOLLOW, dir_fd=parent._descriptor
             )
 
     def close(self) -> None:
-        """Let the folder go, and with it the lock."""
+        """Close the descriptor, which releases the lock."""
         os.close(self._descriptor)
 
     def lock(self) -> bool:
-        """Keep other processes from locking it; return whether none did before."""
+        """Lock the folder without waiting; return False if another process has it."""
         return _lock(self._descriptor)
 
     def is_in_place(self) -> bool:
-        """Return whether its path still leads to this folder."""
+        """Return whether the path still leads to this folder."""
         try:
-            there = os.stat(self.path)
+            current = os.stat(self.path)
         except OSError:
             return False
-        return os.path.samestat(there, os.fstat(self._descriptor))
+        return os.path.samestat(current, os.fstat(self._descriptor))
 
     def names(self) -> list[str]:
-        """Return the names of all that it holds."""
+        """Return the names of its entries."""
         return os.listdir(self._descriptor)
 
     def make(self, name: str) -> Folder:
-        """Return a folder within it, made if it is not there."""
+        """Open a subfolder, after creating it if it does not exist."""
         with contextlib.suppress(FileExistsError):
             os.mkdir(name, dir_fd=self._descriptor)
-        return Folder(self.path / name, within=self)
+        return Folder(self.path / name, parent=self)
 
     def irregular(self, names: Iterable[str]) -> list[str]:
-        """Return which of some names stand for a link, a pipe or a folder in it."""
-        found = []
+        """Return which of some entries are not regular files: links, pipes, folders."""
+        irregular = []
         for name in names:
             with contextlib.suppress(FileNotFoundError):
                 state = os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
                 if not stat.S_ISREG(state.st_mode):
-                    found.append(name)
-        return found
+                    irregular.append(name)
+        return irregular
 
     def write(self, name: str, data: bytes) -> str:
-        """Write a file of it, as `write` does; a link of that name is replaced."""
+        """Write a file in the folder atomically, replacing also a link of that name."""
         remove_leftovers(self._descriptor)
-        with _naming(self.path / name), _partial(self._descriptor, data) as partial:
+        with _named(self.path / name), _partial(self._descriptor, data) as partial:
             partial.move(name)
         return hashlib.sha256(data).hexdigest()
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> str:
-        """Write what `read_json` reads."""
+        """Write a JSON object in the folder, as the function `write_json` does."""
         return self.write(name, json_bytes(content))
 
     def remove(self, name: str) -> None:
-        """Remove a file of it."""
+        """Remove a file in the folder."""
         os.unlink(name, dir_fd=self._descriptor)
 
 
 class _Partial:
-    """A file under a temporary name, until it takes its place.
+    """A file under a temporary name.
 
     Args:
-        folder: The descriptor of its folder.
+        folder: Descriptor of the folder that contains it.
     """
 
     def __init__(self, folder: int) -> None:
@@ -127,7 +128,7 @@ class _Partial:
         self._name, self.file = _create(folder)
 
     def move(self, name: str) -> None:
-        """Give the file its name; what had it before is gone."""
+        """Rename the file, replacing a file of that name."""
         os.replace(self._name, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
         self._name = ""
 
@@ -139,31 +140,31 @@ class _Partial:
 
 
 def _create(folder: int) -> tuple[str, int]:
-    """Create a temporary file that no other process takes for a leftover."""
+    """Create and lock a temporary file, so that no other process removes it."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     while True:
         name = partial_name()
         file = os.open(name, flags, 0o666, dir_fd=folder)
-        # Between the two lines, another process may have locked and removed it.
+        # Between open and lock, another process may have locked and removed the file.
         if _lock(file) and os.fstat(file).st_nlink:
             return name, file
         os.close(file)
 
 
 def _lock(descriptor: int) -> bool:
-    """Lock a file or folder, without waiting; return whether nobody else has it."""
+    """Lock a file or folder without waiting; return False if another process has it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # a file system without locks, where nobody can have it
+    except OSError:  # a file system without locks
         return True
     return True
 
 
 @contextlib.contextmanager
 def _partial(folder: int, data: bytes) -> Iterator[_Partial]:
-    """Write bytes to disk under a temporary name; remove them unless they are moved."""
+    """Write bytes to disk under a temporary name; remove the file if not moved."""
     partial = _Partial(folder)
     try:
         with open(partial.file, "wb", closefd=False) as stream:
@@ -180,10 +181,10 @@ def remove_leftovers(folder: int) -> None:
     """Remove the temporary files that killed processes left in a folder.
 
     Args:
-        folder: Its descriptor.
+        folder: Descriptor of the folder.
     """
     for name in filter(is_partial, os.listdir(folder)):
-        with contextlib.suppress(OSError):  # another process removes it, too
+        with contextlib.suppress(OSError):  # another process may remove it, too
             _remove_leftover(folder, name)
 
 
@@ -199,8 +200,8 @@ def _remove_leftover(folder: int, name: str) -> None:
 
 
 @contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Let an OSError name the file that was to be written, not the temporary one."""
+def _named(path: Path) -> Iterator[None]:
+    """Replace the temporary name in an OSError by that of the file to be written."""
     try:
         yield
     except OSError as error:
@@ -208,55 +209,55 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def write(path: Path, data: bytes) -> str:
-    """Write a file so that its name never stands for half of it.
+    """Write a file atomically.
 
     Args:
-        path: The file; what it held before stays until the new bytes are on disk. A
-            link is followed, and stays one.
-        data: Its bytes.
+        path: The file; its old content stays until the new bytes are on disk. A
+            symbolic link is followed, and kept.
+        data: The bytes.
 
     Returns:
-        Their SHA-256.
+        SHA-256 of the bytes.
 
     Raises:
-        OSError: As the system gives it, a full disk mostly. Nothing is left behind.
+        OSError: From the system, usually a full disk. No partial file is left.
     """
     write_all({path: data})
     return hashlib.sha256(data).hexdigest()
 
 
 def write_all(contents: Mapping[Path, bytes]) -> None:
-    """Write several files, each as `write` does, and none before all are on disk.
+    """Write several files, and rename none before all are on disk.
 
-    They change places in the order given.
+    Each is written as by `write`; they are renamed in the order given.
 
     Raises:
-        OSError: As the system gives it. Nothing is left behind.
+        OSError: From the system. No partial file is left.
     """
     with contextlib.ExitStack() as stack:
         partials = []
         for path, data in contents.items():
-            real = path.resolve()
-            with _naming(path):
-                folder = os.open(real.parent, os.O_RDONLY | os.O_DIRECTORY)
+            target = path.resolve()
+            with _named(path):
+                folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
                 stack.callback(os.close, folder)
                 remove_leftovers(folder)
                 partial = stack.enter_context(_partial(folder, data))
-            partials.append((path, partial, real.name))
+            partials.append((path, partial, target.name))
         for path, partial, name in partials:
-            with _naming(path):
+            with _named(path):
                 partial.move(name)
 
 
 @contextlib.contextmanager
 def locked(folders: Iterable[Path]) -> Iterator[None]:
-    """Wait until no other process changes outputs in some folders, and keep it so.
+    """Lock folders against other processes' changes of outputs, waiting if necessary.
 
     Raises:
-        OSError: A folder may not be written to.
+        OSError: A folder is not writable.
     """
     with contextlib.ExitStack() as stack:
-        # In one order for all processes, lest two wait for one another.
+        # Sorted, so that two processes cannot wait for each other.
         for folder in sorted({folder.resolve() for folder in folders}):
             stack.enter_context(_locked(folder / _LOCK))
         yield
@@ -269,7 +270,7 @@ def _locked(path: Path) -> Iterator[None]:
         file = os.open(path, flags, 0o666)
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(file, fcntl.LOCK_EX)
-        if os.fstat(file).st_nlink:  # else who had it before has removed it
+        if os.fstat(file).st_nlink:  # else its previous owner has removed it
             break
         os.close(file)
     try:
@@ -280,28 +281,28 @@ def _locked(path: Path) -> Iterator[None]:
         os.close(file)
 
 
-def unwritten(error: OSError, paths: Iterable[Path]) -> XenonError:
-    """Return the error that names which of some files could not be written."""
+def write_error(error: OSError, paths: Iterable[Path]) -> XenonError:
+    """Return an error that names the file, or all `paths`, that cannot be written."""
     name = error.filename or ", ".join(map(str, paths))
     return XenonError(f"{name}: {os.strerror(error.errno or 0)}")
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON object, with a checksum of its own among its keys."""
+    """Write a JSON object, with a checksum of its content as one more key."""
     write(path, json_bytes(content))
 
 
 def json_bytes(content: Mapping[str, Any]) -> bytes:
-    """Return the bytes that `read_json` reads as this content."""
-    whole = {**content, _CHECKSUM: _checksum(content)}
-    return (json.dumps(whole, indent=2) + "\n").encode()
+    """Return a JSON object with its checksum as bytes, in UTF-8."""
+    checked = {**content, _CHECKSUM: _checksum(content)}
+    return (json.dumps(checked, indent=2) + "\n").encode()
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read what `write_json` wrote, without the checksum.
+    """Read a JSON object that `write_json` wrote, and verify and drop its checksum.
 
     Raises:
-        XenonError: The file is missing, or its content is not as it was written.
+        XenonError: The file is missing, or its content was changed.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -312,12 +313,12 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise XenonError(f"{path}: damaged: not a JSON object")
     if content.pop(_CHECKSUM, None) != _checksum(content):
-        raise XenonError(f"{path}: damaged: it is not as it was written")
+        raise XenonError(f"{path}: damaged: its content does not match its checksum")
     return content
 
 
 def _checksum(content: Mapping[str, Any]) -> str:
-    """Compute it of the content and not of the bytes: a file may be laid out anew."""
+    """Compute the checksum of the content, so that reformatting a file is allowed."""
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -326,6 +327,6 @@ def sha256(file: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
     digest = hashlib.sha256()
     with open(file, "rb") as stream:
-        for chunk in iter(lambda: stream.read(_CHUNK), b""):
+        for chunk in iter(lambda: stream.read(_CHUNK_SIZE), b""):
             digest.update(chunk)
     return digest.hexdigest()

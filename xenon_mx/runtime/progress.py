@@ -1,7 +1,7 @@
-"""What a long job shows while it works. Owns the bars, knows no job.
+"""Progress bars: redrawn on a terminal, occasional lines in a log file, or none.
 
-A verb takes a `bar`, a factory with tqdm's own signature, and never asks where it is
-drawn: a terminal gets a bar, a log file gets a line now and then, a library nothing.
+Owns the bars; must not know the work. A command's function has a parameter `bar`, a
+factory with tqdm's signature, and need not know where the bar is displayed.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ from tqdm import tqdm
 Bar = Callable[..., Any]
 Batch = TypeVar("Batch", bound=Sized)
 
-LINE_INTERVAL_S = 10.0  # chosen here: six lines a minute keep a night's log readable
-# tqdm's own, but for a rate that never turns into seconds an image.
+LINE_INTERVAL_S = 10.0  # chosen here: six lines per minute keep a log readable
+# tqdm's default, except that the rate is never inverted to seconds per image.
 _COUNTS = "{n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
 
 
 class _Lines(tqdm):
-    """A bar for a stream that is not a terminal: whole lines, far apart."""
+    """A progress display of whole lines, for a stream that is not a terminal."""
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
-        # tqdm clears a bar by displaying an empty one, and begins with one at 0: a
-        # line once written stays.
+        # tqdm displays an empty message to clear a bar, and first a bar at 0; a written
+        # line cannot be cleared, so neither is written.
         if msg != "" and self.n:
             self.fp.write(f"{msg or self}\n")
             self.fp.flush()
 
 
 def silent(*args: Any, **kwargs: Any) -> Any:
-    """A bar that shows nothing: the default of every verb as a library call."""
+    """Return a disabled bar, the default when a command is called as a library."""
     return tqdm(*args, **{**kwargs, "disable": True})
 
 
 def for_stream(stream: TextIO) -> Bar:
-    """The bar that suits `stream`: redrawn in place on a terminal, else lines."""
+    """Return a factory of bars for `stream`: redrawn on a terminal, else lines."""
     if stream.isatty():
-        bar = "{l_bar}{bar}| " + _COUNTS
-        options = {"dynamic_ncols": True, "leave": False, "bar_format": bar}
+        layout = "{l_bar}{bar}| " + _COUNTS
+        options = {"dynamic_ncols": True, "leave": False, "bar_format": layout}
         return partial(tqdm, file=stream, **options)
     return partial(
         _Lines,
@@ -51,8 +51,8 @@ def for_stream(stream: TextIO) -> Bar:
     )
 
 
-def track(batches: Iterable[Batch], shown: Any) -> Iterator[Batch]:
-    """Pass batches on, and move a bar by the length of each once it is dealt with."""
+def track(batches: Iterable[Batch], bar: Any) -> Iterator[Batch]:
+    """Yield batches, and advance a bar by the length of each after its use."""
     for batch in batches:
         yield batch
-        shown.update(len(batch))
+        bar.update(len(batch))

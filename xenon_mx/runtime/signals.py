@@ -1,7 +1,7 @@
-"""What a signal does to a command: it ends it, wherever it is, and is not forgotten.
+"""Signal handlers that end a command cleanly, wherever it is.
 
-Owns the handlers of SIGINT (Ctrl-C), SIGTERM (kill) and SIGHUP (a closed terminal).
-Knows no command.
+Owns the handlers of SIGINT (Ctrl-C), SIGTERM (kill) and SIGHUP (a closed terminal);
+must not know commands.
 """
 
 from __future__ import annotations
@@ -14,121 +14,118 @@ import sys
 import weakref
 from typing import Any, NoReturn
 
-_WORDS = {
+_MESSAGES = {
     signal.SIGINT: "interrupted",
     signal.SIGTERM: "terminated",
     signal.SIGHUP: "hung up",
 }
-_OF_SHELLS = 128  # plus the number: the status of what a signal has ended
-_AGAIN_S = 0.01  # later; a destructor ends long before
+_STATUS_BASE = 128  # plus the signal: the exit status, as shells report it
+_RETRY_S = 0.01  # chosen here: a destructor returns well before
 
 
 class Stopped(BaseException):
-    """A signal came."""
+    """Raised when a signal arrives."""
 
 
 class _State:
-    """Which signal came, and the exception that is on its way for it."""
+    """The signal received, and the exception raised for it."""
 
     number = 0
-    stop: weakref.ref[Stopped] | None = None
-    is_over = False
+    exception: weakref.ref[Stopped] | None = None
+    is_done = False
 
 
 _state = _State()
 
 
-def catch() -> None:
-    """Let the signals end what is done from here on, but those that are ignored.
-
-    As nohup and & set it.
-    """
-    for each in _WORDS:
-        if signal.getsignal(each) in (signal.SIG_DFL, signal.default_int_handler):
-            signal.signal(each, _arrive)
+def install() -> None:
+    """Install the handlers, except of signals ignored because of nohup or `&`."""
+    for number in _MESSAGES:
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, _handle)
     sys.unraisablehook = _unraisable
     sys.excepthook = _excepthook
 
 
-def release() -> None:
-    """Leave the signals to the system again: the command is done but for its exit."""
-    _state.is_over = True
+def restore() -> None:
+    """Restore the default handlers, once the command only has to exit."""
+    _state.is_done = True
     signal.setitimer(signal.ITIMER_REAL, 0)
-    for each in _WORDS:
-        if signal.getsignal(each) is _arrive:
-            signal.signal(each, signal.SIG_DFL)
+    for number in _MESSAGES:
+        if signal.getsignal(number) is _handle:
+            signal.signal(number, signal.SIG_DFL)
 
 
-def arrived() -> int:
-    """Tell the number of the signal that came, 0 if none.
+def received() -> int:
+    """Return the number of the signal received, 0 if none.
 
-    To be asked of every exception: libraries make others of the one that was raised,
-    such as an ImportError while they are imported.
+    Check this on every exception: libraries convert the one raised here to others,
+    such as an ImportError during their import.
     """
     return _state.number
 
 
-def leave() -> NoReturn:
-    """Say which signal came, and exit with its status.
+def exit_process() -> NoReturn:
+    """Print which signal was received, and exit with its status.
 
-    Without Python's own end, which threads that were in the midst of their work in C
-    can turn into an abort. What is to be removed or told at the exit is.
+    Functions registered at exit are run, but Python is not finalized: threads still
+    inside C code can turn that into an abort.
     """
-    release()
-    begin = "\n" if sys.stderr.isatty() else ""  # after ^C, or half a bar
-    sys.stderr.write(f"{begin}{_WORDS[signal.Signals(_state.number)]}\n")
+    restore()
+    newline = "\n" if sys.stderr.isatty() else ""  # after ^C, or a partial bar
+    sys.stderr.write(f"{newline}{_MESSAGES[signal.Signals(_state.number)]}\n")
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
-    os._exit(_OF_SHELLS + _state.number)
+    os._exit(_STATUS_BASE + _state.number)
 
 
-def _arrive(number: int, _: object) -> NoReturn:
-    """End the command cleanly; the second time, the system ends it at once."""
+def _handle(number: int, _: object) -> NoReturn:
+    """Raise `Stopped`; a second SIGINT or SIGTERM ends the process at once."""
     _state.number = number
-    for each in _WORDS:
-        if signal.getsignal(each) is _arrive:
-            # A closed terminal, and the end of a session, say so more than once.
-            again = signal.SIG_IGN if each == signal.SIGHUP else signal.SIG_DFL
-            signal.signal(each, again)
-    signal.signal(signal.SIGALRM, _arrive_again)
+    for other in _MESSAGES:
+        if signal.getsignal(other) is _handle:
+            # A closed terminal, and the end of a session, send SIGHUP repeatedly.
+            next_action = signal.SIG_IGN if other == signal.SIGHUP else signal.SIG_DFL
+            signal.signal(other, next_action)
+    signal.signal(signal.SIGALRM, _raise_again)
     _raise()
 
 
-def _arrive_again(*_: object) -> None:
-    if not _state.is_over:
+def _raise_again(*_: object) -> None:
+    if not _state.is_done:
         _raise()
 
 
 def _raise() -> NoReturn:
-    """Raise what ends the command, and see that it does.
+    """Raise `Stopped`, and raise it again if it is dropped.
 
-    It may come out in a place where exceptions are dropped: a destructor of MXNet's
-    arrays, of which training calls thousands a second, or a library that tries
-    something and goes on if it fails.
+    The handler may run where exceptions are dropped: in a destructor of MXNet's arrays,
+    of which training calls thousands per second, or in a library that tries something
+    and ignores its failure.
     """
-    stop = Stopped()
-    _state.stop = weakref.ref(stop, _dropped)
+    stopped = Stopped()
+    _state.exception = weakref.ref(stopped, _on_dropped)
     try:
-        raise stop
+        raise stopped
     finally:
-        del stop  # its own frame would keep it
+        del stopped  # this frame, part of its traceback, would keep it alive
 
 
-def _dropped(_: object) -> None:
-    """Raise again what nobody handles any more."""
-    if not _state.is_over:
-        signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
+def _on_dropped(_: object) -> None:
+    """Schedule the exception again, since its object was freed without an exit."""
+    if not _state.is_done:
+        signal.setitimer(signal.ITIMER_REAL, _RETRY_S)
 
 
-def _unraisable(lost: Any) -> None:
-    """Show what Python drops, but not what is going to be raised again."""
-    if not isinstance(lost.exc_value, Stopped):
-        sys.__unraisablehook__(lost)
+def _unraisable(unraisable: Any) -> None:
+    """Report an exception that Python drops, but not `Stopped`, which is re-raised."""
+    if not isinstance(unraisable.exc_value, Stopped):
+        sys.__unraisablehook__(unraisable)
 
 
-def _excepthook(kind: type[BaseException], *rest: Any) -> None:
-    """Show what ends Python, or what a library in C prints before it goes on."""
-    if not issubclass(kind, Stopped):
-        sys.__excepthook__(kind, *rest)
+def _excepthook(exc_type: type[BaseException], *rest: Any) -> None:
+    """Report an uncaught exception, except `Stopped`, which C libraries may print."""
+    if not issubclass(exc_type, Stopped):
+        sys.__excepthook__(exc_type, *rest)

@@ -1,7 +1,7 @@
-"""Standard output and standard error, whatever becomes of them.
+"""Standard output and standard error that may be full, broken or closed.
 
-Owns what a stream does that is full, broken or closed: the log is lost in silence, a
-result is not. Knows nothing of what is written.
+Owns what happens when a write fails: log lines are dropped silently, results are not.
+Must not know what is written.
 """
 
 from __future__ import annotations
@@ -15,83 +15,83 @@ from typing import Any, TextIO
 
 from xenon_mx.errors import XenonError
 
-_STANDARD = (0, 1, 2)  # the descriptors of input, output and error
+_DESCRIPTORS = (0, 1, 2)  # of standard input, output and error
 
 
 class NoReader(XenonError):
-    """Whoever read the standard output has gone, and wants no more of it."""
+    """The reader of standard output has closed the pipe."""
 
     def __init__(self) -> None:
-        super().__init__("standard output: its reader has gone")
+        super().__init__("standard output: its reader has closed it")
 
 
 def guard() -> None:
-    """Make this process's streams outlive what they lead to.
+    """Replace `sys.stdout` and `sys.stderr` by streams that handle failed writes.
 
-    Once standard error cannot be written to, what is meant for it is dropped: messages,
-    bars, warnings, tracebacks, and what Python still holds at its end. The first
-    failure of standard output is an error of ours, as is every use of a closed one.
-    Streams that were replaced by others, as tests do, are left alone.
+    Once a write to standard error fails, everything for it is dropped: messages, bars,
+    warnings, tracebacks, and what Python flushes at exit. The first failed write to
+    standard output, or the first to a closed one, raises an XenonError. Streams that
+    are replaced already, as in tests, are left alone.
     """
-    closed = [number for number in _STANDARD if _open_if_closed(number)]
+    closed = [number for number in _DESCRIPTORS if _open_if_closed(number)]
     if sys.stderr is sys.__stderr__:
-        sys.stderr = _text(_Log(2), sys.stderr)
+        sys.stderr = _text_stream(_Log(2), sys.stderr)
     if sys.stdout is sys.__stdout__:
-        out = _Closed(1) if 1 in closed else _Results(1)
-        sys.stdout = _text(out, sys.stdout)
+        stdout = _ClosedOutput(1) if 1 in closed else _Output(1)
+        sys.stdout = _text_stream(stdout, sys.stdout)
 
 
-def check_results() -> None:
-    """Find out before long work that its results cannot be written.
+def check_stdout() -> None:
+    """Check that results can be written to standard output, before long work.
 
     Raises:
         XenonError: Standard output is closed.
     """
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
-    if isinstance(raw, _Closed):
+    if isinstance(raw, _ClosedOutput):
         raise XenonError("standard output is closed: name a file, or open it")
 
 
 def _open_if_closed(number: int) -> bool:
-    """Lead a closed descriptor nowhere.
+    """Open a descriptor on the null device if it is closed; return whether it was.
 
-    Else the next file that is opened gets its number, and with it all that libraries in
-    C++ write to standard error.
+    Otherwise the next opened file would get its number, and with it whatever C++
+    libraries write to standard error.
     """
     try:
         os.fstat(number)
     except OSError:
-        _lead_nowhere(number)
+        _redirect_to_null(number)
         return True
     return False
 
 
-def _lead_nowhere(number: int) -> None:
-    """Connect a descriptor to the null device, for our children, too."""
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    if nowhere == number:
+def _redirect_to_null(number: int) -> None:
+    """Redirect a descriptor to the null device, also for child processes."""
+    null = os.open(os.devnull, os.O_RDWR)
+    if null == number:
         os.set_inheritable(number, True)
         return
-    os.dup2(nowhere, number)
-    os.close(nowhere)
+    os.dup2(null, number)
+    os.close(null)
 
 
-def _text(raw: io.RawIOBase, before: TextIO | None) -> TextIO:
-    """Make a stream of text of the encoding that the one before it had."""
-    if before is not None:
-        before.flush()
-    is_error = isinstance(raw, _Log)
-    usual = "backslashreplace" if is_error else "strict"
+def _text_stream(raw: io.RawIOBase, replaced: TextIO | None) -> TextIO:
+    """Return a text stream with the encoding of the one that it replaces."""
+    if replaced is not None:
+        replaced.flush()
+    is_stderr = isinstance(raw, _Log)
+    default_errors = "backslashreplace" if is_stderr else "strict"
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
-        encoding=getattr(before, "encoding", "utf-8"),
-        errors=getattr(before, "errors", usual),
-        line_buffering=is_error or raw.isatty(),
+        encoding=getattr(replaced, "encoding", "utf-8"),
+        errors=getattr(replaced, "errors", default_errors),
+        line_buffering=is_stderr or raw.isatty(),
     )
 
 
 class _Descriptor(io.FileIO):
-    """One of the standard descriptors, which stays open after us."""
+    """A raw stream on a standard descriptor, which it does not close."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number, "w", closefd=False)
@@ -99,40 +99,40 @@ class _Descriptor(io.FileIO):
     def write(self, data: Any) -> int:
         try:
             while True:
-                done = super().write(data)
-                if done is not None:
-                    return done
-                select.select([], [self], [])  # a stream that does not block is full
+                written = super().write(data)
+                if written is not None:
+                    return written
+                select.select([], [self], [])  # non-blocking and full: wait
         except OSError as error:
-            _lead_nowhere(self.fileno())
-            self._lose(error)
+            _redirect_to_null(self.fileno())
+            self._handle_failure(error)
             return memoryview(data).nbytes
 
-    def _lose(self, error: OSError) -> None:
-        """Answer the first failure; what is written later goes nowhere."""
+    def _handle_failure(self, error: OSError) -> None:
+        """Handle the first failed write; later ones go to the null device."""
 
 
 class _Log(_Descriptor):
     """Standard error."""
 
 
-class _Results(_Descriptor):
+class _Output(_Descriptor):
     """Standard output."""
 
-    def _lose(self, error: OSError) -> None:
+    def _handle_failure(self, error: OSError) -> None:
         if error.errno == errno.EPIPE:
             raise NoReader from error
-        words = os.strerror(error.errno or 0)
-        raise XenonError(f"standard output: {words}") from error
+        message = os.strerror(error.errno or 0)
+        raise XenonError(f"standard output: {message}") from error
 
 
-class _Closed(_Descriptor):
-    """A standard output that was closed before we began."""
+class _ClosedOutput(_Descriptor):
+    """A standard output that was closed before this process started."""
 
-    _is_said = False
+    _is_reported = False
 
     def write(self, data: Any) -> int:
-        if not self._is_said:
-            self._is_said = True
+        if not self._is_reported:
+            self._is_reported = True
             raise XenonError("standard output is closed")
         return super().write(data)

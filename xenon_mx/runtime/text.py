@@ -1,7 +1,7 @@
-"""Words for one line of a log and for a shell, whatever is in a name.
+"""Escaping of arbitrary names for one line of a log and for a shell.
 
-Knows no commands and no files. In Python's text, a byte of a file's name that is not
-UTF-8 is a surrogate, U+DC80 to U+DCFF.
+Owns the escapes; must not know commands or files. In a Python string, a byte of a file
+name that is not UTF-8 is a surrogate, U+DC80 to U+DCFF.
 """
 
 from __future__ import annotations
@@ -10,38 +10,39 @@ import os
 import shlex
 import unicodedata
 
-_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
-_ODD = ("Cc", "Cs", "Zl", "Zp")  # controls, surrogates, ends of lines and paragraphs
-_FIRST, _LAST, _BYTE = 0xDC80, 0xDCFF, 0xDC00
+_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+# Control characters, surrogates, line and paragraph separators.
+_ESCAPED_CATEGORIES = ("Cc", "Cs", "Zl", "Zp")
+_FIRST_SURROGATE, _LAST_SURROGATE, _SURROGATE_OFFSET = 0xDC80, 0xDCFF, 0xDC00
 
 
 def one_line(text: object) -> str:
-    r"""Give text as one line of letters: a newline as \n, an odd byte as \xff."""
-    return "".join(map(_letter, str(text)))
+    r"""Return text as one printable line: a newline as \n, an invalid byte as \xff."""
+    return "".join(map(_escape, str(text)))
 
 
 def shell_quote(path: object) -> str:
-    """Quote a path for a shell, so that it can be pasted."""
+    """Return a path quoted for a shell, so that it can be pasted."""
     text = os.fspath(path) if isinstance(path, os.PathLike) else str(path)
     if one_line(text) == text:
         return shlex.quote(text)
-    # Bash, zsh, ksh, and POSIX since 2024. Three octal digits are the only number whose
-    # end they all see alike.
-    return "$'" + "".join(map(_quoted, text)) + "'"
+    # Bash, zsh, ksh, and POSIX since 2024. Three octal digits are the only numeric
+    # escape that ends at the same character in all of them.
+    return "$'" + "".join(map(_escape_for_shell, text)) + "'"
 
 
-def _quoted(letter: str) -> str:
-    if letter in "'\\" or _letter(letter) != letter:
-        return "".join(f"\\{byte:03o}" for byte in os.fsencode(letter))
-    return letter
+def _escape_for_shell(char: str) -> str:
+    if char in "'\\" or _escape(char) != char:
+        return "".join(f"\\{byte:03o}" for byte in os.fsencode(char))
+    return char
 
 
-def _letter(letter: str) -> str:
-    if letter.isprintable() or unicodedata.category(letter) not in _ODD:
-        return letter
-    number = ord(letter)
-    if letter in _SHORT:
-        return _SHORT[letter]
-    if _FIRST <= number <= _LAST:
-        number -= _BYTE
-    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
+def _escape(char: str) -> str:
+    if char.isprintable() or unicodedata.category(char) not in _ESCAPED_CATEGORIES:
+        return char
+    if char in _ESCAPES:
+        return _ESCAPES[char]
+    code = ord(char)
+    if _FIRST_SURROGATE <= code <= _LAST_SURROGATE:
+        code -= _SURROGATE_OFFSET
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

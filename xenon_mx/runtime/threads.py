@@ -1,6 +1,7 @@
-"""Work on several threads, in order and in constant memory. Knows no work.
+"""Ordered mapping over several threads, in constant memory.
 
-Threads are enough for images: OpenCV lets go of Python's lock while it works.
+Owns the thread pools; must not know the work. Threads suffice for images, since OpenCV
+releases the GIL.
 """
 
 from __future__ import annotations
@@ -13,49 +14,49 @@ from typing import Callable, Iterable, Iterator, TypeVar
 S = TypeVar("S")
 T = TypeVar("T")
 
-_AHEAD = 4  # results a thread may be ahead of the reader: enough to never wait
+_BUFFERED = 4  # results per thread: enough that no thread waits for the reader
 
 
 def usable_cores() -> int:
-    """Count the cores that this process may use."""
+    """Return how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1  # macOS
 
 
 def map_in_order(
-    work: Callable[[S], T], items: Iterable[S], threads: int
+    function: Callable[[S], T], items: Iterable[S], threads: int
 ) -> Iterator[T]:
-    """Map on several threads and yield the results in order.
+    """Map a function over items on several threads, and yield the results in order.
 
     Args:
-        work: Called on each item, on any thread.
-        items: Read no further than needed.
-        threads: How many; 0 takes every usable core.
+        function: Called with each item, on any thread.
+        items: The items; consumed only a few per thread ahead of the results.
+        threads: Number of threads; 0 uses every usable core.
     """
     threads = threads or usable_cores()
-    waiting: deque[Future[T]] = deque()
+    pending: deque[Future[T]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
             for item in items:
-                waiting.append(pool.submit(work, item))
-                if len(waiting) > _AHEAD * threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+                pending.append(pool.submit(function, item))
+                if len(pending) > _BUFFERED * threads:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
         finally:
-            for future in waiting:
+            for future in pending:
                 future.cancel()
 
 
 def prefetch(items: Iterator[T]) -> Iterator[T]:
-    """Yield items while another thread already fetches the next one."""
+    """Yield items, while another thread fetches the next one."""
     end = object()
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, items, end)
+        future = pool.submit(next, items, end)
         while True:
-            item = coming.result()
+            item = future.result()
             if item is end:
                 return
-            coming = pool.submit(next, items, end)
+            future = pool.submit(next, items, end)
             yield item  # type: ignore[misc]
