@@ -1,16 +1,20 @@
-"""Failures that the user can cause and mend. Owns nothing else, knows nothing."""
+"""Failures that the user can cause and mend.
+
+Owns the exception classes; must not know any other module.
+"""
 
 from __future__ import annotations
 
+import os
 from typing import Sequence
 
 
 class XenonError(Exception):
-    """What went wrong, where, and what to do: one sentence for the user.
+    """One sentence for the user: what went wrong, where, and what to do.
 
     Args:
         message: One line.
-        details: One line for each thing at fault, when there are several (every
+        details: One line for each thing at fault when there are several (every
             unreadable file, every contradictory label). Shown above the message.
     """
 
@@ -20,7 +24,7 @@ class XenonError(Exception):
 
 
 class ConfigError(XenonError):
-    """A setting outside its range: the command line answers it as wrong usage.
+    """A setting outside its range, which the command line reports as wrong usage.
 
     Args:
         flag: The setting as the command line spells it, such as `--batch-size`.
@@ -30,3 +34,21 @@ class ConfigError(XenonError):
     def __init__(self, flag: str, message: str) -> None:
         super().__init__(f"{flag}: {message}")
         self.flag = flag
+
+
+class FileError(XenonError):
+    """A file that cannot be used.
+
+    Args:
+        path: The file, as messages name it.
+        reason: What is wrong with the file, without its name.
+    """
+
+    def __init__(self, path: object, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.reason = reason
+
+
+def os_error(path: object, error: OSError) -> FileError:
+    """Return the error that names a path and the operating system's reason."""
+    return FileError(path, os.strerror(error.errno or 0))

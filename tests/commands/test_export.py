@@ -26,7 +26,8 @@ from xenon_mx.commands import export, pack, predict, train
 from xenon_mx.config import ExportConfig, PackConfig, PredictConfig, TrainConfig
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.inference import inputs, onnx_graph
-from xenon_mx.inference.onnx_ensemble import OnnxEnsemble, sealed
+from xenon_mx.inference.onnx_ensemble import OnnxEnsemble
+from xenon_mx.inference.onnx_file import add_checksum
 from xenon_mx.models import forward, network
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runtime.mxnet import mx
@@ -325,7 +326,7 @@ def test_maps_of_nets_whose_maps_differ_in_size_keep_their_means(tmp_path):
 def test_a_file_with_fewer_members_than_asked_for_is_said(world, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         ask(world, tmp_path, INPUTS[0])
-    assert "fewer members than the paper's 5: the file holds 3 only" in caplog.text
+    assert "fewer members than the paper's 5: the file holds only 3" in caplog.text
 
 
 def test_the_images_that_trained_a_file_are_known(world, tmp_path, caplog):
@@ -430,17 +431,17 @@ def test_what_is_no_whole_file_of_ours_is_refused_in_one_line(world, tmp_path, k
 def test_a_file_of_a_later_format_is_refused(world, tmp_path):
     later = onnx.load_from_string(foreign(b""))
     helper.set_model_props(later, {"format": "2"})
-    (tmp_path / "later.onnx").write_bytes(sealed(later.SerializeToString()))
-    with pytest.raises(XenonError, match=r"later\.onnx: not of format 1"):
+    (tmp_path / "later.onnx").write_bytes(add_checksum(later.SerializeToString()))
+    with pytest.raises(XenonError, match=r"later\.onnx: its format is not 1"):
         ask(world, tmp_path, INPUTS[0], runs=(tmp_path / "later.onnx",))
 
 
 @pytest.mark.parametrize(
     ("runs", "options", "said"),
     [
-        (("run.onnx", "run"), {}, "an ensemble by itself"),
-        (("run", "both.onnx"), {}, "an ensemble by itself"),
-        (("none.onnx",), {}, r"none\.onnx: no such file"),
+        (("run.onnx", "run"), {}, "a whole ensemble"),
+        (("run", "both.onnx"), {}, "a whole ensemble"),
+        (("none.onnx",), {}, r"none\.onnx: No such file"),
         (("run.onnx",), {"ctx": "gpu(0)"}, "no CUDA.*onnxruntime-gpu.*cpu"),
         (("run.onnx",), {"ctx": "gpu(0),gpu(1)"}, "one device"),
     ],

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from xenon_mx.errors import XenonError
-from xenon_mx.inference.ensembles import GluonEnsemble
+from xenon_mx.inference.gluon_ensemble import GluonEnsemble
 from xenon_mx.runs.run_folder import EpochRecord, Run, TrainingState
 from xenon_mx.runtime.mxnet import mx
 from xenon_mx.training.schedule import TopEpochs
@@ -97,7 +97,7 @@ def test_a_missing_params_file_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("architecture", {"pooling": "7x7", "logits": 1}, "another kind of net"),
+        ("architecture", {"pooling": "7x7", "logits": 1}, "another architecture"),
         ("preprocessing", {**META["preprocessing"], "mean": [0.5] * 3}, "another mean"),
     ],
 )

@@ -16,7 +16,7 @@ from xenon_mx.config import THRESHOLD, ExportConfig
 from xenon_mx.data import outputs
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation import metrics
-from xenon_mx.inference import ensembles, onnx_ensemble
+from xenon_mx.inference import gluon_ensemble, onnx_ensemble, onnx_file
 from xenon_mx.runtime import mxnet, progress
 
 # Protocol Buffers hold 2 GiB at most; the rest of a graph takes far less than this.
@@ -44,11 +44,9 @@ def export(config: ExportConfig, bar: progress.Bar = progress.silent) -> int:
         XenonError: A run cannot be used, the file cannot be written or would replace
             something else; nothing is written then.
     """
-    output = outputs.Output(
-        config.out, "OUT.onnx", (".onnx",), onnx_ensemble.SealRecord()
-    )
+    output = outputs.Output(config.out, "OUT.onnx", (".onnx",), onnx_file.OnnxRecord())
     held = outputs.Outputs("xenon-export", [output], config.overwrite)
-    ensemble = ensembles.GluonEnsemble(config.runs, config.members)
+    ensemble = gluon_ensemble.GluonEnsemble(config.runs, config.members)
     origin = outputs.made_from({"runs": ensemble.identities})
     held.claim(origin, ensemble.files())
     _check_sizes(ensemble)
@@ -67,10 +65,10 @@ def export(config: ExportConfig, bar: progress.Bar = progress.silent) -> int:
             fields = [network.cam_extent(net, size) for net in nets]
             properties = {
                 **_properties(ensemble, fields),
-                onnx_ensemble.MADE_FROM: origin,
+                onnx_file.MADE_FROM: origin,
             }
             model = onnx_graph.merge(converted, size, properties)
-            data = onnx_ensemble.sealed(model.SerializeToString())
+            data = onnx_file.add_checksum(model.SerializeToString())
             _compare(config.out, nets, data, size)
             shown.update()
     held.write({config.out: data})
@@ -78,19 +76,19 @@ def export(config: ExportConfig, bar: progress.Bar = progress.silent) -> int:
 
 
 def _properties(
-    ensemble: ensembles.GluonEnsemble, fields: list[tuple[float, float]]
+    ensemble: gluon_ensemble.GluonEnsemble, fields: list[tuple[float, float]]
 ) -> dict[str, Any]:
     """What the file says of itself: a JSON value a key."""
     meta = ensemble.meta
     keys = ("data", "study_types", "weights", "preprocessing", "architecture")
     return {
-        "format": onnx_ensemble.FORMAT,
+        "format": onnx_file.FORMAT,
         "notice": "Not for medical use.",
         "threshold": THRESHOLD,
         **{key: meta[key] for key in keys},
         "members": [
             {**member, "field": field}
-            for member, field in zip(ensemble.described(), fields)
+            for member, field in zip(ensemble.describe_members(), fields)
         ],
         "versions": {
             "xenon": __version__,
@@ -129,7 +127,7 @@ def check_equal(
         )
 
 
-def _check_sizes(ensemble: ensembles.GluonEnsemble) -> None:
+def _check_sizes(ensemble: gluon_ensemble.GluonEnsemble) -> None:
     """Refuse more weights than a file can hold, before they are read."""
     paths = [member.params for member in ensemble.members]
     total = sum(path.stat().st_size for path in paths if path.is_file())

@@ -172,7 +172,7 @@ def _announce(
         _log.warning(
             "fewer members than %s: %s",
             f"the paper's {MEMBERS}" if config.members == MEMBERS else config.members,
-            ensemble.extent,
+            ensemble.limit_reason,
         )
     if source.origin == (ensemble.meta["data"], "train"):
         _log.warning("these images trained the nets: no figure on them is a result")
