@@ -18,17 +18,17 @@ from pathlib import Path
 import click
 import pytest
 
-from xenon_mx import cli, config
+from xenon_mx import cli, config, exit_status
 from xenon_mx.errors import XenonError
 from xenon_mx.models import network
 
-COMMANDS = {
-    "pack": (cli._pack, config.PackConfig),
-    "train": (cli._train, config.TrainConfig),
-    "predict": (cli._predict, config.PredictConfig),
-    "export": (cli._export, config.ExportConfig),
-    "report": (cli._report, config.ReportConfig),
-    "launch": (cli._launch, config.LaunchConfig),
+CONFIGS = {
+    "pack": config.PackConfig,
+    "train": config.TrainConfig,
+    "predict": config.PredictConfig,
+    "export": config.ExportConfig,
+    "report": config.ReportConfig,
+    "launch": config.LaunchConfig,
 }
 
 
@@ -156,10 +156,9 @@ def test_a_bug_shows_its_traceback_and_exits_70(monkeypatch, capsys):
     def fail(**flags):
         raise KeyError("surprise")
 
-    monkeypatch.setattr(cli._pack, "callback", fail)
-    monkeypatch.setattr(fail, "__name__", "_pack")
+    monkeypatch.setattr(cli.COMMANDS["pack"], "callback", fail)
     monkeypatch.setattr(sys, "argv", ["xenon-pack", "a", "b"])
-    assert cli._status(cli._pack) == 70
+    assert exit_status.status_of(cli.COMMANDS["pack"], "xenon-pack") == 70
     err = capsys.readouterr().err
     assert "Traceback" in err
     assert "surprise" in err
@@ -205,10 +204,9 @@ def test_an_error_keeps_its_details_in_order(monkeypatch, capsys):
     def fail(**flags):
         raise XenonError("two things", ["one", "other"])
 
-    monkeypatch.setattr(cli._pack, "callback", fail)
-    monkeypatch.setattr(fail, "__name__", "_pack")
+    monkeypatch.setattr(cli.COMMANDS["pack"], "callback", fail)
     monkeypatch.setattr(sys, "argv", ["xenon-pack", "a", "b"])
-    assert cli._status(cli._pack) == 1
+    assert exit_status.status_of(cli.COMMANDS["pack"], "xenon-pack") == 1
     assert capsys.readouterr().err == "  one\n  other\nerror: two things\n"
 
 
@@ -251,15 +249,15 @@ def test_a_terminal_gets_a_bar_and_a_file_gets_lines(mura_tree, tmp_path):
     assert "img/s" in shown
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", CONFIGS)
 def test_flags_and_config_fields_are_the_same_in_name_and_default(command):
-    clicked, dataclass = COMMANDS[command]
-    options = {p.name: p for p in clicked.params if isinstance(p, click.Option)}
+    params = cli.COMMANDS[command].params
+    options = {p.name: p for p in params if isinstance(p, click.Option)}
     options.pop("version")
     options.pop("runs", None)
     options.pop("list_models", None)
     options.pop("check", None)
-    settings = {f.name: f for f in fields(dataclass) if f.metadata}
+    settings = {f.name: f for f in fields(CONFIGS[command]) if f.metadata}
     assert set(options) == set(settings)
     for name, option in options.items():
         assert config.flag_name(name) in option.opts
@@ -267,7 +265,7 @@ def test_flags_and_config_fields_are_the_same_in_name_and_default(command):
         assert option.help
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", CONFIGS)
 def test_version_and_help_exit_0(command):
     out, _ = run(command, "--version")
     assert re.fullmatch(r"xenon, version \d+\.\d+\.\d+\n", out)
@@ -302,17 +300,17 @@ def test_check_tells_a_whole_packed_folder_from_a_damaged_one(packed):
 TWICE = """
 import os, signal, time
 import click
-from xenon_mx import cli
+from xenon_mx import exit_status
 
 @click.command()
-def _stubborn():
+def stubborn():
     try:
         os.kill(os.getpid(), signal.SIGNAL)
     finally:
         os.kill(os.getpid(), signal.SIGNAL)
         time.sleep(60)
 
-cli._run(_stubborn)
+exit_status.run(stubborn, "xenon-stubborn")
 """
 
 
@@ -331,7 +329,7 @@ def test_a_signal_in_a_destructor_ends_the_command_too(number, status, said):
     """Python drops what is raised there; MXNet's arrays have destructors."""
     script = """
 import os, sys, time
-from xenon_mx import cli; from xenon_mx.commands import pack as packing
+from xenon_mx import cli; from xenon_mx.commands import pack as pack_module
 
 number = int(sys.argv.pop())
 
@@ -346,7 +344,7 @@ def pack(*_):
     time.sleep(20)
     print("went on")
 
-packing.pack = pack
+pack_module.pack = pack
 cli.pack()
 """
     words = [sys.executable, "-c", script, "a", "b", str(int(number))]
@@ -354,7 +352,7 @@ cli.pack()
     assert (done.returncode, done.stdout, done.stderr.strip()) == (status, "", said)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", CONFIGS)
 def test_a_python_without_docstrings_is_refused_in_a_line(command):
     environment = {**os.environ, "PYTHONOPTIMIZE": "2"}
     _, err = run(command, "--help", env=environment, status=1)
@@ -367,5 +365,6 @@ def test_a_python_without_docstrings_is_refused_in_a_line(command):
 
 def test_setup_names_every_command():
     setup = (Path(cli.__file__).parent.parent / "setup.py").read_text()
-    for command in COMMANDS:
+    assert set(cli.COMMANDS) == set(CONFIGS)
+    for command in CONFIGS:
         assert f"xenon-{command} = xenon_mx.main:{command}" in setup

@@ -162,7 +162,7 @@ def test_the_readme_publishes_the_repl_on_this_host_only():
 def test_the_readme_trains_in_a_container_with_a_command_that_parses():
     (words,) = [c for c in docker_commands() if "xenon-train" in c]
     arguments = words[words.index("xenon-train") + 1 :]
-    assert cli._train.make_context("xenon-train", arguments).params
+    assert cli.COMMANDS["train"].make_context("xenon-train", arguments).params
 
 
 @pytest.mark.parametrize(

@@ -14,14 +14,6 @@ from xenon_mx import cli
 from xenon_mx.runs.run_folder import EpochRecord
 
 README = (paths.ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = {
-    "pack": cli._pack,
-    "train": cli._train,
-    "predict": cli._predict,
-    "export": cli._export,
-    "report": cli._report,
-    "launch": cli._launch,
-}
 
 
 def typed():
@@ -38,18 +30,18 @@ def test_a_command_line_of_the_readme_parses(name, rest):
         arguments = ["a", "b", *arguments]
     # Some flags do something at once and end; whether they are known is enough here.
     at_once = {"--list-models", "--check"} & set(arguments)
-    context = COMMANDS[name].make_context(
+    context = cli.COMMANDS[name].make_context(
         f"xenon-{name}", arguments, resilient_parsing=bool(at_once)
     )
     assert context.params
 
 
 def test_the_readme_has_every_command():
-    assert {name for name, _ in typed()} == set(COMMANDS)
+    assert {name for name, _ in typed()} == set(cli.COMMANDS)
 
 
 def test_flags_that_the_readme_names_exist():
-    known = {opt for c in COMMANDS.values() for p in c.params for opt in p.opts}
+    known = {opt for c in cli.COMMANDS.values() for p in c.params for opt in p.opts}
     known |= {"--slow", "--torch", "--cuda", "--help"}
     known |= {"--build-arg", "--gpus", "--rm"}  # docker's
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) <= known

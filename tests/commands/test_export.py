@@ -332,7 +332,7 @@ def test_a_file_with_fewer_members_than_asked_for_is_said(world, tmp_path, caplo
 def test_the_images_that_trained_a_file_are_known(world, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         ask(world, tmp_path, "packed/train.rec")
-    assert "trained the nets" in caplog.text
+    assert "were trained on these images" in caplog.text
 
 
 WITHOUT = """
@@ -510,7 +510,7 @@ def test_a_folder_that_is_no_run_is_refused(world, tmp_path):
 def test_the_command_says_what_comes_next(world, tmp_path, capsys):
     out = tmp_path / "x.onnx"
     arguments = [str(world / "run"), str(out), "--members", "2"]
-    cli._export.main(arguments, standalone_mode=False)
+    cli.COMMANDS["export"].main(arguments, standalone_mode=False)
     said = capsys.readouterr()
     assert said.out == ""
     assert f"2 members in {out}\n" in said.err

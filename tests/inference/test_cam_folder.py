@@ -28,7 +28,7 @@ def write(out, *paths, origin=ORIGIN, overwrite=False):
     with cam_folder.CamFolder(out, paths, SEEN, FIELD, 5, origin, overwrite) as folder:
         for path in paths:
             folder.add(path, FILM, CAM)
-        folder.seal()
+        folder.complete()
 
 
 def files(folder):

@@ -429,7 +429,7 @@ def test_flags_that_need_predictions_are_refused_without(run, tmp_path, flag):
         str(tmp_path / "r.html"),
     ]
     with pytest.raises(ConfigError, match="says nothing without PREDICTIONS"):
-        cli._report.main(arguments, standalone_mode=False)
+        cli.COMMANDS["report"].main(arguments, standalone_mode=False)
     assert not (tmp_path / "r.html").exists()
 
 
@@ -683,7 +683,7 @@ def draw_maps(cam, paths):
     with cam_folder.CamFolder(cam, paths, seen, (0, 32), 1, "0" * 64) as folder:
         for path in paths:
             folder.add(path, film, red)
-        folder.seal()
+        folder.complete()
     return cam
 
 
