@@ -460,7 +460,7 @@ def test_pack_skip_bad_with_nothing_left_of_a_split_is_refused(
     root = mura_tree()
     for path in listed(root, "valid"):
         (tmp_path / path).write_bytes(b"")
-    with pytest.raises(XenonError, match="the valid split has no image"):
+    with pytest.raises(XenonError, match="the valid split has no readable image"):
         pack(root, tmp_path / "out", skip_bad=True)
     assert not (tmp_path / "out").exists()
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from xenon_mx.dicom import codestreams, decoders, windowing
 from xenon_mx.dicom.headers import BIG_ENDIAN, Header, line
-from xenon_mx.errors import XenonError
+from xenon_mx.errors import FileError, XenonError
 
 # Plain projection radiographs, by the defined terms of Modality (0008,0060) in PS3.3,
 # C.7.3.1.1.1: computed radiography, digital radiography, and films that were scanned.
@@ -93,7 +93,7 @@ def decode(data: bytes, name: object, most_pixels: int) -> np.ndarray:
         becomes 0 to 255; else the whole range of BitsStored is. Padding is 0.
 
     Raises:
-        XenonError: pydicom or a decoder is not installed; or the file is damaged, no
+        FileError: pydicom or a decoder is not installed; or the file is damaged, no
             single plain radiograph, or says nothing certain of its gray values.
     """
     try:
@@ -108,7 +108,7 @@ def decode(data: bytes, name: object, most_pixels: int) -> np.ndarray:
         _check_range(header, grays[film & ~windowing.padding_mask(header)])
         return grays[stored]
     except XenonError as error:
-        raise XenonError(f"{name}: {error}") from error
+        raise FileError(name, str(error)) from error
 
 
 # --- the file ---
