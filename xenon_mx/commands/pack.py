@@ -90,8 +90,8 @@ def _read_splits(config: PackConfig) -> dict[str, list[mura.Image]]:
         )
         if not splits["train"] or not splits["holdout"]:
             raise XenonError(
-                f"--holdout {config.holdout} leaves a split empty: use another fraction "
-                f"or another --seed"
+                f"--holdout {config.holdout} leaves a split empty: use another "
+                f"fraction or --seed"
             )
     if "train" in splits:
         # MURA's CSVs are sorted by study type, and each worker reads a consecutive
