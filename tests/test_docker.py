@@ -123,6 +123,12 @@ def test_the_installer_refuses(arguments, why):
     assert why in done.stderr
 
 
+def test_the_installers_check_loads_mxnet_and_opencv():
+    (code,) = re.findall(r'python -c \\\n +"(.+)"', installer())
+    loaded = "; import sys; assert {'mxnet', 'cv2'} <= set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code + loaded], check=True)
+
+
 def test_constraints_are_exact_and_fit_setup_py(monkeypatch):
     pinned = {}
     for line in lines_of(CONSTRAINTS):

@@ -66,6 +66,7 @@ as_user /opt/xenon/bin/jupyter labextension disable --level=sys_prefix \
 # Whether MXNet and OpenCV find their libraries. MXNet for GPUs needs the driver, which
 # is there only when the container runs.
 if [[ $device == cpu ]]; then
-    as_user /opt/xenon/bin/python -c "from xenon_mx import engine, opencv"
+    as_user /opt/xenon/bin/python -c \
+        "from xenon_mx.runtime.mxnet import mx; from xenon_mx.runtime.opencv import cv2"
 fi
 as_user /opt/xenon/bin/xenon-train --help >/dev/null
