@@ -1,4 +1,4 @@
-"""The commands as a user meets them: real processes, real files, every way to end."""
+"""The commands as processes: files, messages, and every exit status."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def start(command, *args, **options):
 
 
 def run(command, *args, status=0, **options):
-    """Run a command, expect its exit status, and give (stdout, stderr)."""
+    """Run a command, check its exit status, and return (stdout, stderr)."""
     process = start(command, *args, **options)
     out, err = process.communicate(timeout=240)
     assert process.returncode == status, err
@@ -83,14 +83,14 @@ def test_the_three_commands_take_a_folder_to_csvs(mura_tree, tmp_path):
     assert out == table
 
 
-def test_training_says_which_ctx_it_took(packed, tmp_path):
+def test_training_logs_its_ctx(packed, tmp_path):
     arguments = ("--model", "resnet18_v1b", "--no-pretrained", "--epochs", 1)
     _, err = run("train", packed, tmp_path / "run", *arguments)
     assert re.search(r"^ctx: (cpu|gpu)\(0\)", err, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
-    ("command", "args", "said"),
+    ("command", "args", "message"),
     [
         ("pack", [], "Missing argument 'SOURCE'"),
         ("pack", ["a"], "Missing argument 'OUT'"),
@@ -110,10 +110,10 @@ def test_training_says_which_ctx_it_took(packed, tmp_path):
         ("pack", ["", "b"], "the path is empty"),
     ],
 )
-def test_wrong_usage_exits_2_and_says_what(command, args, said):
+def test_wrong_usage_exits_2_with_a_message(command, args, message):
     out, err = run(command, *args, status=2)
     assert out == ""
-    assert said in err
+    assert message in err
     assert f"Usage: xenon-{command}" in err
 
 
@@ -175,8 +175,8 @@ def test_a_bug_shows_its_traceback_and_exits_70(monkeypatch, capsys):
         ("train", ["{long}", "run"]),
     ],
 )
-def test_what_the_system_refuses_is_a_line_and_no_bug(command, args, tmp_path):
-    """A name that no disk can hold; a folder without permission ends alike."""
+def test_an_os_error_is_one_line_and_no_bug(command, args, tmp_path):
+    """A name too long for any disk; a folder without permission fails alike."""
     args = [each.format(long="a" * 300) for each in args]
     _, err = run(command, *args, status=1, cwd=tmp_path)
     assert re.search(r"^error: a+.*(: File n|: its n)ame (is )?too long", err)
@@ -211,10 +211,12 @@ def test_an_error_keeps_its_details_in_order(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("number", "status", "said"),
+    ("number", "status", "message"),
     [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
 )
-def test_a_signal_ends_training_with_its_status(packed, tmp_path, number, status, said):
+def test_a_signal_ends_training_with_its_status(
+    packed, tmp_path, number, status, message
+):
     options = (*TRAIN[:-1], 999, "--patience", 999)
     process = start("train", packed, tmp_path / "run", *options)
     log = tmp_path / "run" / "log.csv"
@@ -226,7 +228,7 @@ def test_a_signal_ends_training_with_its_status(packed, tmp_path, number, status
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == status
-    assert err.splitlines()[-1] == said
+    assert err.splitlines()[-1] == message
     assert "Traceback" not in err
 
 
@@ -278,8 +280,8 @@ def test_list_models_prints_every_net_on_standard_output():
     head, *rows = [re.split(r"  +", line) for line in out.splitlines()]
     assert head == ["net", "ImageNet weights", "parameters", "GFLOP at 224 px"]
     assert {row[0] for row in rows} == set(network.NAMES)
-    # torchvision's documentation: 14,149,480 parameters with 1000 classes of 1664
-    # inputs, and 3.36 G multiplications and additions.
+    # torchvision's documentation: 14,149,480 parameters with 1000 classes and 1664
+    # features, and 3.36 G multiply-adds.
     (row,) = [row for row in rows if row[0] == "densenet169"]
     assert row[1:] == ["gluon, hub", f"{14_149_480 - 999 * 1665:,}", "6.7"]
 
@@ -322,11 +324,11 @@ def test_a_second_signal_stops_a_command_at_once(number):
 
 
 @pytest.mark.parametrize(
-    ("number", "status", "said"),
+    ("number", "status", "message"),
     [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
 )
-def test_a_signal_in_a_destructor_ends_the_command_too(number, status, said):
-    """Python drops what is raised there; MXNet's arrays have destructors."""
+def test_a_signal_in_a_destructor_ends_the_command_too(number, status, message):
+    """Python ignores exceptions in destructors, which MXNet's arrays have."""
     script = """
 import os, sys, time
 from xenon_mx import cli; from xenon_mx.commands import pack as pack_module
@@ -336,7 +338,7 @@ number = int(sys.argv.pop())
 class Array:
     def __del__(self):
         os.kill(os.getpid(), number)
-        for _ in range(1000):  # where the handler gets its turn
+        for _ in range(1000):  # so that the signal handler runs here
             pass
 
 def pack(*_):
@@ -349,7 +351,7 @@ cli.pack()
 """
     words = [sys.executable, "-c", script, "a", "b", str(int(number))]
     done = subprocess.run(words, capture_output=True, text=True, timeout=15)
-    assert (done.returncode, done.stdout, done.stderr.strip()) == (status, "", said)
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (status, "", message)
 
 
 @pytest.mark.parametrize("command", CONFIGS)

@@ -1,4 +1,4 @@
-"""The demo as a newcomer runs it."""
+"""The demo, run in this checkout."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def read(name):
 
 
 @pytest.mark.slow
-def test_the_demo_predicts_studies_it_has_not_seen_and_shows_where_it_looked():
-    """Writes data/demo of this checkout anew."""
+def test_the_demo_predicts_unseen_studies_and_draws_maps():
+    """Replace data/demo of this checkout."""
     done = subprocess.run([sys.executable, "tools/demo"], cwd=paths.ROOT, check=False)
     assert done.returncode == 0
     rows = read("predictions.csv")
@@ -31,12 +31,12 @@ def test_the_demo_predicts_studies_it_has_not_seen_and_shows_where_it_looked():
     names = [row["image"] for row in read("images.csv")]
     assert len(names) > len(rows)
     assert (DEMO / "maps" / "maps.json").is_file()
-    drawn = (DEMO / "maps").rglob("*.cam.png")
-    assert {str(each.relative_to(DEMO / "maps")) for each in drawn} == {
+    overlays = (DEMO / "maps").rglob("*.cam.png")
+    assert {str(each.relative_to(DEMO / "maps")) for each in overlays} == {
         f"{name}.cam.png" for name in names
     }
     page = (DEMO / "report.html").read_text(encoding="utf-8")
     alts = re.findall(r'<img[^>]* alt="([^"]+)"', page)
-    films = [alt for alt in alts if alt.startswith("Radiograph, ")]
-    shown = [alt for alt in alts if alt.startswith("Activation map, ")]
-    assert len(shown) == len(films) > 0
+    radiographs = [alt for alt in alts if alt.startswith("Radiograph, ")]
+    maps = [alt for alt in alts if alt.startswith("Activation map, ")]
+    assert len(maps) == len(radiographs) > 0
