@@ -1,4 +1,4 @@
-"""tools/bench: who runs against whom, and that other results are no contest."""
+"""tools/bench: the contenders, the ratios, and the check of their outputs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOADER.exec_module(bench)
 def test_every_contender_of_a_work_is_there(work):
     action = work.partition(":")[0]
     peers = bench.WORKS[work]
-    for name in {"xenon", *(p.name for p in peers), *(p.ours for p in peers)}:
+    for name in {"xenon", *(p.name for p in peers), *(p.xenon for p in peers)}:
         assert callable(getattr(contenders, f"{action}_{name}".replace("-", "_")))
 
 
@@ -32,7 +32,7 @@ def results(*rates, outputs=None):
 
 
 def test_ratios_are_taken_round_by_round(monkeypatch):
-    """A machine that slows down by half in the second round changes no ratio."""
+    """A computer at half the speed in the second round changes no ratio."""
     rates = {"xenon": [30, 15, 32], "torch": [10, 5, 10], "channels-last": [15, 5, 8]}
     rates["limit"] = [60, 30, 64]
 
@@ -55,13 +55,13 @@ def test_ratios_are_taken_round_by_round(monkeypatch):
 def test_a_peer_with_other_probabilities_is_no_peer():
     same, other = results(1, outputs=[0.1, 0.2]), results(1, outputs=[0.1, 0.21])
     bench.check_outputs("predict", {"xenon": same, "torch": same})
-    with pytest.raises(SystemExit, match=r"torch gives other results, by 0\.01"):
+    with pytest.raises(SystemExit, match=r"of torch differ by 0\.01"):
         bench.check_outputs("predict", {"xenon": same, "torch": other})
 
 
 def test_a_peer_with_fewer_probabilities_is_no_peer():
     more, fewer = results(1, outputs=[0.1, 0.2]), results(1, outputs=[0.1])
-    with pytest.raises(SystemExit, match="other results"):
+    with pytest.raises(SystemExit, match="of torch differ"):
         bench.check_outputs("predict", {"xenon": more, "torch": fewer})
 
 
@@ -69,4 +69,4 @@ def test_work_that_is_unknown_is_refused(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["bench", "sleep"])
     with pytest.raises(SystemExit):
         bench.main()
-    assert "WORK must be of load, pack" in capsys.readouterr().err
+    assert "WORK must be one of load, pack" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The commands as a user meets them: real processes, real files, every way to end."""
+"""The commands as processes: files, messages, and every exit status."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from pathlib import Path
 import click
 import pytest
 
-from xenon_mx import cli, config
+from xenon_mx import cli, config, exit_status
 from xenon_mx.errors import XenonError
 from xenon_mx.models import network
 
-COMMANDS = {
-    "pack": (cli._pack, config.PackConfig),
-    "train": (cli._train, config.TrainConfig),
-    "predict": (cli._predict, config.PredictConfig),
-    "export": (cli._export, config.ExportConfig),
-    "report": (cli._report, config.ReportConfig),
-    "launch": (cli._launch, config.LaunchConfig),
+CONFIGS = {
+    "pack": config.PackConfig,
+    "train": config.TrainConfig,
+    "predict": config.PredictConfig,
+    "export": config.ExportConfig,
+    "report": config.ReportConfig,
+    "launch": config.LaunchConfig,
 }
 
 
@@ -44,7 +44,7 @@ def start(command, *args, **options):
 
 
 def run(command, *args, status=0, **options):
-    """Run a command, expect its exit status, and give (stdout, stderr)."""
+    """Run a command, check its exit status, and return (stdout, stderr)."""
     process = start(command, *args, **options)
     out, err = process.communicate(timeout=240)
     assert process.returncode == status, err
@@ -83,14 +83,14 @@ def test_the_three_commands_take_a_folder_to_csvs(mura_tree, tmp_path):
     assert out == table
 
 
-def test_training_says_which_ctx_it_took(packed, tmp_path):
+def test_training_logs_its_ctx(packed, tmp_path):
     arguments = ("--model", "resnet18_v1b", "--no-pretrained", "--epochs", 1)
     _, err = run("train", packed, tmp_path / "run", *arguments)
     assert re.search(r"^ctx: (cpu|gpu)\(0\)", err, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
-    ("command", "args", "said"),
+    ("command", "args", "message"),
     [
         ("pack", [], "Missing argument 'SOURCE'"),
         ("pack", ["a"], "Missing argument 'OUT'"),
@@ -110,10 +110,10 @@ def test_training_says_which_ctx_it_took(packed, tmp_path):
         ("pack", ["", "b"], "the path is empty"),
     ],
 )
-def test_wrong_usage_exits_2_and_says_what(command, args, said):
+def test_wrong_usage_exits_2_with_a_message(command, args, message):
     out, err = run(command, *args, status=2)
     assert out == ""
-    assert said in err
+    assert message in err
     assert f"Usage: xenon-{command}" in err
 
 
@@ -156,10 +156,9 @@ def test_a_bug_shows_its_traceback_and_exits_70(monkeypatch, capsys):
     def fail(**flags):
         raise KeyError("surprise")
 
-    monkeypatch.setattr(cli._pack, "callback", fail)
-    monkeypatch.setattr(fail, "__name__", "_pack")
+    monkeypatch.setattr(cli.COMMANDS["pack"], "callback", fail)
     monkeypatch.setattr(sys, "argv", ["xenon-pack", "a", "b"])
-    assert cli._status(cli._pack) == 70
+    assert exit_status.status_of(cli.COMMANDS["pack"], "xenon-pack") == 70
     err = capsys.readouterr().err
     assert "Traceback" in err
     assert "surprise" in err
@@ -176,8 +175,8 @@ def test_a_bug_shows_its_traceback_and_exits_70(monkeypatch, capsys):
         ("train", ["{long}", "run"]),
     ],
 )
-def test_what_the_system_refuses_is_a_line_and_no_bug(command, args, tmp_path):
-    """A name that no disk can hold; a folder without permission ends alike."""
+def test_an_os_error_is_one_line_and_no_bug(command, args, tmp_path):
+    """A name too long for any disk; a folder without permission fails alike."""
     args = [each.format(long="a" * 300) for each in args]
     _, err = run(command, *args, status=1, cwd=tmp_path)
     assert re.search(r"^error: a+.*(: File n|: its n)ame (is )?too long", err)
@@ -205,18 +204,19 @@ def test_an_error_keeps_its_details_in_order(monkeypatch, capsys):
     def fail(**flags):
         raise XenonError("two things", ["one", "other"])
 
-    monkeypatch.setattr(cli._pack, "callback", fail)
-    monkeypatch.setattr(fail, "__name__", "_pack")
+    monkeypatch.setattr(cli.COMMANDS["pack"], "callback", fail)
     monkeypatch.setattr(sys, "argv", ["xenon-pack", "a", "b"])
-    assert cli._status(cli._pack) == 1
+    assert exit_status.status_of(cli.COMMANDS["pack"], "xenon-pack") == 1
     assert capsys.readouterr().err == "  one\n  other\nerror: two things\n"
 
 
 @pytest.mark.parametrize(
-    ("number", "status", "said"),
+    ("number", "status", "message"),
     [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
 )
-def test_a_signal_ends_training_with_its_status(packed, tmp_path, number, status, said):
+def test_a_signal_ends_training_with_its_status(
+    packed, tmp_path, number, status, message
+):
     options = (*TRAIN[:-1], 999, "--patience", 999)
     process = start("train", packed, tmp_path / "run", *options)
     log = tmp_path / "run" / "log.csv"
@@ -228,7 +228,7 @@ def test_a_signal_ends_training_with_its_status(packed, tmp_path, number, status
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == status
-    assert err.splitlines()[-1] == said
+    assert err.splitlines()[-1] == message
     assert "Traceback" not in err
 
 
@@ -251,15 +251,15 @@ def test_a_terminal_gets_a_bar_and_a_file_gets_lines(mura_tree, tmp_path):
     assert "img/s" in shown
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", CONFIGS)
 def test_flags_and_config_fields_are_the_same_in_name_and_default(command):
-    clicked, dataclass = COMMANDS[command]
-    options = {p.name: p for p in clicked.params if isinstance(p, click.Option)}
+    params = cli.COMMANDS[command].params
+    options = {p.name: p for p in params if isinstance(p, click.Option)}
     options.pop("version")
     options.pop("runs", None)
     options.pop("list_models", None)
     options.pop("check", None)
-    settings = {f.name: f for f in fields(dataclass) if f.metadata}
+    settings = {f.name: f for f in fields(CONFIGS[command]) if f.metadata}
     assert set(options) == set(settings)
     for name, option in options.items():
         assert config.flag_name(name) in option.opts
@@ -267,7 +267,7 @@ def test_flags_and_config_fields_are_the_same_in_name_and_default(command):
         assert option.help
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", CONFIGS)
 def test_version_and_help_exit_0(command):
     out, _ = run(command, "--version")
     assert re.fullmatch(r"xenon, version \d+\.\d+\.\d+\n", out)
@@ -280,8 +280,8 @@ def test_list_models_prints_every_net_on_standard_output():
     head, *rows = [re.split(r"  +", line) for line in out.splitlines()]
     assert head == ["net", "ImageNet weights", "parameters", "GFLOP at 224 px"]
     assert {row[0] for row in rows} == set(network.NAMES)
-    # torchvision's documentation: 14,149,480 parameters with 1000 classes of 1664
-    # inputs, and 3.36 G multiplications and additions.
+    # torchvision's documentation: 14,149,480 parameters with 1000 classes and 1664
+    # features, and 3.36 G multiply-adds.
     (row,) = [row for row in rows if row[0] == "densenet169"]
     assert row[1:] == ["gluon, hub", f"{14_149_480 - 999 * 1665:,}", "6.7"]
 
@@ -302,17 +302,17 @@ def test_check_tells_a_whole_packed_folder_from_a_damaged_one(packed):
 TWICE = """
 import os, signal, time
 import click
-from xenon_mx import cli
+from xenon_mx import exit_status
 
 @click.command()
-def _stubborn():
+def stubborn():
     try:
         os.kill(os.getpid(), signal.SIGNAL)
     finally:
         os.kill(os.getpid(), signal.SIGNAL)
         time.sleep(60)
 
-cli._run(_stubborn)
+exit_status.run(stubborn, "xenon-stubborn")
 """
 
 
@@ -324,21 +324,21 @@ def test_a_second_signal_stops_a_command_at_once(number):
 
 
 @pytest.mark.parametrize(
-    ("number", "status", "said"),
+    ("number", "status", "message"),
     [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
 )
-def test_a_signal_in_a_destructor_ends_the_command_too(number, status, said):
-    """Python drops what is raised there; MXNet's arrays have destructors."""
+def test_a_signal_in_a_destructor_ends_the_command_too(number, status, message):
+    """Python ignores exceptions in destructors, which MXNet's arrays have."""
     script = """
 import os, sys, time
-from xenon_mx import cli; from xenon_mx.commands import pack as packing
+from xenon_mx import cli; from xenon_mx.commands import pack as pack_module
 
 number = int(sys.argv.pop())
 
 class Array:
     def __del__(self):
         os.kill(os.getpid(), number)
-        for _ in range(1000):  # where the handler gets its turn
+        for _ in range(1000):  # so that the signal handler runs here
             pass
 
 def pack(*_):
@@ -346,15 +346,15 @@ def pack(*_):
     time.sleep(20)
     print("went on")
 
-packing.pack = pack
+pack_module.pack = pack
 cli.pack()
 """
     words = [sys.executable, "-c", script, "a", "b", str(int(number))]
     done = subprocess.run(words, capture_output=True, text=True, timeout=15)
-    assert (done.returncode, done.stdout, done.stderr.strip()) == (status, "", said)
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (status, "", message)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", CONFIGS)
 def test_a_python_without_docstrings_is_refused_in_a_line(command):
     environment = {**os.environ, "PYTHONOPTIMIZE": "2"}
     _, err = run(command, "--help", env=environment, status=1)
@@ -367,5 +367,6 @@ def test_a_python_without_docstrings_is_refused_in_a_line(command):
 
 def test_setup_names_every_command():
     setup = (Path(cli.__file__).parent.parent / "setup.py").read_text()
-    for command in COMMANDS:
+    assert set(cli.COMMANDS) == set(CONFIGS)
+    for command in CONFIGS:
         assert f"xenon-{command} = xenon_mx.main:{command}" in setup

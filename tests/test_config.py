@@ -1,4 +1,4 @@
-"""Settings: their ranges, and the recipe that the defaults are."""
+"""Settings: their ranges, and the paper's recipe as defaults."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def test_the_defaults_are_the_recipe_of_the_paper():
     assert (recipe.batch_size, recipe.lr, recipe.patience) == (8, 1e-4, 1)
     assert PackConfig(A, B).size == 320
     assert PackConfig(A, B).fit == "stretch"
-    asked = PredictConfig((A,), B, (A,))
-    assert (asked.members, asked.threshold) == (5, 0.5)
+    prediction = PredictConfig((A,), B, (A,))
+    assert (prediction.members, prediction.threshold) == (5, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_packing_setting_out_of_range_is_refused_by_its_flag(flag, options):
         ("--batch-size", {"batch_size": 0}),
         ("--lr", {"lr": 0.0}),
         ("--lr", {"lr": 1e-50}),
-        ("--lr", {"lr": 1.2e-38}),  # a normal float32, but Adam's own rate is none
+        ("--lr", {"lr": 1.2e-38}),  # a normal float32, but Adam's corrected rate is not
         ("--lr", {"lr": float("nan")}),
         ("--lr", {"lr": float("inf")}),
         ("--epochs", {"epochs": 0}),

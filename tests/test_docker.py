@@ -1,4 +1,4 @@
-"""The container: what it is made from, and that its REPL is closed without a token."""
+"""The container: its build steps, and the REPL that requires a token."""
 
 from __future__ import annotations
 
@@ -41,26 +41,26 @@ DEBIAN_PYTHON = {"python_version": "3.11", "python_full_version": "3.11.2"}
 
 
 def lines_of(file: Path) -> list[str]:
-    """Its lines, continued ones as one, without comments and empty ones."""
+    """List a file's lines, joined where continued, without comments and empty lines."""
     text = file.read_text().replace("\\\n", " ")
     return [line for line in text.splitlines() if line and not line.startswith("#")]
 
 
 def steps() -> list[tuple[str, str]]:
-    """The Dockerfile's instructions with what follows them."""
+    """List the Dockerfile's instructions as (keyword, arguments)."""
     return [tuple(line.split(None, 1)) for line in lines_of(DOCKER / "Dockerfile")]
 
 
 def setup_arguments(monkeypatch) -> dict:
-    """What setup.py tells setuptools."""
-    told: dict = {}
-    monkeypatch.setattr(setuptools, "setup", lambda **kwargs: told.update(kwargs))
+    """Return the arguments that setup.py passes to setuptools."""
+    arguments: dict = {}
+    monkeypatch.setattr(setuptools, "setup", lambda **kwargs: arguments.update(kwargs))
     runpy.run_path(str(paths.ROOT / "setup.py"))
-    return told
+    return arguments
 
 
 def docker_commands() -> list[list[str]]:
-    """The docker command lines of the README."""
+    """List the docker command lines of the README."""
     text = (paths.ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
     return [shlex.split(line) for line in re.findall(r"^ +(docker .+)$", text, re.M)]
 
@@ -90,9 +90,9 @@ def test_no_secret_is_built_in():
 def test_the_context_is_what_is_installed_and_no_more():
     first, *others = lines_of(paths.ROOT / ".dockerignore")
     assert first == "*"
-    let_in = {line[1:] for line in others if line.startswith("!")}
-    assert let_in == {*INSTALLED, "tools/docker"}
-    assert all((paths.ROOT / name).exists() for name in let_in)
+    included = {line[1:] for line in others if line.startswith("!")}
+    assert included == {*INSTALLED, "tools/docker"}
+    assert all((paths.ROOT / name).exists() for name in included)
     copied = re.search(r"^for name in (.+); do$", installer(), re.MULTILINE)
     assert copied.group(1).split() == list(INSTALLED)
 
@@ -123,18 +123,24 @@ def test_the_installer_refuses(arguments, why):
     assert why in done.stderr
 
 
+def test_the_installers_check_loads_mxnet_and_opencv():
+    (code,) = re.findall(r'python -c \\\n +"(.+)"', installer())
+    loaded = "; import sys; assert {'mxnet', 'cv2'} <= set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code + loaded], check=True)
+
+
 def test_constraints_are_exact_and_fit_setup_py(monkeypatch):
     pinned = {}
     for line in lines_of(CONSTRAINTS):
         name, version = re.fullmatch(r"([\w.-]+)==([\w.]+)", line).groups()
         assert canonicalize_name(name) == name, f"{name}: write it as pip does"
         pinned[name] = version
-    told = setup_arguments(monkeypatch)
-    extras = told["extras_require"]
+    arguments = setup_arguments(monkeypatch)
+    extras = arguments["extras_require"]
     checked = set()
     (installed,) = re.findall(r"\[\$device,([\w,]+)\]", installer())
     named = [text for extra in installed.split(",") for text in extras[extra]]
-    for text in [*told["install_requires"], *extras["cpu"], *named]:
+    for text in [*arguments["install_requires"], *extras["cpu"], *named]:
         requirement = Requirement(text)
         if requirement.marker and not requirement.marker.evaluate(DEBIAN_PYTHON):
             continue
@@ -143,7 +149,7 @@ def test_constraints_are_exact_and_fit_setup_py(monkeypatch):
         checked.add(name)
     names = {"numpy", "mxnet", "jupyterlab", "pydicom", "onnxruntime", "matplotlib"}
     assert names <= checked
-    # What GPUs need besides is pinned by setup.py itself.
+    # setup.py pins the additional packages for GPUs.
     for text in extras["gpu"]:
         requirement = Requirement(text)
         pin = pinned.get(canonicalize_name(requirement.name))
@@ -162,11 +168,11 @@ def test_the_readme_publishes_the_repl_on_this_host_only():
 def test_the_readme_trains_in_a_container_with_a_command_that_parses():
     (words,) = [c for c in docker_commands() if "xenon-train" in c]
     arguments = words[words.index("xenon-train") + 1 :]
-    assert cli._train.make_context("xenon-train", arguments).params
+    assert cli.COMMANDS["train"].make_context("xenon-train", arguments).params
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "output"),
     [
         (["--port", "99999"], 2, "invalid port value: '99999'"),
         (["--port", "0"], 2, "invalid port value: '0'"),
@@ -174,8 +180,8 @@ def test_the_readme_trains_in_a_container_with_a_command_that_parses():
         ([], 1, "pip install 'xenon-mx[repl]'"),
     ],
 )
-def test_the_repl_refuses_what_it_cannot_serve_in_one_line(arguments, status, said):
-    """Without Jupyter, too, which the tests' environment does not have."""
+def test_the_repl_refuses_what_it_cannot_serve_in_one_line(arguments, status, output):
+    """Jupyter is not needed for this, and is hidden."""
     code = """
 import runpy, sys
 sys.modules["jupyter_server.utils"] = None
@@ -189,7 +195,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
         timeout=30,
     )
     assert done.returncode == status
-    assert said in done.stderr.splitlines()[-1]
+    assert output in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
 
 
@@ -209,7 +215,7 @@ def test_the_repl_refuses_an_empty_token(token):
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory):
-    """The interpreter of a new environment with xenon and its REPL."""
+    """Return the interpreter of a new environment with xenon and its REPL."""
     folder = tmp_path_factory.mktemp("repl")
     for name in INSTALLED:  # a copy: pip builds in the folder that it installs
         source, copy = paths.ROOT / name, folder / "source" / name
@@ -218,7 +224,10 @@ def python(tmp_path_factory):
     subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
     interpreter = folder / "venv" / "bin" / "python"
     pip = [str(interpreter), "-m", "pip", "install", "-q"]
-    if sys.version_info[:2] == (3, 11):  # Debian's, which they are for
+    if sys.version_info[:2] == (
+        3,
+        11,
+    ):  # Debian's version, for which the constraints are
         pip += ["-c", str(CONSTRAINTS)]
     subprocess.run([*pip, f"{folder / 'source'}[cpu,repl]"], check=True)
     yield interpreter
@@ -226,9 +235,9 @@ def python(tmp_path_factory):
 
 
 def repl(python, folder, **environment):
-    """Popen's arguments for a REPL of an environment, working in a folder."""
+    """Return Popen's arguments for a REPL in an environment and a working folder."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("JUPYTER")}
-    # Without PYTHONPATH and in another folder, the kernel has what is installed only.
+    # Without PYTHONPATH and in another folder, the kernel imports the installed xenon.
     env.pop("PYTHONPATH", None)
     env.update(environment, HOME=str(folder), PATH=f"{python.parent}:{env['PATH']}")
     root = ["--allow-root"] if os.geteuid() == 0 else []
@@ -237,7 +246,7 @@ def repl(python, folder, **environment):
 
 @contextlib.contextmanager
 def serving(args, port=None, **rest):
-    """A REPL on 127.0.0.1, on a free port; gives its address and what it said."""
+    """Run a REPL on a free port of 127.0.0.1; yield its address and its output."""
     if port is None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -251,21 +260,21 @@ def serving(args, port=None, **rest):
         **rest,
     )
     try:
-        said = []
+        output = []
         for line in process.stderr:
-            said.append(line)
+            output.append(line)
             if line.startswith(("REPL: ", "error: ")):
                 break
-        yield f"http://127.0.0.1:{port}", "".join(said)
+        yield f"http://127.0.0.1:{port}", "".join(output)
     finally:
         with contextlib.suppress(ProcessLookupError):
-            # The whole group: `unshare` of a clean root does not pass a signal on.
+            # Signal the process group: `unshare` of a clean root forwards no signals.
             os.killpg(process.pid, signal.SIGTERM)
         process.communicate(timeout=60)
 
 
 def train_a_step(args, folder, **rest):
-    """Train from a client of the REPL, and compare its answer with the run's log."""
+    """Train from a client of the REPL, and compare its output with the run's log."""
     done = subprocess.run(
         args,
         input=(paths.SUPPORT / "training_step.py").read_text(),
@@ -283,39 +292,39 @@ def train_a_step(args, folder, **rest):
 
 
 def ask(address: str, path: str, method: str = "GET", **headers: str):
-    """The HTTP status and the body that a server answers with."""
+    """Return the HTTP status and the body of a server's response."""
     server = http.client.HTTPConnection(address.split("//")[1], timeout=60)
     try:
         server.request(method, path, headers=headers)
         reply = server.getresponse()
-        # After 101 the connection is the kernel's, and does not end.
+        # After 101 the connection is a websocket, and stays open.
         return reply.status, b"" if reply.status == 101 else reply.read()
     finally:
         server.close()
 
 
 def status(address: str, path: str, **headers: str) -> int:
-    """The HTTP status that a GET is answered with."""
+    """Return the HTTP status of a GET request."""
     return ask(address, path, **headers)[0]
 
 
 @pytest.mark.slow
 def test_a_step_is_trained_from_the_repl_by_whoever_has_its_token(python, tmp_path):
-    mine = {"Authorization": "token s3cret"}
+    owner = {"Authorization": "token s3cret"}
     strangers = ({}, {"Authorization": "token s3cre"}, {"Authorization": "token "})
-    with serving(**repl(python, tmp_path, JUPYTER_TOKEN="s3cret")) as (address, said):
-        assert said.endswith("?token=<your JUPYTER_TOKEN>\n")  # not in any log
-        assert "s3cret" not in said
-        for theirs in strangers:
+    with serving(**repl(python, tmp_path, JUPYTER_TOKEN="s3cret")) as (address, output):
+        assert output.endswith("?token=<your JUPYTER_TOKEN>\n")  # not in any log
+        assert "s3cret" not in output
+        for stranger in strangers:
             for path in ("contents", "kernels", "sessions", "terminals", "status"):
-                assert status(address, f"/api/{path}", **theirs) == 403, path
-            assert ask(address, "/api/kernels", "POST", **theirs)[0] == 403
-        code, body = ask(address, "/api/kernels", "POST", **mine)
+                assert status(address, f"/api/{path}", **stranger) == 403, path
+            assert ask(address, "/api/kernels", "POST", **stranger)[0] == 403
+        code, body = ask(address, "/api/kernels", "POST", **owner)
         assert code == 201
         channels = f"/api/kernels/{json.loads(body)['id']}/channels"
-        for theirs in strangers:
-            assert status(address, channels, **UPGRADE, **theirs) == 403
-        assert status(address, channels, **UPGRADE, **mine) == 101
+        for stranger in strangers:
+            assert status(address, channels, **UPGRADE, **stranger) == 403
+        assert status(address, channels, **UPGRADE, **owner) == 101
         assert status(address, "/lab") == 302  # to the form that asks for the token
         assert status(address, "/lab?token=s3cret") == 200
         client = [str(python), str(paths.SUPPORT / "kernel_client.py"), address]
@@ -327,11 +336,11 @@ def test_a_step_is_trained_from_the_repl_by_whoever_has_its_token(python, tmp_pa
 def test_a_random_token_is_made_and_printed_when_none_is_given(python, tmp_path):
     tokens = []
     for _ in range(2):
-        with serving(**repl(python, tmp_path)) as (address, said):
+        with serving(**repl(python, tmp_path)) as (address, output):
             pattern = re.escape(f"REPL: {address}/lab?token=") + r"([0-9a-f]{48})\n$"
-            tokens += re.findall(pattern, said)
-            mine = {"Authorization": f"token {tokens[-1]}"}
-            assert status(address, "/api/kernels", **mine) == 200
+            tokens += re.findall(pattern, output)
+            owner = {"Authorization": f"token {tokens[-1]}"}
+            assert status(address, "/api/kernels", **owner) == 200
             assert status(address, "/api/kernels") == 403
     assert tokens[0] != tokens[1]
 
@@ -341,39 +350,39 @@ def test_jupyters_own_configuration_cannot_take_the_token_away(python, tmp_path)
     (tmp_path / ".jupyter").mkdir()
     config = tmp_path / ".jupyter" / "jupyter_server_config.py"
     config.write_text("c.IdentityProvider.token = ''\n")
-    with serving(**repl(python, tmp_path, JUPYTER_TOKEN="s3cret")) as (address, said):
-        assert said.splitlines()[-1].startswith("error: a configuration or a flag")
+    with serving(**repl(python, tmp_path, JUPYTER_TOKEN="s3cret")) as (address, output):
+        assert output.splitlines()[-1].startswith("error: a configuration or a flag")
         with pytest.raises(ConnectionRefusedError):
             status(address, "/api/kernels")
 
 
 @pytest.mark.slow
 def test_a_port_that_is_taken_is_refused(python, tmp_path):
-    """Another one, which Jupyter would take by itself, is not published."""
+    """Jupyter would choose another port, which docker does not publish."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with serving(**repl(python, tmp_path), port=port) as (_, said):
-            assert f"port {port} is" in said
-            assert "REPL: " not in said
+        with serving(**repl(python, tmp_path), port=port) as (_, output):
+            assert f"port {port} is" in output
+            assert "REPL: " not in output
 
 
 def make_root(folder, device):
-    """Carry out the Dockerfile's steps."""
+    """Run the Dockerfile's steps."""
     if os.geteuid() != 0 or not shutil.which("debootstrap"):
         pytest.skip("needs root and debootstrap")
     return CleanRoot(folder / "root", steps(), DEVICE=device, USER_ID="1234")
 
 
 def answer(root, *words):
-    """What a command in a container prints."""
+    """Return the output of a command in a container."""
     done = subprocess.run(root.command(words), check=True, stdout=subprocess.PIPE)
     return done.stdout.decode()
 
 
 def frozen(root):
-    """The Python packages of a container, as name==version, but for xenon."""
+    """Return a container's Python packages as name==version, without xenon."""
     lines = answer(root, "pip", "freeze", "--all").splitlines()
     return {
         "==".join([canonicalize_name(name), version])
@@ -404,7 +413,7 @@ def test_the_dockerfiles_steps_make_a_container_to_train_in(tmp_path):
 
 @pytest.mark.cuda
 def test_the_dockerfiles_steps_make_a_container_for_gpus(tmp_path):
-    """All but what needs a driver: MXNet for GPUs cannot be imported without one."""
+    """Without importing MXNet, whose GPU build needs a driver."""
     root = make_root(tmp_path, "gpu")
     try:
         names = {line.split("==")[0] for line in frozen(root)}

@@ -15,8 +15,20 @@ PACKAGE = Path(xenon_mx.__file__).parent
 
 # From the top of the house to its ground; CONTRIBUTING.md says the same in one line.
 ORDER = (
-    *("main", "cli", "commands", "report", "inference", "training", "distributed"),
-    *("runs", "evaluation", "models", "data", "dicom", "runtime", "config", "errors"),
+    *("main", "cli", "options", "exit_status", "console", "commands", "report"),
+    *(
+        "inference",
+        "training",
+        "distributed",
+        "runs",
+        "evaluation",
+        "models",
+        "data",
+        "dicom",
+        "runtime",
+        "config",
+        "errors",
+    ),
     "__init__",
 )
 # Other people's packages, and the modules that alone import them.
@@ -24,7 +36,7 @@ OWNERS = {
     "mxnet": {"runtime.mxnet"},
     "gluoncv": {"runtime.mxnet"},
     "cv2": {"runtime.opencv"},
-    "click": {"cli"},
+    "click": {"cli", "options", "exit_status", "console"},
     "pydicom": {"dicom.reader", "dicom.decoders"},
     "onnx": {"inference.onnx_graph"},
     "onnxruntime": {"inference.onnx_ensemble"},

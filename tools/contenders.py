@@ -1,12 +1,12 @@
-"""What tools/bench runs: the same work by xenon and by its peers, one process each.
+"""The benchmarks of tools/bench: the same work by xenon and by its peers.
 
     python tools/contenders.py CONTENDER FOLDER RESULT.json
 
-Every contender measures itself once Python has imported what it needs and the weights
-are loaded: RESULT.json says how many images, in how many seconds, with which peak of
-memory. (Packing is timed from outside, as a whole process.) FOLDER is what tools/bench
-has prepared. Xenon's run in the checkout's environment, the others in one of their own,
-where MXNet is not installed.
+Each contender runs in a process of its own, and measures itself after imports and
+loading of weights: RESULT.json holds the number of images, the seconds, and the peak
+memory in MB. (tools/bench times packing as a whole process.) FOLDER is what tools/bench
+prepared. xenon's contenders run in the checkout's environment, the others in one of
+their own without MXNet.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ BATCH = 8
 SIZE = 320
 NET = "densenet169"
 MEMBERS = 5
-GFLOP = 13.7  # of one image's forward pass, see xenon-train --list-models
+GFLOP = 13.7  # of one image's forward pass: xenon-train --list-models
 
 Result = dict
 
 
 def files(folder: Path) -> list[Path]:
-    """The radiographs, of some 512 px."""
+    """List the radiographs, about 512 px each."""
     return sorted(folder.rglob("MURA-v1.1/**/*.png"))
 
 
 def squares(folder: Path) -> list[Path]:
-    """The same images as 320x320 JPEG files, as the packed folder holds them."""
+    """List the same images as 320x320 JPEG files, as in the packed folder."""
     return sorted((folder / "squares").iterdir())
 
 
 def timed(images: int, work: Callable[[], Any]) -> Result:
-    """Do the work and say what it took."""
+    """Run the work, and return its time and outputs."""
     start = time.perf_counter()
     outputs = work()
     seconds = time.perf_counter() - start
@@ -56,7 +56,7 @@ def timed(images: int, work: Callable[[], Any]) -> Result:
 
 
 def pack_xenon(folder: Path) -> Result:
-    """xenon-pack, from listing the files to having verified what was written."""
+    """Run xenon-pack, from listing the files to the finished packed folder."""
     from xenon_mx.commands import pack
     from xenon_mx.config import PackConfig
 
@@ -66,7 +66,7 @@ def pack_xenon(folder: Path) -> Result:
 
 
 def pack_im2rec(folder: Path) -> Result:
-    """MXNet's own im2rec.py, which crops to a square and does not scale to one."""
+    """Run MXNet's im2rec.py, which crops to a square instead of scaling."""
     import runpy
 
     from xenon_mx.runtime.mxnet import mx
@@ -94,7 +94,7 @@ def _to_jpeg(file: Path) -> bytes:
 
 
 def pack_opencv(folder: Path) -> Result:
-    """A pool of processes with OpenCV; the results one after another in a file."""
+    """Run a process pool with OpenCV that writes all results to one file."""
     listed = files(folder)
 
     def work() -> None:
@@ -106,24 +106,24 @@ def pack_opencv(folder: Path) -> Result:
 
 
 def pack_limit(folder: Path) -> Result:
-    """What two threads can merely decode."""
+    """Only decode the radiographs, on two threads."""
     from xenon_mx.data import images
 
-    held = [file.read_bytes() for file in files(folder)]
-    return timed(len(held), lambda: _decode_all(images.decode, held))
+    contents = [file.read_bytes() for file in files(folder)]
+    return timed(len(contents), lambda: _decode_all(images.decode, contents))
 
 
-def _decode_all(decode: Callable[[bytes], Any], held: list[bytes]) -> None:
+def _decode_all(decode: Callable[[bytes], Any], contents: list[bytes]) -> None:
     with ThreadPoolExecutor(THREADS) as pool:
-        for _ in pool.map(decode, held):
+        for _ in pool.map(decode, contents):
             pass
 
 
-# --- load: a training epoch's input, ready for the net
+# --- load: the input of a training epoch, ready for the net
 
 
 def load_xenon(folder: Path, threads: int = 1) -> Result:
-    """ImageRecordIter through xenon's pipeline, on one thread as xenon-train's."""
+    """Read ImageRecordIter through xenon's pipeline; one thread, as in xenon-train."""
     from xenon_mx.data import packed_folder, record_iter
     from xenon_mx.models import network
     from xenon_mx.runtime.mxnet import mx
@@ -131,7 +131,7 @@ def load_xenon(folder: Path, threads: int = 1) -> Result:
     split = packed_folder.open_packed(folder / "packed").split("train")
     batches = record_iter.training_batches(split, BATCH, 0, 1, threads)
     count = record_iter.steps(split, BATCH, threads=threads) - 1
-    next(batches)  # the start of threads is nobody's
+    next(batches)  # exclude the start of the threads
 
     def work() -> None:
         for batch in batches:
@@ -142,12 +142,12 @@ def load_xenon(folder: Path, threads: int = 1) -> Result:
 
 
 def load_xenon2(folder: Path) -> Result:
-    """The same with --threads 2."""
+    """Read the same with --threads 2."""
     return load_xenon(folder, 2)
 
 
 def load_torch(folder: Path) -> Result:
-    """DataLoader with two workers and Pillow, as torchvision's transforms do it."""
+    """Read a DataLoader with two workers and Pillow, as torchvision's transforms do."""
     batches, count = iter(torch_batches(squares(folder), workers=THREADS)), 0
     next(batches)
 
@@ -160,15 +160,18 @@ def load_torch(folder: Path) -> Result:
 
 
 def load_limit(folder: Path) -> Result:
-    """What two threads can merely decode."""
+    """Only decode the 320x320 images, on two threads."""
     from xenon_mx.data import images
 
-    held = [file.read_bytes() for file in squares(folder)]
-    return timed(len(held), lambda: _decode_all(images.decode, held))
+    contents = [file.read_bytes() for file in squares(folder)]
+    return timed(len(contents), lambda: _decode_all(images.decode, contents))
 
 
 def torch_batches(listed: list[Path], workers: int) -> Any:
-    """A DataLoader of (N, 3, S, S) float32 and (N, 1) labels, flipped and turned."""
+    """Return a DataLoader of flipped and rotated images.
+
+    Batches are (N, 3, S, S) float32 pixels and (N, 1) float32 labels.
+    """
     import torch
     from PIL import Image
     from torch.utils.data import DataLoader, Dataset
@@ -200,7 +203,7 @@ def torch_batches(listed: list[Path], workers: int) -> Any:
 
 
 def train_xenon(folder: Path) -> Result:
-    """The second epoch of xenon-train, as its log.csv has it."""
+    """Return the rate of the second epoch of xenon-train, from log.csv."""
     import csv
 
     from xenon_mx.commands import train
@@ -218,28 +221,28 @@ def train_xenon(folder: Path) -> Result:
     train.train(config)
     with open(run / "log.csv", newline="") as log:
         *_, last = csv.DictReader(log)
-    # As many images as one takes in a second: what the log says is a rate.
+    # The log holds a rate: that many images in one second.
     return {"images": float(last["images_per_s"]), "seconds": 1.0, "outputs": None}
 
 
 def train_torch(folder: Path, channels_last: bool = False) -> Result:
-    """The second epoch of the same in PyTorch, after a validation, too."""
+    """Time the second epoch of the same in PyTorch, also after a validation."""
     import torch
 
-    listed = squares(folder)[: few(folder)]
+    listed = squares(folder)[: train_count(folder)]
     net, layout = torch_net(folder, 1), torch.contiguous_format
     if channels_last:
         layout = torch.channels_last
     net.train().to(memory_format=layout)
     adam = torch.optim.Adam(net.parameters(), 1e-4)
-    # With a worker process beside two threads, PyTorch trained at half of the speed.
+    # With a worker process beside its two threads, PyTorch trained at half the speed.
     batches = torch_batches(listed, workers=0)
-    loss_of = torch.nn.functional.binary_cross_entropy_with_logits
+    criterion = torch.nn.functional.binary_cross_entropy_with_logits
 
     def epoch() -> None:
         for pixels, labels in batches:
             adam.zero_grad()
-            loss = loss_of(net(pixels.to(memory_format=layout)), labels)
+            loss = criterion(net(pixels.to(memory_format=layout)), labels)
             loss.backward()
             adam.step()
             loss.item()
@@ -255,25 +258,25 @@ def train_torch(folder: Path, channels_last: bool = False) -> Result:
 
 
 def train_channels_last(folder: Path) -> Result:
-    """PyTorch in its other memory format."""
+    """Time the same in the memory format channels_last."""
     return train_torch(folder, channels_last=True)
 
 
-def few(folder: Path) -> int:
-    """How many images are trained on."""
+def train_count(folder: Path) -> int:
+    """Return the number of images to train on."""
     return int(json.loads((folder / "sizes.json").read_text())["train"])
 
 
 def train_limit(folder: Path) -> Result:
-    """Three times a forward pass's arithmetic, at the rate of a matrix product."""
+    """Return the rate at which a matrix product does three forward passes."""
     return limit(3 * GFLOP)
 
 
 def limit(gflop: float) -> Result:
-    """Images a second at the rate of a large single-precision matrix product."""
+    """Return images per second at the rate of a large float32 matrix product."""
     matrix = np.random.RandomState(0).rand(3000, 3000).astype(np.float32)
-    best = min(timed(1, lambda: matrix @ matrix)["seconds"] for _ in range(8))
-    rate = 2 * 3000**3 / 1e9 / best
+    seconds = min(timed(1, lambda: matrix @ matrix)["seconds"] for _ in range(8))
+    rate = 2 * 3000**3 / 1e9 / seconds
     return {"images": rate / gflop, "seconds": 1.0, "outputs": None}
 
 
@@ -281,11 +284,11 @@ def limit(gflop: float) -> Result:
 
 
 def predict_xenon(folder: Path, source: str = "files") -> Result:
-    """xenon-predict, from the first image to the last."""
+    """Time xenon-predict from the first image to the last."""
     from xenon_mx.commands import predict
     from xenon_mx.config import PredictConfig
 
-    count = len(asked(folder, source))
+    count = len(prediction_images(folder, source))
     inputs = folder / "asked.csv" if source == "files" else folder / "asked/valid.rec"
     out = folder / "out.csv"
     config = PredictConfig((inputs,), out, (folder / "run",), ctx="cpu()", root=folder)
@@ -296,10 +299,10 @@ def predict_xenon(folder: Path, source: str = "files") -> Result:
 
 
 class Stopwatch:
-    """A progress bar that shows nothing, and times from its start to its end."""
+    """A silent progress bar that measures the time from its start to its end."""
 
     def __call__(self, **_: Any) -> Stopwatch:
-        """Make a bar."""
+        """Return the bar itself."""
         return self
 
     def __enter__(self) -> Stopwatch:
@@ -310,11 +313,11 @@ class Stopwatch:
         self.seconds = time.perf_counter() - self._start
 
     def update(self, n: int = 1) -> None:
-        """Do what a bar does."""
+        """Ignore progress."""
 
 
-def asked(folder: Path, source: str) -> list[Path]:
-    """What is to be predicted."""
+def prediction_images(folder: Path, source: str) -> list[Path]:
+    """List the images to predict."""
     number = int(json.loads((folder / "sizes.json").read_text())["predict"])
     if source == "packed":
         return squares(folder)[:number]
@@ -327,15 +330,15 @@ def predict_with(
     """Decode on another thread, and run batches through a peer's five nets.
 
     Args:
-        folder: What was prepared.
+        folder: The folder that tools/bench prepared.
         source: `files` or `packed`.
-        run: (N, 3, S, S) float32 to (N, 5) logits.
+        run: Computes (N, 5) logits of (N, 3, S, S) float32 pixels.
     """
     from xenon_mx.config import MEAN, STD
     from xenon_mx.data import images
-    from xenon_mx.runtime import threads as parallel
+    from xenon_mx.runtime import threads
 
-    listed = asked(folder, source)
+    listed = prediction_images(folder, source)
     mean, std = (
         255 * np.array(values, np.float32).reshape(3, 1, 1) for values in (MEAN, STD)
     )
@@ -347,14 +350,14 @@ def predict_with(
             yield (squares[:, None].astype(np.float32) - mean) / std
 
     def work() -> list[float]:
-        logits = np.concatenate([run(each) for each in parallel.prefetch(batches())])
+        logits = np.concatenate([run(batch) for batch in threads.prefetch(batches())])
         return (1 / (1 + np.exp(-logits.astype(np.float64)))).mean(axis=1).tolist()
 
     return timed(len(listed), work)
 
 
 def torch_net(folder: Path, number: int) -> Any:
-    """Torchvision's DenseNet169 with a member's weights."""
+    """Build torchvision's DenseNet169 with a member's weights."""
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests/goldens"))
     import make
     import safetensors.torch
@@ -367,12 +370,12 @@ def torch_net(folder: Path, number: int) -> Any:
     torch.set_num_threads(THREADS)
     net = models.densenet169(num_classes=1)
     weights = safetensors.torch.load_file(folder / f"member-{number}.safetensors")
-    net.load_state_dict(weights, strict=False)  # all but counters of batches
+    net.load_state_dict(weights, strict=False)  # without num_batches_tracked
     return net.eval()
 
 
 def predict_torch(folder: Path, source: str = "files") -> Result:
-    """PyTorch on the CPU, channels last: the better of its two memory formats."""
+    """Predict with PyTorch in channels_last, the faster of its two memory formats."""
     import torch
 
     layout = torch.channels_last
@@ -380,14 +383,14 @@ def predict_torch(folder: Path, source: str = "files") -> Result:
 
     def run(pixels: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            held = torch.from_numpy(pixels).to(memory_format=layout)
-            return np.concatenate([net(held).numpy() for net in nets], axis=1)
+            batch = torch.from_numpy(pixels).to(memory_format=layout)
+            return np.concatenate([net(batch).numpy() for net in nets], axis=1)
 
     return predict_with(folder, source, run)
 
 
 def predict_onnxruntime(folder: Path, source: str = "files") -> Result:
-    """ONNX Runtime."""
+    """Predict with ONNX Runtime."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -405,7 +408,7 @@ def predict_onnxruntime(folder: Path, source: str = "files") -> Result:
 
 
 def predict_openvino(folder: Path, source: str = "files") -> Result:
-    """OpenVINO, in single precision: of itself it would take half of it (bfloat16)."""
+    """Predict with OpenVINO in float32; its default would be bfloat16."""
     import openvino
 
     settings = {"INFERENCE_NUM_THREADS": THREADS, "INFERENCE_PRECISION_HINT": "f32"}
@@ -419,12 +422,12 @@ def predict_openvino(folder: Path, source: str = "files") -> Result:
 
 
 def predict_limit(folder: Path, source: str = "files") -> Result:
-    """Five forward passes' arithmetic, at the rate of a matrix product."""
+    """Return the rate at which a matrix product does five forward passes."""
     return limit(MEMBERS * GFLOP)
 
 
 def onnx_files(folder: Path) -> list[Path]:
-    """The five nets in ONNX, exported by PyTorch when they are first wanted."""
+    """List the five nets as ONNX files; export those that do not exist with PyTorch."""
     paths = [folder / f"member-{i + 1}.onnx" for i in range(MEMBERS)]
     for number, path in enumerate(paths, 1):
         if not path.exists():
@@ -445,7 +448,7 @@ def onnx_files(folder: Path) -> list[Path]:
 
 
 def start_xenon(folder: Path) -> Result:
-    """From the start of the process to the end of the first step of training."""
+    """Time from the start of the process to the end of the first training step."""
     from xenon_mx.commands import train
     from xenon_mx.config import TrainConfig
 
@@ -462,16 +465,16 @@ def start_xenon(folder: Path) -> Result:
     try:
         train.train(config, FirstStep())
     except (StopIteration, RuntimeError):
-        begun = float(os.environ["BENCH_START"])
-        return {"images": 1, "seconds": time.time() - begun, "outputs": None}
+        began = float(os.environ["BENCH_START"])
+        return {"images": 1, "seconds": time.time() - began, "outputs": None}
     raise AssertionError("no step was taken")
 
 
-# --- what is prepared
+# --- preparation
 
 
 def prepare(folder: Path) -> Result:
-    """Pack the data, and make a run of five members with weights drawn by NumPy."""
+    """Pack the data, and create a run of five members with random weights."""
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests/goldens"))
     import make
     import safetensors.numpy
@@ -509,12 +512,12 @@ def prepare(folder: Path) -> Result:
         net, zoo = network._build_uninitialized(NET)
         keys = network._known_namings(NET, net, zoo)[-1]
         shapes = network._shapes(net, 1)
-        drawn = {
+        weights = {
             name: make.draw(f"{number}.{name}", shapes[key])
             for key, name in keys.items()
         }
         file = folder / f"member-{number}.safetensors"
-        safetensors.numpy.save_file(drawn, str(file))
+        safetensors.numpy.save_file(weights, str(file))
         state = network.state_dict(network.build(NET, file))
         ranked.append((float(number), number))
         epoch = run_folder.EpochRecord(number, 1, number, 0, 0, 1e-4, 1, 0, 1)
@@ -526,24 +529,30 @@ def prepare(folder: Path) -> Result:
 
 
 def _cut(packed: Any, out: Path, counts: dict[str, int]) -> None:
-    """Pack the first training images of a packed folder anew, as other splits."""
+    """Write the first training images of a packed folder as a new packed folder.
+
+    Args:
+        packed: The packed folder.
+        out: The new one.
+        counts: The number of images in each of its splits.
+    """
     from xenon_mx.data import packed_folder
 
-    whole = packed.split("train")
+    source = packed.split("train")
     with packed_folder.PackTransaction(out, overwrite=True) as transaction:
         splits = {}
         for name, count in counts.items():
             with packed_folder.SplitWriter(transaction.folder, name) as writer:
-                for row, record in zip(whole.rows()[:count], whole.images()):
+                for row, record in zip(source.rows()[:count], source.images()):
                     writer.add(record.image, row)
                 summary = writer.summary()
-            counted = packed.meta["splits"]["train"]["counts"]
-            splits[name] = {**summary, "counts": counted}
+            type_counts = packed.meta["splits"]["train"]["counts"]
+            splits[name] = {**summary, "counts": type_counts}
         transaction.commit({**packed.meta, "splits": splits})
 
 
 def main() -> None:
-    """Run one contender and write what it measured."""
+    """Run one contender and write its measurements."""
     name, folder, out = sys.argv[1:]
     action, _, source = name.partition(":")
     function = globals()[action.replace("-", "_")]

@@ -1,10 +1,9 @@
-"""Trouble for xenon's commands, at random: kills, full disks, lost streams and so on.
+"""Random disturbances of xenon's commands: kills, full disks, lost streams and others.
 
-Each kind of trouble disturbs one command on a small data set, lets it end, types the
-same command again, and compares the results with those of a command that nobody
-disturbed. A finding is whatever a user would complain of: another status than the
-trouble deserves, a traceback, an end that does not come, a file that differs or is left
-behind.
+Each disturbance affects one command on a small data set. After the command has ended,
+it is repeated, and its results are compared with those of an undisturbed command. A
+finding is a wrong exit status, a traceback, a command that does not end, or a file that
+differs or is left behind.
 """
 
 from __future__ import annotations
@@ -20,22 +19,22 @@ import time
 from pathlib import Path
 from typing import Callable, NamedTuple
 
-from environment import ROOT, say
+from environment import ROOT, print_status
 
-FILMS = ROOT / "tests" / "fixtures" / "0.1.0" / "MURA-v1.1"
-PATIENCE_S = 180.0  # chosen here: some twenty times what the longest command takes
+MURA = ROOT / "tests" / "fixtures" / "0.1.0" / "MURA-v1.1"
+TIMEOUT_S = 180.0  # chosen here: about twenty times the longest command
 EPOCHS = 3
-TIMED = ("images_per_s", "wait_share", "seconds")  # columns that differ each time
+TIME_COLUMNS = ("images_per_s", "wait_share", "seconds")  # differ in every run
 
 
 class Command(NamedTuple):
-    """A command, and what it writes.
+    """A command and its outputs.
 
     Attributes:
         name: The program.
-        words: Its arguments; paths are relative to the folder of the trouble.
+        words: Its arguments; paths are relative to the working folder.
         results: Files and folders that it writes.
-        seconds: How long it takes, undisturbed.
+        seconds: Its duration when undisturbed.
     """
 
     name: str
@@ -73,44 +72,49 @@ COMMANDS = (
 
 
 class Bench:
-    """A folder with all that the commands read, and what they write undisturbed."""
+    """A folder with all inputs, and the results of undisturbed commands.
+
+    Args:
+        programs: The folder of the commands.
+        folder: An empty folder to work in.
+    """
 
     def __init__(self, programs: Path, folder: Path) -> None:
         self.programs = programs
         self.folder = folder
-        self.world = folder / "world"
-        self.world.mkdir(parents=True)
-        shutil.copytree(FILMS, self.world / "MURA-v1.1")
+        self.inputs = folder / "inputs"
+        self.inputs.mkdir(parents=True)
+        shutil.copytree(MURA, self.inputs / "MURA-v1.1")
         for line in (
             "xenon-pack MURA-v1.1 packed --size 32 --holdout 0.25",
             f"xenon-train packed run {TRAIN} --epochs 1",
             "xenon-predict MURA-v1.1/valid_image_paths.csv studies.csv --run run",
         ):
             name, *words = line.split()
-            status, said = self.finish(
-                self.start(Command(name, tuple(words), ()), self.world)
+            status, log = self.finish(
+                self.start(Command(name, tuple(words), ()), self.inputs)
             )
-            assert status == 0, said
+            assert status == 0, log
         self.commands, self.expected = [], {}
         for command in COMMANDS:
-            place = self.place(f"expected-{command.name}")
+            place = self.copy_inputs(f"expected-{command.name}")
             start = time.monotonic()
-            status, said = self.finish(self.start(command, place))
-            assert status == 0, said
+            status, log = self.finish(self.start(command, place))
+            assert status == 0, log
             self.commands.append(command._replace(seconds=time.monotonic() - start))
             self.expected[command.name] = results(command, place)
 
-    def place(self, name: str) -> Path:
-        """Return a fresh copy of what the commands read."""
+    def copy_inputs(self, name: str) -> Path:
+        """Return a folder with a new copy of the inputs."""
         place = self.folder / name
         shutil.rmtree(place, ignore_errors=True)
-        shutil.copytree(self.world, place)
+        shutil.copytree(self.inputs, place)
         return place
 
     def start(
         self, command: Command, place: Path, shell: str = 'exec "$@"'
     ) -> subprocess.Popen[str]:
-        """Start a command, in a process group of its own, by a line of the shell."""
+        """Start a command in a process group of its own, through a line of bash."""
         words = [str(self.programs / command.name), *command.words]
         return subprocess.Popen(
             ["bash", "-c", shell, "-", *words],
@@ -124,49 +128,49 @@ class Bench:
         )
 
     def finish(self, process: subprocess.Popen[str]) -> tuple[int | None, str]:
-        """Wait for a command; return its status, None without an end, and its log."""
+        """Wait for a command; return its status, or None on a timeout, and its log."""
         try:
-            _, said = process.communicate(timeout=PATIENCE_S)
+            _, log = process.communicate(timeout=TIMEOUT_S)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            _, said = process.communicate()
-            return None, said
-        return process.returncode, said
+            _, log = process.communicate()
+            return None, log
+        return process.returncode, log
 
-    def again(self, command: Command, place: Path) -> str:
-        """Type the same command again; return what is wrong with its results."""
+    def repeat(self, command: Command, place: Path) -> str:
+        """Repeat a command; return what is wrong with its results, or an empty text."""
         if command.name == "xenon-train" and (place / "new" / "run.json").exists():
             command = command._replace(words=("packed", "new", "--resume"))
         if command.name == "xenon-pack" and (place / "new" / "pack.json").exists():
             command = command._replace(words=(*command.words, "--overwrite"))
-        status, said = self.finish(self.start(command, place))
+        status, log = self.finish(self.start(command, place))
         if status != 0:
-            return f"the same command again ended with {status}: {said[-800:]}"
+            return f"the repeated command ended with {status}: {log[-800:]}"
         return self.compare(command, place)
 
     def compare(self, command: Command, place: Path) -> str:
-        """Return how results differ from those of an undisturbed command."""
+        """Return how the results differ from undisturbed ones, or an empty string."""
         if results(command, place) != self.expected[command.name]:
-            return "the results are not those of an undisturbed command"
-        strange = [
+            return "the results differ from those of an undisturbed command"
+        leftovers = [
             str(path.relative_to(place))
             for path in place.rglob("*")
             if path.name.startswith(".xenon") or path.name.endswith(".partial")
         ]
-        return f"left behind: {strange}" if strange else ""
+        return f"left behind: {leftovers}" if leftovers else ""
 
 
 def results(command: Command, place: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file that a command wrote, by its name."""
-    found = {}
+    """Return the SHA-256 of every file that a command wrote, by relative path."""
+    digests = {}
     if command.results == ("new",) and command.name == "xenon-train":
         run = place / "new"
-        with open(run / "log.csv", newline="") as log:
+        with open(run / "log.csv", newline="") as stream:
             rows = [
-                {key: value for key, value in row.items() if key not in TIMED}
-                for row in csv.DictReader(log)
+                {key: value for key, value in row.items() if key not in TIME_COLUMNS}
+                for row in csv.DictReader(stream)
             ]
-        found["log.csv"] = repr(rows)
+        digests["log.csv"] = repr(rows)
         files = [*(run / "params").iterdir(), run / "best.json"]
     else:
         paths = [place / name for name in command.results]
@@ -174,58 +178,56 @@ def results(command: Command, place: Path) -> dict[str, str]:
     for file in files:
         if file.is_file():
             digest = hashlib.sha256(file.read_bytes()).hexdigest()
-            found[str(file.relative_to(place))] = digest
-    return found
+            digests[str(file.relative_to(place))] = digest
+    return digests
 
 
-def judge(status: int | None, said: str, allowed: set[int]) -> str:
-    """Return what is wrong with how a disturbed command ended."""
+def check_end(status: int | None, log: str, allowed: set[int]) -> str:
+    """Return what is wrong with the end of a disturbed command, or an empty string."""
     if status is None:
-        return f"no end after {PATIENCE_S:.0f} s: {said[-800:]}"
-    if "Traceback" in said or "this is a bug" in said:
-        return f"a traceback: {said[-1500:]}"
+        return f"still running after {TIMEOUT_S:.0f} s: {log[-800:]}"
+    if "Traceback" in log or "this is a bug" in log:
+        return f"a traceback: {log[-1500:]}"
     if status not in allowed:
-        return f"ended with {status}: {said[-800:]}"
+        return f"ended with {status}: {log[-800:]}"
     return ""
 
 
-def kill(bench: Bench, draw: random.Random, command: Command, place: Path) -> str:
-    """Kill a command by SIGKILL at a random instant."""
+def kill(bench: Bench, rng: random.Random, command: Command, place: Path) -> str:
+    """Kill a command with SIGKILL at a random time."""
     process = bench.start(command, place)
-    time.sleep(draw.uniform(0, command.seconds))
+    time.sleep(rng.uniform(0, command.seconds))
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    return bench.again(command, place)
+    return bench.repeat(command, place)
 
 
-def interrupt(bench: Bench, draw: random.Random, command: Command, place: Path) -> str:
-    """Send a command Ctrl-C, SIGTERM or SIGHUP at a random instant."""
+def interrupt(bench: Bench, rng: random.Random, command: Command, place: Path) -> str:
+    """Send SIGINT, SIGTERM or SIGHUP to a command at a random time."""
     process = bench.start(command, place)
-    time.sleep(draw.uniform(0.1, command.seconds))
-    number = draw.choice([signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    time.sleep(rng.uniform(0.1, command.seconds))
+    number = rng.choice([signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     os.killpg(process.pid, number)
-    status, said = bench.finish(process)
-    # Python itself ends by the signal while it starts, and so does a finished command.
-    wrong = judge(status, said, {0, 128 + number, -number})
-    return wrong or bench.again(command, place)
+    status, log = bench.finish(process)
+    # While Python starts, and after the command is done, the signal itself ends it.
+    wrong = check_end(status, log, {0, 128 + number, -number})
+    return wrong or bench.repeat(command, place)
 
 
-def full_disk(bench: Bench, draw: random.Random, command: Command, place: Path) -> str:
-    """Let no file grow beyond a random size."""
-    most = draw.choice([0, 1, 2, 4, 16, 64, 256, 860, 1024, 1700])
-    process = bench.start(command, place, f'ulimit -f {most}; exec "$@"')
-    status, said = bench.finish(process)
-    wrong = judge(status, said, {0, 1})
-    if not wrong and status and not said.splitlines()[-1].startswith("error: "):
-        wrong = f"the last line is no error: {said[-800:]}"
-    return wrong or bench.again(command, place)
+def full_disk(bench: Bench, rng: random.Random, command: Command, place: Path) -> str:
+    """Limit the size of every file to a random value."""
+    blocks = rng.choice([0, 1, 2, 4, 16, 64, 256, 860, 1024, 1700])
+    process = bench.start(command, place, f'ulimit -f {blocks}; exec "$@"')
+    status, log = bench.finish(process)
+    wrong = check_end(status, log, {0, 1})
+    if not wrong and status and not log.splitlines()[-1].startswith("error: "):
+        wrong = f"the last line is not an error: {log[-800:]}"
+    return wrong or bench.repeat(command, place)
 
 
-def lost_stream(
-    bench: Bench, draw: random.Random, command: Command, place: Path
-) -> str:
-    """Take a command's standard error away."""
-    shell = draw.choice(
+def lost_stream(bench: Bench, rng: random.Random, command: Command, place: Path) -> str:
+    """Close, fill or break a command's standard error."""
+    shell = rng.choice(
         [
             'exec "$@" 2>/dev/full',
             'exec "$@" 2>&-',
@@ -233,43 +235,43 @@ def lost_stream(
             'set -o pipefail; "$@" 2>&1 | true',
         ]
     )
-    status, said = bench.finish(bench.start(command, place, shell))
-    return judge(status, said, {0}) or bench.compare(command, place)
+    status, log = bench.finish(bench.start(command, place, shell))
+    return check_end(status, log, {0}) or bench.compare(command, place)
 
 
 def double_start(
-    bench: Bench, draw: random.Random, command: Command, place: Path
+    bench: Bench, rng: random.Random, command: Command, place: Path
 ) -> str:
-    """Start a command twice, a moment apart."""
+    """Start a command twice, the second time after a random delay."""
     first = bench.start(command, place)
-    time.sleep(draw.uniform(0, command.seconds / 2))
+    time.sleep(rng.uniform(0, command.seconds / 2))
     second = bench.start(command, place)
     ends = [bench.finish(process) for process in (first, second)]
-    wrong = [judge(status, said, {0, 1}) for status, said in ends]
+    wrong = [check_end(status, log, {0, 1}) for status, log in ends]
     if any(wrong):
         return "; ".join(wrong)
     if 0 not in [status for status, _ in ends]:
-        return f"both were refused: {ends[0][1][-400:]} / {ends[1][1][-400:]}"
+        return f"both failed: {ends[0][1][-400:]} / {ends[1][1][-400:]}"
     return bench.compare(command, place)
 
 
-def moved(bench: Bench, draw: random.Random, command: Command, place: Path) -> str:
-    """Move a run while it trains, and begin another at its old path."""
-    (train,) = (each for each in bench.commands if each.name == "xenon-train")
+def moved(bench: Bench, rng: random.Random, command: Command, place: Path) -> str:
+    """Move a run folder during training, and start another run at its old path."""
+    (train,) = (c for c in bench.commands if c.name == "xenon-train")
     process = bench.start(train, place)
-    time.sleep(draw.uniform(0, train.seconds))
+    time.sleep(rng.uniform(0, train.seconds))
     if not (place / "new").exists():
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         return ""
     os.rename(place / "new", place / "kept")
-    wrong = bench.again(train, place)
-    status, said = bench.finish(process)
-    return wrong or judge(status, said, {0, 1}) or bench.compare(train, place)
+    wrong = bench.repeat(train, place)
+    status, log = bench.finish(process)
+    return wrong or check_end(status, log, {0, 1}) or bench.compare(train, place)
 
 
-Trouble = Callable[[Bench, random.Random, Command, Path], str]
-TROUBLES: tuple[Trouble, ...] = (
+Disturbance = Callable[[Bench, random.Random, Command, Path], str]
+DISTURBANCES: tuple[Disturbance, ...] = (
     kill,
     interrupt,
     full_disk,
@@ -280,40 +282,42 @@ TROUBLES: tuple[Trouble, ...] = (
 
 
 def run(programs: Path, folder: Path, seconds: float, seed: int) -> int:
-    """Make trouble for a while; print a count of each kind, and every finding.
+    """Disturb random commands; print every finding, and the count of each disturbance.
 
     Args:
-        programs: Where the commands are.
+        programs: The folder of the commands.
         folder: An empty folder to work in.
-        seconds: How long.
-        seed: Of what is done when.
+        seconds: The duration.
+        seed: The seed of the random choices.
 
     Returns:
-        How many findings there were.
+        The number of findings.
     """
-    draw = random.Random(seed)
+    rng = random.Random(seed)
     bench = Bench(programs, folder)
     counts: dict[str, int] = {}
     findings = 0
     end = time.monotonic() + seconds
     number = 0
     while time.monotonic() < end:
-        trouble, command = draw.choice(TROUBLES), draw.choice(bench.commands)
-        name = f"{trouble.__name__} {command.name}"
-        if trouble is moved:
+        disturb, command = rng.choice(DISTURBANCES), rng.choice(bench.commands)
+        name = f"{disturb.__name__} {command.name}"
+        if disturb is moved:
             name = "moved xenon-train"
-        place = bench.place(f"trouble-{number}")
-        wrong = trouble(bench, draw, command, place)
+        place = bench.copy_inputs(f"trouble-{number}")
+        wrong = disturb(bench, rng, command, place)
         counts[name] = counts.get(name, 0) + 1
         number += 1
         if wrong:
             findings += 1
-            say(f"FOUND {name} in {place}: {wrong}")
+            print_status(f"FOUND {name} in {place}: {wrong}")
         else:
             shutil.rmtree(place)
         left = max(0.0, end - time.monotonic())
-        say(f"{number} troubles, {findings} findings, {left:.0f} s left: {name}")
+        print_status(
+            f"{number} disturbances, {findings} findings, {left:.0f} s left: {name}"
+        )
     for name in sorted(counts):
-        say(f"{counts[name]:5} {name}")
-    say(f"{number} troubles, {findings} findings")
+        print_status(f"{counts[name]:5} {name}")
+    print_status(f"{number} disturbances, {findings} findings")
     return findings

@@ -1,7 +1,7 @@
-"""The settings of each command: every default, its range, its reason. Knows no disk.
+"""The settings of each command: one frozen dataclass per command.
 
-One frozen dataclass a command is the only home of a default. The command line makes
-its flags from these fields, so that a flag, its help and its check cannot drift apart.
+Owns every default, its range, its help text and its reason; the command line makes its
+options from these fields. Must not know files or the command line.
 
 "The paper" is Rajpurkar et al., MURA, arXiv 1712.06957v4.
 """
@@ -17,20 +17,20 @@ from xenon_mx.errors import ConfigError
 
 MEMBERS = 5  # the paper, section 3: the five models with the lowest losses
 FITS = ("stretch", "pad")
-# Mean and standard deviation of ImageNet's training images, RGB, on the scale 0-1:
-# what the zoo's weights were trained with (gluoncv, torchvision).
+# Mean and standard deviation of ImageNet's training images, RGB, scaled to 0-1, as used
+# for the pretrained weights of gluoncv and torchvision.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-# MXNet takes nothing but normal float32 numbers, of which 1.18e-38 is the smallest, and
-# Adam's own rate is down to 0.152 times the learning rate (betas 0.9 and 0.999, in the
-# 12th step).
+# MXNet accepts only normal float32 numbers, the smallest of which is 1.18e-38. Adam's
+# bias-corrected rate falls to 0.152 times the learning rate (at step 12, with betas 0.9
+# and 0.999).
 SMALLEST_LR = 1e-37
 THRESHOLD = 0.5  # the paper, section 3: abnormal if the probability is above 0.5
 
 
 def setting(
     default: Any,
-    help: str,  # noqa: A002 - click's own word for it
+    help: str,  # noqa: A002 - click's name for it
     *,
     kind: type | None = None,
     flags: tuple[str, ...] = (),
@@ -38,14 +38,14 @@ def setting(
     low: float | None = None,
     high: float | None = None,
 ) -> Any:
-    """A field that is a flag of the command line.
+    """Return a dataclass field that is also a flag of the command line.
 
     Args:
         default: The value when the flag is not given.
-        help: One sentence for `--help`.
-        kind: The flag's type when `default` cannot tell it.
+        help: The text for `--help`.
+        kind: The flag's type where it is not that of `default`.
         flags: Other spellings, such as `-j`.
-        choices: The only values allowed.
+        choices: All values allowed.
         low: The smallest value allowed.
         high: The largest value allowed.
     """
@@ -61,47 +61,47 @@ def setting(
 
 
 def flag_name(name: str) -> str:
-    """`batch_size` as the command line spells it: `--batch-size`."""
+    """Return a field's flag: `--batch-size` for `batch_size`."""
     return "--" + name.replace("_", "-")
 
 
 class _Checked:
-    """Refuses, when a config is made, what its fields do not allow."""
+    """Base of the configs, which checks every setting against its metadata."""
 
     def __post_init__(self) -> None:
-        for each in fields(self):  # type: ignore[arg-type]
-            if each.metadata:
-                _check(each, getattr(self, each.name))
+        for setting_field in fields(self):  # type: ignore[arg-type]
+            if setting_field.metadata:
+                _check(setting_field, getattr(self, setting_field.name))
 
 
-def _check(each: Field[Any], value: Any) -> None:
+def _check(setting_field: Field[Any], value: Any) -> None:
     if value is None:
         return
-    meta = each.metadata
+    flag, meta = flag_name(setting_field.name), setting_field.metadata
     if meta["choices"] and value not in meta["choices"]:
-        wanted = " or ".join(meta["choices"])
-        raise ConfigError(flag_name(each.name), f"must be {wanted}, not {value!r}")
+        choices = " or ".join(meta["choices"])
+        raise ConfigError(flag, f"must be {choices}, not {value!r}")
     if isinstance(value, float) and math.isinf(value):
-        raise ConfigError(flag_name(each.name), f"must be finite, not {value}")
+        raise ConfigError(flag, f"must be finite, not {value}")
     low, high = meta["low"], meta["high"]
-    # Written so that NaN, which compares with nothing, is refused too.
+    # `not >=` instead of `<`, because every comparison with NaN is false.
     if low is not None and not value >= low:
-        raise ConfigError(flag_name(each.name), f"must be at least {low}, not {value}")
+        raise ConfigError(flag, f"must be at least {low}, not {value}")
     if high is not None and not value <= high:
-        raise ConfigError(flag_name(each.name), f"must be at most {high}, not {value}")
+        raise ConfigError(flag, f"must be at most {high}, not {value}")
 
 
 _REFERENCE = (
-    "Compute by the plain way, to compare with: no fused layers, no memory kept from "
-    "pass to pass, no operators side by side."
+    "Compute without optimizations, for comparison: no fused layers, no reused memory, "
+    "no operators in parallel."
 )
 _OVERWRITE = (
-    "Replace outputs that exist, also those that another program or another run wrote. "
-    "An input is never replaced."
+    "Replace existing outputs, even those of another program or another run. An input "
+    "is never replaced."
 )
 _ROOT = (
-    "Folder that the paths in CSVs start from. Default: the working directory, else "
-    "the CSV's folder, else its parent."
+    "Folder to which the paths in a CSV are relative. Default: the working directory, "
+    "the CSV's folder or its parent, whichever holds most of the files."
 )
 
 
@@ -112,36 +112,37 @@ class PackConfig(_Checked):
     source: Path
     out: Path
     root: Path | None = setting(None, _ROOT, kind=Path)
-    # 320: the paper, section 3. 32 is the least that every net of the zoo pools.
-    size: int = setting(320, "Side of the packed square, px.", low=32, high=2048)
-    # The paper scales to 320x320 and names no padding.
+    # 320: the paper, section 3. 32 is the smallest input of all nets.
+    size: int = setting(320, "Side of the packed square images, px.", low=32, high=2048)
+    # The paper scales to 320x320 and mentions no padding.
     fit: str = setting(
         "stretch",
-        "Scale to the square, or keep the shape and pad with black.",
+        "Stretch each image to the square, or keep its aspect ratio and pad with "
+        "black.",
         choices=FITS,
     )
     encoding: str = setting(
         "jpg",
-        "jpg is small; png is lossless and twice as large.",
+        "Encoding of the packed images; png is lossless and twice as large.",
         choices=("jpg", "png"),
     )
     # 95 is also the default of MXNet's im2rec.
-    quality: int = setting(95, "JPEG quality; png has none.", low=1, high=100)
+    quality: int = setting(95, "JPEG quality; not used for png.", low=1, high=100)
     holdout: float = setting(
         0.0,
-        "Share of the training patients to set aside: training then chooses its "
-        "five on them and leaves the validation set untouched.",
+        "Fraction of the training patients to hold out. Training then chooses the best "
+        "epochs by their loss and leaves the validation set untouched.",
         low=0.0,
         high=0.9,
     )
-    seed: int = setting(0, "Seed of the record order and of the holdout.", low=0)
+    seed: int = setting(0, "Seed of the record order and of the holdout split.", low=0)
     threads: int = setting(
         0, "Decoding threads; 0 uses every core.", flags=("-j",), low=0, high=256
     )
     skip_bad: bool = setting(
-        False, "Leave unreadable images out, counted and recorded in pack.json."
+        False, "Leave out unreadable images, and list them in pack.json."
     )
-    overwrite: bool = setting(False, "Replace what OUT holds.")
+    overwrite: bool = setting(False, "Replace the packed folder in OUT.")
 
 
 @dataclass(frozen=True)
@@ -152,77 +153,81 @@ class TrainConfig(_Checked):
     run: Path
     resume: bool = setting(
         False,
-        "Go on with RUN where its last finished epoch left it, with its own settings. "
-        "--epochs, --threads and --ctx may be others.",
+        "Resume RUN after its last finished epoch, with its recorded settings. Only "
+        "--epochs, --threads and --ctx may differ.",
     )
     # The paper, section 3: a 169-layer DenseNet with one output.
     model: str = setting(
-        "densenet169", "A net of gluoncv's zoo; --list-models shows which."
+        "densenet169", "Net of gluoncv's model zoo; see --list-models."
     )
     # The paper, section 3: initialised from a model pretrained on ImageNet.
     pretrained: str | None = setting(
         None,
-        "The first weights: a .params, .safetensors or .pth file; a run, for its best "
-        "epoch; 'gluon' for MXNet's model store; 'hub' for Hugging Face's. Default: "
-        "what 'gluon', then 'hub', has on this disk; then their servers, in this "
-        "order.",
+        "Initial weights: a .params, .safetensors or .pth file; a run, for its best "
+        "epoch; 'gluon' for MXNet's model store; 'hub' for the Hugging Face hub. "
+        "Default: the local files of 'gluon', then of 'hub', then their servers.",
         kind=str,
     )
-    no_pretrained: bool = setting(False, "Start from random weights instead.")
+    no_pretrained: bool = setting(False, "Start from random weights.")
     freeze_epochs: int = setting(
         0,
-        "Train the new last layer alone in the first epochs. The other layers, their "
-        "BatchNorm statistics included, stay as they were pretrained.",
+        "Number of first epochs that train only the new last layer. The other layers, "
+        "including their BatchNorm statistics, stay as pretrained.",
         low=0,
     )
     # The paper, section 3: weighted binary cross entropy.
     loss: str = setting(
         "weighted",
-        "Binary cross entropy with the weights of each study type, or without.",
+        "Binary cross-entropy, weighted by the class weights of each study type, or "
+        "unweighted.",
         choices=("weighted", "plain"),
     )
     pooled_weights: bool = setting(
-        False, "One pair of weights for all study types together."
+        False, "Use one pair of class weights for all study types."
     )
-    batch_size: int = setting(8, "Images a step.", low=1)  # the paper, section 3
-    # The paper, section 3, too.
+    batch_size: int = setting(8, "Images per step.", low=1)  # the paper, section 3
+    # The paper, section 3.
     lr: float = setting(1e-4, "Initial learning rate.", low=SMALLEST_LR, high=1.0)
-    # Chosen here: on MURA the three learning rates below end a run well before 30.
-    epochs: int = setting(30, "Epochs at most.", low=1)
+    # Chosen here: on MURA, the three learning rates below end a run well before 30.
+    epochs: int = setting(30, "Largest number of epochs.", low=1)
     # The paper, section 3: decayed each time the loss plateaus after an epoch.
     patience: int = setting(
         1,
-        "Epochs without a new best before the learning rate is divided by 10 "
-        "(1 here is 0 in PyTorch's counting).",
+        "Epochs without a new lowest validation loss before the learning rate is "
+        "divided by 10. 1 here is patience=0 in PyTorch.",
         low=1,
     )
     min_delta: float = setting(
-        0.0, "How much lower a validation loss must be to be a new best.", low=0.0
+        0.0,
+        "Smallest decrease of the validation loss that counts as a new lowest.",
+        low=0.0,
     )
-    # Chosen here: 1e-4, 1e-5, 1e-6. Below, Adam moves a weight by less than 0.005 in
-    # one of MURA's epochs (4,601 steps), and the five would be copies of one another.
+    # Chosen here: the rates are 1e-4, 1e-5, 1e-6. At a lower rate, Adam moves a weight
+    # by less than 0.005 per epoch of MURA (4,601 steps), and the best epochs would be
+    # near copies.
     min_lr: float = setting(
-        1e-6, "Training ends when the rate would fall below this.", low=0.0
+        1e-6, "Training ends when the learning rate would fall below this.", low=0.0
     )
-    seed: int = setting(0, "Seed of weights, order and augmentation.", low=0)
+    seed: int = setting(
+        0, "Seed of initial weights, image order and augmentation.", low=0
+    )
     threads: int = setting(
         1,
-        "Decoding threads, each of which reads a part of the records of its own.",
+        "Decoding threads; each reads its own part of the records.",
         flags=("-j",),
         low=1,
         high=256,
     )
     ctx: str | None = setting(
         None,
-        "Devices in MXNet's words: 'cpu()', 'gpu(0)', 'gpu(0),gpu(1)', or gpu0. "
+        "Devices as MXNet contexts: 'cpu()', 'gpu(0)', 'gpu(0),gpu(1)', or gpu0. "
         "Default: gpu(0) if it can be used, else cpu().",
         kind=str,
     )
-
     kvstore: str | None = setting(
         None,
-        "Train with several workers, each with --batch-size images a step: MXNet's "
-        "parameter server, as xenon-launch sets it up.",
+        "MXNet's key-value store for several workers, which xenon-launch starts. Each "
+        "worker trains on --batch-size images per step.",
         kind=str,
         choices=("dist_sync", "dist_device_sync"),
     )
@@ -234,7 +239,7 @@ class TrainConfig(_Checked):
             raise ConfigError("--no-pretrained", "contradicts --pretrained")
         if self.freeze_epochs and self.no_pretrained:
             raise ConfigError(
-                "--freeze-epochs", "would freeze random weights: leave --no-pretrained"
+                "--freeze-epochs", "would freeze random weights: omit --no-pretrained"
             )
         if 0 < self.min_lr < SMALLEST_LR:
             raise ConfigError(
@@ -252,26 +257,35 @@ class PredictConfig(_Checked):
     out: Path
     runs: tuple[Path, ...]
     members: int = setting(
-        MEMBERS, "How many nets to average: the lowest losses of all runs.", low=1
+        MEMBERS,
+        "Number of members to average: the checkpoints with the lowest validation "
+        "losses of all runs.",
+        low=1,
     )
     threshold: float = setting(
-        THRESHOLD, "Abnormal if the probability is above it.", low=0.0, high=1.0
+        THRESHOLD,
+        "A study is abnormal if its probability is above this.",
+        low=0.0,
+        high=1.0,
     )
     images: Path | None = setting(
-        None, "Also write a row an image, with a column a member.", kind=Path
+        None,
+        "Also write a CSV with one row per image, and one column per member.",
+        kind=Path,
     )
     cam: Path | None = setting(
         None,
-        "Also write where the nets looked: for every image an overlay and the class "
-        "activation map itself, into a folder of their own.",
+        "Also write a folder of class activation maps: for each image an overlay "
+        "(PNG) and the map (NumPy).",
         kind=Path,
     )
     submission: bool = setting(
-        False, "Write OUT as the MURA competition wants it: study,0 or study,1."
+        False,
+        "Write OUT in the format of the MURA competition: study,0 or study,1.",
     )
     root: Path | None = setting(None, _ROOT, kind=Path)
-    # 8 is what the nets were trained with; predictions do not depend on it.
-    batch_size: int = setting(8, "Images a pass.", low=1)
+    # The default of training; predictions do not depend on it.
+    batch_size: int = setting(8, "Images per forward pass.", low=1)
     threads: int = setting(
         0, "Decoding threads; 0 uses every core.", flags=("-j",), low=0, high=256
     )
@@ -287,7 +301,10 @@ class ExportConfig(_Checked):
     runs: tuple[Path, ...]
     out: Path
     members: int = setting(
-        MEMBERS, "How many nets to put in: the lowest losses of all runs.", low=1
+        MEMBERS,
+        "Number of members to export: the checkpoints with the lowest validation "
+        "losses of all runs.",
+        low=1,
     )
     overwrite: bool = setting(False, _OVERWRITE)
 
@@ -299,38 +316,40 @@ class ReportConfig(_Checked):
     run: Path
     predictions: Path | None
     out: Path = setting(
-        Path("report.html"), "The page to write.", kind=Path, flags=("-o",)
+        Path("report.html"), "The HTML page to write.", kind=Path, flags=("-o",)
     )
     model_card: Path | None = setting(
-        None, "Also write the facts as a model card, in Markdown.", kind=Path
+        None, "Also write a model card, in Markdown.", kind=Path
     )
     images: Path | None = setting(
         None,
-        "What xenon-predict --images wrote beside PREDICTIONS: its figures stand "
-        "beside theirs, as of single images.",
+        "The CSV that xenon-predict --images wrote with PREDICTIONS, for metrics over "
+        "images beside those over studies.",
         kind=Path,
     )
     figures: Path | None = setting(
-        None, "Also write every figure with its interval, as a CSV.", kind=Path
+        None, "Also write every metric with its interval, as a CSV.", kind=Path
     )
     threshold: float = setting(
         THRESHOLD,
-        "The one that PREDICTIONS were made with: abnormal if above it.",
+        "The --threshold that PREDICTIONS was made with.",
         low=0.0,
         high=1.0,
     )
     root: Path | None = setting(
         None,
-        "Folder that the studies' paths start from, for their radiographs. Default: "
-        "the working directory, else the folder of PREDICTIONS, else its parent.",
+        "Folder to which the studies' paths are relative, to find their radiographs. "
+        "Default: the working directory, the folder of PREDICTIONS or its parent.",
         kind=Path,
     )
     cam: Path | None = setting(
-        None, "Folder of activation maps that xenon-predict --cam wrote.", kind=Path
+        None,
+        "Folder of class activation maps that xenon-predict --cam wrote.",
+        kind=Path,
     )
-    # Chosen here: four of each of four outcomes are looked through in a minute.
+    # Chosen here: four studies of each of four outcomes can be viewed in a minute.
     gallery: int = setting(
-        4, "Studies of each outcome in the gallery at most.", low=0, high=100
+        4, "Largest number of studies per outcome in the gallery.", low=0, high=100
     )
     overwrite: bool = setting(False, _OVERWRITE)
 
@@ -340,24 +359,26 @@ class LaunchConfig(_Checked):
     """`xenon-launch -n WORKERS -- COMMAND`."""
 
     command: tuple[str, ...]
-    workers: int = setting(2, "How many workers.", flags=("-n",), low=1, high=1000)
+    workers: int = setting(2, "Number of workers.", flags=("-n",), low=1, high=1000)
     servers: int = setting(
-        1, "How many parameter servers share the work.", flags=("-s",), low=1, high=1000
+        1, "Number of parameter servers.", flags=("-s",), low=1, high=1000
     )
     hosts: Path | None = setting(
         None,
-        "A file of hosts, one a line as ssh takes it; workers and servers take turns "
-        "on them, in this folder. Without it, all run here.",
+        "A file with one ssh host per line. Workers and servers are distributed over "
+        "the hosts in turn, and run in the same folder there. Default: all run on this "
+        "computer.",
         kind=Path,
     )
     address: str | None = setting(
-        None, "The address of this computer that the hosts reach it under.", kind=str
+        None, "The address by which the hosts reach this computer.", kind=str
     )
     interface: str | None = setting(
         None,
-        "The network interface that MXNet listens on, such as eth0; here alone, lo.",
+        "The network interface that MXNet listens on, such as eth0. Default without "
+        "--hosts: lo.",
         kind=str,
     )
     python: str | None = setting(
-        None, "The Python of the servers. Default: this one.", kind=str
+        None, "The Python that runs the servers. Default: this one.", kind=str
     )

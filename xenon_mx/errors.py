@@ -1,17 +1,21 @@
-"""Errors that the user can fix. Owns the exceptions; must not know any package."""
+"""Failures that the user can cause and mend.
+
+Owns the exception classes; must not know any other module.
+"""
 
 from __future__ import annotations
 
+import os
 from typing import Sequence
 
 
 class XenonError(Exception):
-    """An error that the user can fix: what is wrong, where, and what to do.
+    """One sentence for the user: what went wrong, where, and what to do.
 
     Args:
         message: One line.
-        details: One line per problem if there are several (each unreadable file, each
-            contradictory label). Printed above the message.
+        details: One line for each thing at fault when there are several (every
+            unreadable file, every contradictory label). Shown above the message.
     """
 
     def __init__(self, message: str, details: Sequence[str] = ()) -> None:
@@ -20,13 +24,31 @@ class XenonError(Exception):
 
 
 class ConfigError(XenonError):
-    """An invalid setting, which the command line reports as a usage error.
+    """A setting outside its range, which the command line reports as wrong usage.
 
     Args:
-        flag: The option on the command line, such as `--batch-size`.
+        flag: The setting as the command line spells it, such as `--batch-size`.
         message: What the setting must be.
     """
 
     def __init__(self, flag: str, message: str) -> None:
         super().__init__(f"{flag}: {message}")
         self.flag = flag
+
+
+class FileError(XenonError):
+    """A file that cannot be used.
+
+    Args:
+        path: The file, as messages name it.
+        reason: What is wrong with the file, without its name.
+    """
+
+    def __init__(self, path: object, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.reason = reason
+
+
+def os_error(path: object, error: OSError) -> FileError:
+    """Return the error that names a path and the operating system's reason."""
+    return FileError(path, os.strerror(error.errno or 0))

@@ -1,4 +1,4 @@
-"""One ONNX file: what the run gives, by ONNX Runtime, and without MXNet."""
+"""xenon-export: one ONNX file with the run's predictions, which needs no MXNet."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from xenon_mx.commands import export, pack, predict, train
 from xenon_mx.config import ExportConfig, PackConfig, PredictConfig, TrainConfig
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.inference import inputs, onnx_graph
-from xenon_mx.inference.onnx_ensemble import OnnxEnsemble, sealed
+from xenon_mx.inference.onnx_ensemble import OnnxEnsemble
+from xenon_mx.inference.onnx_file import add_checksum
 from xenon_mx.models import forward, network
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runtime.mxnet import mx
@@ -37,7 +38,7 @@ MODELS = {"run": "mobilenet0.25", "other": "resnet18_v1b"}
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """Radiographs in MURA's layout, packed; two runs; the file of one, and of both."""
+    """Create a packed data set, two runs, and the ONNX files of one and of both."""
     base = tmp_path_factory.mktemp("world")
     splits = {
         "train": synthetic.labelled(24, SIZE, 1),
@@ -60,17 +61,17 @@ def world(tmp_path_factory):
 
 
 def members_of(world, *runs):
-    """The Gluon nets of some runs with their losses, the lowest first."""
-    found = [
+    """Return (checkpoint, model) of some runs, the lowest loss first."""
+    members = [
         (member, MODELS[run])
         for run in runs
         for member in Run.open(world / run).members()
     ]
-    return sorted(found, key=lambda pair: pair[0].loss)
+    return sorted(members, key=lambda pair: pair[0].loss)
 
 
 def by_gluon(world, pixels, *runs, count):
-    """Each member's probabilities, (N, M), a net at a time."""
+    """Return each member's probabilities, (N, M), computed one net at a time."""
     batch = network.normalise(mx.nd.array(pixels, dtype="uint8"))
     nets = [
         network.build(model, member.params, reference=True)
@@ -92,44 +93,44 @@ def test_a_file_gives_what_its_nets_give_at_any_batch_size(
     world, file, runs, held, count
 ):
     pixels = synthetic.labelled(count, SIZE, seed=count)[0]
-    found = session(world / file).run(None, {"pixels": pixels})
-    probability, members, logits, _ = found
+    outputs = session(world / file).run(None, {"pixels": pixels})
+    probability, members, logits, _ = outputs
     expected = by_gluon(world, pixels, *runs, count=held)
-    assert expected.std() > 1e-4  # or all would be alike, whatever goes in
+    assert expected.std() > 1e-4  # the probabilities depend on the pixels
     assert members.shape == logits.shape == (count, held)
     np.testing.assert_allclose(members, expected, atol=1e-5, rtol=0)
     np.testing.assert_allclose(probability, expected.mean(axis=1), atol=1e-5, rtol=0)
     np.testing.assert_allclose(1 / (1 + np.exp(-logits)), members, atol=1e-6, rtol=0)
 
 
-def test_the_door_is_gray_pixels_and_nothing_else(world):
+def test_the_only_input_is_gray_pixels(world):
     model = onnx.load(str(world / "both.onnx"))
     onnx.checker.check_model(model, full_check=True)
     assert [each.name for each in model.graph.input] == ["pixels"]
-    ours = session(world / "both.onnx")
-    (pixels,) = ours.get_inputs()
+    onnx_session = session(world / "both.onnx")
+    (pixels,) = onnx_session.get_inputs()
     assert (pixels.type, pixels.shape) == ("tensor(uint8)", ["N", SIZE, SIZE])
-    assert {each.name: each.shape for each in ours.get_outputs()} == {
+    assert {each.name: each.shape for each in onnx_session.get_outputs()} == {
         "probability": ["N"],
         "members": ["N", 4],
         "logits": ["N", 4],
         "maps": ["N", 4, 2, 2],
     }
-    assert all(each.type == "tensor(float)" for each in ours.get_outputs())
+    assert all(each.type == "tensor(float)" for each in onnx_session.get_outputs())
     assert [(each.domain, each.version) for each in model.opset_import] == [("", 13)]
 
 
-def test_a_file_says_what_it_is(world):
-    told = session(world / "both.onnx").get_modelmeta().custom_metadata_map
-    told = {key: json.loads(value) for key, value in told.items()}
+def test_a_file_describes_itself(world):
+    properties = session(world / "both.onnx").get_modelmeta().custom_metadata_map
+    properties = {key: json.loads(value) for key, value in properties.items()}
     meta = Run.open(world / "run").meta
     for key in ("data", "study_types", "weights", "preprocessing"):
-        assert told[key] == meta[key]
-    assert told["notice"] == "Not for medical use."
-    assert told["threshold"] == 0.5
-    assert told["versions"]["mxnet"] == "1.9.1"
+        assert properties[key] == meta[key]
+    assert properties["notice"] == "Not for medical use."
+    assert properties["threshold"] == 0.5
+    assert properties["versions"]["mxnet"] == "1.9.1"
     expected = members_of(world, "run", "other")[:4]
-    assert told["members"] == [
+    assert properties["members"] == [
         {
             "model": model,
             "epoch": member.epoch,
@@ -151,7 +152,7 @@ def test_the_same_run_gives_the_same_bytes_and_may_be_written_again(world, tmp_p
 
 
 def test_exporting_leaves_the_root_logger_alone(world, tmp_path):
-    """MXNet's exporter gives it a handler: each later line would be there twice."""
+    """MXNet's exporter adds a handler, which would print each later line twice."""
     before = logging.root.handlers[:]
     logging.root.handlers.clear()
     try:
@@ -162,47 +163,47 @@ def test_exporting_leaves_the_root_logger_alone(world, tmp_path):
 
 
 def logits_by(net, tmp_path, size=SIZE):
-    """The same net's logits by Gluon and by ONNX Runtime, on the same pixels.
+    """Return a net's logits by Gluon and by ONNX Runtime, on the same pixels.
 
-    And, on the way, whether the mean of the file's map plus the bias is its logit.
+    Also checks that the mean of the file's map plus the bias is its logit.
     """
-    # First, since a pass sets to one what MXNet takes for one.
+    # Convert first: a forward pass of Gluon sets a fixed gamma to one.
     model = onnx_graph.merge([onnx_graph.convert(net, size)], size, {})
     (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
     pixels = synthetic.blobs(3, size)
     expected = net(network.normalise(mx.nd.array(pixels, dtype="uint8"))).asnumpy()
-    found, maps = session(tmp_path / "net.onnx").run(
+    logits, maps = session(tmp_path / "net.onnx").run(
         ["logits", "maps"], {"pixels": pixels}
     )
     means = maps.mean(axis=(2, 3), dtype=np.float64)
     bias = net.output.bias.data().asnumpy()
     scale = max(1.0, float(np.abs(maps).max()))
-    np.testing.assert_allclose(means + bias, found, rtol=0, atol=1e-4 * scale)
-    return expected, found
+    np.testing.assert_allclose(means + bias, logits, rtol=0, atol=1e-4 * scale)
+    return expected, logits
 
 
-def test_a_gamma_that_mxnet_takes_for_one_is_one(tmp_path):
-    """ResNet v2 begins with a BatchNorm without a scale, but with a gamma."""
+def test_a_fixed_gamma_is_exported_as_one(tmp_path):
+    """ResNet v2 begins with a BatchNorm whose gamma MXNet ignores."""
     net = network.build("resnet18_v2", reference=True)
     gamma = net.features[0].gamma
     assert net.features[0]._kwargs["fix_gamma"]
     gamma.set_data(mx.nd.full(gamma.shape, 3.0))
-    expected, found = logits_by(net, tmp_path)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    expected, actual = logits_by(net, tmp_path)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", network.NAMES)
 def test_every_net_can_be_exported(tmp_path, name):
-    """At a size whose maps are not what the zoo's pooling windows expect."""
-    expected, found = logits_by(network.build(name, reference=True), tmp_path, size=96)
+    """At a size whose maps differ from the zoo's pooling windows."""
+    expected, actual = logits_by(network.build(name, reference=True), tmp_path, size=96)
     scale = max(1.0, float(np.abs(expected).max()))
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * scale)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4 * scale)
 
 
 @pytest.mark.slow
 def test_five_densenets_at_320_px_pool_all_of_the_map(tmp_path):
-    """The zoo's pool the top left only: a change at the bottom right must count."""
+    """The zoo's nets pool only the top left; here, the bottom right must count, too."""
     nets = [network.build("densenet121", reference=True) for _ in range(5)]
     graphs = [onnx_graph.convert(net, 320) for net in nets]
     model = onnx_graph.merge(graphs, 320, {})
@@ -222,7 +223,7 @@ def test_five_densenets_at_320_px_pool_all_of_the_map(tmp_path):
 
 
 def ask(world, tmp_path, *inputs_, runs=("run.onnx",), **options):
-    """Predict and give (rows of OUT.csv, rows of --images, what predict returned)."""
+    """Predict; return the rows of OUT.csv, those of --images, and the Predictions."""
     config = PredictConfig(
         tuple(world / each for each in inputs_),
         tmp_path / "out.csv",
@@ -244,24 +245,27 @@ INPUTS = ("MURA-v1.1/valid_image_paths.csv", "MURA-v1.1/valid", "packed/valid.re
 
 @pytest.mark.parametrize("given", INPUTS)
 @pytest.mark.parametrize("options", [{}, {"members": 2}, {"reference": True}])
-def test_predicting_by_the_file_is_predicting_by_the_run(
-    world, tmp_path, given, options
-):
-    theirs = ask(world, tmp_path, given, runs=("run",), **options)
-    ours = ask(world, tmp_path, given, **options)
-    for our_rows, their_rows in zip(ours[:2], theirs[:2]):
-        assert len(our_rows) == len(their_rows) > 1
-        for our, their in zip(our_rows, their_rows):
-            assert our.keys() == their.keys()
-            for column, value in our.items():
+def test_the_file_predicts_what_the_run_predicts(world, tmp_path, given, options):
+    by_run = ask(world, tmp_path, given, runs=("run",), **options)
+    by_file = ask(world, tmp_path, given, **options)
+    for file_rows, run_rows in zip(by_file[:2], by_run[:2]):
+        assert len(file_rows) == len(run_rows) > 1
+        for file_row, run_row in zip(file_rows, run_rows):
+            assert file_row.keys() == run_row.keys()
+            for column, value in file_row.items():
                 if column == "probability" or column.startswith("member_"):
-                    assert float(value) == pytest.approx(float(their[column]), abs=1e-5)
+                    assert float(value) == pytest.approx(
+                        float(run_row[column]), abs=1e-5
+                    )
                 elif column != "prediction":
-                    assert value == their[column]
-    assert len(ours[2].losses) == options.get("members", 3)
-    for our, their in zip(ours[2].losses.items(), theirs[2].losses.items()):
-        assert our[0].name == their[0].name
-        assert our[1] == pytest.approx(their[1], abs=1e-5)
+                    assert value == run_row[column]
+    file_losses, run_losses = by_file[2].losses, by_run[2].losses
+    assert len(file_losses) == options.get("members", 3)
+    for (name, loss), (params, expected) in zip(
+        file_losses.items(), run_losses.items()
+    ):
+        assert name.name == params.name
+        assert loss == pytest.approx(expected, abs=1e-5)
 
 
 def test_several_runs_in_one_file_predict_as_they_do_together(world, tmp_path):
@@ -276,33 +280,33 @@ def test_several_runs_in_one_file_predict_as_they_do_together(world, tmp_path):
 
 
 @pytest.mark.parametrize("members", [2, 4])
-def test_maps_by_the_file_are_those_of_the_runs(world, tmp_path, members):
-    """Two of four members, too, whose mean is not that of all."""
-    given, found = INPUTS[0], {}
+def test_the_maps_of_the_file_are_those_of_the_runs(world, tmp_path, members):
+    """Also with two of four members, whose mean is not that of all."""
+    given, written = INPUTS[0], {}
     for name, runs in {"run": ("run", "other"), "file": ("both.onnx",)}.items():
         ask(world, tmp_path, given, runs=runs, members=members, cam=tmp_path / name)
-        found[name] = sorted(p for p in (tmp_path / name).rglob("*") if p.is_file())
-    assert len(found["run"]) == 2 * 16 + 1
-    for ours, theirs in zip(found["file"], found["run"]):
-        assert ours.relative_to(tmp_path / "file") == theirs.relative_to(
+        written[name] = sorted(p for p in (tmp_path / name).rglob("*") if p.is_file())
+    assert len(written["run"]) == 2 * 16 + 1
+    for by_file, by_run in zip(written["file"], written["run"]):
+        assert by_file.relative_to(tmp_path / "file") == by_run.relative_to(
             tmp_path / "run"
         )
-        if ours.suffix == ".npy":
-            one, two = np.load(ours), np.load(theirs)
+        if by_file.suffix == ".npy":
+            one, two = np.load(by_file), np.load(by_run)
             assert (one.dtype, one.shape) == (two.dtype, two.shape)
             np.testing.assert_allclose(one, two, rtol=0, atol=1e-4)
-        elif ours.suffix == ".json":
+        elif by_file.suffix == ".json":
             differ = ("made_from", "sha256", "checksum")
-            one, two = (json.loads(each.read_text()) for each in (ours, theirs))
-            assert [one.pop(key) != two.pop(key) for key in differ]
+            one, two = (json.loads(each.read_text()) for each in (by_file, by_run))
+            assert all([one.pop(key) != two.pop(key) for key in differ])
             assert one == two
         else:
-            one, two = cv2.imread(str(ours)), cv2.imread(str(theirs))
+            one, two = cv2.imread(str(by_file)), cv2.imread(str(by_run))
             assert np.abs(one.astype(int) - two).max() <= 2
 
 
 def test_maps_of_nets_whose_maps_differ_in_size_keep_their_means(tmp_path):
-    """A SqueezeNet's map is finer than a ResNet's: all come in the finer size."""
+    """A SqueezeNet's map is finer than a ResNet's: all get the finer size."""
     nets = [network.build(n, reference=True) for n in ("squeezenet1.1", "resnet18_v1b")]
     model = onnx_graph.merge([onnx_graph.convert(net, 96) for net in nets], 96, {})
     (tmp_path / "two.onnx").write_bytes(model.SerializeToString())
@@ -310,11 +314,11 @@ def test_maps_of_nets_whose_maps_differ_in_size_keep_their_means(tmp_path):
     logits, maps = session(tmp_path / "two.onnx").run(
         ["logits", "maps"], {"pixels": pixels}
     )
-    (looked,) = forward.cams(nets, [pixels], [mx.cpu()], reference=True)
+    (expected,) = forward.cams(nets, [pixels], [mx.cpu()], reference=True)
     assert maps.shape[:2] == (2, 2)
-    scale = np.abs(looked.maps).max()
+    scale = np.abs(expected.maps).max()
     np.testing.assert_allclose(
-        maps.mean(axis=1) / scale, looked.maps / scale, rtol=0, atol=1e-5
+        maps.mean(axis=1) / scale, expected.maps / scale, rtol=0, atol=1e-5
     )
     bias = [net.output.bias.data().asscalar() for net in nets]
     np.testing.assert_allclose(
@@ -322,16 +326,16 @@ def test_maps_of_nets_whose_maps_differ_in_size_keep_their_means(tmp_path):
     )
 
 
-def test_a_file_with_fewer_members_than_asked_for_is_said(world, tmp_path, caplog):
+def test_fewer_members_than_asked_for_are_logged(world, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         ask(world, tmp_path, INPUTS[0])
-    assert "fewer members than the paper's 5: the file holds 3 only" in caplog.text
+    assert "fewer members than the paper's 5: the file holds only 3" in caplog.text
 
 
-def test_the_images_that_trained_a_file_are_known(world, tmp_path, caplog):
+def test_predicting_the_training_images_is_logged(world, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         ask(world, tmp_path, "packed/train.rec")
-    assert "trained the nets" in caplog.text
+    assert "were trained on these images" in caplog.text
 
 
 WITHOUT = """
@@ -339,15 +343,15 @@ import sys
 import tempfile
 from pathlib import Path
 sys.modules["mxnet"] = sys.modules["gluoncv"] = None
-from xenon_mx.commands import predict as predicting
+from xenon_mx.commands import predict
 from xenon_mx.config import PredictConfig
 given, out, run = map(Path, sys.argv[1:])
-predicting.predict(PredictConfig((given,), out, (run,), cam=out.with_name("maps")))
+predict.predict(PredictConfig((given,), out, (run,), cam=out.with_name("maps")))
 """
 
 
 @pytest.mark.parametrize("given", [INPUTS[0], INPUTS[2]])
-def test_no_mxnet_is_needed_and_nothing_is_grumbled(world, tmp_path, given):
+def test_no_mxnet_is_needed_and_nothing_else_is_logged(world, tmp_path, given):
     arguments = [str(world / given), str(tmp_path / "o.csv"), str(world / "run.onnx")]
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT, *arguments],
@@ -355,14 +359,14 @@ def test_no_mxnet_is_needed_and_nothing_is_grumbled(world, tmp_path, given):
         text=True,
     )
     expected = ("fewer members", "maps of 2x2 cells are too coarse")  # both are true
-    said = [x for x in done.stderr.splitlines() if not x.startswith(expected)]
-    assert (done.returncode, done.stdout, said) == (0, "", [])
+    others = [x for x in done.stderr.splitlines() if not x.startswith(expected)]
+    assert (done.returncode, done.stdout, others) == (0, "", [])
     assert len(read(tmp_path / "o.csv")) == 8
     assert len(list((tmp_path / "maps").rglob("*.cam.png"))) == 16
 
 
-def test_onnxruntime_has_nothing_to_warn_of(world):
-    """As any program would use it: with all warnings on, in a process of its own."""
+def test_onnxruntime_does_not_warn(world):
+    """With all warnings enabled, in a process of its own."""
     code = """
 import sys
 import onnxruntime
@@ -375,7 +379,7 @@ onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
         check=True,
     )
     lines = (done.stdout + done.stderr).splitlines()
-    # What it says of a machine without a GPU is not of the file.
+    # A warning about a computer without a GPU does not concern the file.
     assert [line for line in lines if "device_discovery" not in line] == []
 
 
@@ -386,11 +390,10 @@ def test_opencv_and_mxnet_decode_a_record_to_the_same_pixels(world, tmp_path, en
     pack.pack(PackConfig(tmp_path / "MURA-v1.1", folder, size=47, encoding=encoding))
     config = PredictConfig((folder / "valid.rec",), Path("o.csv"), (), batch_size=5)
     source = inputs.InputImages(config, {"size": 47, "fit": "stretch"})
-    theirs, ours = list(source.batches()), list(source.batches(with_mxnet=False))
-    assert (
-        [len(each) for each in ours] == [len(each) for each in theirs] == [5, 5, 5, 1]
-    )
-    np.testing.assert_array_equal(np.concatenate(ours), np.concatenate(theirs))
+    by_mxnet, by_opencv = list(source.batches()), list(source.batches(with_mxnet=False))
+    for batches in (by_mxnet, by_opencv):
+        assert [len(batch) for batch in batches] == [5, 5, 5, 1]
+    np.testing.assert_array_equal(np.concatenate(by_opencv), np.concatenate(by_mxnet))
 
 
 def foreign(data):
@@ -418,7 +421,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_what_is_no_whole_file_of_ours_is_refused_in_one_line(world, tmp_path, kind):
+def test_a_foreign_or_damaged_file_is_refused_in_one_line(world, tmp_path, kind):
     bad = tmp_path / "bad.onnx"
     bad.write_bytes(BAD[kind]((world / "run.onnx").read_bytes()))
     with pytest.raises(XenonError, match=r"bad\.onnx: neither a run") as caught:
@@ -430,28 +433,28 @@ def test_what_is_no_whole_file_of_ours_is_refused_in_one_line(world, tmp_path, k
 def test_a_file_of_a_later_format_is_refused(world, tmp_path):
     later = onnx.load_from_string(foreign(b""))
     helper.set_model_props(later, {"format": "2"})
-    (tmp_path / "later.onnx").write_bytes(sealed(later.SerializeToString()))
-    with pytest.raises(XenonError, match=r"later\.onnx: not of format 1"):
+    (tmp_path / "later.onnx").write_bytes(add_checksum(later.SerializeToString()))
+    with pytest.raises(XenonError, match=r"later\.onnx: its format is not 1"):
         ask(world, tmp_path, INPUTS[0], runs=(tmp_path / "later.onnx",))
 
 
 @pytest.mark.parametrize(
-    ("runs", "options", "said"),
+    ("runs", "options", "message"),
     [
-        (("run.onnx", "run"), {}, "an ensemble by itself"),
-        (("run", "both.onnx"), {}, "an ensemble by itself"),
-        (("none.onnx",), {}, r"none\.onnx: no such file"),
+        (("run.onnx", "run"), {}, "a whole ensemble"),
+        (("run", "both.onnx"), {}, "a whole ensemble"),
+        (("none.onnx",), {}, r"none\.onnx: No such file"),
         (("run.onnx",), {"ctx": "gpu(0)"}, "no CUDA.*onnxruntime-gpu.*cpu"),
         (("run.onnx",), {"ctx": "gpu(0),gpu(1)"}, "one device"),
     ],
 )
-def test_what_a_file_cannot_do_is_said(world, tmp_path, runs, options, said):
-    with pytest.raises(XenonError, match=said):
+def test_what_a_file_cannot_do_is_refused(world, tmp_path, runs, options, message):
+    with pytest.raises(XenonError, match=message):
         ask(world, tmp_path, INPUTS[0], runs=runs, **options)
     assert not (tmp_path / "out.csv").exists()
 
 
-def test_without_a_ctx_the_one_that_is_taken_is_said(world, caplog):
+def test_without_a_ctx_the_one_that_is_used_is_logged(world, caplog):
     ensemble = OnnxEnsemble.open(world / "run.onnx", 3)
     with caplog.at_level(logging.INFO):
         ensemble.logits([synthetic.blobs(1, SIZE)])
@@ -477,7 +480,7 @@ def test_what_was_not_exported_is_not_overwritten(world, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("no/such/x.onnx", "does not exist"),
         ("folder.onnx", "is a folder"),
@@ -485,10 +488,10 @@ def test_what_was_not_exported_is_not_overwritten(world, tmp_path):
         ("x.params", r"not named \.onnx"),
     ],
 )
-def test_an_output_that_cannot_be_written_is_refused(world, tmp_path, name, said):
+def test_an_output_that_cannot_be_written_is_refused(world, tmp_path, name, message):
     (tmp_path / "folder.onnx").mkdir()
     os.mkfifo(tmp_path / "pipe.onnx")
-    with pytest.raises((XenonError, ConfigError), match=said):
+    with pytest.raises((XenonError, ConfigError), match=message):
         export.export(ExportConfig((world / "run",), tmp_path / name))
 
 
@@ -506,29 +509,29 @@ def test_a_folder_that_is_no_run_is_refused(world, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_says_what_comes_next(world, tmp_path, capsys):
+def test_the_command_prints_the_next_command(world, tmp_path, capsys):
     out = tmp_path / "x.onnx"
     arguments = [str(world / "run"), str(out), "--members", "2"]
-    cli._export.main(arguments, standalone_mode=False)
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert f"2 members in {out}\n" in said.err
-    assert said.err.endswith(f"next: xenon-predict INPUT OUT.csv --run {out}\n")
+    cli.COMMANDS["export"].main(arguments, standalone_mode=False)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert f"2 members in {out}\n" in captured.err
+    assert captured.err.endswith(f"next: xenon-predict INPUT OUT.csv --run {out}\n")
 
 
 @pytest.mark.parametrize("wrong", [2e-5, np.nan])
 def test_probabilities_that_differ_are_not_written(wrong):
-    ours = np.array([[0.5, 0.25]])
+    expected = np.array([[0.5, 0.25]])
     out = Path("x.onnx")
-    export.check_equal(out, "members", ours, ours + 0.9e-5, export.TOLERANCE)
-    wrongly = ours + [[0, wrong]]
+    export.check_equal(out, "members", expected, expected + 0.9e-5, export.TOLERANCE)
+    actual = expected + [[0, wrong]]
     with pytest.raises(XenonError, match=r"x\.onnx: not written: its members"):
-        export.check_equal(out, "members", ours, wrongly, export.TOLERANCE)
+        export.check_equal(out, "members", expected, actual, export.TOLERANCE)
 
 
 @pytest.mark.slow
 def test_an_environment_without_mxnet_predicts(world, tmp_path):
-    """As README says: `pip install '.[onnx]'` in a fresh one, then xenon-predict."""
+    """Follow README: `pip install '.[onnx]'` in a new environment, then predict."""
     source = tmp_path / "source"
     ignored = shutil.ignore_patterns(".*", "build", "*.egg-info", "data", "tests")
     shutil.copytree(paths.ROOT, source, ignore=ignored)
@@ -556,9 +559,9 @@ def test_an_environment_without_mxnet_predicts(world, tmp_path):
         )
         assert done.returncode == 0, done.stderr
         expected, _, _ = ask(world, tmp_path, given, runs=("run",))
-        found = read(tmp_path / "there.csv")
-        assert len(found) == len(expected)
-        for one, two in zip(found, expected):
+        rows = read(tmp_path / "there.csv")
+        assert len(rows) == len(expected)
+        for one, two in zip(rows, expected):
             assert one["study"] == two["study"]
             assert float(one["probability"]) == pytest.approx(
                 float(two["probability"]), abs=1e-5
@@ -566,7 +569,7 @@ def test_an_environment_without_mxnet_predicts(world, tmp_path):
 
 
 def test_exporting_writes_no_file_but_its_own(world, tmp_path, monkeypatch):
-    """MXNet's exporter writes one, in a folder that may be small."""
+    """MXNet's exporter writes a temporary file, in a folder that may be full."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     config = ExportConfig((world / "run",), tmp_path / "run.onnx", members=3)
     assert export.export(config) == 3

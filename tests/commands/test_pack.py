@@ -114,7 +114,7 @@ def test_pack_csvs_away_from_the_images_needs_root(
 
 
 def square_of(file: Path, fit: str) -> np.ndarray:
-    """What OpenCV, asked directly, makes of an image file."""
+    """Return an image file scaled to the square by OpenCV alone."""
     image = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
     if image.dtype == np.uint16:
         image = np.round(image / 257).astype(np.uint8)
@@ -134,7 +134,7 @@ def square_of(file: Path, fit: str) -> np.ndarray:
 def decoded(
     packed: packed_folder.PackedFolder, split: str
 ) -> Iterator[tuple[Path, np.ndarray]]:
-    """Each packed image's path and pixels, read by MXNet and OpenCV."""
+    """Return each packed image's path and pixels, read by MXNet and OpenCV."""
     from xenon_mx.runtime.mxnet import mx
 
     base = packed.folder / split
@@ -148,7 +148,7 @@ def decoded(
 
 
 @pytest.mark.parametrize("fit", ["stretch", "pad"])
-def test_pack_png_holds_the_very_pixels(
+def test_pack_png_holds_exactly_the_pixels(
     mura_tree: Tree, tmp_path: Path, fit: str
 ) -> None:
     packed = pack(mura_tree(), tmp_path / "out", encoding="png", fit=fit)
@@ -224,8 +224,8 @@ def test_pack_valid_is_in_the_order_of_the_csv(mura_tree: Tree, tmp_path: Path) 
     packed = pack(root, tmp_path / "out", holdout=0.4)
 
     assert packed_paths(packed, "valid") == listed(root, "valid")
-    held = packed_paths(packed, "holdout")
-    assert held == [path for path in listed(root, "train") if path in held]
+    holdout = packed_paths(packed, "holdout")
+    assert holdout == [path for path in listed(root, "train") if path in holdout]
 
 
 def test_pack_rows_carry_label_type_and_study(mura_tree: Tree, tmp_path: Path) -> None:
@@ -266,12 +266,12 @@ def test_pack_json_counts_and_weights_are_those_of_the_csvs(
         paths = listed(root, split)
         assert meta["splits"][split]["records"] == len(paths)
         for kind in ("XR_ELBOW", "XR_HAND", "XR_WRIST"):
-            ours = [path for path in paths if f"/{kind}/" in path]
+            of_type = [path for path in paths if f"/{kind}/" in path]
             assert meta["splits"][split]["counts"][kind] == {
-                "images": len(ours),
-                "studies": len({path.rpartition("/")[0] for path in ours}),
-                "abnormal": sum("positive" in path for path in ours),
-                "normal": sum("negative" in path for path in ours),
+                "images": len(of_type),
+                "studies": len({path.rpartition("/")[0] for path in of_type}),
+                "abnormal": sum("positive" in path for path in of_type),
+                "normal": sum("negative" in path for path in of_type),
                 "missing": 0,
             }
 
@@ -303,7 +303,7 @@ def test_pack_json_checksums_are_those_of_the_files(
     }
 
 
-def test_pack_json_says_how_it_was_made(mura_tree: Tree, tmp_path: Path) -> None:
+def test_pack_json_records_the_settings(mura_tree: Tree, tmp_path: Path) -> None:
     root = mura_tree()
     jpg = pack(root, tmp_path / "a", fit="pad", seed=3).meta
     png = pack(root, tmp_path / "b", encoding="png", holdout=0.4).meta
@@ -348,9 +348,9 @@ def test_pack_holdout_moves_whole_patients_out_of_train(
     packed = pack(root, tmp_path / "out", holdout=0.4)
 
     assert packed.splits == ["train", "valid", "holdout"]
-    train, held = (packed_paths(packed, split) for split in ("train", "holdout"))
-    assert not {patient(path) for path in train} & {patient(path) for path in held}
-    assert sorted(train + held) == sorted(listed(root, "train"))
+    train, holdout = (packed_paths(packed, split) for split in ("train", "holdout"))
+    assert not {patient(path) for path in train} & {patient(path) for path in holdout}
+    assert sorted(train + holdout) == sorted(listed(root, "train"))
     assert packed_paths(packed, "valid") == listed(root, "valid")
 
 
@@ -384,7 +384,7 @@ def test_pack_holdout_without_train_is_refused(mura_tree: Tree, tmp_path: Path) 
 
 
 def spoil(root: Path) -> list[str]:
-    """Spoil five images in four ways, and give their paths in the order of the CSVs."""
+    """Damage five images in four ways; return their paths in the order of the CSVs."""
     train, valid = listed(root, "train"), listed(root, "valid")
     chosen = [*train[2:20:5], valid[3]]
     for number, path in enumerate(chosen):
@@ -431,7 +431,7 @@ def test_pack_bad_images_leave_an_old_pack_as_it_was(
     assert snapshot(tmp_path / "out") == before
 
 
-def test_pack_skip_bad_leaves_them_out_and_says_so(
+def test_pack_skip_bad_leaves_them_out_and_logs_them(
     mura_tree: Tree, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = mura_tree()
@@ -460,7 +460,7 @@ def test_pack_skip_bad_with_nothing_left_of_a_split_is_refused(
     root = mura_tree()
     for path in listed(root, "valid"):
         (tmp_path / path).write_bytes(b"")
-    with pytest.raises(XenonError, match="the valid split has no image"):
+    with pytest.raises(XenonError, match="the valid split has no readable image"):
         pack(root, tmp_path / "out", skip_bad=True)
     assert not (tmp_path / "out").exists()
 
@@ -591,7 +591,7 @@ def delete_a_byte(data: bytes) -> bytes:
 
 
 def use(folder: Path) -> str:
-    """Open a packed folder, check it in every way there is, give the complaint."""
+    """Open and verify a packed folder; return the message of the error."""
     try:
         packed = packed_folder.open_packed(folder)
         assert packed.fingerprint
@@ -729,7 +729,7 @@ def test_in_order_leaves_no_thread_behind() -> None:
     assert threading.active_count() == before
 
 
-def test_ahead_gives_all_items_and_the_error_among_them() -> None:
+def test_prefetch_yields_all_items_and_then_the_error() -> None:
     def items() -> Iterator[int]:
         yield 1
         yield 2
@@ -758,7 +758,7 @@ class CountingBar:
     def __exit__(self, *exc: object) -> None: ...
 
     def update(self, count: int = 1) -> None:
-        """Count."""
+        """Add to the count."""
         self.done += count
 
 
@@ -777,7 +777,7 @@ def test_pack_bar_counts_every_image(mura_tree: Tree, tmp_path: Path) -> None:
     assert [(b.total, b.done) for b in bars] == [(images, images)]
 
 
-def test_for_stream_that_is_no_terminal_writes_whole_lines() -> None:
+def test_a_bar_for_a_file_writes_whole_lines() -> None:
     stream = io.StringIO()
     with progress.for_stream(stream)(total=3, desc="packing", unit="img") as shown:
         for _ in range(3):
@@ -795,7 +795,7 @@ def test_silent_bar_writes_nothing(capfd: pytest.CaptureFixture) -> None:
     assert capfd.readouterr() == ("", "")
 
 
-def test_counted_moves_the_bar_once_a_batch_is_dealt_with() -> None:
+def test_track_advances_the_bar_after_each_batch() -> None:
     shown = CountingBar(total=5, unit="", desc="")
     seen = []
     for batch in progress.track([[1, 2], [3, 4], [5]], shown):

@@ -1,4 +1,4 @@
-"""Prediction: what every form of INPUT gives, and what the CSVs hold to the letter."""
+"""xenon-predict: every form of INPUT, and the exact content of the tables."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def draw(root: Path, split: str, studies: int, seed: int) -> None:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A data set, the packed folder of it (lossless), and a run of three epochs."""
+    """Create a data set, its packed folder (lossless), and a run of three epochs."""
     base = tmp_path_factory.mktemp("world")
     root = base / "MURA-v1.1"
     draw(root, "train", 24, seed=1)
@@ -73,7 +73,7 @@ def world(tmp_path_factory):
 
 
 def ask(world, tmp_path, *inputs, runs=("run",), **options):
-    """Predict and give (rows of OUT.csv, rows of --images, what predict returned)."""
+    """Predict; return the rows of OUT.csv, those of --images, and the Predictions."""
     config = PredictConfig(
         tuple(Path(i) for i in inputs),
         tmp_path / "out.csv",
@@ -94,7 +94,7 @@ def valid_csv(world):
     return world / "MURA-v1.1" / "valid_image_paths.csv"
 
 
-def test_the_columns_are_those_of_the_contract(world, tmp_path):
+def test_the_tables_have_the_documented_columns(world, tmp_path):
     ask(world, tmp_path, valid_csv(world))
     header = (tmp_path / "out.csv").read_text().splitlines()[0]
     assert header == "study,study_type,images,probability,prediction,label"
@@ -113,9 +113,10 @@ def test_a_study_is_the_mean_of_its_images_and_an_image_of_its_members(world, tm
         pixels = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)[np.newaxis]
         batch = network.normalise(mx.nd.array(pixels, dtype="uint8"))
         probs = [net(batch).sigmoid().asnumpy().item() for net in nets]
-        found = [float(row[f"member_{i + 1}"]) for i in range(3)]
-        assert found == pytest.approx(probs, rel=1e-4)
-        assert float(row["probability"]) == pytest.approx(np.mean(found), rel=1e-6)
+        members_prob = [float(row[f"member_{i + 1}"]) for i in range(3)]
+        assert members_prob == pytest.approx(probs, rel=1e-4)
+        mean = pytest.approx(np.mean(members_prob), rel=1e-6)
+        assert float(row["probability"]) == mean
     for row in studies:
         views = [float(i["probability"]) for i in images if i["study"] == row["study"]]
         assert int(row["images"]) == len(views)
@@ -142,13 +143,13 @@ def test_every_form_of_input_gives_the_same_predictions(world, tmp_path):
         [root / "valid" / "XR_HAND", root / "valid" / "XR_WRIST"],
         [world / "packed" / "valid.rec"],
     ):
-        found, _, _ = ask(world, tmp_path, *form)
+        rows, _, _ = ask(world, tmp_path, *form)
         key = lambda row: row["study"]  # noqa: E731
-        for ours, theirs in zip(sorted(found, key=key), sorted(expected, key=key)):
-            assert ours["study"] == theirs["study"]
-            assert ours["label"] == theirs["label"]
-            assert float(ours["probability"]) == pytest.approx(
-                float(theirs["probability"]), rel=1e-4
+        for row, wanted in zip(sorted(rows, key=key), sorted(expected, key=key)):
+            assert row["study"] == wanted["study"]
+            assert row["label"] == wanted["label"]
+            assert float(row["probability"]) == pytest.approx(
+                float(wanted["probability"]), rel=1e-4
             )
 
 
@@ -167,15 +168,15 @@ def test_a_member_on_valid_rec_has_the_loss_that_training_logged(world, tmp_path
     assert total / len(images) == pytest.approx(best.loss, abs=1e-6)
 
 
-def test_scores_are_a_row_a_type_and_one_over_all(world, tmp_path):
+def test_metrics_have_one_row_per_study_type_and_one_over_all(world, tmp_path):
     _, _, result = ask(world, tmp_path, valid_csv(world))
-    assert [s.study_type for s in result.scores] == ["XR_HAND", "XR_WRIST", "overall"]
-    assert [s.studies for s in result.scores] == [4, 6, 10]
-    assert [s.abnormal for s in result.scores] == [2, 3, 5]
+    assert [s.study_type for s in result.metrics] == ["XR_HAND", "XR_WRIST", "overall"]
+    assert [s.studies for s in result.metrics] == [4, 6, 10]
+    assert [s.abnormal for s in result.metrics] == [2, 3, 5]
 
 
-def test_submission_is_the_competition_form_to_the_letter(world, tmp_path):
-    """Shuffled lines, views apart, test folders without a label, the last study too."""
+def test_submission_has_exactly_the_competitions_format(world, tmp_path):
+    """Lines are shuffled, views separated, and test folders have no label."""
     lines = valid_csv(world).read_text().split()
     unlabelled = []
     for line in lines:
@@ -192,7 +193,7 @@ def test_submission_is_the_competition_form_to_the_letter(world, tmp_path):
         (asked,), tmp_path / "p.csv", (world / "run",), root=world, submission=True
     )
     result = predict.predict(config)
-    assert result.scores == []
+    assert result.metrics == []
     written = (tmp_path / "p.csv").read_text()
     rows = [line.split(",") for line in written.splitlines()]
     assert written == "".join(f"{study},{value}\n" for study, value in rows)
@@ -205,35 +206,35 @@ def test_submission_is_the_competition_form_to_the_letter(world, tmp_path):
 def test_threshold_is_strict_and_changes_the_prediction_only(world, tmp_path):
     base, _, _ = ask(world, tmp_path, valid_csv(world), members=1)
     middle = base[3]["probability"]
-    found, _, _ = ask(
+    rows, _, _ = ask(
         world, tmp_path, valid_csv(world), members=1, threshold=float(middle)
     )
-    for before, after in zip(base, found):
+    for before, after in zip(base, rows):
         assert before["probability"] == after["probability"]
         above = float(after["probability"]) > float(middle)
         assert after["prediction"] == str(int(above))
 
 
 @pytest.mark.parametrize("cam", [None, "maps"])
-def test_weights_that_give_no_number_are_no_normal_study(world, tmp_path, cam):
-    """Such as NaN, which is above no threshold: each study would be normal."""
+def test_weights_that_yield_nan_are_an_error(world, tmp_path, cam):
+    """NaN is above no threshold: each study would be normal."""
     shutil.copytree(world / "run", tmp_path / "run")
     run = Run.open(tmp_path / "run")
     first = run.members()[0]
-    held = arrays.read(first.params)
-    held["output.weight"] = np.full_like(held["output.weight"], 3e38)
-    first.params.write_bytes(arrays.encode(held))
+    params = arrays.read(first.params)
+    params["output.weight"] = np.full_like(params["output.weight"], 3e38)
+    first.params.write_bytes(arrays.encode(params))
     best = json.loads((tmp_path / "run" / "best.json").read_text())
     best["best"][0]["sha256"] = files.sha256(first.params)
     best.pop("checksum")
     files.write_json(tmp_path / "run" / "best.json", best)
     options = {"cam": tmp_path / cam} if cam else {}
-    with pytest.raises(XenonError, match="gives no finite number for .* images"):
+    with pytest.raises(XenonError, match="yields no finite number for .* images"):
         ask(world, tmp_path, valid_csv(world), runs=(tmp_path / "run",), **options)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_several_runs_give_their_best_to_one_ensemble(world, tmp_path):
+def test_several_runs_form_one_ensemble_of_their_best(world, tmp_path):
     _, images, result = ask(
         world, tmp_path, valid_csv(world), runs=("run", "other"), members=4
     )
@@ -244,13 +245,13 @@ def test_several_runs_give_their_best_to_one_ensemble(world, tmp_path):
     assert "member_5" not in images[0]
 
 
-def test_fewer_than_five_members_is_said(world, tmp_path, caplog):
+def test_fewer_than_five_members_are_logged(world, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         ask(world, tmp_path, valid_csv(world))
     assert "fewer members than the paper's 5" in caplog.text
 
 
-def test_images_outside_the_layout_are_studies_by_themselves_and_said(
+def test_images_outside_the_layout_are_studies_of_their_own_and_logged(
     world, tmp_path, caplog
 ):
     loose = tmp_path / "loose"
@@ -262,18 +263,18 @@ def test_images_outside_the_layout_are_studies_by_themselves_and_said(
     assert "each counts as a study of its own" in caplog.text
     assert [Path(row["study"]).name for row in studies] == ["a.png", "b.png"]
     assert studies[0]["label"] == ""
-    assert result.scores == []
+    assert result.metrics == []
     with pytest.raises(XenonError, match="--submission"):
         ask(world, tmp_path, loose, submission=True)
 
 
-def test_an_unknown_study_type_is_said(world, tmp_path, caplog):
+def test_an_unknown_study_type_is_logged(world, tmp_path, caplog):
     image = tmp_path / "XR_FOOT" / "patient1" / "study1" / "image1.png"
     image.parent.mkdir(parents=True)
     cv2.imwrite(str(image), synthetic.blobs(1)[0])
     with caplog.at_level(logging.WARNING):
         ask(world, tmp_path, image)
-    assert "never seen XR_FOOT" in caplog.text
+    assert "not trained on: XR_FOOT" in caplog.text
 
 
 def test_all_images_that_cannot_be_read_are_named_and_nothing_is_written(
@@ -295,28 +296,28 @@ def test_all_images_that_cannot_be_read_are_named_and_nothing_is_written(
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [("nothing.csv", "no such file"), ("empty", "no image in this folder")],
 )
-def test_an_input_that_is_none_is_refused(world, tmp_path, name, said):
+def test_an_input_without_images_is_refused(world, tmp_path, name, message):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(XenonError, match=said):
+    with pytest.raises(XenonError, match=message):
         ask(world, tmp_path, tmp_path / name)
 
 
 def test_an_image_given_twice_is_refused(world, tmp_path):
     root = world / "MURA-v1.1"
-    with pytest.raises(XenonError, match="given twice"):
+    with pytest.raises(XenonError, match="given more than once"):
         ask(world, tmp_path, valid_csv(world), root / "valid" / "XR_HAND")
 
 
 def test_a_file_under_two_names_is_given_twice(world, tmp_path, monkeypatch):
-    film = tmp_path / "loose.png"
-    cv2.imwrite(str(film), synthetic.blobs(1, SIZE)[0])
-    (tmp_path / "link.png").symlink_to(film)
+    pixels = tmp_path / "loose.png"
+    cv2.imwrite(str(pixels), synthetic.blobs(1, SIZE)[0])
+    (tmp_path / "link.png").symlink_to(pixels)
     monkeypatch.chdir(tmp_path)
-    for other in (film, Path("link.png")):
-        with pytest.raises(XenonError, match="1 images are given twice"):
+    for other in (pixels, Path("link.png")):
+        with pytest.raises(XenonError, match="1 images are given more than once"):
             ask(world, tmp_path, Path("loose.png"), other)
 
 
@@ -325,8 +326,8 @@ def test_studies_of_one_name_in_two_folders_are_not_merged(world, tmp_path):
     for number, place in enumerate("AB", 1):
         study = tmp_path / place / "MURA-v1.1/valid/XR_WRIST/patient1/study1_positive"
         study.mkdir(parents=True)
-        film = synthetic.blobs(1, SIZE, seed=number)[0]
-        cv2.imwrite(str(study / f"image{number}.png"), film)
+        pixels = synthetic.blobs(1, SIZE, seed=number)[0]
+        cv2.imwrite(str(study / f"image{number}.png"), pixels)
     for inputs in ([tmp_path / "A", tmp_path / "B"], [tmp_path]):
         with pytest.raises(XenonError, match="1 studies have the same name") as caught:
             ask(world, tmp_path, *inputs)
@@ -337,7 +338,7 @@ def test_studies_of_one_name_in_two_folders_are_not_merged(world, tmp_path):
 
 
 def test_a_folder_that_may_not_be_read_is_not_left_out(world, tmp_path, monkeypatch):
-    """As os.walk would do, in silence. Root may read everything, so it is told here."""
+    """os.walk would skip it silently. Root may read any folder, so this is patched."""
     shutil.copytree(world / "MURA-v1.1" / "valid", tmp_path / "valid")
     closed = str(tmp_path / "valid" / "XR_HAND")
     scandir = os.scandir
@@ -352,9 +353,9 @@ def test_a_folder_that_may_not_be_read_is_not_left_out(world, tmp_path, monkeypa
         ask(world, tmp_path, tmp_path / "valid")
 
 
-def test_maps_do_not_go_where_radiographs_are_looked_for(world, tmp_path):
+def test_maps_are_not_written_into_an_input_folder(world, tmp_path):
     shutil.copytree(world / "MURA-v1.1" / "valid", tmp_path / "valid")
-    with pytest.raises(XenonError, match="lies within an INPUT"):
+    with pytest.raises(XenonError, match="is inside an INPUT"):
         ask(world, tmp_path, tmp_path / "valid", cam=tmp_path / "valid" / "maps")
     assert not (tmp_path / "valid" / "maps").exists()
 
@@ -363,7 +364,7 @@ def test_maps_do_not_go_where_radiographs_are_looked_for(world, tmp_path):
 def test_a_full_disk_leaves_all_outputs_as_they_were(
     world, tmp_path, monkeypatch, link
 ):
-    """The second table does not fit: neither it, nor the first, nor maps are new."""
+    """The second table does not fit: no table and no map is replaced."""
     before = "study,study_type,images,probability,prediction,label\n"
     out, real = tmp_path / "out.csv", tmp_path / ("real.csv" if link else "out.csv")
     if link:
@@ -373,7 +374,7 @@ def test_a_full_disk_leaves_all_outputs_as_they_were(
 
     def fsync(number):
         synced.append(number)
-        if len(synced) == 5:  # behind the maps' and two records, and the first table
+        if len(synced) == 5:  # after the maps, two records and the first table
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fsync)
@@ -393,7 +394,7 @@ def test_a_rec_of_another_size_is_refused(world, tmp_path):
 def test_a_rec_beside_other_inputs_is_refused(world, tmp_path):
     rec = world / "packed" / "valid.rec"
     for inputs in ((rec, valid_csv(world)), (valid_csv(world), rec)):
-        with pytest.raises(XenonError, match="by itself"):
+        with pytest.raises(XenonError, match="must be the only INPUT"):
             ask(world, tmp_path, *inputs)
 
 
@@ -406,11 +407,13 @@ def test_an_output_that_is_an_input_is_refused(world, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("no/such/out.csv", "does not exist"), (".", "is a folder")]
+    ("name", "message"), [("no/such/out.csv", "does not exist"), (".", "is a folder")]
 )
-def test_an_output_that_cannot_be_written_is_refused_first(world, tmp_path, name, said):
+def test_an_output_that_cannot_be_written_is_refused_first(
+    world, tmp_path, name, message
+):
     config = PredictConfig((valid_csv(world),), tmp_path / name, (world / "run",))
-    with pytest.raises(XenonError, match=said):
+    with pytest.raises(XenonError, match=message):
         predict.predict(config)
 
 
@@ -427,14 +430,14 @@ def test_a_link_is_written_through_and_stays_a_link(world, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("out.csv", "a file of its own"), ("-", "only")]
+    ("name", "message"), [("out.csv", "a file of its own"), ("-", "only")]
 )
-def test_images_need_a_file_of_their_own(world, tmp_path, name, said):
+def test_images_need_a_file_of_their_own(world, tmp_path, name, message):
     images = Path(name) if name == "-" else tmp_path / name
     asked = PredictConfig(
         (valid_csv(world),), tmp_path / "out.csv", (world / "run",), images=images
     )
-    with pytest.raises(XenonError, match=said):
+    with pytest.raises(XenonError, match=message):
         predict.predict(asked)
 
 
@@ -465,8 +468,8 @@ def test_a_prediction_of_another_run_or_of_other_images_is_not_replaced(
     options = {"overwrite": False}
     ask(world, tmp_path, valid_csv(world), **options)
     before = (tmp_path / "out.csv").read_bytes()
-    films = world / "MURA-v1.1" / "valid" / "XR_HAND"
-    for inputs, runs in ([valid_csv(world)], ["other"]), ([films], ["run"]):
+    images_folder = world / "MURA-v1.1" / "valid" / "XR_HAND"
+    for inputs, runs in ([valid_csv(world)], ["other"]), ([images_folder], ["run"]):
         with pytest.raises(XenonError, match="from other inputs or another run"):
             ask(world, tmp_path, *inputs, runs=runs, **options)
     assert (tmp_path / "out.csv").read_bytes() == before
@@ -475,21 +478,21 @@ def test_a_prediction_of_another_run_or_of_other_images_is_not_replaced(
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("name", ["valid_labeled_studies.csv", "labels.csv"])
 def test_the_labels_of_a_data_set_are_no_output(world, tmp_path, name, overwrite):
-    """As `xenon-predict MURA-v1.1/valid*.csv --run R` would have it."""
+    """The shell expands `xenon-predict MURA-v1.1/valid*.csv --run R` to this."""
     labels = tmp_path / name
     shutil.copy(world / "MURA-v1.1" / "valid_labeled_studies.csv", labels)
     asked = PredictConfig(
         (valid_csv(world),), labels, (world / "run",), overwrite=overwrite
     )
     if overwrite and name == "labels.csv":
-        return  # the user has said so
+        return  # the user asked for it
     with pytest.raises(XenonError, match="data set's own file|not written by xenon"):
         predict.predict(asked)
     assert labels.read_text().startswith("MURA-v1.1/valid/")
 
 
 @pytest.mark.parametrize("name", ["run/log.csv", "packed/out.csv"])
-def test_a_file_of_the_run_is_no_output_whatever_is_said(world, tmp_path, name):
+def test_a_file_of_the_run_is_never_an_output(world, tmp_path, name):
     out = world / name
     if name.startswith("packed"):
         out.hardlink_to(world / "packed" / "valid.rec")
@@ -511,11 +514,13 @@ def test_a_changed_byte_in_a_rec_is_refused(world, tmp_path):
         ask(world, tmp_path, folder / "valid.rec")
 
 
-@pytest.mark.parametrize(("split", "said"), [("train", True), ("valid", False)])
-def test_predicting_the_training_images_is_said(world, tmp_path, caplog, split, said):
+@pytest.mark.parametrize(("split", "message"), [("train", True), ("valid", False)])
+def test_predicting_the_training_images_is_logged(
+    world, tmp_path, caplog, split, message
+):
     with caplog.at_level(logging.WARNING):
         ask(world, tmp_path, world / "packed" / f"{split}.rec")
-    assert ("trained the nets" in caplog.text) == said
+    assert ("were trained on these images" in caplog.text) == message
 
 
 def test_the_reference_gives_the_same_probabilities(world, tmp_path):
@@ -543,12 +548,12 @@ def test_cam_writes_the_maps_and_changes_no_probability(world, tmp_path):
         probs = np.array([float(row[f"member_{i + 1}"]) for i in range(3)])
         logit = np.log(probs / (1 - probs)).mean()
         assert cam.mean() + bias == pytest.approx(logit, abs=1e-4)
-        drawn = cv2.imread(str(tmp_path / "cam" / f"{row['image']}.cam.png"))
-        assert drawn.shape == (*cv2.imread(str(world / row["image"]), 0).shape, 3)
+        overlay = cv2.imread(str(tmp_path / "cam" / f"{row['image']}.cam.png"))
+        assert overlay.shape == (*cv2.imread(str(world / row["image"]), 0).shape, 3)
     assert len(list((tmp_path / "cam").rglob("*.*"))) >= 2 * len(images)
 
 
-def test_cam_of_a_rec_is_drawn_on_the_packed_pixels(world, tmp_path):
+def test_cam_of_a_rec_is_overlay_on_the_packed_pixels(world, tmp_path):
     ask(world, tmp_path, valid_csv(world), cam=tmp_path / "a")
     ask(world, tmp_path, world / "packed" / "valid.rec", cam=tmp_path / "b")
     arrays = sorted((tmp_path / "a").rglob("*.cam.npy"))
@@ -556,18 +561,18 @@ def test_cam_of_a_rec_is_drawn_on_the_packed_pixels(world, tmp_path):
     for array in arrays:
         other = tmp_path / "b" / array.relative_to(tmp_path / "a")
         np.testing.assert_allclose(np.load(other), np.load(array), atol=1e-4)
-        drawn = cv2.imread(str(other.with_suffix(".png")))
-        assert drawn.shape == (SIZE, SIZE, 3)
+        overlay = cv2.imread(str(other.with_suffix(".png")))
+        assert overlay.shape == (SIZE, SIZE, 3)
 
 
 @pytest.mark.parametrize("bad", [False, True])
 def test_cam_is_all_there_or_not_at_all(world, tmp_path, bad):
-    """Image by image, with threads ahead of one another, of another size each."""
+    """Images of different sizes, drawn by several threads."""
     folder, cam = tmp_path / "in", tmp_path / "cam"
     folder.mkdir()
     for number in range(30):
-        film = synthetic.blobs(1, 40 + number, number)[0]
-        cv2.imwrite(str(folder / f"{number}.png"), film[:, :33])
+        pixels = synthetic.blobs(1, 40 + number, number)[0]
+        cv2.imwrite(str(folder / f"{number}.png"), pixels[:, :33])
     if bad:
         (folder / "29.png").write_bytes(b"no image")
         with pytest.raises(XenonError, match="nothing is written"):
@@ -588,17 +593,17 @@ def test_cam_into_a_folder_that_holds_something_is_refused_first(world, tmp_path
     assert not (tmp_path / "out.csv").exists()
 
 
-def test_a_command_lets_mxnet_work_on_all_members_at_once(world, tmp_path):
-    """In a process of its own: how cores are used is settled as MXNet is loaded."""
+def test_mxnet_computes_all_members_at_once(world, tmp_path):
+    """In a process of its own: MXNet's threads are configured on import."""
     code = f"""
 import os
 from pathlib import Path
-from xenon_mx.commands import predict as predicting
+from xenon_mx.commands import predict
 from xenon_mx.runtime import threads as parallel
 from xenon_mx.config import PredictConfig
 os.environ.pop("OMP_NUM_THREADS", None)
 parallel.usable_cores.__code__ = (lambda: 2).__code__
-predicting.predict(PredictConfig(
+predict.predict(PredictConfig(
     (Path({str(world / "packed/valid.rec")!r}),), Path({str(tmp_path / "o.csv")!r}),
     (Path({str(world / "run")!r}),), ctx="cpu()"))
 print(os.environ["OMP_NUM_THREADS"], os.environ["MXNET_CPU_WORKER_NTHREADS"])

@@ -1,4 +1,4 @@
-"""The folder of --cam: names that cannot meet or escape, all files or none."""
+"""The folder of --cam: distinct names inside the folder, all files or none."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from xenon_mx.errors import XenonError
 from xenon_mx.inference import cam_folder
 from xenon_mx.models import cam
 
-FILM = np.random.RandomState(0).randint(0, 256, (60, 40)).astype(np.uint8)
+RADIOGRAPH = np.random.RandomState(0).randint(0, 256, (60, 40)).astype(np.uint8)
 CAM = np.random.RandomState(1).normal(size=(3, 3)).astype(np.float32)
-SEEN, FIELD = {"size": 32, "fit": "pad"}, [-1.5, 33.5]
+PREPROCESSING, EXTENT = {"size": 32, "fit": "pad"}, [-1.5, 33.5]
 STUDY = "MURA-v1.1/valid/XR_HAND/patient1/study1_positive"
 
 
@@ -25,19 +25,21 @@ ORIGIN = "0" * 64
 
 
 def write(out, *paths, origin=ORIGIN, overwrite=False):
-    with cam_folder.CamFolder(out, paths, SEEN, FIELD, 5, origin, overwrite) as folder:
+    with cam_folder.CamFolder(
+        out, paths, PREPROCESSING, EXTENT, 5, origin, overwrite
+    ) as folder:
         for path in paths:
-            folder.add(path, FILM, CAM)
-        folder.seal()
+            folder.add(path, RADIOGRAPH, CAM)
+        folder.complete()
 
 
 def files(folder):
-    """Every file of a folder but maps.json, which must be there if any is."""
-    found = sorted(
+    """List the files of a folder without maps.json, which must exist if any does."""
+    names = sorted(
         p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()
     )
-    cams = [name for name in found if Path(name).name != cam_folder.MAPS_JSON]
-    assert len(found) - len(cams) == bool(cams)
+    cams = [name for name in names if Path(name).name != cam_folder.MAPS_JSON]
+    assert len(names) - len(cams) == bool(cams)
     return cams
 
 
@@ -51,29 +53,29 @@ def test_each_image_has_an_overlay_and_an_array_under_its_own_path(tmp_path):
     array = np.load(tmp_path / "cam" / f"{STUDY}/image1.png.cam.npy")
     assert array.dtype == np.float32
     assert np.array_equal(array, CAM)
-    drawn = cv2.imread(str(tmp_path / "cam" / f"{STUDY}/image1.png.cam.png"), -1)
-    assert drawn.shape == (60, 40, 3)
+    overlay = cv2.imread(str(tmp_path / "cam" / f"{STUDY}/image1.png.cam.png"), -1)
+    assert overlay.shape == (60, 40, 3)
 
 
-def test_what_the_arrays_lack_is_beside_them(tmp_path):
-    """From the folder alone, a map is laid over its film as the overlay has it."""
+def test_maps_json_has_the_geometry_of_the_arrays(tmp_path):
+    """The folder alone is enough to draw the overlay from the array."""
     write(tmp_path, "a.png")
-    told = json.loads((tmp_path / "maps.json").read_text())
-    assert "logits" in told["notice"]
-    assert "not for medical use" in told["notice"]
-    assert told.pop("notice").count(".") == 1
-    assert told.pop("members") == 5
-    assert told.pop("made_from") == ORIGIN
-    assert {len(told.pop("sha256")), len(told.pop("checksum"))} == {64}
-    assert told == {**SEEN, "field": FIELD}
-    over = cam.resize_to_radiograph(
-        np.load(tmp_path / "a.png.cam.npy"), FILM.shape, **told
+    content = json.loads((tmp_path / "maps.json").read_text())
+    assert "logits" in content["notice"]
+    assert "not for medical use" in content["notice"]
+    assert content.pop("notice").count(".") == 1
+    assert content.pop("members") == 5
+    assert content.pop("made_from") == ORIGIN
+    assert {len(content.pop("sha256")), len(content.pop("checksum"))} == {64}
+    assert content == {**PREPROCESSING, "field": EXTENT}
+    resized = cam.resize_to_radiograph(
+        np.load(tmp_path / "a.png.cam.npy"), RADIOGRAPH.shape, **content
     )
-    drawn = cv2.imread(str(tmp_path / "a.png.cam.png"))
-    assert np.array_equal(drawn, cam.draw_overlay(FILM, over))
+    overlay = cv2.imread(str(tmp_path / "a.png.cam.png"))
+    assert np.array_equal(overlay, cam.draw_overlay(RADIOGRAPH, resized))
 
 
-def test_what_tells_that_all_is_there_comes_last(tmp_path, monkeypatch):
+def test_maps_json_is_moved_last(tmp_path, monkeypatch):
     moved, replace = [], os.replace
 
     def record(old, new, **folders):
@@ -82,7 +84,7 @@ def test_what_tells_that_all_is_there_comes_last(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", record)
     write(tmp_path / "cam", "a.png", "z/b.png")
-    assert moved[1:] == [  # behind what tells a next process what will be moved
+    assert moved[1:] == [  # after the manifest of the move
         "a.png.cam.npy",
         "a.png.cam.png",
         "b.png.cam.npy",
@@ -133,7 +135,7 @@ def test_a_folder_that_holds_something_is_refused_and_left_alone(tmp_path):
         write(out, "a.png")
 
 
-def test_its_own_maps_are_replaced_while_nobody_has_changed_them(tmp_path):
+def test_unchanged_maps_of_the_same_origin_are_replaced(tmp_path):
     out = tmp_path / "cam"
     write(out, "a.png", "old/b.png")
     (out / "notes.txt").write_text("mine")
@@ -154,14 +156,14 @@ def test_its_own_maps_are_replaced_while_nobody_has_changed_them(tmp_path):
     assert (out / "notes.txt").read_text() == "mine"
 
 
-def test_an_empty_folder_and_a_link_to_one_are_taken(tmp_path):
+def test_a_link_to_an_empty_folder_is_accepted(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "cam").symlink_to(tmp_path / "real")
     write(tmp_path / "cam", "a.png")
     assert len(files(tmp_path / "real")) == 2
 
 
-def test_a_file_is_no_folder(tmp_path):
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "cam").write_text("mine")
     with pytest.raises(XenonError, match="needs a folder"):
         cam_folder.check_folder(tmp_path / "cam")
@@ -171,13 +173,13 @@ def test_a_file_is_no_folder(tmp_path):
 
 def fail(out):
     with cam_folder.CamFolder(
-        out, ["a.png", "b.png"], SEEN, FIELD, 5, ORIGIN
+        out, ["a.png", "b.png"], PREPROCESSING, EXTENT, 5, ORIGIN
     ) as folder:
-        folder.add("a.png", FILM, CAM)
+        folder.add("a.png", RADIOGRAPH, CAM)
         raise XenonError("in the middle")
 
 
-def test_what_fails_leaves_nothing(tmp_path):
+def test_a_failure_leaves_no_files(tmp_path):
     for made in (False, True):
         out = tmp_path / f"cam{made}"
         if made:
@@ -188,7 +190,7 @@ def test_what_fails_leaves_nothing(tmp_path):
         assert not files(tmp_path)
 
 
-def test_what_a_killed_prediction_left_is_cleared_away(tmp_path):
+def test_leftovers_of_a_killed_prediction_are_removed(tmp_path):
     out = tmp_path / "cam"
     (out / ".xenon-0123456789abcdef.partial").mkdir(parents=True)
     (out / ".xenon-0123456789abcdef.partial" / "a.png.cam.npy").write_text("half")
@@ -196,11 +198,11 @@ def test_what_a_killed_prediction_left_is_cleared_away(tmp_path):
     assert files(out) == ["b.png.cam.npy", "b.png.cam.png"]
 
 
-def test_a_name_that_is_too_long_is_refused_before_the_work(tmp_path):
+def test_a_name_that_is_too_long_is_refused_on_entering(tmp_path):
     names = "a" * 244 + ".png", "b" * 243 + ".png"  # of 248 and of 247 bytes
     with pytest.raises(XenonError, match="names of more than 247 bytes") as e:
         cam_folder.CamFolder(
-            tmp_path / "cam", names, SEEN, FIELD, 5, ORIGIN
+            tmp_path / "cam", names, PREPROCESSING, EXTENT, 5, ORIGIN
         ).__enter__()
     assert e.value.details == (names[0],)
     assert not (tmp_path / "cam").exists()

@@ -1,4 +1,4 @@
-"""Which checkpoints make an ensemble, and which may not."""
+"""The choice of an ensemble's members, and the runs that cannot be averaged."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from xenon_mx.errors import XenonError
-from xenon_mx.inference.ensembles import GluonEnsemble
+from xenon_mx.inference.gluon_ensemble import GluonEnsemble
 from xenon_mx.runs.run_folder import EpochRecord, Run, TrainingState
 from xenon_mx.runtime.mxnet import mx
 from xenon_mx.training.schedule import TopEpochs
@@ -27,13 +27,13 @@ META = {
 
 
 def make(folder, losses, **changes):
-    """Make a run whose params files hold a single number."""
+    """Create a run whose params files hold a single number."""
     run, best = Run.create(folder, {**META, **changes}), TopEpochs(5)
-    held = {"a": np.zeros(1, np.float32)}
+    arrays = {"a": np.zeros(1, np.float32)}
     for number, loss in enumerate(losses):
         best.step(number, loss)
         row = EpochRecord(number, 1, loss, 0, 0, 0, 0, 0, 0)
-        run.save(row, TrainingState(number, held, held, 1, {}, False), best.ranked)
+        run.save(row, TrainingState(number, arrays, arrays, 1, {}, False), best.ranked)
     run.close()
     return folder
 
@@ -95,12 +95,12 @@ def test_a_missing_params_file_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    ("key", "value", "message"),
     [
-        ("architecture", {"pooling": "7x7", "logits": 1}, "another kind of net"),
+        ("architecture", {"pooling": "7x7", "logits": 1}, "another architecture"),
         ("preprocessing", {**META["preprocessing"], "mean": [0.5] * 3}, "another mean"),
     ],
 )
-def test_a_run_of_another_kind_is_refused(tmp_path, key, value, said):
-    with pytest.raises(XenonError, match=said):
+def test_a_run_of_another_kind_is_refused(tmp_path, key, value, message):
+    with pytest.raises(XenonError, match=message):
         GluonEnsemble([make(tmp_path / "a", [0.5], **{key: value})], members=5)

@@ -442,7 +442,7 @@ def test_flags_that_need_predictions_are_errors_without(run, tmp_path, flag):
         str(tmp_path / "r.html"),
     ]
     with pytest.raises(ConfigError, match="has no effect without PREDICTIONS"):
-        cli._report.main(arguments, standalone_mode=False)
+        cli.COMMANDS["report"].main(arguments, standalone_mode=False)
     assert not (tmp_path / "r.html").exists()
 
 
@@ -705,7 +705,7 @@ def write_cams(cam, paths):
     ) as folder:
         for path in paths:
             folder.add(path, radiograph, ones)
-        folder.seal()
+        folder.complete()
     return cam
 
 

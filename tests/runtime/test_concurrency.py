@@ -287,7 +287,7 @@ try:
     with cam_folder.CamFolder(out, paths, seen, (0, 32), 1, origin) as folder:
         for path in paths:
             folder.add(path, radiograph, cam)
-        folder.seal()
+        folder.complete()
 except XenonError as error:
     sys.exit(f"error: {error}")
 """

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from xenon_mx import cli
+from xenon_mx import cli, exit_status
 from xenon_mx.runtime import memory, mxnet
 
 COMMANDS = {
@@ -81,10 +81,9 @@ def test_what_libraries_raise_is_an_out_of_memory_error(error, monkeypatch, caps
     def fail(**flags):
         raise error
 
-    monkeypatch.setattr(cli._pack, "callback", fail)
-    monkeypatch.setattr(fail, "__name__", "_pack")
+    monkeypatch.setattr(cli.COMMANDS["pack"], "callback", fail)
     monkeypatch.setattr(sys, "argv", ["xenon-pack", "a", "b"])
-    assert cli._status(cli._pack) == 1
+    assert exit_status.status_of(cli.COMMANDS["pack"], "xenon-pack") == 1
     assert capsys.readouterr().err == f"error: {memory.out_of_memory_message()}\n"
 
 

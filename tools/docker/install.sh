@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Install xenon and its REPL into a bare Debian 12: all that the Dockerfile runs.
+# Install xenon and its REPL into Debian 12, for the Dockerfile.
 #
 #     tools/docker/install.sh cpu|gpu [USER_ID]
 #
-# Debian's packages come as root; everything of Python's as the user whom the container
-# runs as, who may install more later. apt and pip obey the environment as ever
-# (https_proxy, PIP_INDEX_URL, PIP_CERT).
+# Debian packages are installed as root, Python packages as the container's user, who can
+# install more later. apt and pip use the usual environment variables (https_proxy,
+# PIP_INDEX_URL, PIP_CERT).
 set -euo pipefail
 
 stop() {
@@ -31,7 +31,7 @@ apt-get install --yes --no-install-recommends ca-certificates \
     libgl1 libglib2.0-0 libgomp1 libquadmath0 python3 python3-venv
 rm -rf /var/lib/apt/lists/*
 
-# Without --no-log-init, a large number would make a file of gigabytes, if sparse.
+# Without --no-log-init, a large user ID would create a sparse file of gigabytes.
 useradd --create-home --no-log-init --shell /bin/bash --uid "$user_id" xenon
 install -d -o xenon -g xenon /opt/xenon /data
 
@@ -39,33 +39,34 @@ as_user() {
     runuser -u xenon -- env HOME=/home/xenon "$@"
 }
 
-# pip builds in the folder that it installs from, and the checkout is root's.
+# pip builds in the folder that it installs from, and root owns the checkout.
 copy=$(as_user mktemp -d)
 for name in LICENSE README.md pyproject.toml setup.py xenon_mx; do
     cp -r "$checkout/$name" "$copy"
 done
 chown -R xenon: "$copy"
 
-# As a variable, the constraints hold for what builds xenon, too.
+# As a variable, the constraints also apply to the build dependencies of xenon.
 install_python() {
     as_user env PIP_CONSTRAINT="$checkout/tools/docker/constraints.txt" \
         /opt/xenon/bin/pip install --no-cache-dir --disable-pip-version-check "$@"
 }
 
-cd /  # where the user may be
+cd /  # a folder that the user may read
 as_user python3 -m venv /opt/xenon
 install_python pip setuptools wheel
 install_python "$copy[$device,dicom,export,report,repl]"
 as_user /opt/xenon/bin/pip check
 rm -rf "$copy"
 install -m 755 "$checkout/tools/docker/repl.py" /opt/xenon/bin/repl
-# Every new container would ask whether to show the news of JupyterLab's makers.
+# Otherwise every new container asks whether to show JupyterLab's news.
 as_user /opt/xenon/bin/jupyter labextension disable --level=sys_prefix \
     "@jupyterlab/apputils-extension:announcements"
 
-# Whether MXNet and OpenCV find their libraries. MXNet for GPUs needs the driver, which
-# is there only when the container runs.
+# Check that MXNet and OpenCV find their libraries. MXNet for GPUs needs the driver, which
+# is available only when the container runs.
 if [[ $device == cpu ]]; then
-    as_user /opt/xenon/bin/python -c "from xenon_mx.runtime.mxnet import mx; import xenon_mx.runtime.opencv"
+    as_user /opt/xenon/bin/python -c \
+        "from xenon_mx.runtime.mxnet import mx; from xenon_mx.runtime.opencv import cv2"
 fi
 as_user /opt/xenon/bin/xenon-train --help >/dev/null

@@ -1,13 +1,12 @@
 #!/usr/bin/env python3
-"""Serve a REPL on port 3133: JupyterLab and its kernels, for whoever has the token.
+"""Serve a REPL on port 3133: JupyterLab and its kernels, protected by a token.
 
     repl --ip 127.0.0.1 --port 3133
 
-The token is `JUPYTER_TOKEN`; without it, a random one is made and printed once, in the
-address to open. A browser can open that address, and VS Code or any other client of
-Jupyter can connect to it. Whoever has the token can run anything here, so that nothing
-is served without one, whatever Jupyter's own configuration says. Flags that are not
-named here go to JupyterLab.
+The token is `JUPYTER_TOKEN`; without it, a random token is created and printed once, in
+the address to open in a browser, VS Code or any other Jupyter client. The token gives
+access to everything here, so the server never runs without one, whatever Jupyter's
+configuration contains. Other flags are passed to JupyterLab.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ import sys
 import warnings
 from typing import Mapping, NoReturn
 
-PORT = 3133  # Clojure's REPL was there in the xenon of 2019
+PORT = 3133  # the port of the Clojure REPL in the xenon of 2019
 EVERY_ADDRESS = ("0.0.0.0", "::")
-TOKEN = "JUPYTER_TOKEN"  # the variable, as Jupyter itself names it
-TOKEN_BYTES = 24  # as many as Jupyter's own tokens have
+TOKEN = "JUPYTER_TOKEN"  # Jupyter's environment variable
+TOKEN_BYTES = 24  # the length of Jupyter's own tokens
 
-# JupyterLab asks its makers for news and for updates otherwise.
+# Otherwise JupyterLab fetches news and looks for updates.
 QUIET = [
     "--Application.log_level=WARN",
     "--LabApp.news_url=None",
@@ -34,7 +33,7 @@ QUIET = [
 
 
 def main() -> None:
-    """Serve until a signal ends it."""
+    """Serve until a signal arrives."""
     parser = argparse.ArgumentParser(
         "repl",
         description=__doc__,
@@ -42,50 +41,50 @@ def main() -> None:
     )
     parser.add_argument("--ip", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", default=PORT, type=port, help="port to listen on")
-    told, others = parser.parse_known_args()
+    options, jupyter_flags = parser.parse_known_args()
     token = given_token(os.environ)
-    check_address(told.ip)
+    check_address(options.ip)
     os.environ[TOKEN] = token or secrets.token_hex(TOKEN_BYTES)
-    # Imported late: an empty token is refused, and --help answers, at once.
+    # Imported here, so that --help and the checks above are quick.
     try:
         from jupyter_server.utils import JupyterServerAuthWarning
         from jupyterlab.labapp import LabApp
     except ModuleNotFoundError as error:
         fail(f"{error}: pip install 'xenon-mx[repl]'")
 
-    # Said of handlers that forgot to ask for the token; the server asks for them, by
-    # allow_unauthenticated_access below.
+    # The warning is about handlers without authentication, for which
+    # allow_unauthenticated_access=False below makes the server require the token.
     warnings.simplefilter("ignore", JupyterServerAuthWarning)
     server = LabApp.initialize_server(
         [
-            f"--ServerApp.ip={told.ip}",
-            f"--ServerApp.port={told.port}",
-            "--ServerApp.port_retries=0",  # another port would not be published
+            f"--ServerApp.ip={options.ip}",
+            f"--ServerApp.port={options.port}",
+            "--ServerApp.port_retries=0",  # docker publishes no other port
             "--ServerApp.open_browser=False",
             "--ServerApp.allow_unauthenticated_access=False",
             *QUIET,
-            *others,
+            *jupyter_flags,
         ]
     )
     if server.identity_provider.token != os.environ[TOKEN]:
         fail(f"a configuration or a flag of Jupyter's sets another token than {TOKEN}")
-    shown = "<your JUPYTER_TOKEN>" if token else os.environ[TOKEN]
-    host = "127.0.0.1" if told.ip in EVERY_ADDRESS else told.ip
-    # Its turn comes after that of binding the port, which ends the server if it fails.
-    address = f"REPL: http://{host}:{told.port}/lab?token={shown}"
-    server.io_loop.add_callback(say, address)
+    token_text = "<your JUPYTER_TOKEN>" if token else os.environ[TOKEN]
+    host = "127.0.0.1" if options.ip in EVERY_ADDRESS else options.ip
+    # Runs after the port is bound, which ends the server if it fails.
+    address = f"REPL: http://{host}:{options.port}/lab?token={token_text}"
+    server.io_loop.add_callback(print_status, address)
     server.start()
 
 
 def port(text: str) -> int:
-    """A port as a flag gives it; 0, any free one, would be one that nobody knows."""
+    """Return a port from a flag; 0, which stands for any free port, is not allowed."""
     if not 0 < int(text) < 1 << 16:
         raise ValueError
     return int(text)
 
 
 def check_address(address: str) -> None:
-    """End if this computer has no such address."""
+    """Exit with an error if this computer does not have an address."""
     try:
         family, *_, place = socket.getaddrinfo(address, 0, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -95,20 +94,20 @@ def check_address(address: str) -> None:
 
 
 def given_token(environment: Mapping[str, str]) -> str | None:
-    """The token that the user gave; None if there is to be a random one."""
+    """Return the user's token, or None if it is not set."""
     token = environment.get(TOKEN)
     if token is not None and not token.strip():
-        fail(f"{TOKEN} is empty: give it a secret, or leave it out for a random one")
+        fail(f"{TOKEN} is empty: set it to a secret, or unset it for a random one")
     return token
 
 
 def fail(line: str) -> NoReturn:
-    """End with what went wrong and what to do."""
+    """Exit with an error message."""
     sys.exit(f"error: {line}")
 
 
-def say(line: str) -> None:
-    """Tell the user what goes on, at once."""
+def print_status(line: str) -> None:
+    """Print a line on standard error, unbuffered."""
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
 

@@ -1,6 +1,7 @@
 """xenon-export: a run's ensemble as one ONNX file, which needs no MXNet.
 
-Puts `ensembles`, `onnx_graphs` and `onnx_ensembles` together. Knows no command line.
+Owns the order of the work, the file's properties, and the comparison of the file with
+MXNet's nets. Must not know the command line.
 """
 
 from __future__ import annotations
@@ -16,81 +17,88 @@ from xenon_mx.config import THRESHOLD, ExportConfig
 from xenon_mx.data import outputs
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation import metrics
-from xenon_mx.inference import ensembles, onnx_ensemble
+from xenon_mx.inference import gluon_ensemble, onnx_ensemble, onnx_file
 from xenon_mx.runtime import devices, mxnet, progress
 
-# Protocol Buffers hold 2 GiB at most; the rest of a graph takes far less than this.
-_MOST_BYTES = 2**31 - 2**24
-# The largest difference between the probabilities of the file and of the run.
+# A Protocol Buffers message holds at most 2 GiB; the graph without its weights takes
+# far less than the 16 MiB left for it here.
+_MAX_WEIGHT_BYTES = 2**31 - 2**24
+# The largest difference allowed between the probabilities of file and run.
 TOLERANCE = 1e-5
-# The same between their maps, as a share of the largest value.
+# The same for their maps, relative to the largest value.
 _MAPS_TOLERANCE = 1e-4
-_PROBES = 4  # images that both are compared on
+_NOISE_IMAGES = 4  # on which file and run are compared
 
 
 def export(config: ExportConfig, bar: progress.Bar = progress.silent) -> int:
     """Write the ensemble of one run or several as one ONNX file.
 
-    The file is compared with MXNet's nets, on noise, before it is written.
+    Before the file is written, it is compared with MXNet's nets on noise.
 
     Args:
-        config: What `xenon-export` was told.
+        config: The settings of `xenon-export`.
         bar: Shows the members done.
 
     Returns:
-        How many members it holds.
+        The number of members in the file.
 
     Raises:
-        XenonError: A run cannot be used, the file cannot be written or would replace
+        XenonError: A run cannot be used, or the file cannot be written or would replace
             something else; nothing is written then.
     """
-    output = outputs.Output(
-        config.out, "OUT.onnx", (".onnx",), onnx_ensemble.SealRecord()
-    )
-    held = outputs.Outputs("xenon-export", [output], config.overwrite)
-    ensemble = ensembles.GluonEnsemble(config.runs, config.members)
+    output = outputs.Output(config.out, "OUT.onnx", (".onnx",), onnx_file.OnnxRecord())
+    files = outputs.Outputs("xenon-export", [output], config.overwrite)
+    ensemble = gluon_ensemble.GluonEnsemble(config.runs, config.members)
     origin = outputs.made_from({"runs": ensemble.identities})
-    held.claim(origin, ensemble.files())
+    files.claim(origin, ensemble.files())
     _check_sizes(ensemble)
-    from xenon_mx.inference import onnx_graph
-    from xenon_mx.models import network  # loads MXNet
+    data = _convert(ensemble, config.out, origin, bar)
+    files.write({config.out: data})
+    return len(ensemble.members)
+
+
+def _convert(
+    ensemble: gluon_ensemble.GluonEnsemble, out: Path, origin: str, bar: progress.Bar
+) -> bytes:
+    """Return the bytes of the ONNX file, after comparing it with MXNet's nets."""
+    from xenon_mx.inference import onnx_graph  # loads MXNet
+    from xenon_mx.models import network
 
     onnx_graph.check_packages()
     size = ensemble.meta["preprocessing"]["size"]
     with mxnet.failures():
         nets = ensemble.load(devices.contexts("cpu()"), reference=True)
-        with bar(total=len(nets) + 1, unit="net", desc="exporting") as shown:
+        with bar(total=len(nets) + 1, unit="net", desc="exporting") as progress_bar:
             converted = []
             for net in nets:
                 converted.append(onnx_graph.convert(net, size))
-                shown.update()
-            fields = [network.cam_extent(net, size) for net in nets]
+                progress_bar.update()
+            extents = [network.cam_extent(net, size) for net in nets]
             properties = {
-                **_properties(ensemble, fields),
-                onnx_ensemble.MADE_FROM: origin,
+                **_properties(ensemble, extents),
+                onnx_file.MADE_FROM: origin,
             }
             model = onnx_graph.merge(converted, size, properties)
-            data = onnx_ensemble.sealed(model.SerializeToString())
-            _compare(config.out, nets, data, size)
-            shown.update()
-    held.write({config.out: data})
-    return len(nets)
+            data = onnx_file.add_checksum(model.SerializeToString())
+            _compare(out, nets, data, size)
+            progress_bar.update()
+    return data
 
 
 def _properties(
-    ensemble: ensembles.GluonEnsemble, fields: list[tuple[float, float]]
+    ensemble: gluon_ensemble.GluonEnsemble, extents: list[tuple[float, float]]
 ) -> dict[str, Any]:
-    """What the file says of itself: a JSON value a key."""
+    """Return the file's metadata: JSON values by key."""
     meta = ensemble.meta
     keys = ("data", "study_types", "weights", "preprocessing", "architecture")
     return {
-        "format": onnx_ensemble.FORMAT,
+        "format": onnx_file.FORMAT,
         "notice": "Not for medical use.",
         "threshold": THRESHOLD,
         **{key: meta[key] for key in keys},
         "members": [
-            {**member, "field": field}
-            for member, field in zip(ensemble.described(), fields)
+            {**member, "field": extent}
+            for member, extent in zip(ensemble.describe_members(), extents)
         ],
         "versions": {
             "xenon": __version__,
@@ -101,39 +109,50 @@ def _properties(
 
 
 def _compare(out: Path, nets: list[Any], data: bytes, size: int) -> None:
-    """Stop unless a file gives what the nets give that it was made of."""
+    """Raise an error unless the file and the nets it was made of agree on noise."""
     from xenon_mx.models import forward
 
-    noise = np.random.RandomState(0).randint(0, 256, (_PROBES, size, size))
-    # From dark to bright, lest all of them be surely normal or surely abnormal.
-    pixels = (noise * np.linspace(0.25, 1, _PROBES)[:, None, None]).astype(np.uint8)
-    (ours,) = forward.cams(nets, [pixels], [mxnet.mx.cpu()], reference=True)
+    noise = np.random.RandomState(0).randint(0, 256, (_NOISE_IMAGES, size, size))
+    # From dark to bright, so that probabilities are not all close to 0 or all to 1.
+    brightness = np.linspace(0.25, 1, _NOISE_IMAGES)[:, None, None]
+    pixels = (noise * brightness).astype(np.uint8)
+    (gluon,) = forward.cams(nets, [pixels], [mxnet.mx.cpu()], reference=True)
     exported = onnx_ensemble.OnnxEnsemble(out, data, len(nets))
-    _, (theirs,) = exported.cams([pixels], "cpu()")
-    probs = metrics.sigmoid(ours.logits), metrics.sigmoid(theirs.logits)
-    check_equal(out, "probabilities", *probs, TOLERANCE)
-    largest = float(np.abs(ours.maps).max()) or 1.0
-    maps = ours.maps / largest, theirs.maps / largest
-    check_equal(out, "activation maps", *maps, _MAPS_TOLERANCE)
+    _, (onnx,) = exported.cams([pixels], "cpu()")
+    check_equal(
+        out,
+        what="probabilities",
+        expected=metrics.sigmoid(gluon.logits),
+        actual=metrics.sigmoid(onnx.logits),
+        tolerance=TOLERANCE,
+    )
+    largest = float(np.abs(gluon.maps).max()) or 1.0
+    check_equal(
+        out,
+        what="activation maps",
+        expected=gluon.maps / largest,
+        actual=onnx.maps / largest,
+        tolerance=_MAPS_TOLERANCE,
+    )
 
 
 def check_equal(
-    out: Path, what: str, ours: np.ndarray, theirs: np.ndarray, tolerance: float
+    out: Path, what: str, expected: np.ndarray, actual: np.ndarray, tolerance: float
 ) -> None:
-    """Stop unless what MXNet gives and what a file gives agree."""
-    difference = float(np.abs(ours - theirs).max())
-    if not difference <= tolerance:  # so that NaN, too, is refused
+    """Raise an error unless MXNet's values and those of the file agree."""
+    difference = float(np.abs(expected - actual).max())
+    if not difference <= tolerance:  # also true of NaN
         raise XenonError(
             f"{out}: not written: its {what} would differ from MXNet's by "
             f"{difference:.1e}, which is more than {tolerance:.0e}"
         )
 
 
-def _check_sizes(ensemble: ensembles.GluonEnsemble) -> None:
-    """Refuse more weights than a file can hold, before they are read."""
+def _check_sizes(ensemble: gluon_ensemble.GluonEnsemble) -> None:
+    """Raise an error, before weights are read, if they exceed the limit of a file."""
     paths = [member.params for member in ensemble.members]
     total = sum(path.stat().st_size for path in paths if path.is_file())
-    if total > _MOST_BYTES:
+    if total > _MAX_WEIGHT_BYTES:
         raise XenonError(
             f"{len(ensemble.members)} members take {total / 2**30:.1f} GiB, and an "
             f"ONNX file holds 2: export fewer --members"

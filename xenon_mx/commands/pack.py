@@ -1,6 +1,7 @@
 """xenon-pack: from a folder of radiographs to a packed folder.
 
-Puts `mura`, `images` and `records` together. Knows no command line and no net.
+Owns the order of the work, the order of the records, and the content of pack.json. Must
+not know the command line or nets.
 """
 
 from __future__ import annotations
@@ -10,38 +11,37 @@ import logging
 import shutil
 from collections import Counter
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator
 
 from xenon_mx import __version__
 from xenon_mx.config import PackConfig
 from xenon_mx.data import datasets, images, mura, packed_folder
-from xenon_mx.errors import XenonError
+from xenon_mx.errors import FileError, XenonError
 from xenon_mx.runtime import progress, threads
 
 _log = logging.getLogger(__name__)
 
-_SAMPLE = 16  # images encoded to estimate the disk that all will need
+_SAMPLE = 16  # images encoded to estimate the disk space for all
 _DISK_MARGIN = 1.1  # chosen here: the estimate is off by a few per cent
 
 
 @dataclass(frozen=True)
 class _Encoded:
-    """An image ready to be written, or the reason why it cannot be."""
+    """An encoded image, or the error of one that cannot be read."""
 
     image: mura.Image
     data: bytes
     source_sha256: str
-    error: str | None
+    error: FileError | None
 
 
 @dataclass(frozen=True)
 class _Written:
-    """What became of one split."""
+    """The outcome of one split: images written, and images left out."""
 
     summary: dict[str, Any]  # for pack.json
     good: list[mura.Image]
-    bad: list[_Encoded]
+    bad: list[tuple[mura.Image, FileError]]
 
 
 def pack(
@@ -50,30 +50,31 @@ def pack(
     """Write the packed folder of a data set.
 
     Args:
-        config: What `xenon-pack` was told.
+        config: The settings of `xenon-pack`.
         bar: Shows the images done.
 
     Raises:
         XenonError: The data set is incomplete or contradictory, or the disk is too
-            small. OUT is then as it was.
+            small. OUT is left unchanged.
     """
     if config.out.resolve() == config.source.resolve():
         raise XenonError(f"{config.out}: is the data set itself; name another folder")
     splits = _read_splits(config)
-    everything = [image for listed in splits.values() for image in listed]
-    types = sorted({image.study_type for image in everything})
+    all_images = [image for listed in splits.values() for image in listed]
+    types = sorted({image.study_type for image in all_images})
     fingerprint = hashlib.sha256()
     with packed_folder.PackTransaction(config.out, config.overwrite) as out:
-        _check_disk(config, everything)
+        _check_disk(config, all_images)
         written = {}
-        with bar(total=len(everything), unit="img", desc="packing") as shown:
+        with bar(total=len(all_images), unit="img", desc="packing") as progress_bar:
             for name, listed in splits.items():
                 encoded = threads.map_in_order(_encoder(config), listed, config.threads)
-                encoded = _watched(encoded, shown, fingerprint)
-                written[name] = _write(out.folder, name, types, listed, encoded)
-        _answer_for_bad(written, config.skip_bad)
+                encoded = _track(encoded, progress_bar, fingerprint)
+                with packed_folder.SplitWriter(out.folder, name) as writer:
+                    written[name] = _write_split(writer, types, listed, encoded)
+        _check_bad(written, config.skip_bad)
         meta = _describe(config, types, written, fingerprint.hexdigest())
-        _warn_of_lone_classes(meta)
+        _warn_of_single_classes(meta)
         return out.commit(meta)
 
 
@@ -89,51 +90,56 @@ def _read_splits(config: PackConfig) -> dict[str, list[mura.Image]]:
         )
         if not splits["train"] or not splits["holdout"]:
             raise XenonError(
-                f"--holdout {config.holdout} of the patients in {config.source} "
-                f"leaves a split empty; try another share or --seed"
+                f"--holdout {config.holdout} leaves a split empty: use another "
+                f"fraction or --seed"
             )
     if "train" in splits:
-        # MURA's CSVs are grouped by study type, and workers read consecutive parts.
+        # MURA's CSVs are sorted by study type, and each worker reads a consecutive
+        # part of the records.
         splits["train"] = mura.shuffled(
             splits["train"], lambda image: image.path, config.seed
         )
-    return {name: each for name, each in splits.items() if each}
+    return {name: listed for name, listed in splits.items() if listed}
 
 
 def _warn_of_leakage(splits: dict[str, list[mura.Image]]) -> None:
-    patients = [{i.patient for i in splits.get(name, [])} for name in mura.SPLITS]
-    both = sorted(patients[0] & patients[1])
-    if both:
+    """Log a warning if patients are in more than one split."""
+    train, valid = (
+        {image.patient for image in splits.get(name, [])} for name in mura.SPLITS
+    )
+    shared = sorted(train & valid)
+    if shared:
         _log.warning(
-            "%d patients, such as %s, are in both train and valid: figures on valid "
-            "will look better than they are",
-            len(both),
-            both[0],
+            "%d patients, such as %s, are in both train and valid: metrics on valid "
+            "will be too good",
+            len(shared),
+            shared[0],
         )
 
 
-def _check_disk(config: PackConfig, everything: list[mura.Image]) -> None:
-    """Say what the packed folder will need, and stop if the disk has less."""
-    sample = everything[:: max(1, len(everything) // _SAMPLE)]
+def _check_disk(config: PackConfig, all_images: list[mura.Image]) -> None:
+    """Log the estimated size of the packed folder, and check that the disk has it."""
+    sample = all_images[:: max(1, len(all_images) // _SAMPLE)]
     sizes = [len(e.data) for e in map(_encoder(config), sample) if e.error is None]
     if not sizes:
-        return  # packing itself will say what is wrong with every one of them
-    needed = round(sum(sizes) / len(sizes) * len(everything))
+        return  # none can be read: packing reports each with its reason
+    needed = round(sum(sizes) / len(sizes) * len(all_images))
     free = shutil.disk_usage(config.out).free
     _log.info(
         "%d images, about %s of disk (%s free)",
-        len(everything),
-        _bytes(needed),
-        _bytes(free),
+        len(all_images),
+        _format_bytes(needed),
+        _format_bytes(free),
     )
     if needed * _DISK_MARGIN > free:
         raise XenonError(
-            f"{config.out}: the disk has {_bytes(free)} free, but about "
-            f"{_bytes(needed)} are needed"
+            f"{config.out}: the disk has {_format_bytes(free)} free, but about "
+            f"{_format_bytes(needed)} are needed"
         )
 
 
-def _bytes(number: float) -> str:
+def _format_bytes(number: float) -> str:
+    """Return a size in decimal units, such as `1.2 GB`."""
     for unit in ("B", "KB", "MB"):
         if number < 1000:
             return f"{number:.0f} {unit}"
@@ -142,14 +148,14 @@ def _bytes(number: float) -> str:
 
 
 def _encoder(config: PackConfig) -> Callable[[mura.Image], _Encoded]:
-    """Make the function that turns one image file into one record's image."""
+    """Return the function that reads an image file and encodes its packed square."""
 
     def encode(image: mura.Image) -> _Encoded:
         try:
             data = images.read(image.file)
             gray = images.decode(data, image.file)
-        except XenonError as error:
-            return _Encoded(image, b"", "", str(error))
+        except FileError as error:
+            return _Encoded(image, b"", "", error)
         square = images.fit_square(gray, config.size, config.fit)
         encoded = images.encode(square, config.encoding, config.quality)
         return _Encoded(image, encoded, hashlib.sha256(data).hexdigest(), None)
@@ -157,48 +163,48 @@ def _encoder(config: PackConfig) -> Callable[[mura.Image], _Encoded]:
     return encode
 
 
-def _watched(
-    encoded: Iterable[_Encoded], shown: Any, fingerprint: Any
+def _track(
+    encoded: Iterable[_Encoded], progress_bar: Any, fingerprint: Any
 ) -> Iterator[_Encoded]:
-    """Pass images on, counting them on the bar and into the source's fingerprint."""
-    for each in encoded:
-        line = f"{each.image.path}\t{each.image.label}\t{each.source_sha256}\n"
+    """Yield images, advancing the bar and the SHA-256 of the source."""
+    for item in encoded:
+        line = f"{item.image.path}\t{item.image.label}\t{item.source_sha256}\n"
         fingerprint.update(line.encode())
-        yield each
-        shown.update()
+        yield item
+        progress_bar.update()
 
 
-def _write(
-    folder: Path,
-    name: str,
+def _write_split(
+    writer: packed_folder.SplitWriter,
     types: list[str],
     listed: list[mura.Image],
     encoded: Iterable[_Encoded],
 ) -> _Written:
-    """Write one split."""
+    """Write the records of one split."""
     studies = {s: i for i, s in enumerate(dict.fromkeys(i.study for i in listed))}
     good, bad = [], []
-    with packed_folder.SplitWriter(folder, name) as writer:
-        for each in encoded:
-            if each.error is not None:
-                bad.append(each)
-                continue
-            image = each.image
-            kind, study = types.index(image.study_type), studies[image.study]
-            row = packed_folder.RecordLabels(
-                int(image.label or 0), kind, study, image.path
-            )
-            writer.add(each.data, row)
-            good.append(image)
-        return _Written(writer.summary(), good, bad)
+    for item in encoded:
+        image = item.image
+        if item.error is not None:
+            bad.append((image, item.error))
+            continue
+        labels = packed_folder.RecordLabels(
+            abnormal=int(image.label or 0),
+            study_type=types.index(image.study_type),
+            study=studies[image.study],
+            path=image.path,
+        )
+        writer.add(item.data, labels)
+        good.append(image)
+    return _Written(writer.summary(), good, bad)
 
 
-def _answer_for_bad(written: dict[str, _Written], skip_bad: bool) -> None:
-    """Stop when images were unreadable, unless they may be left out."""
-    errors = [each.error or "" for split in written.values() for each in split.bad]
+def _check_bad(written: dict[str, _Written], skip_bad: bool) -> None:
+    """Raise an error for images that cannot be read, unless they may be left out."""
+    errors = [str(error) for split in written.values() for _, error in split.bad]
     if errors and not skip_bad:
         raise XenonError(
-            f"{len(errors)} images cannot be read; mend them, or leave them out with "
+            f"{len(errors)} images cannot be read; repair them, or leave them out with "
             f"--skip-bad",
             errors,
         )
@@ -206,15 +212,18 @@ def _answer_for_bad(written: dict[str, _Written], skip_bad: bool) -> None:
         _log.warning("left out: %s", error)
     for name, split in written.items():
         if not split.good:
-            raise XenonError(f"the {name} split has no image that can be read")
+            raise XenonError(f"the {name} split has no readable image")
 
 
 def _describe(
     config: PackConfig, types: list[str], written: dict[str, _Written], source: str
 ) -> dict[str, Any]:
-    """Make pack.json: nothing in it depends on when, where or how fast it was made."""
+    """Return the content of pack.json, which depends only on data set and settings."""
     train = written["train"].good if "train" in written else []
-    weights = {name: list(each.weights) for name, each in mura.count(train).items()}
+    weights = {
+        study_type: list(counts.weights)
+        for study_type, counts in mura.count(train).items()
+    }
     return {
         "xenon": __version__,
         "size": config.size,
@@ -225,7 +234,7 @@ def _describe(
         "holdout": config.holdout,
         "source_sha256": source,
         "study_types": types,
-        # [of a normal, of an abnormal image], from the training images
+        # [normal, abnormal], from the training images
         "weights": weights,
         "pooled_weights": list(mura.count_all(train).weights) if train else None,
         "splits": {
@@ -233,34 +242,30 @@ def _describe(
             for name, split in written.items()
         },
         "skipped": [
-            {"split": name, "path": each.image.path, "reason": _reason(each)}
+            {"split": name, "path": image.path, "reason": error.reason}
             for name, split in written.items()
-            for each in split.bad
+            for image, error in split.bad
         ],
     }
 
 
 def _counts(split: _Written) -> dict[str, dict[str, int]]:
-    """Count what was packed, and what is missing, of each study type."""
+    """Count the packed and the missing images of each study type."""
     counts = mura.count(split.good)
-    missing = Counter(each.image.study_type for each in split.bad)
-    nothing = mura.Counts(0, 0, 0, 0)
+    missing = Counter(image.study_type for image, _ in split.bad)
+    zero = mura.Counts(0, 0, 0, 0)
     return {
-        name: {**asdict(counts.get(name, nothing)), "missing": missing[name]}
+        name: {**asdict(counts.get(name, zero)), "missing": missing[name]}
         for name in sorted({*counts, *missing})
     }
 
 
-def _reason(bad: _Encoded) -> str:
-    return (bad.error or "").replace(f"{bad.image.file}: ", "")
-
-
-def _warn_of_lone_classes(meta: dict[str, Any]) -> None:
-    """Say which study types cannot be trained with the paper's weights."""
-    for name in meta["study_types"] if meta["weights"] else ():
-        if 0.0 in meta["weights"].get(name, [0.0]):
-            _log.warning(
-                "%s: the training images do not hold both classes: its weights are 0 "
-                "by the paper's formula; train with --pooled-weights or --loss plain",
-                name,
-            )
+def _warn_of_single_classes(meta: dict[str, Any]) -> None:
+    """Log which study types cannot be trained with the paper's weights."""
+    types = meta["study_types"] if meta["weights"] else []
+    for name in mura.single_class_types(types, meta["weights"]):
+        _log.warning(
+            "%s: the training images do not hold both classes, so that a weight is 0 "
+            "by the paper's formula; train with --pooled-weights or --loss plain",
+            name,
+        )

@@ -1,6 +1,7 @@
-"""xenon-predict: from radiographs to the ensemble's CSVs.
+"""xenon-predict: from radiographs to the ensemble's tables.
 
-Puts `inputs`, `ensembles`, `mapping` and `metrics` together. Knows no command line.
+Owns the order of the work: inputs, ensemble, forward pass, metrics, outputs. Must not
+know the command line.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from xenon_mx.training import losses
 _log = logging.getLogger(__name__)
 
 
-class Score(NamedTuple):
-    """The figures of one study type, or of all; NaN where they are undefined."""
+class StudyTypeMetrics(NamedTuple):
+    """The metrics of one study type, or of all; NaN where they are undefined."""
 
     study_type: str
     studies: int
@@ -38,248 +39,254 @@ class Score(NamedTuple):
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the ensemble says of N images.
+    """The ensemble's predictions for N images.
 
     Attributes:
         images: The N images.
-        members: (N, M) probabilities, a column a member.
+        members: (N, M) probabilities, one column per member.
         threshold: Abnormal if strictly above.
-        losses: The mean loss over all images of each member, by its params file, as
-            training would log it; empty unless all labels and weights are known.
-        scores: A row a study type and one over all; empty without labels.
+        losses: Each member's params file, and its mean loss over all images as training
+            would log it; empty unless all labels and weights are known.
+        metrics: One row per study type, and one over all; empty without labels.
     """
 
     images: list[mura.Image]
     members: np.ndarray
     threshold: float
     losses: dict[Path, float]
-    scores: list[Score]
+    metrics: list[StudyTypeMetrics]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """The images to predict, the ensemble, and the settings."""
+
+    config: PredictConfig
+    ensemble: ensembles.Ensemble
+    source: inputs.InputImages
+    origin: str  # the fingerprint of images and runs
 
 
 def predict(config: PredictConfig, bar: progress.Bar = progress.silent) -> Predictions:
-    """Predict every study and write the CSVs.
+    """Predict every study, and write the tables.
 
     Args:
-        config: What `xenon-predict` was told.
+        config: The settings of `xenon-predict`.
         bar: Shows the images done.
 
     Raises:
         XenonError: An input or a run cannot be used; nothing is written then.
     """
-    written = _check_outputs(config)
-    ensemble = ensembles.open_ensemble(config.runs, config.members)
-    source = inputs.InputImages(config, ensemble.meta["preprocessing"])
-    if config.submission and not all(image.study_type for image in source.images):
-        raise XenonError("--submission needs images in MURA's layout, by studies")
-    origin = outputs.made_from(
-        {"runs": ensemble.identities, "images": [i.path for i in source.images]}
-    )
-    written.claim(origin, [*config.inputs, *ensemble.files(), *source.files()])
-    if config.cam is not None:
-        cam_folder.check_replaceable(config.cam, origin, config.overwrite)
-    _announce(ensemble, config, source)
-    with contextlib.ExitStack() as stack:  # maps stay if the tables are written, too
-        logits = _logits(config, ensemble, source, bar, origin, stack)
-        prob = metrics.sigmoid(logits)
+    tables = _check_outputs(config)
+    job = _prepare(config, tables)
+    _log_summary(job)
+    with contextlib.ExitStack() as stack:  # maps are kept only if tables are written
+        logits = _compute_logits(job, bar, stack)
+        listed, prob = job.source.images, metrics.sigmoid(logits)
         predictions = Predictions(
-            source.images,
-            prob,
-            config.threshold,
-            _losses(ensemble, source.images, logits),
-            _scores(source.images, prob, config.threshold),
+            images=listed,
+            members=prob,
+            threshold=config.threshold,
+            losses=_member_losses(job.ensemble, listed, logits),
+            metrics=_study_type_metrics(listed, prob, config.threshold),
         )
-        _write(config, predictions, written)
+        _write_tables(config, predictions, tables)
     return predictions
 
 
-def _logits(
-    config: PredictConfig,
-    ensemble: ensembles.Ensemble,
-    source: inputs.InputImages,
-    bar: progress.Bar,
-    origin: str,
-    stack: contextlib.ExitStack,
+def _prepare(config: PredictConfig, tables: outputs.Outputs) -> _Job:
+    """Open ensemble and inputs, and check that the outputs may be written."""
+    ensemble = ensembles.open_ensemble(config.runs, config.members)
+    source = inputs.InputImages(config, ensemble.meta["preprocessing"])
+    if config.submission and not all(image.study_type for image in source.images):
+        raise XenonError("--submission needs images in MURA's folders, by study")
+    origin = outputs.made_from(
+        {"runs": ensemble.identities, "images": [i.path for i in source.images]}
+    )
+    tables.claim(origin, [*config.inputs, *ensemble.files(), *source.files()])
+    if config.cam is not None:
+        cam_folder.check_replaceable(config.cam, origin, config.overwrite)
+    return _Job(config, ensemble, source, origin)
+
+
+def _compute_logits(
+    job: _Job, bar: progress.Bar, stack: contextlib.ExitStack
 ) -> np.ndarray:
-    """Run all images through all members, (N, M), in one pass over the images."""
-    with bar(total=len(source.images), unit="img", desc="predicting") as shown:
-        batches = progress.track(source.batches(ensemble.uses_mxnet), shown)
+    """Compute all logits, (N, M), in one pass over the images; write maps for --cam.
+
+    The folder of the maps is entered on the stack.
+    """
+    config, ensemble, source = job.config, job.ensemble, job.source
+    with bar(total=len(source.images), unit="img", desc="predicting") as progress_bar:
+        batches = progress.track(source.batches(ensemble.uses_mxnet), progress_bar)
         if config.cam is None:
             logits = ensemble.logits(batches, config.ctx, config.reference)
-            _refuse_nonsense(ensemble, logits)
+            _check_finite(ensemble, logits)
             return logits
-        field, looked = ensemble.cams(batches, config.ctx, config.reference)
-        paths = [image.path for image in source.images]
-        seen = ensemble.meta["preprocessing"]
+        extent, cams = ensemble.cams(batches, config.ctx, config.reference)
         folder = cam_folder.CamFolder(
             out=config.cam,
-            paths=paths,
-            preprocessing=seen,
-            field=field,
+            paths=[image.path for image in source.images],
+            preprocessing=ensemble.meta["preprocessing"],
+            extent=extent,
             members=len(ensemble.members),
-            origin=origin,
+            origin=job.origin,
             overwrite=config.overwrite,
         )
         stack.enter_context(folder)
-        drawn = _draw(folder, config.threads, source, _checked(ensemble, looked))
-        folder.seal()
-        return drawn
+        logits = _write_cams(folder, job, cams)
+        folder.complete()
+        return logits
 
 
-def _checked(
-    ensemble: ensembles.Ensemble, looked: Iterable[CamBatch]
-) -> Iterator[CamBatch]:
-    for each in looked:
-        _refuse_nonsense(ensemble, each.logits)
-        yield each
-
-
-def _draw(
-    folder: cam_folder.CamFolder,
-    number_of_threads: int,
-    source: inputs.InputImages,
-    looked: Iterable[CamBatch],
+def _write_cams(
+    folder: cam_folder.CamFolder, job: _Job, cams: Iterable[CamBatch]
 ) -> np.ndarray:
-    """Write the map of each image as it comes, and give all logits, (N, M)."""
+    """Write the map of each image as it is computed, and return all logits, (N, M)."""
     logits: list[np.ndarray] = []
 
     def numbered() -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         first = 0
-        for pixels, some, cams in looked:
-            caution = cam.coarseness_warning(cams.shape[1:])
-            if caution and not logits:
-                _log.warning("%s: pack with a larger --size", caution)
-            logits.append(some)
-            yield from zip(range(first, first + len(cams)), pixels, cams)
-            first += len(cams)
+        for batch in cams:
+            _check_finite(job.ensemble, batch.logits)
+            warning = cam.coarseness_warning(batch.maps.shape[1:])
+            if warning and not logits:
+                _log.warning("%s: pack with a larger --size", warning)
+            logits.append(batch.logits)
+            count = len(batch.maps)
+            yield from zip(range(first, first + count), batch.pixels, batch.maps)
+            first += count
 
-    def add(work: tuple[int, np.ndarray, np.ndarray]) -> None:
-        number, pixels, each = work
-        radiograph = source.radiograph(number, pixels)
-        folder.add(source.images[number].path, radiograph, each)
+    def add(item: tuple[int, np.ndarray, np.ndarray]) -> None:
+        number, pixels, image_map = item
+        radiograph = job.source.radiograph(number, pixels)
+        folder.add(job.source.images[number].path, radiograph, image_map)
 
-    for _ in threads.map_in_order(add, numbered(), number_of_threads):
+    for _ in threads.map_in_order(add, numbered(), job.config.threads):
         pass
     return np.concatenate(logits)
 
 
-def _announce(
-    ensemble: ensembles.Ensemble, config: PredictConfig, source: inputs.InputImages
-) -> None:
-    """Say what will be averaged, and what the inputs may not be fit for."""
+def _log_summary(job: _Job) -> None:
+    """Log how much is predicted, and warn of inputs that do not suit the ensemble."""
+    config, ensemble, source = job.config, job.ensemble, job.source
     count = len(ensemble.members)
     _log.info("%d images, %d member%s", len(source.images), count, "s" * (count > 1))
     if count < config.members:
         _log.warning(
             "fewer members than %s: %s",
             f"the paper's {MEMBERS}" if config.members == MEMBERS else config.members,
-            ensemble.extent,
+            ensemble.limit_reason,
         )
     if source.origin == (ensemble.meta["data"], "train"):
-        _log.warning("these images trained the nets: no figure on them is a result")
-    alone = sum(1 for image in source.images if not image.study_type)
-    if alone:
         _log.warning(
-            "%d images lie outside XR_*/patient*/study*/: each counts as a study of "
-            "its own",
-            alone,
+            "the nets were trained on these images: metrics on them are meaningless"
         )
-    strange = {i.study_type for i in source.images if i.study_type}
-    strange -= set(ensemble.meta["study_types"])
-    if strange:
-        _log.warning("the run has never seen %s", ", ".join(sorted(strange)))
+    outside = sum(1 for image in source.images if not image.study_type)
+    if outside:
+        _log.warning(
+            "%d images are not in folders XR_*/patient*/study*/: each counts as a "
+            "study of its own",
+            outside,
+        )
+    unseen = {image.study_type for image in source.images if image.study_type}
+    unseen -= set(ensemble.meta["study_types"])
+    if unseen:
+        _log.warning(
+            "study types that the nets were not trained on: %s",
+            ", ".join(sorted(unseen)),
+        )
 
 
-def _refuse_nonsense(ensemble: ensembles.Ensemble, logits: np.ndarray) -> None:
-    """Stop at members whose weights give no numbers: NaN is above no threshold."""
+def _check_finite(ensemble: ensembles.Ensemble, logits: np.ndarray) -> None:
+    """Raise an error if a member yields NaN or infinity: NaN is above no threshold."""
     for member, column in zip(ensemble.members, logits.T):
-        wrong = int((~np.isfinite(column)).sum())
-        if wrong:
+        bad = int((~np.isfinite(column)).sum())
+        if bad:
             raise XenonError(
-                f"{member.params}: gives no finite number for {wrong} of "
-                f"{len(column)} images: training diverged, or its data are damaged; "
-                f"predict by another run"
+                f"{member.params}: yields no finite number for {bad} of {len(column)} "
+                f"images: training diverged, or the file is damaged; use another run"
             )
 
 
-def _losses(
+def _member_losses(
     ensemble: ensembles.Ensemble, listed: list[mura.Image], logits: np.ndarray
 ) -> dict[Path, float]:
-    """Each member's loss over all images, by the code that training validates with."""
+    """Compute each member's loss over all images as validation computes it."""
     types = {name: i for i, name in enumerate(ensemble.meta["study_types"])}
     if any(i.label is None or i.study_type not in types for i in listed):
         return {}
     labels = np.array([image.label for image in listed])
-    kinds = np.array([types[image.study_type] for image in listed])
+    type_indices = np.array([types[image.study_type] for image in listed])
     loss = losses.WeightedBCE(np.array(ensemble.meta["weights"]))
     return {
-        member.params: loss.mean(column, labels, kinds)
+        member.params: loss.mean(column, labels, type_indices)
         for member, column in zip(ensemble.members, logits.T)
     }
 
 
-def _scores(
+def _study_type_metrics(
     listed: list[mura.Image], prob: np.ndarray, threshold: float
-) -> list[Score]:
-    """Kappa and AUROC over studies, for each study type and pooled."""
+) -> list[StudyTypeMetrics]:
+    """Compute kappa and AUROC over studies, for each study type and for all."""
     if any(image.label is None for image in listed):
         return []
     by_study = studies.aggregate_images(listed, prob.mean(axis=1))
     types = np.array(by_study.study_types)
 
-    def score(name: str, chosen: np.ndarray) -> Score:
-        labels = by_study.labels[chosen]
-        kappa, auroc = studies.score(labels, by_study.prob[chosen], threshold)
-        return Score(name, len(labels), int(labels.sum()), kappa, auroc)
+    def over(name: str, mask: np.ndarray) -> StudyTypeMetrics:
+        labels = by_study.labels[mask]
+        kappa, auroc = studies.score(labels, by_study.prob[mask], threshold)
+        return StudyTypeMetrics(name, len(labels), int(labels.sum()), kappa, auroc)
 
-    by_type = [score(name, types == name) for name in sorted(set(by_study.study_types))]
-    return [*by_type, score("overall", np.ones(len(types), bool))]
+    rows = [over(name, types == name) for name in sorted(set(by_study.study_types))]
+    return [*rows, over("overall", np.ones(len(types), bool))]
 
 
 def _check_outputs(config: PredictConfig) -> outputs.Outputs:
-    """Refuse outputs that cannot be written, before anything is read."""
+    """Check, before anything is read, that the outputs can be written."""
     if config.images == Path("-"):
-        raise XenonError("--images: write to a file; only OUT.csv may be -")
-    wanted = [(config.out, "OUT.csv"), (config.images, "--images")]
-    named = [(path, flag) for path, flag in wanted if path is not None]
-    taken = [outputs.resolved(path) for path in config.inputs]
-    for path, _ in named:
-        if outputs.resolved(path) in taken:  # a forgotten OUT.csv, mostly
+        raise XenonError("--images needs a file; only OUT.csv may be -")
+    given = [(config.out, "OUT.csv"), (config.images, "--images")]
+    tables = [(path, flag) for path, flag in given if path is not None]
+    input_paths = [outputs.resolved(path) for path in config.inputs]
+    for path, _ in tables:
+        if outputs.resolved(path) in input_paths:  # mostly a forgotten OUT.csv
             raise XenonError(
                 f"{path}: is named twice; an output needs a file of its own"
             )
     if config.cam is not None:
         cam_folder.check_folder(config.cam)
         real = outputs.resolved(config.cam)
-        within = {real, *real.parents}
-        if within & set(taken):
+        if {real, *real.parents} & set(input_paths):
             raise XenonError(
-                f"{config.cam}: lies within an INPUT, whose next prediction would take "
-                f"the maps for radiographs: name another folder for --cam"
+                f"{config.cam}: is inside an INPUT, where the next prediction would "
+                f"read the maps as radiographs: name another folder for --cam"
             )
     record = outputs.BesideRecord()
-    files_named = [
+    files_only = [
         outputs.Output(path, flag, (".csv",), record)
-        for path, flag in named
+        for path, flag in tables
         if not _is_stream(path)
     ]
-    return outputs.Outputs("xenon-predict", files_named, config.overwrite)
+    return outputs.Outputs("xenon-predict", files_only, config.overwrite)
 
 
-def _write(
-    config: PredictConfig, predictions: Predictions, written: outputs.Outputs
+def _write_tables(
+    config: PredictConfig, predictions: Predictions, tables: outputs.Outputs
 ) -> None:
-    """Write the tables, all of them or none; into a stream, straight."""
-    held = predictions.images, predictions.members, predictions.threshold
-    of_studies = (
+    """Write all tables or none; a table for a stream is written directly."""
+    args = predictions.images, predictions.members, predictions.threshold
+    studies = (
         prediction_tables.submission_csv
         if config.submission
         else prediction_tables.studies_csv
     )
-    contents = {config.out: of_studies(*held)}
+    contents = {config.out: studies(*args)}
     if config.images is not None:
-        contents[config.images] = prediction_tables.images_csv(*held)
+        contents[config.images] = prediction_tables.images_csv(*args)
     streams = {path: data for path, data in contents.items() if _is_stream(path)}
-    written.write({p: data for p, data in contents.items() if p not in streams})
+    tables.write({p: data for p, data in contents.items() if p not in streams})
     try:
         for path, data in streams.items():
             path.write_bytes(data)
@@ -288,9 +295,9 @@ def _write(
 
 
 def _is_stream(path: Path) -> bool:
-    """Tell what must be written in place (a pipe, /dev/stdout) from a file.
+    """Return whether a path, such as a pipe or /dev/stdout, must be written in place.
 
-    Replacing /dev/stdout by a file would take it away from every other program.
+    Replacing /dev/stdout by a file would remove it for every other program.
     """
-    odd = path.exists() and not path.is_file() and not path.is_dir()
-    return odd or Path("/dev") in path.absolute().parents
+    is_special = path.exists() and not path.is_file() and not path.is_dir()
+    return is_special or Path("/dev") in path.absolute().parents

@@ -19,7 +19,7 @@ import numpy as np
 
 from xenon_mx import __version__
 from xenon_mx.config import MEAN, STD, TrainConfig, flag_name
-from xenon_mx.data import packed_folder
+from xenon_mx.data import mura, packed_folder
 from xenon_mx.distributed import process_group
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.models import network
@@ -195,7 +195,7 @@ def _weights(
         return np.array([pooled] * len(types))
     present = {t for split in splits for t in packed.meta["splits"][split]["counts"]}
     weights = packed.meta["weights"]
-    lone = [t for t in types if t in present and 0.0 in weights.get(t, [0.0])]
+    lone = mura.single_class_types((t for t in types if t in present), weights)
     if lone:
         raise XenonError(
             f"{config.packed}: {', '.join(lone)}: the training images do not hold "

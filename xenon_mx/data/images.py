@@ -7,14 +7,13 @@ no records. Throughout, an image is (H, W) uint8, 0 black.
 from __future__ import annotations
 
 import errno
-import os
 from pathlib import Path
 from typing import Sequence
 
 import numpy as np
 
 from xenon_mx.dicom import reader as dicom
-from xenon_mx.errors import XenonError
+from xenon_mx.errors import FileError, XenonError, os_error
 from xenon_mx.runtime import memory
 from xenon_mx.runtime.opencv import MOST_PIXELS, cv2
 
@@ -29,7 +28,7 @@ def read(file: Path) -> bytes:
     """Read an image file's bytes.
 
     Raises:
-        XenonError: The file is missing, empty or may not be read.
+        FileError: The file is missing, empty or may not be read.
         OSError: This process may open no more files, or has no memory left.
     """
     try:
@@ -37,9 +36,9 @@ def read(file: Path) -> bytes:
     except OSError as error:
         if error.errno in _OUR_OWN:
             raise
-        raise XenonError(f"{file}: {os.strerror(error.errno or 0)}") from error
+        raise os_error(file, error) from error
     if not data:
-        raise XenonError(f"{file}: the file is empty")
+        raise FileError(file, "the file is empty")
     return data
 
 
@@ -58,7 +57,7 @@ def decode(data: bytes, name: object = "image") -> np.ndarray:
         (H, W) uint8.
 
     Raises:
-        XenonError: The bytes are no image, are cut short, or hold a 16-bit image of
+        FileError: The bytes are no image, are cut short, or hold a 16-bit image of
             which only the lowest 12 bits are used: scaled by 65535 it would be black.
         MemoryError: There is too little memory for them.
     """
@@ -67,21 +66,22 @@ def decode(data: bytes, name: object = "image") -> np.ndarray:
     if data.startswith(_JPEG) and data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN):
         # Some decoders fill up the missing part with gray and say nothing. An end
         # before the last scan is that of a thumbnail in the header.
-        raise XenonError(f"{name}: the JPEG file is cut short")
+        raise FileError(name, "the JPEG file is cut short")
     flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         if "MAX_IMAGE_PIXELS" in str(error):
-            raise XenonError(
-                f"{name}: claims more than {MOST_PIXELS:,} pixels; if it is right, set "
-                f"the environment variable OPENCV_IO_MAX_IMAGE_PIXELS"
+            raise FileError(
+                name,
+                f"claims more than {MOST_PIXELS:,} pixels; if it is right, set "
+                f"the environment variable OPENCV_IO_MAX_IMAGE_PIXELS",
             ) from error
         if memory.is_out_of_memory(error):
             raise MemoryError(str(error)) from error
-        raise XenonError(f"{name}: cannot be decoded: {error.err}") from error
+        raise FileError(name, f"cannot be decoded: {error.err}") from error
     if image is None:
-        raise XenonError(f"{name}: not an image, or a damaged one")
+        raise FileError(name, "not an image, or a damaged one")
     return _in_8_bits(image, name)
 
 
@@ -89,11 +89,12 @@ def _in_8_bits(image: np.ndarray, name: object) -> np.ndarray:
     if image.dtype == np.uint8:
         return image
     if image.dtype != np.uint16:
-        raise XenonError(f"{name}: pixels of type {image.dtype}; expected 8 or 16 bits")
+        raise FileError(name, f"pixels of type {image.dtype}; expected 8 or 16 bits")
     if image.max() <= _TWELVE_BITS:
-        raise XenonError(
-            f"{name}: a 16-bit image whose brightest pixel is {image.max()}: scale it "
-            f"to the full range of 65535 first"
+        raise FileError(
+            name,
+            f"a 16-bit image whose brightest pixel is {image.max()}: scale it "
+            f"to the full range of 65535 first",
         )
     return np.round(image / 257.0).astype(np.uint8)  # 65535 / 257 = 255
 

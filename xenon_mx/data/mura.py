@@ -14,7 +14,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Callable, Iterable, Sequence, TypeVar
+from typing import Callable, Iterable, Mapping, Sequence, TypeVar
 
 SPLITS = ("train", "valid")
 STUDY_TYPE = re.compile(r"XR_\w+")
@@ -107,6 +107,21 @@ class Counts:
         over the training images.
         """
         return self.abnormal / self.images, self.normal / self.images
+
+
+def single_class_types(
+    study_types: Iterable[str], weights: Mapping[str, Sequence[float]]
+) -> list[str]:
+    """Return the study types whose training images do not hold both classes.
+
+    By the paper's formula one of their loss weights is 0, so that they cannot be
+    trained with these weights.
+
+    Args:
+        study_types: The study types to check.
+        weights: `Counts.weights` of each study type that has training images.
+    """
+    return [name for name in study_types if 0.0 in weights.get(name, [0.0])]
 
 
 def count(images: Sequence[Image]) -> dict[str, Counts]:

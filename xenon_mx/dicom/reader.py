@@ -21,7 +21,7 @@ import numpy as np
 
 from xenon_mx.dicom import codestreams, decoders, windowing
 from xenon_mx.dicom.headers import BIG_ENDIAN, Header, line
-from xenon_mx.errors import XenonError
+from xenon_mx.errors import FileError, XenonError
 
 # Plain projection radiographs, by the defined terms of Modality (0008,0060) in PS3.3,
 # C.7.3.1.1.1: computed radiography, digital radiography, and scanned film.
@@ -109,7 +109,7 @@ def decode(data: bytes, name: object, max_pixels: int) -> np.ndarray:
         _check_range(header, lookup_table[is_used])
         return lookup_table[stored]
     except XenonError as error:
-        raise XenonError(f"{name}: {error}") from error
+        raise FileError(name, str(error)) from error
 
 
 # --- the file ---

@@ -1,7 +1,6 @@
-"""The folder of `--cam`: an overlay and a map for every image, all of them or none.
+"""The folder of `--cam`: an overlay and a map of every image, complete or absent.
 
-Owns names and files, for those who read them too. Knows no nets, and of maps only that
-they can be drawn.
+Owns the names and contents of its files, for writers and readers. Must not know nets.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from typing import Any, Mapping, Sequence
 import numpy as np
 
 from xenon_mx.data import images, outputs
-from xenon_mx.errors import XenonError
-from xenon_mx.models import cam as maps
+from xenon_mx.errors import XenonError, os_error
+from xenon_mx.models import cam
 from xenon_mx.runtime import files, staging
 
-# Put behind the whole name of the image: image1.png and image1.jpg stay apart.
+# Appended to the image's full name, to distinguish image1.png from image1.jpg.
 _CAM = ".cam."
 OVERLAY, ARRAY = f"{_CAM}png", f"{_CAM}npy"
-MAPS_JSON = "maps.json"  # what the arrays lack, to be laid over a radiograph
+MAPS_JSON = "maps.json"  # what is needed to draw the arrays over their radiographs
 _NOTICE = (
     "Each map averages what moved the members' logits, not their probabilities; it "
     "localises no disease and is not for medical use."
@@ -31,16 +30,16 @@ _NOTICE = (
 
 
 def relative_path(path: str) -> str:
-    """Where below the folder the files of an image lie, without their endings.
+    """Return an image's path relative to the folder, without `OVERLAY` or `ARRAY`.
 
     Args:
         path: The image as its input writes it, such as
-            `MURA-v1.1/valid/XR_WRIST/patient11185/study1_positive/image1.png`; or the
-            study, whose place is the folder of its images.
+            `MURA-v1.1/valid/XR_WRIST/patient11185/study1_positive/image1.png`; or a
+            study, for the folder of its images.
 
     Returns:
-        The same path, made relative; one with `..` is taken from the root of the disk
-        first. No name leads out of the folder.
+        The same path without leading slashes; a path with `..` is made absolute first,
+        so that none leads out of the folder.
     """
     if ".." in Path(path).parts:
         path = os.path.abspath(path)
@@ -48,91 +47,89 @@ def relative_path(path: str) -> str:
 
 
 def check_folder(out: Path) -> None:
-    """Stop if there is something of that name which is no folder.
+    """Check that a path is a folder or does not exist.
 
     Raises:
-        XenonError: It is no folder, or may not be read.
+        XenonError: It is not a folder, or may not be read.
     """
     try:
         os.listdir(out)
     except FileNotFoundError:
         return
     except OSError as error:
-        raise XenonError(
-            f"{out}: {os.strerror(error.errno or 0)}; --cam needs a folder"
-        ) from error
+        raise XenonError(f"{os_error(out, error)}; --cam needs a folder") from error
 
 
 def check_replaceable(out: Path, origin: str, overwrite: bool) -> None:
-    """Stop if a folder holds what may not be replaced; see `outputs` for the rule.
+    """Check that a folder's files may be replaced; see `outputs` for the rule.
 
     Args:
         out: The folder.
-        origin: What the maps will be made from, as `outputs.made_from` returns it.
-        overwrite: Whether the maps in it may be replaced, whosever they are.
+        origin: What the new maps are made from, as `outputs.made_from` returns it.
+        overwrite: Whether maps made from anything else may be replaced, too.
 
     Raises:
-        XenonError: As `check_folder` does, or it holds anything but these maps.
+        XenonError: As `check_folder` does, or the folder holds anything else.
     """
     check_folder(out)
-    there = os.listdir(out) if out.exists() else []
-    held = sorted(name for name in there if not files.is_partial(name))
-    sums = _maps_in(out)
-    for name in [*sums, *({MAPS_JSON} & {*held})]:
+    existing = os.listdir(out) if out.exists() else []
+    names = sorted(name for name in existing if not files.is_partial(name))
+    sums = _map_sums(out)
+    for name in [*sums, *({MAPS_JSON} & {*names})]:
         outputs.check_unprotected(out / name)
-    if not held or overwrite:
+    if not names or overwrite:
         return
     try:
-        found = files.read_json(out / MAPS_JSON)
+        recorded = files.read_json(out / MAPS_JSON)
     except XenonError:
-        found = {}
-    if found.get("made_from") != origin:
+        recorded = {}
+    if recorded.get("made_from") != origin:
         raise XenonError(
-            f"{out}: already holds {held[0]}: name a new or an empty folder for --cam, "
-            f"or say --overwrite"
+            f"{out}: already holds {names[0]}: name a new or an empty folder for "
+            f"--cam, or add --overwrite"
         )
-    if found.get("sha256") != _digest(sums):
+    if recorded.get("sha256") != _digest(sums):
         raise XenonError(
             f"{out}: its maps were changed since xenon-predict wrote them: name "
-            f"another folder for --cam, or say --overwrite"
+            f"another folder for --cam, or add --overwrite"
         )
 
 
-def _maps_in(out: Path) -> dict[str, str]:
-    """Return the SHA-256 of every map in a folder, by its name below it."""
-    found = (path.relative_to(out) for path in out.rglob(f"*{_CAM}*"))
+def _map_sums(out: Path) -> dict[str, str]:
+    """Return the SHA-256 of every overlay and map in a folder, by relative path."""
+    paths = (path.relative_to(out) for path in out.rglob(f"*{_CAM}*"))
     return {
         path.as_posix(): files.sha256(out / path)
-        for path in found
+        for path in paths
         if path.name.endswith((OVERLAY, ARRAY)) and not files.is_partial(path.parts[0])
     }
 
 
 def _digest(sums: Mapping[str, str]) -> str:
-    """Return one SHA-256 of all names and SHA-256."""
+    """Return one SHA-256 over all names and their SHA-256."""
     lines = "".join(f"{name}\t{sums[name]}\n" for name in sorted(sums))
     return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 class CamFolder(staging.Staging):
-    """Write the maps of a prediction so that all of them are there, or none.
+    """A folder that receives the maps of a prediction, all of them or none.
 
-    Files are written to a folder inside OUT, and moved into place at the end, unless
-    it is that of an error: maps.json last, so that where it is, all is.
+    Files are written to a staging folder inside OUT, and moved into place on leaving
+    without an error; maps.json is moved last, and marks the folder as complete.
 
     Args:
-        out: The folder; made where there is none.
-        paths: All images that maps will be added of, as the input writes them.
-        preprocessing: As run.json has it: `size`, the side of the square that the nets
-            saw, px, and `fit`, how the radiographs were fitted into it.
-        field: Where the maps lie over it, as `models.field` gives it.
-        members: How many nets each map is the mean of.
+        out: The folder, created if it does not exist.
+        paths: All images whose maps will be added, as the input writes them.
+        preprocessing: From run.json: `size`, the side of the square input of the nets,
+            px, and `fit`, how radiographs were fitted into it.
+        extent: Where the maps lie over that square, as `network.cam_extent` returns it.
+        members: The number of nets that each map averages.
         origin: What the maps are made from, as `outputs.made_from` returns it.
-        overwrite: Whether maps in it may be replaced, whosever they are.
+        overwrite: As for `check_replaceable`.
 
     Raises:
         XenonError: On entering, as `check_replaceable` does, or because two images
-            would share a file, or another process writes maps there; at the end,
+            would share a file, or another process writes to the folder; on leaving,
             because a file could not be written.
     """
 
@@ -141,7 +138,7 @@ class CamFolder(staging.Staging):
         out: Path,
         paths: Sequence[str],
         preprocessing: Mapping[str, Any],
-        field: Sequence[float],
+        extent: Sequence[float],
         members: int,
         origin: str,
         overwrite: bool = False,
@@ -150,11 +147,11 @@ class CamFolder(staging.Staging):
         self._paths = paths
         self._origin, self._overwrite = origin, overwrite
         size, fit = preprocessing["size"], preprocessing["fit"]
-        self._geometry = (size, fit, field)
-        self._described = {
+        self._geometry = (size, fit, extent)
+        self._meta = {
             "size": size,
             "fit": fit,
-            "field": list(field),
+            "field": list(extent),
             "members": members,
             "notice": _NOTICE,
             "made_from": origin,
@@ -167,22 +164,22 @@ class CamFolder(staging.Staging):
         shared = [path for path in self._paths if counts[relative_path(path)] > 1]
         if shared:
             raise XenonError(
-                f"--cam: {len(shared)} images would share the files of others: predict "
-                f"them one after the other",
+                f"--cam: {len(shared)} images would share files: predict each of them "
+                f"into a folder of its own",
                 shared,
             )
         return super().__enter__()
 
     def check(self) -> None:
-        """Stop if OUT holds other maps, or anything else, or takes no such names."""
+        """Check that files in OUT may be replaced, and that no name is too long."""
         check_replaceable(self.out, self._origin, self._overwrite)
-        longest = os.pathconf(self.out, "PC_NAME_MAX") - len(OVERLAY)
-        long = [p for p in self._paths if len(os.fsencode(Path(p).name)) > longest]
-        if long:
+        limit = os.pathconf(self.out, "PC_NAME_MAX") - len(OVERLAY)
+        too_long = [p for p in self._paths if len(os.fsencode(Path(p).name)) > limit]
+        if too_long:
             raise XenonError(
-                f"{self.out}: no room for {OVERLAY} behind names of more than "
-                f"{longest} bytes: rename these images",
-                long,
+                f"{self.out}: {OVERLAY} cannot be appended to names of more than "
+                f"{limit} bytes: rename these images",
+                too_long,
             )
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
@@ -192,35 +189,35 @@ class CamFolder(staging.Staging):
         finally:
             super().__exit__(kind, error, trace)
 
-    def add(self, path: str, radiograph: np.ndarray, cam: np.ndarray) -> None:
-        """Write an image's overlay and its map; several threads may do so at once.
+    def add(self, path: str, radiograph: np.ndarray, image_map: np.ndarray) -> None:
+        """Write an image's overlay and its map; safe to call from several threads.
 
         Args:
             path: One of the `paths`.
-            radiograph: (H, W) uint8, in the size that the overlay will have.
-            cam: (h, w) float32.
+            radiograph: (H, W) uint8; the overlay has the same size.
+            image_map: (h, w) float32.
         """
-        over = maps.resize_to_radiograph(cam, radiograph.shape, *self._geometry)
+        resized = cam.resize_to_radiograph(image_map, radiograph.shape, *self._geometry)
         array = io.BytesIO()
-        np.save(array, cam)
-        drawn = images.encode(maps.draw_overlay(radiograph, over), "png", 0)
-        for ending, data in ((OVERLAY, drawn), (ARRAY, array.getvalue())):
-            name = relative_path(path) + ending
+        np.save(array, image_map)
+        overlay = images.encode(cam.draw_overlay(radiograph, resized), "png", 0)
+        for suffix, data in ((OVERLAY, overlay), (ARRAY, array.getvalue())):
+            name = relative_path(path) + suffix
             file = self.folder / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(data)
             self._written[name] = hashlib.sha256(data).hexdigest()
 
-    def seal(self) -> None:
-        """Write what tells that all maps are there; what is left can hardly fail."""
-        content = {**self._described, "sha256": _digest(self._written)}
+    def complete(self) -> None:
+        """Write maps.json and prepare the move, so that little is left to fail."""
+        content = {**self._meta, "sha256": _digest(self._written)}
         data = files.json_bytes(content)
         try:
             (self.folder / MAPS_JSON).write_bytes(data)
         except OSError as error:
-            raise XenonError(f"{self.out}: {os.strerror(error.errno or 0)}") from error
+            raise os_error(self.out, error) from error
         sums = {**self._written, MAPS_JSON: hashlib.sha256(data).hexdigest()}
-        replaced = _maps_in(self.out)
+        replaced = _map_sums(self.out)
         if (self.out / MAPS_JSON).is_file():
             replaced[MAPS_JSON] = files.sha256(self.out / MAPS_JSON)
         self.prepare(sums, replaced)

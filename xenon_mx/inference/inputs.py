@@ -1,7 +1,7 @@
-"""What a user can ask a prediction of: CSVs, folders, image files and .rec files.
+"""The images to predict: from CSVs, folders, image files or a .rec file.
 
-Owns the way from an INPUT to a list of images and batches of their pixels. Knows no
-nets and no outputs.
+Owns the steps from an INPUT to a list of images and batches of their pixels. Must not
+know nets or outputs.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ T = TypeVar("T")
 
 
 class InputImages:
-    """The images that a prediction is asked of.
+    """The images to predict.
 
     Args:
-        config: What `xenon-predict` was told.
-        preprocessing: As run.json has it: `size` and `fit` of the pixels that the nets
-            were trained on.
+        config: The settings of `xenon-predict`.
+        preprocessing: From run.json: `size` and `fit` of the pixels that the nets were
+            trained on.
 
     Attributes:
         images: Every image once, in the order of the inputs.
-        origin: The fingerprint of the packed folder and the split's name, where the
-            input is a .rec file.
+        origin: The fingerprint of the packed folder and the split's name if the input
+            is a .rec file, else None.
 
     Raises:
-        XenonError: An input is none, or one of its images is missing.
+        XenonError: An input is not one of these, or one of its images is missing.
     """
 
     def __init__(self, config: PredictConfig, preprocessing: Mapping[str, Any]) -> None:
@@ -46,24 +46,26 @@ class InputImages:
         self.origin: tuple[str, str] | None = None
         if any(path.suffix == ".rec" for path in config.inputs):
             self._split = self._open_rec()
-            self.images = [_packed_image(self._split, r) for r in self._split.rows()]
+            rows = self._split.rows()
+            self.images = [_packed_image(self._split, row) for row in rows]
         else:
-            self.images = _list_all(config)
+            self.images = _list_inputs(config)
 
     def batches(self, with_mxnet: bool = True) -> Iterator[np.ndarray]:
-        """Yield all pixels, (n, S, S) uint8 at a time, in the order of `images`.
+        """Yield the pixels of `images` in order, in batches of (n, S, S) uint8.
 
         Args:
-            with_mxnet: Let MXNet's loader decode records. Without it, OpenCV does on
-                several threads, to the same pixels, and MXNet is not imported.
+            with_mxnet: Decode records with MXNet's loader. Otherwise OpenCV decodes
+                them on several threads, to the same pixels, and MXNet is not imported.
 
         Raises:
-            XenonError: Files are no images; one error names all that are not.
+            XenonError: Files are not images; one error names all of them.
         """
         if self._split is None:
-            yield from self._stacked(self._decode, self.images)
+            yield from self._decode_batches(self._decode_file, self.images)
         elif not with_mxnet:
-            yield from self._stacked(self._unpack, self._split.images())
+            records = self._split.images()
+            yield from self._decode_batches(self._decode_record, records)
         else:
             from xenon_mx.data import record_iter  # loads MXNet
 
@@ -72,27 +74,28 @@ class InputImages:
                 yield batch.pixels
 
     def radiograph(self, number: int, pixels: np.ndarray) -> np.ndarray:
-        """Give an image as it is, before it was scaled for the nets.
+        """Return an image in its own size, before it was scaled for the nets.
 
         Args:
-            number: Which of `images`.
-            pixels: Its pixels among the `batches`, (S, S) uint8.
+            number: Its index in `images`.
+            pixels: Its pixels from `batches`, (S, S) uint8.
 
         Returns:
-            (H, W) uint8. A .rec file holds nothing larger than the pixels.
+            (H, W) uint8. From a .rec file, `pixels`: it holds nothing larger.
         """
-        return pixels if self._split else _gray(self.images[number])
+        return pixels if self._split else _read_gray(self.images[number])
 
     def files(self) -> list[Path]:
-        """Return every file that is read, besides the inputs themselves."""
+        """Return every file that is read, in addition to the inputs themselves."""
         if self._split is not None:
             return [self._split.folder / name for name in self._split.files]
         return [image.file for image in self.images]
 
     def _open_rec(self) -> packed_folder.Split:
+        """Open the only input, a .rec file, and check its preprocessing."""
         rec, *others = self._config.inputs
         if others:
-            raise XenonError("a .rec file is predicted by itself: give no other INPUT")
+            raise XenonError("a .rec file must be the only INPUT")
         packed, split = packed_folder.open_rec(rec)
         self.origin = (packed.fingerprint, split.name)
         for key, value in packed.preprocessing.items():
@@ -104,43 +107,46 @@ class InputImages:
                 )
         return split
 
-    def _stacked(
+    def _decode_batches(
         self, decode: Callable[[T], np.ndarray | str], items: Iterable[T]
     ) -> Iterator[np.ndarray]:
-        """Decode on several threads.
+        """Decode items on several threads, and yield their pixels in batches.
 
-        After a file that is no image no more batches come, but all of the files are
-        read, so that one run names every one that is bad.
+        After a file that is not an image, no more batches are yielded, but all files
+        are still read, so that one error names every bad file.
+
+        Args:
+            decode: Returns the pixels of an item, or the message if it has none.
+            items: Images or records.
         """
-        bad: list[str] = []
-        waiting: list[np.ndarray] = []
-        decoded = threads.map_in_order(decode, items, self._config.threads)
-        for pixels in decoded:
+        errors: list[str] = []
+        batch: list[np.ndarray] = []
+        for pixels in threads.map_in_order(decode, items, self._config.threads):
             if isinstance(pixels, str):
-                bad.append(pixels)
+                errors.append(pixels)
                 continue
-            waiting.append(pixels)
-            if len(waiting) == self._config.batch_size:
-                if not bad:
-                    yield np.stack(waiting)
-                waiting = []
-        if bad:
+            batch.append(pixels)
+            if len(batch) == self._config.batch_size:
+                if not errors:
+                    yield np.stack(batch)
+                batch = []
+        if errors:
             raise XenonError(
-                f"{len(bad)} images cannot be read; nothing is written", bad
+                f"{len(errors)} images cannot be read; nothing is written", errors
             )
-        if waiting:
-            yield np.stack(waiting)
+        if batch:
+            yield np.stack(batch)
 
-    def _decode(self, image: mura.Image) -> np.ndarray | str:
-        """Give an image's pixels, or the reason why it has none."""
+    def _decode_file(self, image: mura.Image) -> np.ndarray | str:
+        """Return an image scaled for the nets, or the message if it cannot be read."""
         try:
-            gray = _gray(image)
+            gray = _read_gray(image)
         except XenonError as error:
             return str(error)
         return images.fit_square(gray, **self._preprocessing)
 
-    def _unpack(self, record: recordio.Record) -> np.ndarray | str:
-        """Give a record's pixels, as they were packed."""
+    def _decode_record(self, record: recordio.Record) -> np.ndarray | str:
+        """Return a record's pixels as packed, or the message if they are damaged."""
         size = self._preprocessing["size"]
         name = f"{self._config.inputs[0]}: record {record.number}"
         try:
@@ -152,13 +158,14 @@ class InputImages:
         return gray
 
 
-def _gray(image: mura.Image) -> np.ndarray:
+def _read_gray(image: mura.Image) -> np.ndarray:
     return images.decode(images.read(image.file), image.file)
 
 
 def _packed_image(
     split: packed_folder.Split, row: packed_folder.RecordLabels
 ) -> mura.Image:
+    """Return the image that a record stands for."""
     return replace(
         mura.parse(row.path, split.path("rec")),
         study_type=split.study_types[row.study_type],
@@ -166,45 +173,49 @@ def _packed_image(
     )
 
 
-def _list_all(config: PredictConfig) -> list[mura.Image]:
-    """List the images of all inputs, each there and given once."""
-    listed = [image for path in config.inputs for image in _list(path, config.root)]
-    absent = [f"{i.file}: no such file" for i in listed if not i.file.is_file()]
-    if absent:
-        raise XenonError(f"{len(absent)} of {len(listed)} images are missing", absent)
-    real = [os.path.realpath(image.file) for image in listed]
-    given = Counter(real)
-    paths = {file: image.path for image, file in zip(listed, real)}
-    twice = [path for file, path in paths.items() if given[file] > 1]
-    if twice:
-        raise XenonError(f"{len(twice)} images are given twice or more often", twice)
-    _refuse_namesakes(listed, real)
+def _list_inputs(config: PredictConfig) -> list[mura.Image]:
+    """List the images of all inputs; check that each exists and is given once."""
+    listed = [
+        image for path in config.inputs for image in _list_input(path, config.root)
+    ]
+    missing = [f"{i.file}: no such file" for i in listed if not i.file.is_file()]
+    if missing:
+        raise XenonError(f"{len(missing)} of {len(listed)} images are missing", missing)
+    real_paths = [os.path.realpath(image.file) for image in listed]
+    counts = Counter(real_paths)
+    names = {real: image.path for image, real in zip(listed, real_paths)}
+    duplicates = [name for real, name in names.items() if counts[real] > 1]
+    if duplicates:
+        raise XenonError(
+            f"{len(duplicates)} images are given more than once", duplicates
+        )
+    _check_study_names(listed, real_paths)
     datasets.refuse_odd_names(listed)
     return listed
 
 
-def _refuse_namesakes(listed: Sequence[mura.Image], real: Sequence[str]) -> None:
-    """Stop at studies of the same name in several folders: they are not one study."""
+def _check_study_names(listed: Sequence[mura.Image], real_paths: Sequence[str]) -> None:
+    """Check that no two folders hold studies of the same name: they are two studies."""
     folders: dict[str, set[str]] = {}
-    for image, file in zip(listed, real):
+    for image, file in zip(listed, real_paths):
         if image.study_type:
             folders.setdefault(image.study, set()).add(os.path.dirname(file))
-    shared = {study: places for study, places in folders.items() if len(places) > 1}
+    shared = {study: names for study, names in folders.items() if len(names) > 1}
     if shared:
         raise XenonError(
-            f"{len(shared)} studies have the same name in several folders: predict the "
-            f"folders one after the other",
+            f"{len(shared)} studies have the same name in several folders: predict "
+            f"each folder by a command of its own",
             [f"{study}: {', '.join(sorted(shared[study]))}" for study in shared],
         )
 
 
-def _list(path: Path, root: Path | None) -> list[mura.Image]:
-    """List the images that one INPUT stands for."""
+def _list_input(path: Path, root: Path | None) -> list[mura.Image]:
+    """List the images of one INPUT."""
     if path.is_dir():
-        found = datasets.read_folder(path)
-        if not found:
+        listed = datasets.read_folder(path)
+        if not listed:
             raise XenonError(f"{path}: no image in this folder or below")
-        return found
+        return listed
     if not path.is_file():
         raise XenonError(f"{path}: no such file or folder")
     if path.suffix.lower() == ".csv":

@@ -1,148 +1,93 @@
-"""An ensemble in one ONNX file, as `xenon-export` writes it: no MXNet is needed.
+"""The members of one ONNX file of `xenon-export`, run by ONNX Runtime without MXNet.
 
-Owns how such a file is told from any other, what it says of itself, and the way of
-images through it by ONNX Runtime. Knows no run folders and no image files.
+Owns the choice of ONNX Runtime's device and the forward pass. Must not know run folders
+or image files.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import os
-import re
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator
 
 import numpy as np
 
 from xenon_mx.data import outputs
-from xenon_mx.errors import XenonError
+from xenon_mx.errors import XenonError, os_error
+from xenon_mx.inference import onnx_file
 from xenon_mx.models.cam import CamBatch
 from xenon_mx.runs.run_folder import Checkpoint
-from xenon_mx.runtime import devices
 from xenon_mx.runtime.threads import usable_cores
 
 _log = logging.getLogger(__name__)
 
-FORMAT = 1  # of the properties; raised when a reader of the old would misread the new
-PIXELS = "pixels"  # (N, S, S) uint8
-PROBABILITY, MEMBERS, LOGITS = "probability", "members", "logits"  # (N,), (N, M) twice
-MAPS = "maps"  # (N, M, h, h)
-MADE_FROM = "made_from"  # a property: the fingerprint of the runs
-
-# What ends a file: a property `sha256`, of all the bytes before it. Protocol Buffers
-# take a message followed by a field for one message, so that it can be told from any
-# other, and from what is left of it, before anything parses it. The numbers are
-# onnx.proto's: metadata_props is field 14 of a model, key and value 1 and 2 of it.
-_SEAL = b'\x72\x4c\x0a\x06sha256\x12\x42"%s"'
-_SEALED = re.compile(_SEAL.replace(b"%s", b"[0-9a-f]{64}") + rb"\Z")
-_SEAL_BYTES = 78
-_PROPERTY, _KEY, _VALUE = 14, 1, 2
-_VARINT, _LENGTH = 0, 2  # the kinds of fields that a model has
-
-_NEEDED = {"data", "study_types", "weights", "preprocessing", "members"}
-
+_REQUIRED = {"data", "study_types", "weights", "preprocessing", "members"}
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-_ERRORS_ONLY = 3  # ONNX Runtime's own number
+_LOG_ERRORS_ONLY = 3  # ONNX Runtime's severity level
 _INSTALL = "pip install 'xenon-mx[onnx]'"
-
-
-def sealed(model: bytes) -> bytes:
-    """End a model's bytes with their SHA-256, as one of its properties."""
-    return model + _seal(model)
-
-
-def _seal(model: bytes | memoryview) -> bytes:
-    return _SEAL % hashlib.sha256(model).hexdigest().encode()
-
-
-class SealRecord:
-    """The record of an ONNX file as an output: its last property, and one before."""
-
-    def read(self, file: Path) -> outputs.Found | None:
-        """Return what a file's properties say of it; None if it is not sealed."""
-        data = file.read_bytes()
-        if not _SEALED.match(data[-_SEAL_BYTES:]):
-            return None
-        is_whole = data[-_SEAL_BYTES:] == _seal(memoryview(data)[:-_SEAL_BYTES])
-        origin = _properties(data).get(MADE_FROM, "") if is_whole else ""
-        return outputs.Found("xenon-export", origin, is_whole)
-
-    def add(
-        self, file: Path, data: bytes, writer: str, origin: str
-    ) -> dict[Path, bytes]:
-        """Return the file, which is sealed already."""
-        return {file: data}
-
-    def files(self, file: Path) -> list[Path]:
-        """Return the file."""
-        return [file]
-
-
-def is_onnx_file(path: Path) -> bool:
-    """Tell what --run names: a file, or the folder of a run."""
-    return path.is_file() or (path.suffix == ".onnx" and not path.exists())
 
 
 class OnnxEnsemble:
     """The members of one ONNX file.
 
     Args:
-        file: Where it came from; errors call it so.
+        file: The file, as messages name it.
         data: Its bytes.
-        members: How many of its members to take at most, the lowest validation losses
-            first.
+        members: The largest number of members, the lowest validation losses first.
 
     Attributes:
-        meta: What run.json says of an ensemble, as far as the file does. See
-            `ensembles.Ensemble`, as of the others.
-        identities: What tells the runs that it was exported from apart from others.
-        members: The checkpoints that it was made of; `params` is no path but the place
-            in the file.
-        extent: Why there are no more of them.
+        meta: What the file's properties hold of run.json. See `ensembles.Ensemble`, as
+            for the other attributes.
+        identities: What identifies the runs that the file was exported from.
+        members: The checkpoints; `params` names a place in the file, not a path.
+        limit_reason: Why there are no more members.
 
     Raises:
-        XenonError: It is no file of xenon-export, or not as that wrote it.
+        XenonError: The file was not written by xenon-export, or was changed since.
     """
 
     uses_mxnet = False
 
     def __init__(self, file: Path, data: bytes, members: int) -> None:
-        if data[-_SEAL_BYTES:] != _seal(memoryview(data)[:-_SEAL_BYTES]):
+        if not onnx_file.has_checksum(data):
             raise XenonError(
-                f"{file}: neither a run of xenon-train nor an ONNX file as "
-                f"xenon-export wrote it: export the run again"
+                f"{file}: neither a run of xenon-train nor an unchanged ONNX file of "
+                f"xenon-export: export the run again"
             )
         self._file, self._data = file, data
-        self.meta = _properties(data)
-        if self.meta.get("format") != FORMAT:
-            raise XenonError(f"{file}: not of format {FORMAT}, which this xenon reads")
-        if not _NEEDED <= self.meta.keys():
+        self.meta = onnx_file.read_properties(data)
+        if self.meta.get("format") != onnx_file.FORMAT:
+            raise XenonError(
+                f"{file}: its format is not {onnx_file.FORMAT}, the one that this "
+                f"xenon reads"
+            )
+        if not _REQUIRED <= self.meta.keys():
             raise XenonError(f"{file}: lacks properties that xenon-export writes")
-        # xenon 0.1.0 wrote nothing of the runs.
-        sums = [each["sha256"] for each in self.meta["members"]]
-        self.identities = [self.meta.get(MADE_FROM) or outputs.made_from({"": sums})]
-        self._held = len(self.meta["members"])
-        self.extent = f"the file holds {self._held} only"
+        described = self.meta["members"]
+        # xenon 0.1.0 recorded nothing that identifies the runs.
+        sums = [member["sha256"] for member in described]
+        self.identities = [
+            self.meta.get(onnx_file.MADE_FROM) or outputs.made_from({"": sums})
+        ]
+        self._total = len(described)
+        self.limit_reason = f"the file holds only {self._total}"
         self.members = [
             Checkpoint(
-                each["loss"],
-                each["epoch"],
-                file / f"member_{number}" / each["params"],
-                each["sha256"],
+                loss=member["loss"],
+                epoch=member["epoch"],
+                params=file / f"member_{number}" / member["params"],
+                sha256=member["sha256"],
             )
-            for number, each in enumerate(self.meta["members"][:members], 1)
+            for number, member in enumerate(described[:members], 1)
         ]
 
     @classmethod
     def open(cls, file: Path, members: int) -> OnnxEnsemble:
-        """Read a file whole."""
+        """Read a file into memory, and return its ensemble."""
         try:
             data = file.read_bytes()
         except OSError as error:
-            reason = os.strerror(error.errno or 0).lower()
-            raise XenonError(f"{file}: {reason}") from error
+            raise os_error(file, error) from error
         return cls(file, data, members)
 
     def files(self) -> list[Path]:
@@ -155,14 +100,14 @@ class OnnxEnsemble:
         ctx: str | None = None,
         reference: bool = False,
     ) -> np.ndarray:
-        """Run images through all members: see `ensembles.Ensemble.logits`.
+        """Compute the members' logits: see `ensembles.Ensemble.logits`.
 
         Raises:
-            XenonError: ONNX Runtime is not there, cannot use the device, or runs out
-                of memory.
+            XenonError: ONNX Runtime is not installed, cannot use the device, or runs
+                out of memory.
         """
-        run = self._runner([LOGITS], ctx, reference)
-        results = [np.zeros((0, self._held), np.float32)]
+        run = self._runner([onnx_file.LOGITS], ctx, reference)
+        results = [np.zeros((0, self._total), np.float32)]
         results += [run(pixels)[0] for pixels in batches]
         return np.concatenate(results)[:, : len(self.members)]
 
@@ -172,88 +117,55 @@ class OnnxEnsemble:
         ctx: str | None = None,
         reference: bool = False,
     ) -> tuple[list[float], Iterator[CamBatch]]:
-        """See where all members looked: see `ensembles.Ensemble.maps`.
+        """Compute the ensemble's maps: see `ensembles.Ensemble.cams`.
 
         Raises:
             XenonError: As for `logits`.
         """
-        run = self._runner([LOGITS, MAPS], ctx, reference)
-        chosen = len(self.members)
+        run = self._runner([onnx_file.LOGITS, onnx_file.MAPS], ctx, reference)
+        count = len(self.members)
 
-        def looked() -> Iterator[CamBatch]:
+        def cam_batches() -> Iterator[CamBatch]:
             for pixels in batches:
                 logits, cams = run(pixels)
-                mean = cams[:, :chosen].mean(axis=1)
-                yield CamBatch(pixels, logits[:, :chosen], mean)
+                mean = cams[:, :count].mean(axis=1)
+                yield CamBatch(pixels, logits[:, :count], mean)
 
-        fields = [each["field"] for each in self.meta["members"][:chosen]]
-        return np.mean(fields, axis=0).tolist(), looked()
+        extents = [member["field"] for member in self.meta["members"][:count]]
+        return np.mean(extents, axis=0).tolist(), cam_batches()
 
     def _runner(
-        self, outputs: list[str], ctx: str | None, reference: bool
+        self, names: list[str], ctx: str | None, reference: bool
     ) -> Callable[[np.ndarray], list[np.ndarray]]:
-        """Give what brings (n, S, S) uint8 pixels to some of the outputs."""
-        session = _session(self._file, self._data, ctx, reference)
+        """Return the function from (n, S, S) uint8 pixels to some of the outputs."""
+        session = _open_session(self._file, self._data, ctx, reference)
 
         def run(pixels: np.ndarray) -> list[np.ndarray]:
             try:
-                found: list[np.ndarray] = session.run(outputs, {PIXELS: pixels})
-                return found
-            except Exception as error:  # ONNX Runtime's own have no public names
+                results: list[np.ndarray] = session.run(
+                    names, {onnx_file.PIXELS: pixels}
+                )
+                return results
+            except Exception as error:  # ONNX Runtime's exceptions are not public
                 if "memory" not in str(error).lower():
                     raise
                 raise XenonError(
-                    "ONNX Runtime's memory is full: use a smaller --batch-size or "
+                    "ONNX Runtime is out of memory: use a smaller --batch-size or "
                     "another --ctx"
                 ) from error
 
         return run
 
 
-def _properties(data: bytes) -> dict[str, Any]:
-    """Read what a sealed file says of itself, without the package onnx."""
-    found = {}
-    for number, content in _fields(memoryview(data)):
-        if number == _PROPERTY:
-            entry = dict(_fields(content))
-            found[str(entry[_KEY], "utf-8")] = json.loads(str(entry[_VALUE], "utf-8"))
-    return found
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Yield the number and the bytes of each field with a length, of a message."""
-    at = 0
-    while at < len(message):
-        tag, at = _varint(message, at)
-        number, kind = tag >> 3, tag & 7
-        if kind not in (_VARINT, _LENGTH):
-            raise ValueError(f"field {number} of a model is of kind {kind}")
-        value, at = _varint(message, at)
-        if kind == _LENGTH:
-            yield number, message[at : at + value]
-            at += value
-
-
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """Read a number of seven bits a byte, the lowest first; and where it ends."""
-    value = shift = 0
-    while True:
-        byte = message[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return value, at
-
-
 class _NoGpuError(Exception):
-    """Why ONNX Runtime does not work on a GPU."""
+    """The reason why ONNX Runtime cannot use a GPU."""
 
 
-def _session(file: Path, data: bytes, ctx: str | None, reference: bool) -> Any:
+def _open_session(file: Path, data: bytes, ctx: str | None, reference: bool) -> Any:
     """Load a model onto the device that --ctx names.
 
-    Without one, gpu(0) is taken if ONNX Runtime can use it, else cpu(), and said on the
-    log. By the reference way, no nodes are fused.
+    Without --ctx, use gpu(0) if ONNX Runtime can, else cpu(), and log which one.
+    `reference` turns the optimizations of the graph off.
     """
     if ctx is None:
         try:
@@ -263,10 +175,10 @@ def _session(file: Path, data: bytes, ctx: str | None, reference: bool) -> Any:
             return _load(file, data, [_CPU], reference)
         _log.info("ctx: gpu(0)")
         return session
-    (kind, index), *others = devices.parse_ctx(ctx)
+    (device_type, index), *others = devices.parse_ctx(ctx)
     if others:
-        raise XenonError(f"--ctx {ctx}: an ONNX file runs on one device: name one")
-    if kind == "cpu":
+        raise XenonError(f"--ctx {ctx}: an ONNX file runs on one device: name only one")
+    if device_type == "cpu":
         return _load(file, data, [_CPU], reference)
     try:
         return _load_on_gpu(file, data, index, reference)
@@ -282,23 +194,23 @@ def _load_on_gpu(file: Path, data: bytes, index: int, reference: bool) -> Any:
             "this ONNX Runtime has no CUDA; for a GPU: pip uninstall onnxruntime, then "
             "pip install onnxruntime-gpu"
         )
-    # TF32, which Ampere and later GPUs would use, keeps three digits of a float32.
+    # TF32, the default on Ampere and later GPUs, keeps three digits of a float32.
     options = {"device_id": str(index), "use_tf32": "0"}
     session = _load(file, data, [(_CUDA, options), _CPU], reference)
-    if _CUDA not in session.get_providers():  # it goes on without, and does not say so
+    if _CUDA not in session.get_providers():  # ONNX Runtime falls back to the CPU
         raise _NoGpuError(
-            f"ONNX Runtime cannot use CUDA on gpu({index}): see what it says above, "
-            f"and what nvidia-smi says"
+            f"ONNX Runtime cannot use CUDA on gpu({index}): see its messages above, "
+            f"and the output of nvidia-smi"
         )
     return session
 
 
 def _load(file: Path, data: bytes, providers: list[Any], reference: bool) -> Any:
-    """Make a session that stays with the devices it was given."""
+    """Create a session that never falls back to another device while it runs."""
     ort = _onnxruntime()
     options = ort.SessionOptions()
-    options.log_severity_level = _ERRORS_ONLY
-    # Its own count is of the machine's cores, not of those that we may use.
+    options.log_severity_level = _LOG_ERRORS_ONLY
+    # The default counts the machine's cores, not those that this process may use.
     options.intra_op_num_threads = usable_cores()
     if reference:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -306,10 +218,10 @@ def _load(file: Path, data: bytes, providers: list[Any], reference: bool) -> Any
         session = ort.InferenceSession(
             data, options, providers=providers, enable_fallback=0
         )
-    except Exception as error:  # ONNX Runtime's own have no public names
-        first = str(error).splitlines()[0]
+    except Exception as error:  # ONNX Runtime's exceptions are not public
+        reason = str(error).splitlines()[0]
         raise XenonError(
-            f"{file}: ONNX Runtime {ort.__version__} cannot load it: {first}"
+            f"{file}: ONNX Runtime {ort.__version__} cannot load it: {reason}"
         ) from error
     session.disable_fallback()
     return session
@@ -324,5 +236,5 @@ def _onnxruntime() -> Any:
         raise XenonError(
             f"ONNX Runtime cannot be loaded: {error}; reinstall it: {_INSTALL}"
         ) from error
-    onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
+    onnxruntime.set_default_logger_severity(_LOG_ERRORS_ONLY)
     return onnxruntime

@@ -1,6 +1,6 @@
-"""From Gluon nets to one ONNX graph: gray pixels in, the ensemble's probability out.
+"""Conversion of Gluon nets to one ONNX graph, from gray pixels to the probability.
 
-Owns the graph and the traps of MXNet's exporter. Knows no files and no runs.
+Owns the graph and the workarounds for MXNet's exporter. Must not know files or runs.
 """
 
 from __future__ import annotations
@@ -15,50 +15,50 @@ import numpy as np
 
 from xenon_mx.config import MEAN, STD
 from xenon_mx.errors import XenonError
-from xenon_mx.inference.onnx_ensemble import LOGITS, MAPS, MEMBERS, PIXELS, PROBABILITY
+from xenon_mx.inference.onnx_file import LOGITS, MAPS, MEMBERS, PIXELS, PROBABILITY
 from xenon_mx.models import cam, network
 from xenon_mx.runtime.mxnet import exporter, mx
 
-# MXNet's exporter knows the operators of opset 13 and of none later. 7 is the first
-# version of files to hold 13.
+# 13 is the latest opset that MXNet's exporter supports, and 7 the first IR version with
+# that opset.
 _OPSET, _IR_VERSION = 13, 7
 
 _NORMALISED = "normalised"
-_LOGIT, _MAP, _ENLARGED = "logit", "map", "enlarged"  # what each member gives
+_LOGIT, _MAP, _RESIZED = "logit", "map", "enlarged"  # the outputs of each member
 _INSTALL = "pip install 'xenon-mx[export]'"
 
 
 def check_packages() -> None:
-    """Stop unless the packages are there that exporting takes.
+    """Check that the packages which exporting needs are installed.
 
     Raises:
-        XenonError: onnx is missing, or too new for MXNet's exporter.
+        XenonError: onnx is not installed, or too new for MXNet's exporter.
     """
     try:
         onnx = _onnx()
     except ModuleNotFoundError as error:
         raise XenonError(f"{error.name} is not installed: {_INSTALL}") from error
-    if not hasattr(onnx, "mapping"):  # later ones are without; the exporter needs it
+    if not hasattr(onnx, "mapping"):  # removed in 1.17; MXNet's exporter needs it
         raise XenonError(
             f"onnx {onnx.__version__} is too new for MXNet's exporter: {_INSTALL}"
         )
 
 
 def _onnx() -> Any:
-    """Import onnx, which only exporting takes, and whose types name only some of it."""
+    """Import onnx, which only exporting needs; its type hints are incomplete."""
     import onnx
 
     return onnx
 
 
 class ConvertedNet(NamedTuple):
-    """One net as ONNX.
+    """One net as an ONNX graph.
 
     Attributes:
-        graph: An onnx.GraphProto: (N, 3, S, S) normalised float32 in; (N, 1) logits and
-            (N, 1, h, h) class activation maps out. The weights are named by their Gluon
-            keys.
-        cells: The side h of its maps.
+        graph: An onnx.GraphProto. Input: (N, 3, S, S) normalised float32. Outputs:
+            (N, 1) logits and (N, 1, h, h) class activation maps. The weights are named
+            by their Gluon keys.
+        cells: The side h of the maps.
     """
 
     graph: Any
@@ -69,34 +69,37 @@ def convert(net: Any, size: int) -> ConvertedNet:
     """Convert one net.
 
     Args:
-        net: A net of `models.build(..., reference=True)` on a CPU: the exporter knows
-            no fused operator.
-        size: The side S of its pixels.
+        net: A net of `network.build(..., reference=True)` on a CPU: the exporter
+            supports no fused operators.
+        size: The side S of its square input, px.
     """
-    door = network.cam_block(net, reference=True)
-    symbol = mx.sym.Group(list(door(mx.sym.var(_NORMALISED))))
+    block = network.cam_block(net, reference=True)
+    symbol = mx.sym.Group(list(block(mx.sym.var(_NORMALISED))))
     params = {param.name: param.data() for param in net.collect_params().values()}
     _fix_gammas(symbol, params)
     shape = (1, 3, size, size)
-    with _undisturbed():
-        # What export_model calls, which would write a file besides, in a folder that
-        # may be small or missing.
+    with _quiet_exporter():
+        # The part of export_model without the temporary file that it also writes, in a
+        # folder that may be full or missing.
         graph = exporter.mx2onnx._export_onnx.MXNetGraph().create_onnx_graph_proto(
             symbol,
             params,
-            [shape],  # numbers only, also where N may vary
+            [shape],  # numbers only, even for the dynamic N
             [_onnx().TensorProto.FLOAT],
             opset_version=_OPSET,
             dynamic=True,
             dynamic_input_shapes=[("N", *shape[1:])],
         )
     keys = {p.name: key for key, p in net._collect_params_with_prefix().items()}
-    _, (_, of_map), _ = symbol.infer_shape(**{_NORMALISED: shape})
-    return ConvertedNet(_renamed(graph, keys), of_map[-1])
+    _, (_, map_shape), _ = symbol.infer_shape(**{_NORMALISED: shape})
+    return ConvertedNet(_rename(graph, keys), map_shape[-1])
 
 
 def _fix_gammas(symbol: Any, params: dict[str, Any]) -> None:
-    """Let weights that MXNet takes for ones be ones, which the exporter forgets."""
+    """Set each gamma to ones where MXNet's fix_gamma ignores its value.
+
+    The exporter ignores fix_gamma.
+    """
     nodes = json.loads(symbol.tojson())["nodes"]
     for node in nodes:
         if node["op"] == "BatchNorm" and node["attrs"].get("fix_gamma") != "False":
@@ -105,8 +108,8 @@ def _fix_gammas(symbol: Any, params: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Keep the exporter from warning, and from giving the root logger a handler."""
+def _quiet_exporter() -> Iterator[None]:
+    """Suppress the exporter's warnings, and the handler it adds to the root logger."""
     handlers = logging.root.handlers[:]
     try:
         with warnings.catch_warnings():
@@ -116,55 +119,57 @@ def _undisturbed() -> Iterator[None]:
         logging.root.handlers[:] = handlers
 
 
-def _renamed(graph: Any, keys: dict[str, str]) -> Any:
-    """Name weights by their keys and the rest by its place, and drop unused ones.
+def _rename(graph: Any, keys: dict[str, str]) -> Any:
+    """Name weights by their keys and nodes by position, and drop unused weights.
 
-    MXNet's own names count the nets of the process: the same net would get another
-    name, and the file other bytes, each time.
+    MXNet's own names number the nets of a process: exporting the same net twice would
+    yield files with different bytes.
     """
-    doors = (each.name for each in graph.output)
-    names = {_NORMALISED: _NORMALISED, **dict(zip(doors, (_LOGIT, _MAP)))}
-    for number, each in enumerate(graph.initializer):
-        names[each.name] = keys.get(each.name, f"constant_{number}")
-        each.name = names[each.name]
+    outputs = (output.name for output in graph.output)
+    names = {_NORMALISED: _NORMALISED, **dict(zip(outputs, (_LOGIT, _MAP)))}
+    for number, weight in enumerate(graph.initializer):
+        names[weight.name] = keys.get(weight.name, f"constant_{number}")
+        weight.name = names[weight.name]
     for number, node in enumerate(graph.node):
         node.name = f"{node.op_type}_{number}"
-        for place, name in enumerate(node.output):
-            names.setdefault(name, f"{node.name}_output_{place}")
+        for index, name in enumerate(node.output):
+            names.setdefault(name, f"{node.name}_output_{index}")
         node.input[:] = [name and names[name] for name in node.input]
         node.output[:] = [names[name] for name in node.output]
     used = {name for node in graph.node for name in node.input}
-    kept = [each for each in graph.initializer if each.name in used]
+    kept = [weight for weight in graph.initializer if weight.name in used]
     del graph.initializer[:]
     graph.initializer.extend(kept)
     return graph
 
 
 def merge(nets: Sequence[ConvertedNet], size: int, properties: dict[str, Any]) -> Any:
-    """Put the nets of an ensemble behind one normalisation, and average them.
+    """Build one graph that normalises pixels, runs all nets, and averages them.
 
     Args:
         nets: The M members.
-        size: The side S of their pixels.
-        properties: What the model says of itself: JSON values.
+        size: The side S of their square input, px.
+        properties: The model's metadata: JSON values by key.
 
     Returns:
-        An onnx.ModelProto that onnx's checker passes: `pixels` (N, S, S) uint8 in;
-        `probability` (N,), `members` (N, M), `logits` (N, M) and `maps` (N, M, h, h),
-        all float32, out. Nodes and weights of the n-th member are named `member_n/...`.
+        An onnx.ModelProto that passes onnx's checker. Input: `pixels` (N, S, S) uint8.
+        Outputs, all float32: `probability` (N,), `members` (N, M), `logits` (N, M) and
+        `maps` (N, M, h, h). Nodes and weights of the n-th member are named
+        `member_n/...`.
     """
     helper = _onnx().helper
     cells = max(net.cells for net in nets)
     nodes, weights = _normalisation()
     for number, net in enumerate(nets, 1):
-        for found, more in zip((nodes, weights), _member(net, cells, _prefix(number))):
-            found += more
-    columns, cams = (
+        member_nodes, member_weights = _member(net, cells, _prefix(number))
+        nodes += member_nodes
+        weights += member_weights
+    logits, cams = (
         [_prefix(number) + name for number in range(1, len(nets) + 1)]
-        for name in (_LOGIT, _ENLARGED)
+        for name in (_LOGIT, _RESIZED)
     )
     nodes += [
-        helper.make_node("Concat", columns, [LOGITS], LOGITS, axis=1),
+        helper.make_node("Concat", logits, [LOGITS], LOGITS, axis=1),
         helper.make_node("Sigmoid", [LOGITS], [MEMBERS], MEMBERS),
         helper.make_node(
             "ReduceMean", [MEMBERS], [PROBABILITY], PROBABILITY, axes=[1], keepdims=0
@@ -191,37 +196,40 @@ def _prefix(number: int) -> str:
 
 
 def _member(net: ConvertedNet, cells: int, prefix: str) -> tuple[list[Any], list[Any]]:
-    """Copy a net into the graph of all: nodes, and the numbers that they take."""
+    """Copy a net under a prefix: return its nodes and their constants."""
     nodes = [_copy(node) for node in net.graph.node]
     for node in nodes:
         node.name = prefix + node.name
         for names in (node.input, node.output):
             names[:] = [n if n in ("", _NORMALISED) else prefix + n for n in names]
-    weights = [_copy(each) for each in net.graph.initializer]
-    for each in weights:
-        each.name = prefix + each.name
-    more_nodes, more_weights = _enlargement(net.cells, cells, prefix)
-    return [*nodes, *more_nodes], [*weights, *more_weights]
+    weights = [_copy(weight) for weight in net.graph.initializer]
+    for weight in weights:
+        weight.name = prefix + weight.name
+    resize_nodes, resize_weights = _resizing(net.cells, cells, prefix)
+    return [*nodes, *resize_nodes], [*weights, *resize_weights]
 
 
-def _enlargement(old: int, new: int, prefix: str) -> tuple[list[Any], list[Any]]:
-    """Bring a map to the size of the largest, as `maps.average` does."""
+def _resizing(old: int, new: int, prefix: str) -> tuple[list[Any], list[Any]]:
+    """Resize a map to `new` cells, as `cam.average_cams` does.
+
+    Returns the nodes and their constants.
+    """
     onnx = _onnx()
-    shares = cam.resampling_matrix(old, new).astype(np.float32)
+    matrix = cam.resampling_matrix(old, new).astype(np.float32)
     rows, columns, taller = (prefix + x for x in ("rows", "columns", "taller"))
-    large = prefix + _ENLARGED
+    resized = prefix + _RESIZED
     nodes = [
         onnx.helper.make_node("MatMul", [rows, prefix + _MAP], [taller], taller),
-        onnx.helper.make_node("MatMul", [taller, columns], [large], large),
+        onnx.helper.make_node("MatMul", [taller, columns], [resized], resized),
     ]
-    numbers = {rows: shares, columns: np.ascontiguousarray(shares.T)}
-    return nodes, [onnx.numpy_helper.from_array(a, n) for n, a in numbers.items()]
+    constants = {rows: matrix, columns: np.ascontiguousarray(matrix.T)}
+    return nodes, [onnx.numpy_helper.from_array(a, n) for n, a in constants.items()]
 
 
 def _inputs_and_outputs(
     size: int, members: int, cells: int
 ) -> tuple[list[Any], list[Any]]:
-    """What goes in, and what comes out."""
+    """Describe name, type and shape of each input and output of the merged graph."""
     onnx = _onnx()
     value = onnx.helper.make_tensor_value_info
     shapes = {
@@ -237,10 +245,10 @@ def _inputs_and_outputs(
 
 
 def _normalisation() -> tuple[list[Any], list[Any]]:
-    """Do what `models.normalise` does: nodes, and the numbers that they take."""
+    """Normalise as `network.normalise` does: return the nodes and their constants."""
     onnx = _onnx()
     make = onnx.helper.make_node
-    numbers = {
+    constants = {
         "mean": (255 * np.array(MEAN)).astype(np.float32).reshape(1, 3, 1, 1),
         "std": (255 * np.array(STD)).astype(np.float32).reshape(1, 3, 1, 1),
         "axis": np.array([1], np.int64),
@@ -251,7 +259,7 @@ def _normalisation() -> tuple[list[Any], list[Any]]:
         make("Sub", ["channel", "mean"], ["centred"], "centred"),
         make("Div", ["centred", "std"], [_NORMALISED], _NORMALISED),
     ]
-    return nodes, [onnx.numpy_helper.from_array(a, n) for n, a in numbers.items()]
+    return nodes, [onnx.numpy_helper.from_array(a, n) for n, a in constants.items()]
 
 
 def _copy(message: Any) -> Any:

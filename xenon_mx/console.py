@@ -1,0 +1,97 @@
+"""What the commands print: lines, tables, and the log on standard error.
+
+Owns the layout of the tables and the log handler. Must not know flags, nets or files.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, Callable, Sequence
+
+import click
+from tqdm import tqdm
+
+from xenon_mx.runtime import text
+
+if TYPE_CHECKING:  # these load NumPy, which `--help` must not wait for
+    from xenon_mx.commands.predict import StudyTypeMetrics
+    from xenon_mx.data.packed_folder import PackedFolder
+
+
+class _LogHandler(logging.Handler):
+    """A handler that writes log lines above the progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        warning = "warning: " if record.levelno >= logging.WARNING else ""
+        tqdm.write(text.one_line(warning + record.getMessage()), file=sys.stderr)
+
+
+def log_to_stderr() -> None:
+    """Write xenon's log to standard error from now on."""
+    log = logging.getLogger("xenon_mx")
+    log.setLevel(logging.INFO)
+    log.addHandler(_LogHandler())
+
+
+def print_line(message: str) -> None:
+    """Print a message on standard error as one line, with odd characters escaped."""
+    print_unescaped(text.one_line(message))
+
+
+def print_unescaped(line: str) -> None:
+    """Print a line of another program on standard error, with its colours."""
+    click.echo(line, err=True)
+
+
+def print_table(
+    rows: Sequence[tuple[str, ...]],
+    left: int,
+    write: Callable[[str], None] = print_line,
+) -> None:
+    """Print rows in aligned columns.
+
+    Args:
+        rows: The cells of each row, the header first.
+        left: How many columns, from the first, are aligned left; the others are right.
+        write: Prints one row.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    for row in rows:
+        cells = [
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths))
+        ]
+        write("  ".join(cells).rstrip())
+
+
+def print_packed(packed: PackedFolder) -> None:
+    """Print what was packed: one row per split and study type."""
+    rows: list[tuple[str, ...]] = [
+        ("split", "study type", "images", "studies", "abnormal", "missing")
+    ]
+    for split in packed.splits:
+        for study_type, counts in packed.meta["splits"][split]["counts"].items():
+            numbers = (counts[key] for key in rows[0][2:])
+            rows.append((split, study_type, *(f"{number:,}" for number in numbers)))
+    print_table(rows, left=2)
+    folder = text.shell_quote(packed.folder)
+    print_line(f"packed into {packed.folder}; next: xenon-train {folder} RUN")
+
+
+def print_metrics(metrics: Sequence[StudyTypeMetrics]) -> None:
+    """Print kappa and AUROC: one row per study type."""
+    if not metrics:
+        return
+    rows: list[tuple[str, ...]] = [
+        ("study type", "studies", "abnormal", "kappa", "AUROC")
+    ]
+    for row in metrics:
+        numbers = (f"{row.studies:,}", f"{row.abnormal:,}")
+        values = map(_format_metric, (row.kappa, row.auroc))
+        rows.append((row.study_type or "none", *numbers, *values))
+    print_table(rows, left=1)
+
+
+def _format_metric(value: float) -> str:
+    return "undefined" if value != value else f"{value:.3f}"  # noqa: PLR0124

@@ -1,0 +1,161 @@
+"""The best checkpoints of one run or several, as Gluon nets that MXNet runs.
+
+Owns the choice of the members, whether their runs may be averaged, and loading them.
+Must not know image files or CSVs. Imports MXNet only when the members are loaded: the
+number of members decides how MXNet shares the cores.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Iterable, Iterator, Sequence
+
+import numpy as np
+
+from xenon_mx.config import MEAN, STD
+from xenon_mx.errors import XenonError
+from xenon_mx.models.cam import CamBatch
+from xenon_mx.runs.run_folder import ARCHITECTURE, Checkpoint, Run
+from xenon_mx.runtime import devices, mxnet
+
+# What runs must share, so that the same pixels suit all of their nets and their
+# validation losses are comparable.
+_SHARED_KEYS = ("data", "preprocessing", "study_types", "weights")
+
+
+class GluonEnsemble:
+    """The best checkpoints of one run or several.
+
+    Args:
+        folders: The run folders.
+        members: The largest number of checkpoints, the lowest validation losses first.
+
+    Attributes:
+        meta: See `ensembles.Ensemble`, as for the other attributes.
+        identities: The identity of each run, in alphabetical order.
+        members: The checkpoints.
+        limit_reason: Why there are no more members.
+
+    Raises:
+        XenonError: A folder is not a run, has no finished epoch, or the runs were
+            trained on different data or with different preprocessing.
+    """
+
+    uses_mxnet = True
+
+    def __init__(self, folders: Sequence[Path], members: int) -> None:
+        if len({folder.resolve() for folder in folders}) < len(folders):
+            raise XenonError("--run names the same run twice")
+        self._runs = [Run.open(folder) for folder in folders]
+        _check_agreement(self._runs)
+        ranked = sorted(
+            ((member, run) for run in self._runs for member in run.members()),
+            key=lambda pair: pair[0][:2],  # loss, then epoch
+        )
+        if not ranked:
+            names = ", ".join(str(folder) for folder in folders)
+            raise XenonError(f"{names}: no finished epoch to predict with")
+        self._ranked = ranked[:members]
+        self.meta = self._runs[0].meta
+        self.identities = sorted(run.identity for run in self._runs)
+        self.members: list[Checkpoint] = [member for member, _ in self._ranked]
+        plural, count = "s" * (len(folders) > 1), len(self._ranked)
+        epochs = "epoch" + "s" * (count > 1)
+        self.limit_reason = f"the run{plural} finished only {count} {epochs}"
+
+    def files(self) -> list[Path]:
+        """Return every file that is read: all files of the runs."""
+        return [file for run in self._runs for file in run.contents()]
+
+    def describe_members(self) -> list[dict[str, Any]]:
+        """Return what an export records of each member, lowest validation loss first.
+
+        Each has the keys `model`, `epoch`, `loss`, `params` and `sha256`.
+        """
+        return [
+            {
+                "model": run.meta["config"]["model"],
+                "epoch": member.epoch,
+                "loss": member.loss,
+                "params": member.params.name,
+                "sha256": member.sha256,
+            }
+            for member, run in self._ranked
+        ]
+
+    def logits(
+        self,
+        batches: Iterable[np.ndarray],
+        ctx: str | None = None,
+        reference: bool = False,
+    ) -> np.ndarray:
+        """Compute the members' logits: see `ensembles.Ensemble.logits`."""
+        nets, ctxs = self._load_on(ctx, reference)
+        from xenon_mx.models import forward
+
+        with mxnet.failures():
+            return forward.logits(nets, batches, ctxs, reference)
+
+    def cams(
+        self,
+        batches: Iterable[np.ndarray],
+        ctx: str | None = None,
+        reference: bool = False,
+    ) -> tuple[list[float], Iterator[CamBatch]]:
+        """Compute the ensemble's maps: see `ensembles.Ensemble.cams`."""
+        nets, ctxs = self._load_on(ctx, reference)
+        from xenon_mx.models import forward, network
+
+        def cam_batches() -> Iterator[CamBatch]:
+            with mxnet.failures():
+                yield from forward.cams(nets, batches, ctxs, reference)
+
+        size = self.meta["preprocessing"]["size"]
+        # Maps of different nets are averaged cell by cell, whatever their extents.
+        extents = [network.cam_extent(net, size) for net in nets]
+        return np.mean(extents, axis=0).tolist(), cam_batches()
+
+    def _load_on(self, ctx: str | None, reference: bool) -> tuple[list[Any], list[Any]]:
+        """Load the members; configure MXNet's threads first, before its import."""
+        if not reference:
+            mxnet.share_cores(len(self.members))
+        ctxs = devices.contexts(ctx)
+        with mxnet.failures():
+            return self.load(ctxs, reference), ctxs
+
+    def load(self, ctxs: Sequence[Any], reference: bool = False) -> list[Any]:
+        """Build the nets, after checking the SHA-256 that their runs recorded."""
+        from xenon_mx.models import network
+
+        nets = []
+        for member, run in self._ranked:
+            member.check()
+            model = run.meta["config"]["model"]
+            nets.append(network.build(model, member.params, list(ctxs), reference))
+        return nets
+
+
+def _check_agreement(runs: Sequence[Run]) -> None:
+    """Raise an error unless the members of all runs can be averaged."""
+    first, *others = runs
+    for run in runs:
+        _check_compatible(run)
+    for run in others:
+        for key in _SHARED_KEYS:
+            if run.meta[key] != first.meta[key]:
+                raise XenonError(
+                    f"{run.folder} and {first.folder} differ in {key}: their nets "
+                    f"cannot be averaged"
+                )
+
+
+def _check_compatible(run: Run) -> None:
+    """Raise an error if this xenon normalises pixels or builds nets differently."""
+    preprocessing = run.meta["preprocessing"]
+    expected = {"mean": list(MEAN), "std": list(STD)}
+    if {key: preprocessing.get(key) for key in expected} != expected:
+        raise XenonError(f"{run.folder}: trained with another mean or std than xenon's")
+    if run.meta["architecture"] != ARCHITECTURE:
+        raise XenonError(
+            f"{run.folder}: trained with another architecture than xenon's"
+        )

@@ -1,0 +1,64 @@
+"""Command-line options made from the fields of `config`.
+
+Owns the types of the options. Must not know any command.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Callable
+
+import click
+
+from xenon_mx.config import flag_name
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class _PathType(click.Path):
+    """A path; the commands themselves report files that cannot be read."""
+
+    def convert(self, value: Any, *rest: Any) -> Any:
+        if value == "":  # an unset shell variable, not the working directory
+            self.fail("the path is empty", *rest)
+        return super().convert(value, *rest)
+
+
+PATH = _PathType(path_type=Path, readable=False)
+
+
+def from_config(config: type) -> Decorator:
+    """Return the decorator that adds an option for each setting of a config."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for field in reversed(fields(config)):
+            if field.metadata:
+                command = _option(field)(command)
+        return command
+
+    return decorate
+
+
+def _option(field: Any) -> Decorator:
+    meta = field.metadata
+    options: dict[str, Any] = {"default": field.default, "help": meta["help"]}
+    if meta["kind"] is bool:
+        options["is_flag"] = True
+    else:
+        options["show_default"] = field.default is not None
+        options["type"] = _option_type(meta)
+    names = (flag_name(field.name), *meta["flags"], field.name)
+    return click.option(*names, **options)
+
+
+def _option_type(meta: Any) -> Any:
+    if meta["choices"]:
+        return click.Choice(meta["choices"])
+    return PATH if meta["kind"] is Path else meta["kind"]
+
+
+def range_of(config: type, name: str) -> click.IntRange:
+    """Return the range that a setting allows."""
+    meta = next(field.metadata for field in fields(config) if field.name == name)
+    return click.IntRange(meta["low"], meta["high"])
