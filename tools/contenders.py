@@ -478,7 +478,7 @@ def prepare(folder: Path) -> Result:
 
     from xenon_mx.commands import pack, train
     from xenon_mx.config import PackConfig, TrainConfig
-    from xenon_mx.models import network
+    from xenon_mx.models import network, weight_matching
     from xenon_mx.runs import run_folder
 
     sizes = json.loads((folder / "sizes.json").read_text())
@@ -506,9 +506,9 @@ def prepare(folder: Path) -> Result:
     run = run_folder.Run.create(folder / "run", meta)
     ranked = []
     for number in range(1, MEMBERS + 1):
-        net, zoo = network._build_uninitialized(NET)
-        keys = network._known_namings(NET, net, zoo)[-1]
-        shapes = network._shapes(net, 1)
+        net, zoo = network.build_uninitialized(NET)
+        keys = weight_matching.known_namings(NET, net, zoo)[-1]
+        shapes = weight_matching.weight_shapes(net, 1)
         drawn = {
             name: make.draw(f"{number}.{name}", shapes[key])
             for key, name in keys.items()

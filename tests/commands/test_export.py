@@ -27,7 +27,7 @@ from xenon_mx.config import ExportConfig, PackConfig, PredictConfig, TrainConfig
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.inference import inputs, onnx_graph
 from xenon_mx.inference.onnx_ensemble import OnnxEnsemble, sealed
-from xenon_mx.models import forward, network
+from xenon_mx.models import cam_block, forward, network
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runtime.mxnet import mx
 
@@ -136,7 +136,7 @@ def test_a_file_says_what_it_is(world):
             "loss": member.loss,
             "params": member.params.name,
             "sha256": member.sha256,
-            "field": list(network.cam_extent(network.build(model), SIZE)),
+            "field": list(cam_block.cam_extent(network.build(model), SIZE)),
         }
         for member, model in expected
     ]

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from xenon_mx.errors import XenonError
-from xenon_mx.inference import cam_folder
-from xenon_mx.models import cam
+from xenon_mx.inference import cam_folder, cam_overlay
 
 FILM = np.random.RandomState(0).randint(0, 256, (60, 40)).astype(np.uint8)
 CAM = np.random.RandomState(1).normal(size=(3, 3)).astype(np.float32)
@@ -66,11 +65,11 @@ def test_what_the_arrays_lack_is_beside_them(tmp_path):
     assert told.pop("made_from") == ORIGIN
     assert {len(told.pop("sha256")), len(told.pop("checksum"))} == {64}
     assert told == {**SEEN, "field": FIELD}
-    over = cam.resize_to_radiograph(
+    over = cam_overlay.resize_to_radiograph(
         np.load(tmp_path / "a.png.cam.npy"), FILM.shape, **told
     )
     drawn = cv2.imread(str(tmp_path / "a.png.cam.png"))
-    assert np.array_equal(drawn, cam.draw_overlay(FILM, over))
+    assert np.array_equal(drawn, cam_overlay.draw_overlay(FILM, over))
 
 
 def test_what_tells_that_all_is_there_comes_last(tmp_path, monkeypatch):

@@ -19,8 +19,8 @@ from xenon_mx.config import (
     PredictConfig,
     TrainConfig,
 )
-from xenon_mx.models import cam as maps
-from xenon_mx.models import network
+from xenon_mx.inference import cam_overlay
+from xenon_mx.models import cam_block, network
 from xenon_mx.runs.run_folder import ARCHITECTURE, EpochRecord, Run, TrainingState
 from xenon_mx.training.schedule import TopEpochs
 
@@ -36,7 +36,9 @@ def hottest(film, mask, cam, field):
     film = cv2.imread(str(film), cv2.IMREAD_GRAYSCALE)
     mask = cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE) > 0
     assert mask.shape == film.shape
-    over = maps.resize_to_radiograph(np.load(cam), film.shape, SIZE, "stretch", field)
+    over = cam_overlay.resize_to_radiograph(
+        np.load(cam), film.shape, SIZE, "stretch", field
+    )
     return mask[np.unravel_index(over.argmax(), over.shape)], mask.mean()
 
 
@@ -96,7 +98,7 @@ def test_the_hottest_point_lies_on_what_is_bright(tmp_path, fit, shape):
         array = np.load(cam / f"{name}.npy")
         found = {}
         for each in FITS:
-            over = maps.resize_to_radiograph(
+            over = cam_overlay.resize_to_radiograph(
                 array, shape, told["size"], each, told["field"]
             )
             found[each] = away[np.unravel_index(over.argmax(), shape)]
@@ -117,7 +119,7 @@ def test_the_hottest_point_lies_on_the_finding_more_often_than_chance(tmp_path):
     predict.predict(PredictConfig((asked,), tmp_path / "out.csv", (run,), **options))
     with open(table, newline="") as stream:
         rows = list(csv.DictReader(stream))
-    field = network.cam_extent(network.build("resnet18_v1b"), SIZE)
+    field = cam_block.cam_extent(network.build("resnet18_v1b"), SIZE)
     found = []
     for row in rows:
         film, mask = (

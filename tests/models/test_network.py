@@ -10,7 +10,7 @@ import synthetic
 
 from xenon_mx.distributed.process_group import ProcessGroup
 from xenon_mx.errors import XenonError
-from xenon_mx.models import forward, network
+from xenon_mx.models import cam_block, forward, network
 from xenon_mx.runtime.mxnet import autograd, model_zoo, mx, nn
 from xenon_mx.training import batch_norm
 
@@ -309,7 +309,7 @@ def settled(name):
 def test_the_mean_of_a_map_plus_the_bias_is_the_logit(name, size):
     net = settled(name)
     expected = net(image(size)).asnumpy()
-    logits, maps = (each.asnumpy() for each in network.cam_block(net)(image(size)))
+    logits, maps = (each.asnumpy() for each in cam_block.build(net)(image(size)))
     assert maps.shape[:2] == (2, 1)
     assert np.abs(maps).max() > 1e-3
     np.testing.assert_allclose(logits, expected, rtol=1e-6, atol=1e-6)
@@ -328,7 +328,7 @@ def test_a_map_is_the_weighted_sum_of_the_channels_of_the_last_map(name):
     weights = net.output.weight.data().asnumpy()[0]
     expected = np.einsum("k,nkhw->nhw", weights, last.asnumpy())
     for reference in (False, True):
-        _, maps = network.cam_block(net, reference)(image(96))
+        _, maps = cam_block.build(net, reference)(image(96))
         np.testing.assert_allclose(maps.asnumpy()[:, 0], expected, atol=1e-4)
 
 
@@ -343,7 +343,7 @@ def test_a_map_is_the_weighted_sum_of_the_channels_of_the_last_map(name):
     ],
 )
 def test_field_is_where_a_map_lies_over_the_square(name, start, end):
-    assert network.cam_extent(network.build(name), 320) == (start, end)
+    assert cam_block.cam_extent(network.build(name), 320) == (start, end)
 
 
 @pytest.mark.parametrize(
@@ -372,7 +372,7 @@ def test_a_cell_looks_at_the_middle_that_field_says(name):
     power = (pixels.grad.asnumpy().astype(float) ** 2).sum(axis=(0, 1))
     middles = np.arange(320) + 0.5
     found = [(power.sum(axis) @ middles) / power.sum() for axis in (0, 1)]
-    start, end = network.cam_extent(net, 320)
+    start, end = cam_block.cam_extent(net, 320)
     expected = start + (at + 0.5) * (end - start) / cells
     # Half a stride, which field is about, is 16.
     np.testing.assert_allclose(found, expected, rtol=0, atol=7)
@@ -382,7 +382,7 @@ def test_a_mapper_leaves_its_net_as_it_was():
     net = settled("resnet18_v1b")
     before = net(image(64)).asnumpy()
     keys = list(net._collect_params_with_prefix())
-    network.cam_block(net)(image(64))
+    cam_block.build(net)(image(64))
     assert list(net._collect_params_with_prefix()) == keys
     assert np.array_equal(net(image(64)).asnumpy(), before)
 

@@ -53,7 +53,7 @@ def export(config: ExportConfig, bar: progress.Bar = progress.silent) -> int:
     held.claim(origin, ensemble.files())
     _check_sizes(ensemble)
     from xenon_mx.inference import onnx_graph
-    from xenon_mx.models import network  # loads MXNet
+    from xenon_mx.models import cam_block  # loads MXNet
 
     onnx_graph.check_packages()
     size = ensemble.meta["preprocessing"]["size"]
@@ -64,7 +64,7 @@ def export(config: ExportConfig, bar: progress.Bar = progress.silent) -> int:
             for net in nets:
                 converted.append(onnx_graph.convert(net, size))
                 shown.update()
-            fields = [network.cam_extent(net, size) for net in nets]
+            fields = [cam_block.cam_extent(net, size) for net in nets]
             properties = {
                 **_properties(ensemble, fields),
                 onnx_ensemble.MADE_FROM: origin,

@@ -17,8 +17,7 @@ from xenon_mx.config import MEMBERS, PredictConfig
 from xenon_mx.data import mura, outputs
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation import metrics, prediction_tables
-from xenon_mx.inference import cam_folder, ensembles, inputs
-from xenon_mx.models import cam
+from xenon_mx.inference import cam_folder, cam_overlay, ensembles, inputs
 from xenon_mx.models.cam import CamBatch
 from xenon_mx.runtime import files, progress, threads
 from xenon_mx.training import losses
@@ -145,7 +144,7 @@ def _draw(
     def numbered() -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         first = 0
         for pixels, some, cams in looked:
-            caution = cam.coarseness_warning(cams.shape[1:])
+            caution = cam_overlay.coarseness_warning(cams.shape[1:])
             if caution and not logits:
                 _log.warning("%s: pack with a larger --size", caution)
             logits.append(some)

@@ -17,7 +17,7 @@ import numpy as np
 
 from xenon_mx.data import images, outputs
 from xenon_mx.errors import XenonError
-from xenon_mx.models import cam as maps
+from xenon_mx.inference import cam_overlay
 from xenon_mx.runtime import files, staging
 
 # Put behind the whole name of the image: image1.png and image1.jpg stay apart.
@@ -125,7 +125,7 @@ class CamFolder(staging.Staging):
         paths: All images that maps will be added of, as the input writes them.
         preprocessing: As run.json has it: `size`, the side of the square that the nets
             saw, px, and `fit`, how the radiographs were fitted into it.
-        field: Where the maps lie over it, as `models.field` gives it.
+        field: Where the maps lie over it, as `cam_block.cam_extent` returns it.
         members: How many nets each map is the mean of.
         origin: What the maps are made from, as `outputs.made_from` returns it.
         overwrite: Whether maps in it may be replaced, whosever they are.
@@ -200,10 +200,10 @@ class CamFolder(staging.Staging):
             radiograph: (H, W) uint8, in the size that the overlay will have.
             cam: (h, w) float32.
         """
-        over = maps.resize_to_radiograph(cam, radiograph.shape, *self._geometry)
+        over = cam_overlay.resize_to_radiograph(cam, radiograph.shape, *self._geometry)
         array = io.BytesIO()
         np.save(array, cam)
-        drawn = images.encode(maps.draw_overlay(radiograph, over), "png", 0)
+        drawn = images.encode(cam_overlay.draw_overlay(radiograph, over), "png", 0)
         for ending, data in ((OVERLAY, drawn), (ARRAY, array.getvalue())):
             name = relative_path(path) + ending
             file = self.folder / name

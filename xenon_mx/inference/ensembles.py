@@ -83,7 +83,7 @@ class Ensemble(Protocol):
             reference: As for `logits`.
 
         Returns:
-            The mean `models.field` of the members, and what they say of some images at
+            The mean `cam_extent` of the members, and what they say of some images at
             a time. Maps of nets of different kinds are averaged cell by cell, whatever
             their fields: a cell is then up to half a cell off.
         """
@@ -207,7 +207,7 @@ class GluonEnsemble:
     ) -> tuple[list[float], Iterator[CamBatch]]:
         """See where all members looked: see `Ensemble.maps`."""
         nets, ctxs = self._at_work(ctx, reference)
-        from xenon_mx.models import forward, network
+        from xenon_mx.models import cam_block, forward
 
         def looked() -> Iterator[CamBatch]:
             with mxnet.failures():
@@ -215,7 +215,7 @@ class GluonEnsemble:
 
         size = self.meta["preprocessing"]["size"]
         # Where nets differ, their maps are averaged cell by cell all the same.
-        fields = [network.cam_extent(net, size) for net in nets]
+        fields = [cam_block.cam_extent(net, size) for net in nets]
         return np.mean(fields, axis=0).tolist(), looked()
 
     def _at_work(self, ctx: str | None, reference: bool) -> tuple[list[Any], list[Any]]:

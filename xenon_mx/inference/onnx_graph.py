@@ -16,7 +16,7 @@ import numpy as np
 from xenon_mx.config import MEAN, STD
 from xenon_mx.errors import XenonError
 from xenon_mx.inference.onnx_ensemble import LOGITS, MAPS, MEMBERS, PIXELS, PROBABILITY
-from xenon_mx.models import cam, network
+from xenon_mx.models import cam, cam_block
 from xenon_mx.runtime.mxnet import exporter, mx
 
 # MXNet's exporter knows the operators of opset 13 and of none later. 7 is the first
@@ -69,11 +69,11 @@ def convert(net: Any, size: int) -> ConvertedNet:
     """Convert one net.
 
     Args:
-        net: A net of `models.build(..., reference=True)` on a CPU: the exporter knows
+        net: A net of `network.build(..., reference=True)` on a CPU: the exporter knows
             no fused operator.
         size: The side S of its pixels.
     """
-    door = network.cam_block(net, reference=True)
+    door = cam_block.build(net, reference=True)
     symbol = mx.sym.Group(list(door(mx.sym.var(_NORMALISED))))
     params = {param.name: param.data() for param in net.collect_params().values()}
     _fix_gammas(symbol, params)
@@ -237,7 +237,7 @@ def _inputs_and_outputs(
 
 
 def _normalisation() -> tuple[list[Any], list[Any]]:
-    """Do what `models.normalise` does: nodes, and the numbers that they take."""
+    """Do what `network.normalise` does: nodes, and the numbers that they take."""
     onnx = _onnx()
     make = onnx.helper.make_node
     numbers = {

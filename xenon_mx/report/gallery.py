@@ -17,8 +17,7 @@ from xenon_mx.config import ReportConfig
 from xenon_mx.data import datasets, images
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation.prediction_tables import PLURAL, UNLABELLED, PredictionTable
-from xenon_mx.inference import cam_folder
-from xenon_mx.models import cam as maps
+from xenon_mx.inference import cam_folder, cam_overlay
 from xenon_mx.runtime.opencv import cv2
 
 _log = logging.getLogger(__name__)
@@ -276,7 +275,7 @@ def _caution(overlay: Path) -> str:
     if cells is None:
         _log.warning("%s: not the array of an activation map", file)
         return ""
-    said = maps.coarseness_warning(cells)
+    said = cam_overlay.coarseness_warning(cells)
     return said and f"{said[0].upper()}{said[1:]}."
 
 
