@@ -11,6 +11,7 @@ where MXNet is not installed.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -527,19 +528,18 @@ def prepare(folder: Path) -> Result:
 
 def _cut(packed: Any, out: Path, counts: dict[str, int]) -> None:
     """Pack the first training images of a packed folder anew, as other splits."""
-    from xenon_mx.data import packed_folder
+    from xenon_mx.data import pack_writer
 
     whole = packed.split("train")
-    with packed_folder.PackTransaction(out, overwrite=True) as transaction:
+    with pack_writer.PackTransaction(out, overwrite=True) as transaction:
         splits = {}
         for name, count in counts.items():
-            with packed_folder.SplitWriter(transaction.folder, name) as writer:
+            with pack_writer.SplitWriter(transaction.folder, name) as writer:
                 for row, record in zip(whole.rows()[:count], whole.images()):
                     writer.add(record.image, row)
-                summary = writer.summary()
-            counted = packed.meta["splits"]["train"]["counts"]
-            splits[name] = {**summary, "counts": counted}
-        transaction.commit({**packed.meta, "splits": splits})
+                counts_by_type = packed.meta.splits["train"].counts
+                splits[name] = writer.summary(counts_by_type)
+        transaction.commit(dataclasses.replace(packed.meta, splits=splits))
 
 
 def main() -> None:

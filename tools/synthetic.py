@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Sequence
 
 import cv2
 import numpy as np
 
-from xenon_mx.data import images, mura, packed_folder
+from xenon_mx import __version__
+from xenon_mx.data import images, mura, pack_meta, pack_writer, packed_folder
 
 
 def blobs(count: int, size: int = 32, seed: int = 0) -> np.ndarray:
@@ -58,30 +60,34 @@ def pack(
 
     Labels alternate, as `labelled` gives them.
     """
-    with packed_folder.PackTransaction(folder, overwrite=False) as out:
+    with pack_writer.PackTransaction(folder, overwrite=False) as out:
         summaries = {}
         listed = {}
         for name, (pixels, labels) in splits.items():
             rows = rows_of(labels, name, types, views)
             listed[name] = [mura.parse(row.path, Path(row.path)) for row in rows]
-            with packed_folder.SplitWriter(out.folder, name) as writer:
+            counts = {
+                study_type: pack_meta.TypeCounts(**asdict(counts), missing=0)
+                for study_type, counts in mura.count(listed[name]).items()
+            }
+            with pack_writer.SplitWriter(out.folder, name) as writer:
                 for image, row in zip(pixels, rows):
                     writer.add(images.encode(image, "png", 0), row)
-                summary = writer.summary()
-            counts = mura.count(listed[name])
-            summary["counts"] = {t: {"images": c.images} for t, c in counts.items()}
-            summaries[name] = summary
+                summaries[name] = writer.summary(counts)
         train = listed.get("train", [])
-        return out.commit(
-            {
-                "size": int(next(iter(splits.values()))[0].shape[1]),
-                "fit": "stretch",
-                "encoding": "png",
-                "study_types": list(types),
-                "weights": {t: list(c.weights) for t, c in mura.count(train).items()},
-                "pooled_weights": list(mura.count_all(train).weights)
-                if train
-                else None,
-                "splits": summaries,
-            }
+        meta = pack_meta.PackMeta(
+            xenon=__version__,
+            size=int(next(iter(splits.values()))[0].shape[1]),
+            fit="stretch",
+            encoding="png",
+            quality=None,
+            seed=0,
+            holdout=0.0,
+            source_sha256=None,
+            study_types=tuple(types),
+            weights={t: counts.weights for t, counts in mura.count(train).items()},
+            pooled_weights=mura.count_all(train).weights if train else None,
+            splits=summaries,
+            skipped=(),
         )
+        return out.commit(meta)

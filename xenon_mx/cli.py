@@ -100,7 +100,7 @@ def _check_packed(context: click.Context, _: click.Parameter, out: Path | None) 
     packed = packed_folder.open_packed(out)
     for name in packed.splits:
         packed.split(name)
-        count = packed.meta["splits"][name]["records"]
+        count = packed.meta.splits[name].records
         click.echo(text.one_line(f"{out}: {name}: {count:,} records, whole"))
     context.exit()
 
@@ -346,8 +346,8 @@ def _show_packed(packed: Any) -> None:
         ("split", "study type", "images", "studies", "abnormal", "missing")
     ]
     for split in packed.splits:
-        for name, count in packed.meta["splits"][split]["counts"].items():
-            numbers = (count[key] for key in rows[0][2:])
+        for name, count in packed.meta.splits[split].counts.items():
+            numbers = (getattr(count, key) for key in rows[0][2:])
             rows.append((split, name, *(f"{number:,}" for number in numbers)))
     _table(rows, left=2)
     folder = text.shell_quote(packed.folder)

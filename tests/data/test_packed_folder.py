@@ -18,25 +18,18 @@ import numpy as np
 import pytest
 from support import paths
 
-from xenon_mx.data import packed_folder, recordio
+from xenon_mx.data import pack_meta, pack_writer, packed_folder, recordio
+from xenon_mx.data.mura import ClassWeights
+from xenon_mx.data.pack_meta import PackMeta
 from xenon_mx.data.packed_folder import RecordLabels
 from xenon_mx.errors import XenonError
 from xenon_mx.runtime import files
 
 MAGIC = bytes.fromhex("0a23d7ce")
 TYPES = ["XR_HAND", "XR_WRIST"]
-META = {
-    "size": 32,
-    "fit": "stretch",
-    "study_types": TYPES,
-    "weights": {"XR_HAND": [0.5, 0.5]},
-    "pooled_weights": [0.5, 0.5],
-}
-FILES = [
-    f"{split}.{kind}" for split in ("train", "valid") for kind in packed_folder.KINDS
-]
+FILES = [f"{split}.{kind}" for split in ("train", "valid") for kind in pack_meta.KINDS]
 
-# What stands for images here: a packed folder is verified without decoding them.
+# Any bytes serve as images: a packed folder is verified without decoding them.
 TRAIN = [
     (
         b"first",
@@ -49,22 +42,36 @@ VALID = [(b"other", RecordLabels(0, 0, 0, "a.png"))]
 
 
 def fill(
-    out: packed_folder.PackTransaction, train: Any = TRAIN, valid: Any = VALID
-) -> dict:
-    """Write the splits' files, and give what pack.json has to say of them."""
+    out: pack_writer.PackTransaction, train: Any = TRAIN, valid: Any = VALID
+) -> PackMeta:
+    """Write the splits' files, and return the pack.json that describes them."""
     splits = {}
     for name, content in (("train", train), ("valid", valid)):
-        with packed_folder.SplitWriter(out.folder, name) as writer:
+        with pack_writer.SplitWriter(out.folder, name) as writer:
             for image, row in content:
                 writer.add(image, row)
-            splits[name] = {**writer.summary(), "counts": {}}
-    return {**META, "splits": splits}
+            splits[name] = writer.summary(counts={})
+    return PackMeta(
+        xenon="0.0.0",
+        size=32,
+        fit="stretch",
+        encoding="png",
+        quality=None,
+        seed=0,
+        holdout=0.0,
+        source_sha256="0" * 64,
+        study_types=tuple(TYPES),
+        weights={"XR_HAND": ClassWeights(0.5, 0.5)},
+        pooled_weights=ClassWeights(0.5, 0.5),
+        splits=splits,
+        skipped=(),
+    )
 
 
 def pack(
     folder: Path, overwrite: bool = False, **content: Any
 ) -> packed_folder.PackedFolder:
-    with packed_folder.PackTransaction(folder, overwrite) as out:
+    with pack_writer.PackTransaction(folder, overwrite) as out:
         return out.commit(fill(out, **content))
 
 
@@ -178,8 +185,8 @@ def test_fingerprint_covers_neither_the_version_nor_what_later_ones_add(
     folder: Path,
 ) -> None:
     before = packed_folder.open_packed(folder).fingerprint
-    meta = packed_folder.open_packed(folder).meta
-    later = {"xenon": "9.9", "rule": "source", **meta}
+    content = files.read_json(folder / "pack.json")
+    later = {**content, "rule": "source", "xenon": "9.9"}
     files.write_json(folder / "pack.json", later)
     assert packed_folder.open_packed(folder).fingerprint == before
     files.write_json(folder / "pack.json", {**later, "fit": "pad"})
@@ -310,13 +317,13 @@ def test_split_that_is_not_there_is_refused(folder: Path) -> None:
 # --- damage refused ---
 
 
-@pytest.mark.parametrize("kind", packed_folder.KINDS)
+@pytest.mark.parametrize("kind", pack_meta.KINDS)
 def test_split_missing_file_is_refused(folder: Path, kind: str) -> None:
     (folder / f"train.{kind}").unlink()
     refused(folder, rf"train\.{kind}: the file is missing")
 
 
-@pytest.mark.parametrize("kind", packed_folder.KINDS)
+@pytest.mark.parametrize("kind", pack_meta.KINDS)
 @pytest.mark.parametrize("change", [-1, 1])
 def test_split_file_of_another_size_is_refused(
     folder: Path, kind: str, change: int
@@ -427,11 +434,34 @@ def test_verify_checksums_changed_byte_is_refused(folder: Path, name: str) -> No
         0,
         32,
         (),
-        packed_folder.open_packed(folder).meta["splits"][Path(name).stem]["files"],
+        packed_folder.open_packed(folder).meta.splits[Path(name).stem].files,
         {},
     )
     with pytest.raises(XenonError, match=f"{name}: changed on disk"):
         split.verify_checksums()
+
+
+def test_split_hashes_the_rec_while_it_is_parsed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed = []
+    sha256 = files.sha256
+
+    def record(file: Path) -> str:
+        hashed.append(file.name)
+        return sha256(file)
+
+    monkeypatch.setattr(files, "sha256", record)
+    packed_folder.open_packed(folder).split("train")
+    assert sorted(hashed) == ["train.idx", "train.lst"]
+
+
+@pytest.mark.parametrize("surplus", [recordio.pack(3, (1, 0, 0), b"more"), b"noise"])
+def test_split_bytes_behind_the_last_record_are_refused(
+    folder: Path, surplus: bytes
+) -> None:
+    edit(folder, "train.rec", (folder / "train.rec").read_bytes() + surplus)
+    refused(folder, r"train\.rec: ")
 
 
 def test_verify_checksums_changed_pixels_only_are_refused(folder: Path) -> None:
@@ -446,7 +476,7 @@ def test_verify_checksums_changed_pixels_only_are_refused(folder: Path) -> None:
 
 
 def test_transaction_shows_nothing_before_commit(tmp_path: Path) -> None:
-    with packed_folder.PackTransaction(tmp_path / "out", False) as out:
+    with pack_writer.PackTransaction(tmp_path / "out", False) as out:
         meta = fill(out)
         assert os.listdir(tmp_path / "out") == [out.folder.name]
         with pytest.raises(XenonError, match="not a packed folder"):
@@ -457,7 +487,7 @@ def test_transaction_shows_nothing_before_commit(tmp_path: Path) -> None:
 
 
 def fail(folder: Path) -> None:
-    with packed_folder.PackTransaction(folder, overwrite=True) as out:
+    with pack_writer.PackTransaction(folder, overwrite=True) as out:
         fill(out, train=VALID)
         raise ZeroDivisionError
 
@@ -469,7 +499,7 @@ def test_transaction_failing_removes_what_it_made(tmp_path: Path) -> None:
 
 
 def test_transaction_left_without_commit_leaves_nothing(tmp_path: Path) -> None:
-    with packed_folder.PackTransaction(tmp_path / "out", False) as out:
+    with pack_writer.PackTransaction(tmp_path / "out", False) as out:
         fill(out)
     assert os.listdir(tmp_path) == []
 
@@ -541,7 +571,7 @@ def test_transaction_out_that_cannot_be_a_folder_is_refused(tmp_path: Path) -> N
 def test_commit_of_a_file_that_came_out_wrong_is_refused(
     tmp_path: Path, name: str
 ) -> None:
-    with packed_folder.PackTransaction(tmp_path / "out", False) as out:
+    with pack_writer.PackTransaction(tmp_path / "out", False) as out:
         meta = fill(out)
         data = bytearray((out.folder / name).read_bytes())
         data[-1] ^= 1
@@ -578,7 +608,7 @@ def test_transaction_full_disk_is_refused_and_leaves_nothing(tmp_path: Path) -> 
 def test_writer_never_writes_over_a_file(tmp_path: Path) -> None:
     (tmp_path / "train.rec").write_text("mine")
     with pytest.raises(FileExistsError):
-        packed_folder.SplitWriter(tmp_path, "train")
+        pack_writer.SplitWriter(tmp_path, "train")
 
 
 # --- killed ---
@@ -588,10 +618,10 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import test_packed_folder
-from xenon_mx.data import packed_folder
+from xenon_mx.data import pack_writer
 
 owner, name, calls = sys.argv[2], sys.argv[3], int(sys.argv[4])
-owner = {"os": os, "SplitWriter": packed_folder.SplitWriter, "Path": Path}[owner]
+owner = {"os": os, "SplitWriter": pack_writer.SplitWriter, "Path": Path}[owner]
 work = getattr(owner, name)
 
 def dying(*args, **kwargs):
@@ -649,7 +679,7 @@ def test_transaction_killed_leaves_the_old_pack_or_none(
     assert snapshot(out) == after
 
 
-@pytest.mark.parametrize("kind", packed_folder.KINDS)
+@pytest.mark.parametrize("kind", pack_meta.KINDS)
 def test_what_the_system_refuses_to_read_is_not_called_damaged(
     folder: Path, kind: str
 ) -> None:
@@ -658,7 +688,7 @@ def test_what_the_system_refuses_to_read_is_not_called_damaged(
     split.path(kind).unlink()
     split.path(kind).mkdir()
     with pytest.raises(XenonError) as caught:
-        split.rows(), list(split.images()), split._index()
+        split.rows(), list(split.images()), split._offsets()
     assert str(caught.value) == f"{split.path(kind)}: Is a directory"
 
 

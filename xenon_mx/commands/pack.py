@@ -15,7 +15,7 @@ from typing import Any, Callable, Iterable, Iterator
 
 from xenon_mx import __version__
 from xenon_mx.config import PackConfig
-from xenon_mx.data import datasets, images, mura, packed_folder
+from xenon_mx.data import datasets, images, mura, pack_meta, pack_writer, packed_folder
 from xenon_mx.errors import XenonError
 from xenon_mx.runtime import progress, threads
 
@@ -39,7 +39,7 @@ class _Encoded:
 class _Written:
     """What became of one split."""
 
-    summary: dict[str, Any]  # for pack.json
+    summary: pack_meta.SplitMeta
     good: list[mura.Image]
     bad: list[_Encoded]
 
@@ -63,7 +63,7 @@ def pack(
     everything = [image for listed in splits.values() for image in listed]
     types = sorted({image.study_type for image in everything})
     fingerprint = hashlib.sha256()
-    with packed_folder.PackTransaction(config.out, config.overwrite) as out:
+    with pack_writer.PackTransaction(config.out, config.overwrite) as out:
         _check_disk(config, everything)
         written = {}
         with bar(total=len(everything), unit="img", desc="packing") as shown:
@@ -178,7 +178,7 @@ def _write(
     """Write one split."""
     studies = {s: i for i, s in enumerate(dict.fromkeys(i.study for i in listed))}
     good, bad = [], []
-    with packed_folder.SplitWriter(folder, name) as writer:
+    with pack_writer.SplitWriter(folder, name) as writer:
         for each in encoded:
             if each.error is not None:
                 bad.append(each)
@@ -190,7 +190,7 @@ def _write(
             )
             writer.add(each.data, row)
             good.append(image)
-        return _Written(writer.summary(), good, bad)
+        return _Written(writer.summary(_counts(good, bad)), good, bad)
 
 
 def _answer_for_bad(written: dict[str, _Written], skip_bad: bool) -> None:
@@ -211,42 +211,41 @@ def _answer_for_bad(written: dict[str, _Written], skip_bad: bool) -> None:
 
 def _describe(
     config: PackConfig, types: list[str], written: dict[str, _Written], source: str
-) -> dict[str, Any]:
-    """Make pack.json: nothing in it depends on when, where or how fast it was made."""
+) -> pack_meta.PackMeta:
+    """Build pack.json: nothing in it depends on when, where or how fast it was made."""
     train = written["train"].good if "train" in written else []
-    weights = {name: list(each.weights) for name, each in mura.count(train).items()}
-    return {
-        "xenon": __version__,
-        "size": config.size,
-        "fit": config.fit,
-        "encoding": config.encoding,
-        "quality": config.quality if config.encoding == "jpg" else None,
-        "seed": config.seed,
-        "holdout": config.holdout,
-        "source_sha256": source,
-        "study_types": types,
-        # [of a normal, of an abnormal image], from the training images
-        "weights": weights,
-        "pooled_weights": list(mura.count_all(train).weights) if train else None,
-        "splits": {
-            name: {**split.summary, "counts": _counts(split)}
+    return pack_meta.PackMeta(
+        xenon=__version__,
+        size=config.size,
+        fit=config.fit,
+        encoding=config.encoding,
+        quality=config.quality if config.encoding == "jpg" else None,
+        seed=config.seed,
+        holdout=config.holdout,
+        source_sha256=source,
+        study_types=tuple(types),
+        weights={name: counts.weights for name, counts in mura.count(train).items()},
+        pooled_weights=mura.count_all(train).weights if train else None,
+        splits={name: split.summary for name, split in written.items()},
+        skipped=tuple(
+            pack_meta.SkippedImage(name, image.image.path, _reason(image))
             for name, split in written.items()
-        },
-        "skipped": [
-            {"split": name, "path": each.image.path, "reason": _reason(each)}
-            for name, split in written.items()
-            for each in split.bad
-        ],
-    }
+            for image in split.bad
+        ),
+    )
 
 
-def _counts(split: _Written) -> dict[str, dict[str, int]]:
+def _counts(
+    good: list[mura.Image], bad: list[_Encoded]
+) -> dict[str, pack_meta.TypeCounts]:
     """Count what was packed, and what is missing, of each study type."""
-    counts = mura.count(split.good)
-    missing = Counter(each.image.study_type for each in split.bad)
+    counts = mura.count(good)
+    missing = Counter(each.image.study_type for each in bad)
     nothing = mura.Counts(0, 0, 0, 0)
     return {
-        name: {**asdict(counts.get(name, nothing)), "missing": missing[name]}
+        name: pack_meta.TypeCounts(
+            **asdict(counts.get(name, nothing)), missing=missing[name]
+        )
         for name in sorted({*counts, *missing})
     }
 
@@ -255,10 +254,10 @@ def _reason(bad: _Encoded) -> str:
     return (bad.error or "").replace(f"{bad.image.file}: ", "")
 
 
-def _warn_of_lone_classes(meta: dict[str, Any]) -> None:
+def _warn_of_lone_classes(meta: pack_meta.PackMeta) -> None:
     """Say which study types cannot be trained with the paper's weights."""
-    for name in meta["study_types"] if meta["weights"] else ():
-        if 0.0 in meta["weights"].get(name, [0.0]):
+    for name in meta.study_types if meta.weights else ():
+        if 0.0 in meta.weights.get(name, (0.0, 0.0)):
             _log.warning(
                 "%s: the training images do not hold both classes: its weights are 0 "
                 "by the paper's formula; train with --pooled-weights or --loss plain",

@@ -187,22 +187,23 @@ def _weights(
     if config.loss == "plain":
         return np.ones((len(types), 2))
     if config.pooled_weights:
-        pooled = packed.meta["pooled_weights"]
+        pooled = packed.meta.pooled_weights
+        assert pooled is not None, "there is a train split"
         if 0 in pooled:
             raise XenonError(
                 f"{config.packed}: the training images are all of one class"
             )
         return np.array([pooled] * len(types))
-    present = {t for split in splits for t in packed.meta["splits"][split]["counts"]}
-    weights = packed.meta["weights"]
-    lone = [t for t in types if t in present and 0.0 in weights.get(t, [0.0])]
+    present = {t for split in splits for t in packed.meta.splits[split].counts}
+    weights = packed.meta.weights
+    lone = [t for t in types if t in present and 0.0 in weights.get(t, (0.0, 0.0))]
     if lone:
         raise XenonError(
             f"{config.packed}: {', '.join(lone)}: the training images do not hold "
             f"both classes, so that the paper's weights are 0; train with "
             f"--pooled-weights or --loss plain"
         )
-    return np.array([weights.get(t, [1.0, 1.0]) for t in types])
+    return np.array([weights.get(t, (1.0, 1.0)) for t in types])
 
 
 def _check_devices(

@@ -14,7 +14,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Callable, Iterable, Sequence, TypeVar
+from typing import Callable, Iterable, NamedTuple, Sequence, TypeVar
 
 SPLITS = ("train", "valid")
 STUDY_TYPE = re.compile(r"XR_\w+")
@@ -89,6 +89,13 @@ def _hash(seed: int, key: str) -> bytes:
     return hashlib.sha256(f"{seed}\0{key}".encode()).digest()
 
 
+class ClassWeights(NamedTuple):
+    """The weights of a normal and of an abnormal image in the loss."""
+
+    normal: float
+    abnormal: float
+
+
 @dataclass(frozen=True)
 class Counts:
     """What a split holds of one study type; `abnormal` and `normal` are images."""
@@ -99,14 +106,14 @@ class Counts:
     normal: int
 
     @property
-    def weights(self) -> tuple[float, float]:
-        """The loss weights (of a normal, of an abnormal image).
+    def weights(self) -> ClassWeights:
+        """Return the loss weights of the classes.
 
         Source: the paper, section 3: w_T1 = |N_T| / (|A_T| + |N_T|) for abnormal and
         w_T0 = |A_T| / (|A_T| + |N_T|) for normal images of the study type T, counted
         over the training images.
         """
-        return self.abnormal / self.images, self.normal / self.images
+        return ClassWeights(self.abnormal / self.images, self.normal / self.images)
 
 
 def count(images: Sequence[Image]) -> dict[str, Counts]:

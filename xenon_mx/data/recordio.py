@@ -13,7 +13,7 @@ that packing does not wait for MXNet's import. Knows no files and no labels' mea
 from __future__ import annotations
 
 import struct
-from typing import IO, Iterator, NamedTuple, Sequence
+from typing import Iterator, NamedTuple, Protocol, Sequence
 
 import numpy as np
 
@@ -81,7 +81,17 @@ def _split_at_magic(payload: bytes) -> list[bytes]:
     return [*parts, payload[start:]]
 
 
-def read(rec: IO[bytes]) -> Iterator[Record]:
+class Reader(Protocol):
+    """What `read` needs of an open binary file."""
+
+    def read(self, size: int, /) -> bytes:
+        """Read up to a number of bytes."""
+
+    def tell(self) -> int:
+        """Return the position in the file."""
+
+
+def read(rec: Reader) -> Iterator[Record]:
     """Yield every record of an open .rec file.
 
     Raises:
@@ -103,7 +113,7 @@ def read(rec: IO[bytes]) -> Iterator[Record]:
             parts = []
 
 
-def _read_part(rec: IO[bytes], offset: int) -> tuple[int | None, bytes]:
+def _read_part(rec: Reader, offset: int) -> tuple[int | None, bytes]:
     """Read one part of a record; (None, b"") at the file's end."""
     head = rec.read(8)
     if not head:
