@@ -16,7 +16,7 @@ from typing import Iterator, Sequence
 
 import pandas as pd
 
-from xenon_mx.data.mura import SPLITS, STUDY_TYPE, Image, parse
+from xenon_mx.data.mura import SPLITS, Image, parse, study_type_index
 from xenon_mx.dicom import reader as dicom
 from xenon_mx.errors import XenonError
 
@@ -104,9 +104,10 @@ def read_file(file: Path) -> Image:
     outside MURA's layout it is the path as given.
     """
     parts = Path(os.path.abspath(file)).parts
-    types = [i for i, part in enumerate(parts[:-3]) if STUDY_TYPE.fullmatch(part)]
-    path = "/".join(parts[max(1, types[-1] - 2) :]) if types else file.as_posix()
-    return parse(path, file)
+    index = study_type_index(parts[:-3])
+    if index is None:
+        return parse(file.as_posix(), file)
+    return parse("/".join(parts[max(1, index - 2) :]), file)
 
 
 def natural_key(path: Path) -> list[tuple[bool, int | str]]:
@@ -327,7 +328,6 @@ def _read_labels(csv: Path) -> dict[str, int]:
 
 
 def _tail(study: str) -> str:
-    """A study from `XR_*` on: how it is known whatever the data set is called."""
+    """Return a study's path from `XR_*` on, whatever the data set is called."""
     parts = PurePosixPath(study).parts
-    types = [i for i, part in enumerate(parts) if STUDY_TYPE.fullmatch(part)]
-    return "/".join(parts[types[-1] if types else 0 :])
+    return "/".join(parts[study_type_index(parts) or 0 :])

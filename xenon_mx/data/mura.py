@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Callable, Iterable, NamedTuple, Sequence, TypeVar
 
 SPLITS = ("train", "valid")
-STUDY_TYPE = re.compile(r"XR_\w+")
+_STUDY_TYPE = re.compile(r"XR_\w+")
 _LABELS = {"_positive": 1, "_negative": 0}
 # The CSVs of a data set; the competition's, too, has a test split.
 _OWN_FILE = re.compile(r"(train|valid|test)_(image_paths|labeled_studies)\.csv")
@@ -52,15 +52,20 @@ def is_data_set_file(name: str) -> bool:
 
 
 def parse(path: str, file: Path) -> Image:
-    """Read study type, patient, study and label off a path in MURA's layout."""
+    """Parse study type, patient, study and label from a path in MURA's layout."""
     parts = PurePosixPath(path).parts
-    types = [i for i, part in enumerate(parts[:-3]) if STUDY_TYPE.fullmatch(part)]
-    if not types:
+    index = study_type_index(parts[:-3])
+    if index is None:
         return Image(path, file, path, "", "", None)
-    at = types[-1]
     study = path.rpartition("/")[0] + "/"
     label = next((v for end, v in _LABELS.items() if parts[-2].endswith(end)), None)
-    return Image(path, file, study, parts[at], parts[at + 1], label)
+    return Image(path, file, study, parts[index], parts[index + 1], label)
+
+
+def study_type_index(parts: Sequence[str]) -> int | None:
+    """Return the index of the last folder named `XR_*`; None if there is none."""
+    indices = [i for i, part in enumerate(parts) if _STUDY_TYPE.fullmatch(part)]
+    return indices[-1] if indices else None
 
 
 def hold_out(
