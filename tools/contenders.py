@@ -131,7 +131,7 @@ def load_xenon(folder: Path, threads: int = 1) -> Result:
 
     split = packed_folder.open_packed(folder / "packed").split("train")
     batches = record_iter.training_batches(split, BATCH, 0, 1, threads)
-    count = record_iter.steps(split, BATCH, threads=threads) - 1
+    count = record_iter.steps_per_epoch(split, BATCH, threads=threads) - 1
     next(batches)  # the start of threads is nobody's
 
     def work() -> None:

@@ -481,7 +481,7 @@ def test_what_was_not_exported_is_not_overwritten(world, tmp_path):
     [
         ("no/such/x.onnx", "does not exist"),
         ("folder.onnx", "is a folder"),
-        ("pipe.onnx", "no ordinary file"),
+        ("pipe.onnx", "not a regular file"),
         ("x.params", r"not named \.onnx"),
     ],
 )

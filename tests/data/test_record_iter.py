@@ -195,7 +195,7 @@ def test_threads_share_the_records_and_repeat_bit_by_bit(tmp_path, threads):
         return list(record_iter.training_batches(split, 4, 0, number, threads))
 
     first, again, other = epoch(1), epoch(1), epoch(2)
-    assert len(first) == record_iter.steps(split, 4, threads=threads)
+    assert len(first) == record_iter.steps_per_epoch(split, 4, threads=threads)
     rows = [tuple(row) for batch in first for row in batch.labels]
     assert len(set(rows)) == len(rows) >= 24 - 4 * (threads - 1)
     for one, two in zip(first, again):
@@ -212,6 +212,6 @@ def test_more_threads_than_batches_leave_some_idle(
     distinct, count, batch_size, threads, expected
 ):
     _, split = distinct[count]
-    assert record_iter.steps(split, batch_size, threads=threads) == expected
+    assert record_iter.steps_per_epoch(split, batch_size, threads=threads) == expected
     batches = list(record_iter.training_batches(split, batch_size, 0, 1, threads))
     assert len(batches) == expected

@@ -1,7 +1,7 @@
-"""MURA's words: which image belongs to which study, and what its label is.
+"""MURA's layout: the study type, patient, study and label that a path contains.
 
-Owns images, studies, study types, patients and the class weights that follow. Knows
-no disk, no pixels, no records and no nets.
+Owns that layout, the split by patient, and class weights; must not know files, pixels,
+records or nets.
 
 A path in MURA reads `MURA-v1.1/train/XR_WRIST/patient00001/study1_positive/image1.png`.
 The study type is the folder named `XR_*`, the patient the folder below it, and the
@@ -19,7 +19,7 @@ from typing import Callable, Iterable, NamedTuple, Sequence, TypeVar
 SPLITS = ("train", "valid")
 _STUDY_TYPE = re.compile(r"XR_\w+")
 _LABELS = {"_positive": 1, "_negative": 0}
-# The CSVs of a data set; the competition's, too, has a test split.
+# The CSVs of a data set; the competition's also has a test split.
 _OWN_FILE = re.compile(r"(train|valid|test)_(image_paths|labeled_studies)\.csv")
 T = TypeVar("T")
 
@@ -29,10 +29,10 @@ class Image:
     """One view of a study.
 
     Attributes:
-        path: As the input writes it.
-        file: Where it lies on this disk.
-        study: The study's folder as the input writes it, with a slash at its end;
-            outside MURA's layout the image's own path: a study by itself.
+        path: As in the input.
+        file: Its path on this machine.
+        study: The study's folder as in the input, with a slash at its end; outside
+            MURA's layout the image's own path, as each image is then a study.
         study_type: `XR_*`, or empty outside MURA's layout.
         patient: `patient00001`, or empty outside MURA's layout.
         label: 1 abnormal, 0 normal, None unknown.
@@ -74,19 +74,19 @@ def hold_out(
     """Split images by patient into (the rest, the held-out share).
 
     A patient is held out if a hash of their name, as a number from 0 to 1, is below
-    the share: a patient added later moves no other one across, and the share is met
-    on average.
+    the share: adding a patient moves no other patient to the other side, and the share
+    is met on average.
     """
     rest: list[Image] = []
-    held: list[Image] = []
+    holdout: list[Image] = []
     for image in images:
         number = int.from_bytes(_hash(seed, image.patient), "big")
-        (held if number < share * 2**256 else rest).append(image)
-    return rest, held
+        (holdout if number < share * 2**256 else rest).append(image)
+    return rest, holdout
 
 
 def shuffled(items: Iterable[T], key: Callable[[T], str], seed: int) -> list[T]:
-    """Order items by a hash of (seed, key): the same on every machine and version."""
+    """Return items ordered by a hash of (seed, key), the same in every environment."""
     return sorted(items, key=lambda item: _hash(seed, key(item)))
 
 
@@ -103,7 +103,7 @@ class ClassWeights(NamedTuple):
 
 @dataclass(frozen=True)
 class Counts:
-    """What a split holds of one study type; `abnormal` and `normal` are images."""
+    """Number of images and studies; `abnormal` and `normal` count images."""
 
     images: int
     studies: int

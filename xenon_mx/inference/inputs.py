@@ -179,7 +179,7 @@ def _list_all(config: PredictConfig) -> list[mura.Image]:
     if twice:
         raise XenonError(f"{len(twice)} images are given twice or more often", twice)
     _refuse_namesakes(listed, real)
-    datasets.refuse_odd_names(listed)
+    datasets.check_listable(listed)
     return listed
 
 

@@ -60,14 +60,14 @@ def _seal(model: bytes | memoryview) -> bytes:
 class SealRecord:
     """The record of an ONNX file as an output: its last property, and one before."""
 
-    def read(self, file: Path) -> outputs.Found | None:
+    def read(self, file: Path) -> outputs.RecordedOutput | None:
         """Return what a file's properties say of it; None if it is not sealed."""
         data = file.read_bytes()
         if not _SEALED.match(data[-_SEAL_BYTES:]):
             return None
         is_whole = data[-_SEAL_BYTES:] == _seal(memoryview(data)[:-_SEAL_BYTES])
         origin = _properties(data).get(MADE_FROM, "") if is_whole else ""
-        return outputs.Found("xenon-export", origin, is_whole)
+        return outputs.RecordedOutput("xenon-export", origin, is_whole)
 
     def add(
         self, file: Path, data: bytes, writer: str, origin: str
