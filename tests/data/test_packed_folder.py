@@ -44,7 +44,7 @@ VALID = [(b"other", RecordLabels(0, 0, 0, "a.png"))]
 def fill(
     out: pack_writer.PackTransaction, train: Any = TRAIN, valid: Any = VALID
 ) -> PackMeta:
-    """Write the splits' files, and return the pack.json that describes them."""
+    """Write the splits' files; return the pack.json that describes them."""
     splits = {}
     for name, content in (("train", train), ("valid", valid)):
         with pack_writer.SplitWriter(out.folder, name) as writer:
@@ -81,7 +81,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def edit_json(folder: Path, change: Callable[[dict], Any]) -> None:
-    """Change pack.json as `change` does."""
+    """Apply a change to pack.json."""
     meta = json.loads((folder / "pack.json").read_text())
     change(meta)
     del meta["checksum"]
@@ -89,7 +89,7 @@ def edit_json(folder: Path, change: Callable[[dict], Any]) -> None:
 
 
 def edit(folder: Path, name: str, data: bytes) -> None:
-    """Change a file, and its size in pack.json too: deeper checks must find it."""
+    """Change a file and its size in pack.json: only later checks can find it."""
     (folder / name).write_bytes(data)
 
     def change(meta: dict) -> None:
@@ -105,8 +105,8 @@ def refused(folder: Path, match: str, split: str = "train") -> None:
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
-    found = (file for file in folder.rglob("*") if file.is_file())
-    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in found}
+    paths = (file for file in folder.rglob("*") if file.is_file())
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in paths}
 
 
 # --- the files ---
@@ -116,7 +116,7 @@ def test_packed_folder_holds_these_files_and_no_others(folder: Path) -> None:
     assert sorted(os.listdir(folder)) == sorted(["pack.json", *FILES])
 
 
-def test_lst_is_mxnets_with_a_column_a_label(folder: Path) -> None:
+def test_lst_has_mxnets_format_with_one_column_per_label(folder: Path) -> None:
     assert (folder / "train.lst").read_text(encoding="utf-8") == (
         "0\t1\t0\t0\tMURA-v1.1/train/XR_HAND/p1/study1_positive/image1.png\n"
         "1\t0\t1\t1\twith space/and, comma.png\n"
@@ -124,9 +124,9 @@ def test_lst_is_mxnets_with_a_column_a_label(folder: Path) -> None:
     )
 
 
-def test_idx_holds_where_each_record_begins(folder: Path) -> None:
+def test_idx_contains_the_offset_of_each_record(folder: Path) -> None:
     # 8 bytes of magic and length, 36 of header and labels, the image padded to 4; the
-    # second image is three magics, so that two are heads of parts in its place.
+    # second image is three magics, which split the record into parts.
     assert (folder / "train.idx").read_text() == "0\t0\n1\t52\n2\t120\n"
     assert (folder / "train.rec").stat().st_size == 120 + 8 + 36 + 8
 
@@ -145,7 +145,7 @@ def test_rec_is_read_by_mxnet_through_its_idx(folder: Path) -> None:
     reader.close()
 
 
-def test_split_gives_back_rows_and_images(folder: Path) -> None:
+def test_split_returns_rows_and_images(folder: Path) -> None:
     split = packed_folder.open_packed(folder).split("train")
 
     assert split.rows() == [row for _, row in TRAIN]
@@ -193,7 +193,7 @@ def test_fingerprint_covers_neither_the_version_nor_what_later_ones_add(
     assert packed_folder.open_packed(folder).fingerprint != before
 
 
-def test_open_rec_gives_its_split(folder: Path) -> None:
+def test_open_rec_returns_its_split(folder: Path) -> None:
     assert packed_folder.open_rec(folder / "valid.rec")[1].rows() == [
         row for _, row in VALID
     ]
@@ -259,7 +259,7 @@ NEEDED = [
 
 
 def parent(meta: dict, path: str) -> tuple[dict, str]:
-    """The object in pack.json that holds a path's last key, and the key."""
+    """Return the object in pack.json that has a path's last key, and the key."""
     *above, last = path.split("/")
     for key in above:
         meta = meta[key]
@@ -551,7 +551,7 @@ def test_transaction_overwriting_leaves_other_files_alone(folder: Path) -> None:
     assert packed_folder.open_packed(folder).split("train").records == 1
 
 
-def test_transaction_clears_what_a_killed_one_left(tmp_path: Path) -> None:
+def test_transaction_removes_the_leftovers_of_a_killed_one(tmp_path: Path) -> None:
     leftover = tmp_path / ".xenon-0123456789abcdef.partial"
     leftover.mkdir()
     (leftover / "train.rec").write_bytes(b"half")
@@ -568,9 +568,7 @@ def test_transaction_out_that_cannot_be_a_folder_is_refused(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_commit_of_a_file_that_came_out_wrong_is_refused(
-    tmp_path: Path, name: str
-) -> None:
+def test_commit_of_a_wrongly_written_file_is_refused(tmp_path: Path, name: str) -> None:
     with pack_writer.PackTransaction(tmp_path / "out", False) as out:
         meta = fill(out)
         data = bytearray((out.folder / name).read_bytes())
@@ -605,7 +603,7 @@ def test_transaction_full_disk_is_refused_and_leaves_nothing(tmp_path: Path) -> 
     assert os.listdir(tmp_path) == []
 
 
-def test_writer_never_writes_over_a_file(tmp_path: Path) -> None:
+def test_writer_never_overwrites_a_file(tmp_path: Path) -> None:
     (tmp_path / "train.rec").write_text("mine")
     with pytest.raises(FileExistsError):
         pack_writer.SplitWriter(tmp_path, "train")
@@ -613,7 +611,7 @@ def test_writer_never_writes_over_a_file(tmp_path: Path) -> None:
 
 # --- killed ---
 
-# Packs as `pack` does, and dies by SIGKILL before the n-th call of one function.
+# Packs as `pack` does, and kills itself before the n-th call of one function.
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -680,10 +678,10 @@ def test_transaction_killed_leaves_the_old_pack_or_none(
 
 
 @pytest.mark.parametrize("kind", pack_meta.KINDS)
-def test_what_the_system_refuses_to_read_is_not_called_damaged(
+def test_a_file_that_cannot_be_read_is_not_called_damaged(
     folder: Path, kind: str
 ) -> None:
-    """A file without read permission, mostly; a folder is refused to root, too."""
+    """Usually a file without read permission; a folder fails for root, too."""
     split = packed_folder.open_packed(folder).split("train")
     split.path(kind).unlink()
     split.path(kind).mkdir()
