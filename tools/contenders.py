@@ -11,6 +11,7 @@ their own without MXNet.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -130,8 +131,8 @@ def load_xenon(folder: Path, threads: int = 1) -> Result:
 
     split = packed_folder.open_packed(folder / "packed").split("train")
     batches = record_iter.training_batches(split, BATCH, 0, 1, threads)
-    count = record_iter.steps(split, BATCH, threads=threads) - 1
-    next(batches)  # exclude the start of the threads
+    count = record_iter.steps_per_epoch(split, BATCH, threads=threads) - 1
+    next(batches)  # the start of threads is nobody's
 
     def work() -> None:
         for batch in batches:
@@ -481,7 +482,7 @@ def prepare(folder: Path) -> Result:
 
     from xenon_mx.commands import pack, train
     from xenon_mx.config import PackConfig, TrainConfig
-    from xenon_mx.models import network
+    from xenon_mx.models import network, weight_matching
     from xenon_mx.runs import run_folder
 
     sizes = json.loads((folder / "sizes.json").read_text())
@@ -509,9 +510,9 @@ def prepare(folder: Path) -> Result:
     run = run_folder.Run.create(folder / "run", meta)
     ranked = []
     for number in range(1, MEMBERS + 1):
-        net, zoo = network._build_uninitialized(NET)
-        keys = network._known_namings(NET, net, zoo)[-1]
-        shapes = network._shapes(net, 1)
+        net, zoo = network.build_uninitialized(NET)
+        keys = weight_matching.known_namings(NET, net, zoo)[-1]
+        shapes = weight_matching.weight_shapes(net, 1)
         weights = {
             name: make.draw(f"{number}.{name}", shapes[key])
             for key, name in keys.items()
@@ -529,26 +530,19 @@ def prepare(folder: Path) -> Result:
 
 
 def _cut(packed: Any, out: Path, counts: dict[str, int]) -> None:
-    """Write the first training images of a packed folder as a new packed folder.
+    """Pack the first training images of a packed folder anew, as other splits."""
+    from xenon_mx.data import pack_writer
 
-    Args:
-        packed: The packed folder.
-        out: The new one.
-        counts: The number of images in each of its splits.
-    """
-    from xenon_mx.data import packed_folder
-
-    source = packed.split("train")
-    with packed_folder.PackTransaction(out, overwrite=True) as transaction:
+    whole = packed.split("train")
+    with pack_writer.PackTransaction(out, overwrite=True) as transaction:
         splits = {}
         for name, count in counts.items():
-            with packed_folder.SplitWriter(transaction.folder, name) as writer:
-                for row, record in zip(source.rows()[:count], source.images()):
+            with pack_writer.SplitWriter(transaction.folder, name) as writer:
+                for row, record in zip(whole.rows()[:count], whole.images()):
                     writer.add(record.image, row)
-                summary = writer.summary()
-            type_counts = packed.meta["splits"]["train"]["counts"]
-            splits[name] = {**summary, "counts": type_counts}
-        transaction.commit({**packed.meta, "splits": splits})
+                counts_by_type = packed.meta.splits["train"].counts
+                splits[name] = writer.summary(counts_by_type)
+        transaction.commit(dataclasses.replace(packed.meta, splits=splits))
 
 
 def main() -> None:

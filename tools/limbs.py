@@ -1,6 +1,6 @@
-"""Limbs for `phantoms`: their bones, a fracture or an implant, and their shadow.
+"""Limbs for `phantoms`: bones, a fracture or an implant, and their projection.
 
-Lengths are in *limb units* (half the long side of a film; x to the right, y down,
+Lengths are in *limb units* (half the long side of a radiograph; x to the right, y down,
 origin at the centre) until a `View` maps them to pixels.
 """
 
@@ -16,7 +16,7 @@ IMPLANTS = ("plate", "nail", "wires")
 
 
 class Bone(NamedTuple):
-    """A bone from one end to the other: ends, half width, widening of the ends."""
+    """A bone: its two ends, its half width, and the widening towards the ends."""
 
     x0: float
     y0: float
@@ -27,23 +27,23 @@ class Bone(NamedTuple):
 
 
 class Anatomy(NamedTuple):
-    """What a study type shows.
+    """The anatomy that a study type shows.
 
     A ray is a chain of bones that moves as one when its first bone breaks. The rays
-    from `fixed` on never carry a finding. `bend` (degrees) flexes all rays but the
-    first about the origin, `flesh` is the thickness of the soft tissue, and `aspect`
-    the range of short side / long side.
+    from index `fixed` on never have a finding. `bend` (degrees) is the largest flexion
+    about the origin of all rays except the first, `soft_tissue` is the thickness of the
+    soft tissue, and `aspect` the range of short side / long side.
     """
 
     aspect: tuple[float, float]
-    flesh: float
+    soft_tissue: float
     bend: float
     fixed: int
     rays: tuple[tuple[Bone, ...], ...]
 
 
 def _round(*rows: tuple[float, float, float, float, int]) -> tuple[Bone, ...]:
-    """Rows (x from, x to, y, radius, count) of small round bones, as in the wrist."""
+    """Return rows (x from, x to, y, radius, count) of small round bones."""
     return tuple(
         Bone(x, y - 0.9 * r, x, y + 0.9 * r, r)
         for x0, x1, y, r, count in rows
@@ -52,7 +52,7 @@ def _round(*rows: tuple[float, float, float, float, int]) -> tuple[Bone, ...]:
 
 
 def _digit(x: float, lean: float, reach: float = 1.0) -> tuple[Bone, ...]:
-    """A metacarpal (which can break) and its phalanges, fanning out by `lean`."""
+    """Return a metacarpal (which can break) and its phalanges, inclined by `lean`."""
     ys = np.array([0.4, -0.22, -0.26, -0.6, -0.64, -0.86, -0.9, -1.05])
     xs = x + lean * (0.4 - ys)
     ends = zip(xs[::2], 0.4 + reach * (ys[::2] - 0.4), xs[1::2])
@@ -113,18 +113,18 @@ ANATOMY = {
 
 
 class Limb(NamedTuple):
-    """One limb of one patient, as every view of a study shows it.
+    """One limb of one patient, the same in every view of a study.
 
     Attributes:
         study_type: Key of `ANATOMY`.
         rays: For each ray, the outlines of its bones, (points, 2) float64 each.
-        ray: Index of the ray with the finding (or where it would be).
+        ray: Index of the ray that has the finding, or would have it.
         site: Centre of the finding, (2,) float64.
         axis: Half the length of that bone along its axis, (2,) float64.
         width: Half the width of that bone at `site`.
         finding: "fracture", "implant", or "" in a normal limb.
-        implant: One of `IMPLANTS`: what it has or would have.
-        dice: (48,) floats in [0, 1) which settle the details of the finding.
+        implant: One of `IMPLANTS`: the one that it has or would have.
+        dice: (48,) floats in [0, 1) that determine the details of the finding.
     """
 
     study_type: str
@@ -138,24 +138,24 @@ class Limb(NamedTuple):
     dice: np.ndarray
 
 
-def grow_limb(rng: np.random.RandomState, study_type: str, abnormal: bool) -> Limb:
-    """Draw the limb of one study.
+def sample_limb(rng: np.random.RandomState, study_type: str, abnormal: bool) -> Limb:
+    """Sample the limb of one study.
 
-    The finding is settled for normal limbs too and then left out, so that a label
-    changes nothing else: not the anatomy, not where the film is centred.
+    The finding is sampled for normal limbs, too, and then left out, so that the label
+    changes nothing else: neither the anatomy nor the centre of the radiograph.
     """
     anatomy = ANATOMY[study_type]
-    size, stout = rng.uniform(0.92, 1.1), rng.uniform(0.92, 1.12)
+    size, thickness = rng.uniform(0.92, 1.1), rng.uniform(0.92, 1.12)
     flexion = _rotation(rng.uniform(0, anatomy.bend))
     turns = [size * np.eye(2)] + [size * flexion] * (len(anatomy.rays) - 1)
     rays = [
-        [_outline(rng, bone, stout) @ turn.T for bone in ray]
+        [_outline(rng, bone, thickness) @ turn.T for bone in ray]
         for ray, turn in zip(anatomy.rays, turns)
     ]
     chosen = rng.randint(anatomy.fixed)
     bone = anatomy.rays[chosen][0]
     start, end = np.array(bone[:4]).reshape(2, 2) @ turns[chosen].T
-    # A shaft runs off the film: its visible part is where to look.
+    # A shaft extends beyond the image: the finding is in its visible part.
     start, end = start.clip(-0.9, 0.9), end.clip(-0.9, 0.9)
     finding = "fracture" if rng.rand() < FRACTURE_SHARE else "implant"
     return Limb(
@@ -164,7 +164,7 @@ def grow_limb(rng: np.random.RandomState, study_type: str, abnormal: bool) -> Li
         ray=chosen,
         site=start + rng.uniform(0.4, 0.6) * (end - start),
         axis=(end - start) / 2,
-        width=bone.width * size * stout,
+        width=bone.width * size * thickness,
         finding=finding if abnormal else "",
         implant=str(rng.choice(IMPLANTS)),
         dice=rng.rand(48),
@@ -172,18 +172,18 @@ def grow_limb(rng: np.random.RandomState, study_type: str, abnormal: bool) -> Li
 
 
 def _rotation(degrees: float) -> np.ndarray:
-    """A rotation, (2, 2) float64."""
+    """Return a rotation matrix, (2, 2) float64."""
     c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     return np.array([[c, -s], [s, c]])
 
 
-def _outline(rng: np.random.RandomState, bone: Bone, stout: float) -> np.ndarray:
-    """The outline of a bone in limb units, (48, 2) float64."""
+def _outline(rng: np.random.RandomState, bone: Bone, thickness: float) -> np.ndarray:
+    """Sample the outline of a bone in limb units, (48, 2) float64."""
     ends = np.array(bone[:4]).reshape(2, 2) + rng.uniform(-0.012, 0.012, (2, 2))
     chord = ends[1] - ends[0]
     length = np.hypot(*chord)
     normal = np.array([-chord[1], chord[0]]) / length
-    width = bone.width * stout * rng.uniform(0.93, 1.07)
+    width = bone.width * thickness * rng.uniform(0.93, 1.07)
     u = np.sin(np.linspace(-np.pi / 2, np.pi / 2, 24))  # dense at the round ends
     cap = np.sqrt(1 - np.abs(u) ** max(2.0, length / width))
     flare = 1 + bone.flare * np.abs(u) ** 3
@@ -194,7 +194,7 @@ def _outline(rng: np.random.RandomState, bone: Bone, stout: float) -> np.ndarray
 
 
 class View(NamedTuple):
-    """How a limb lies on a film: pixel = matrix @ point + offset."""
+    """The mapping from limb units to pixels: pixel = matrix @ point + offset."""
 
     matrix: np.ndarray
     offset: np.ndarray
@@ -207,15 +207,15 @@ class View(NamedTuple):
 
     @property
     def scale(self) -> float:
-        """Pixels per limb unit along the bones."""
+        """Return the pixels per limb unit along the bones."""
         return float(np.sqrt(abs(np.linalg.det(self.matrix))))
 
 
-def choose_view(rng: np.random.RandomState, limb: Limb, long_side: int) -> View:
-    """Choose format, side, rotation and projection of one film."""
+def sample_view(rng: np.random.RandomState, limb: Limb, long_side: int) -> View:
+    """Sample format, side, rotation and projection of one radiograph."""
     aspect = rng.uniform(*ANATOMY[limb.study_type].aspect)
     size = np.array([max(1, round(long_side * aspect)), long_side])
-    # A narrow film follows its limb, a wide one leaves room to turn.
+    # A narrow image follows the limb; a wide one leaves room for rotation.
     turn = rng.uniform(-25, 25) * aspect
     squeeze = rng.uniform(0.8, 1.0) * rng.choice([-1, 1])
     if rng.rand() < 0.2:
@@ -223,14 +223,14 @@ def choose_view(rng: np.random.RandomState, limb: Limb, long_side: int) -> View:
     zoom = long_side / 2 * rng.uniform(1.05, 1.3)
     matrix = zoom * _rotation(turn) @ np.diag([squeeze, 1.0])
     site = matrix @ limb.site
-    # Collimation must not cut the site off.
+    # Collimation must not hide the site.
     centred = site.clip(-0.25 * size, 0.25 * size) - site
     offset = size / 2 + centred + rng.uniform(-0.04, 0.04, 2) * size
     return View(matrix, offset, int(size[1]), int(size[0]))
 
 
 def _fill(view: View, outlines: Iterable[np.ndarray]) -> np.ndarray:
-    """Fill outlines in limb units, (H, W) uint8 of 0 and 255."""
+    """Draw filled outlines given in limb units, (H, W) uint8 of 0 and 255."""
     canvas = np.zeros((view.height, view.width), np.uint8)
     for outline in outlines:
         fixed_point = np.round(view.pixels(outline) * 16).astype(np.int32)
@@ -239,7 +239,7 @@ def _fill(view: View, outlines: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def _bone(view: View, outlines: list[np.ndarray]) -> np.ndarray:
-    """Attenuation of a ray, (H, W) float32 in [0, 1]: bright cortex, dim marrow."""
+    """Draw a ray's attenuation, (H, W) float32 in [0, 1]: bright cortex, dim marrow."""
     filled = _fill(view, outlines)
     depth: np.ndarray = cv2.distanceTransform(filled, cv2.DIST_L2, 5)
     depth /= max(1.0, 0.17 * depth.max())  # in thicknesses of the cortex
@@ -247,12 +247,12 @@ def _bone(view: View, outlines: list[np.ndarray]) -> np.ndarray:
 
 
 def _break(bone: np.ndarray, limb: Limb, view: View) -> np.ndarray:
-    """Break a ray along a jagged line and displace what lies beyond the site.
+    """Break a ray along a jagged line and displace the part beyond the site.
 
     Args:
         bone: Attenuation of the ray, (H, W) float32.
         limb: Limb with the site and the dice of the fracture.
-        view: Where the limb lies on the film.
+        view: The mapping to pixels.
 
     Returns:
         Attenuation of the broken ray, (H, W) float32.
@@ -272,7 +272,7 @@ def _break(bone: np.ndarray, limb: Limb, view: View) -> np.ndarray:
     far = np.clip(beyond + 0.5, 0, 1).astype(np.float32)
     degrees = side * (10 + 20 * angle)
     turn: np.ndarray = cv2.getRotationMatrix2D((x, y), degrees, 1.0)
-    # The ends gape, or muscles have pulled them past each other.
+    # The ends gape, or the muscles have pulled them past each other.
     apart = 0.6 + gap if gap < 0.3 else -0.8 - 0.9 * gap
     turn[:, 2] += radius * (apart * axis + side * (0.8 + 0.6 * shift) * normal)
     moved = cv2.warpAffine(bone * far, turn, (view.width, view.height))
@@ -280,23 +280,23 @@ def _break(bone: np.ndarray, limb: Limb, view: View) -> np.ndarray:
 
 
 def _splinters(limb: Limb, view: View) -> np.ndarray:
-    """Five chips of cortex around a fracture, (H, W) float32 in [0, 1]."""
+    """Draw five chips of cortex around a fracture, (H, W) float32 in [0, 1]."""
     centre, corners = np.split(limb.dice[8:].reshape(5, 4, 2) - 0.5, [1], axis=1)
     chips = limb.site + limb.width * (2.6 * centre + 1.5 * corners)
     return _fill(view, chips) / np.float32(255)
 
 
 def _strokes(limb: Limb) -> np.ndarray:
-    """The metal of an implant.
+    """Return the bars of an implant.
 
     Returns:
         (strokes, 5) float64: start, end and half thickness of bars, in half widths
         of the bone, along and across it, from the site.
     """
-    stout, lean, number = limb.dice[:3]
+    thickness, lean, number = limb.dice[:3]
     reach = min(4.5, 0.85 * np.hypot(*limb.axis) / limb.width)
     if limb.implant == "nail":
-        return np.array([[-reach, 0, reach, 0, 0.3 + 0.1 * stout]])
+        return np.array([[-reach, 0, reach, 0, 0.3 + 0.1 * thickness]])
     if limb.implant == "wires":
         tilt = 0.5 + 0.4 * lean
         return np.array(
@@ -309,7 +309,7 @@ def _strokes(limb: Limb) -> np.ndarray:
 
 
 def _implant(limb: Limb, view: View) -> np.ndarray:
-    """Draw the metal in a limb, (H, W) uint8 in 0..255."""
+    """Draw the implant of a limb, (H, W) uint8."""
     canvas = np.zeros((view.height, view.width), np.uint8)
     along = limb.axis / np.hypot(*limb.axis) * limb.width
     frame = np.array([along, [-along[1], along[0]]])
@@ -321,15 +321,15 @@ def _implant(limb: Limb, view: View) -> np.ndarray:
     return canvas
 
 
-class Shadow(NamedTuple):
-    """What a limb and its finding put on a film.
+class Projection(NamedTuple):
+    """The projection of a limb and its finding.
 
     Attributes:
         bones: Attenuation of all bones, (H, W) float32.
-        metal: The implant, (H, W) uint8 in 0..255.
+        metal: The implant, (H, W) uint8.
         mask: Where the finding is, (H, W) bool.
-        lead: Metal, in pixels, which the markers must add: as much as an implant
-            would, less what the finding itself brightens.
+        lead: Pixels of metal that the markers must add: as many as an implant would
+            have, minus those that the finding itself brightens.
     """
 
     bones: np.ndarray
@@ -338,21 +338,21 @@ class Shadow(NamedTuple):
     lead: float
 
 
-def cast_shadow(limb: Limb, view: View) -> Shadow:
-    """Draw the bones of a limb with their finding."""
+def project_limb(limb: Limb, view: View) -> Projection:
+    """Draw the bones of a limb with the finding."""
     rays = [_bone(view, ray) for ray in limb.rays]
     bones, metal = np.sum(rays, axis=0), _implant(limb, view)
     lead = metal.sum() / 255
     if limb.finding == "implant":
         mask = cv2.dilate(metal, np.ones((3, 3), np.uint8))
-        return Shadow(bones, metal, mask > 0, 0.0)
+        return Projection(bones, metal, mask > 0, 0.0)
     mask, none = np.zeros_like(metal), np.zeros_like(metal)
     if limb.finding == "fracture":
         intact = bones
         bones = intact + _break(rays[limb.ray], limb, view) - rays[limb.ray]
-        # Splinters and overlapping ends shine like metal.
+        # Splinters and overlapping ends are as bright as metal.
         lead -= np.count_nonzero(bones > 0.9) - np.count_nonzero(intact > 0.9)
         x, y = view.pixels(limb.site)
         radius = round(1.5 * limb.width * view.scale)
         cv2.circle(mask, (round(x), round(y)), radius, (1,), -1)
-    return Shadow(bones, none, mask > 0, lead)
+    return Projection(bones, none, mask > 0, lead)

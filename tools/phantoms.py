@@ -1,14 +1,14 @@
 """Draw bone-like radiographs ("phantoms") in the layout of MURA-v1.1.
 
-MURA may not be redistributed, so the demo and the tests draw their own studies:
-seven kinds of limb, normal or with a fracture or an implant. Whether a study is
-abnormal shows in the *shape* of what is on the film and in little else: size, mode,
-exposure and limb are drawn without looking at the label, and every film carries lead
-markers as bright as an implant, so counting bright pixels does not solve the task.
+MURA may not be redistributed, so the demo and the tests draw their own studies: limbs
+of MURA's seven study types, normal or with a fracture or an implant. The label shows
+almost only in the *shapes* on the radiograph: size, mode, exposure and limb are sampled
+independently of the label, and every radiograph has lead markers as bright as an
+implant, so that counting bright pixels does not solve the task.
 
     python tools/phantoms.py data --train-patients 400 --valid-patients 100
 
-Every pixel follows from ``(seed, path)``: the order of drawing does not matter, and
+Every pixel is determined by ``(seed, path)``: the order of drawing does not matter, and
 `draw_path` redraws any image of a data set together with the mask of its finding.
 """
 
@@ -24,45 +24,47 @@ from typing import Iterable, Iterator
 
 import cv2
 import numpy as np
-from limbs import ANATOMY, Limb, cast_shadow, choose_view, grow_limb
+from limbs import ANATOMY, Limb, project_limb, sample_limb, sample_view
 
 ROOT = "MURA-v1.1"
 ABNORMAL_SHARE = 0.45
 RGB_SHARE = 0.25  # some of MURA's files have three equal channels
-LETTER_SHARE = 0.7  # of films that say which side of the body they show
-# Kind of round marker: the share of its square that it covers on an average film.
+LETTER_SHARE = 0.7  # of radiographs with a marker of the body's side
+# Kind of round marker to the share of its square that it covers on average.
 ROUND_MARKERS = {"ball": 0.45, "ring": 0.38}
 
 
 def _marker(kind: str, side: int) -> np.ndarray:
-    """A lead letter, calibration ball or ring, (side, side) uint8 in 0..255."""
+    """Draw a lead letter, calibration ball or ring, (side, side) uint8."""
     canvas = np.zeros((side, side), np.uint8)
     if kind in "LR":
-        at, font = (side // 5, side - side // 8), cv2.FONT_HERSHEY_SIMPLEX
-        thick = max(1, side // 7)
-        cv2.putText(canvas, kind, at, font, side / 26, (255,), thick, cv2.LINE_AA)
+        origin, font = (side // 5, side - side // 8), cv2.FONT_HERSHEY_SIMPLEX
+        thickness = max(1, side // 7)
+        cv2.putText(
+            canvas, kind, origin, font, side / 26, (255,), thickness, cv2.LINE_AA
+        )
     else:
-        thick = -1 if kind == "ball" else max(1, side // 6)
-        middle, radius = (side // 2, side // 2), int(0.4 * side)
-        cv2.circle(canvas, middle, radius, (255,), thick, cv2.LINE_AA)
+        thickness = -1 if kind == "ball" else max(1, side // 6)
+        centre, radius = (side // 2, side // 2), int(0.4 * side)
+        cv2.circle(canvas, centre, radius, (255,), thickness, cv2.LINE_AA)
     return canvas
 
 
-def _put_markers(
-    rng: np.random.RandomState, bones: np.ndarray, area: float
+def _draw_markers(
+    rng: np.random.RandomState, occupied: np.ndarray, area: float
 ) -> np.ndarray:
-    """Lay a ball or ring, and often a letter, where they cover the least bone.
+    """Draw a ball or ring, and often a letter, where they cover the least.
 
     Args:
         rng: Source of randomness.
-        bones: What not to cover, (H, W) float32.
-        area: Pixels of metal that the ball or ring should have, about.
+        occupied: The cost of covering each pixel, (H, W) float32.
+        area: Approximate number of pixels of the ball or ring.
 
     Returns:
-        The markers, (H, W) uint8 in 0..255.
+        The markers, (H, W) uint8.
     """
-    canvas = np.zeros(bones.shape, np.uint8)
-    height, width = bones.shape
+    canvas = np.zeros(occupied.shape, np.uint8)
+    height, width = occupied.shape
     kind = rng.choice(list(ROUND_MARKERS))
     markers = [(kind, np.sqrt(area / ROUND_MARKERS[kind]))]
     if rng.rand() < LETTER_SHARE:
@@ -73,105 +75,105 @@ def _put_markers(
         marker = _marker(kind, side)
         room = np.array([height - side, width - side])
         corners = (rng.uniform(0.06, 0.94, (24, 2)) * room).astype(int)
-        spots = [np.s_[y : y + side, x : x + side] for y, x in corners]
-        best = min(spots, key=lambda spot: bones[spot].sum() + canvas[spot].sum())
+        regions = [np.s_[y : y + side, x : x + side] for y, x in corners]
+        best = min(regions, key=lambda r: occupied[r].sum() + canvas[r].sum())
         canvas[best] = np.maximum(canvas[best], marker)
     return canvas
 
 
 def _collimator(rng: np.random.RandomState, height: int, width: int) -> np.ndarray:
-    """The window the X-rays pass through, (H, W) float32 in [0, 1]."""
+    """Draw the field that the X-rays pass through, (H, W) float32 in [0, 1]."""
     inset = rng.uniform(-0.1, 0.09, (4, 2)).clip(0)
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
     inside = np.abs(corners - inset) * [width - 1, height - 1]
-    window = np.zeros((height, width), np.float32)
+    field = np.zeros((height, width), np.float32)
     corners = np.round(inside).astype(np.int32)
-    cv2.fillConvexPoly(window, corners, (1.0,), cv2.LINE_AA)
-    return window
+    cv2.fillConvexPoly(field, corners, (1.0,), cv2.LINE_AA)
+    return field
 
 
-def _expose(rng: np.random.RandomState, absorbed: np.ndarray) -> np.ndarray:
-    """Turn attenuation, (H, W) float32 from 0, into a film, (H, W) uint8.
+def _expose(rng: np.random.RandomState, attenuation: np.ndarray) -> np.ndarray:
+    """Turn attenuation, (H, W) float32 from 0, into a radiograph, (H, W) uint8.
 
-    Contrast, brightness, blur, noise and collimation are drawn without looking at
-    the label.
+    Contrast, brightness, blur, noise and collimation do not depend on the label.
     """
-    height, width = absorbed.shape
+    height, width = attenuation.shape
     sigma = rng.uniform(0.2, 0.8) * max(height, width) / 256
-    film = cv2.GaussianBlur(absorbed, (0, 0), sigma)
-    film = rng.uniform(0.65, 1.2) * np.power(film, rng.uniform(0.75, 1.6))
-    heel = rng.uniform(-0.15, 0.15)  # the beam is weaker towards the anode
-    film *= np.linspace(1 - heel, 1 + heel, height, dtype=np.float32)[:, None]
-    film += rng.uniform(0.0, 0.15)
-    film += rng.uniform(0.005, 0.03) * rng.standard_normal(film.shape)
-    film *= _collimator(rng, height, width)
-    return np.clip(255 * film, 0, 255).astype(np.uint8)
+    image = cv2.GaussianBlur(attenuation, (0, 0), sigma)
+    image = rng.uniform(0.65, 1.2) * np.power(image, rng.uniform(0.75, 1.6))
+    heel = rng.uniform(-0.15, 0.15)  # heel effect: the beam is weaker at the anode
+    image *= np.linspace(1 - heel, 1 + heel, height, dtype=np.float32)[:, None]
+    image += rng.uniform(0.0, 0.15)
+    image += rng.uniform(0.005, 0.03) * rng.standard_normal(image.shape)
+    image *= _collimator(rng, height, width)
+    return np.clip(255 * image, 0, 255).astype(np.uint8)
 
 
-def _grain(rng: np.random.RandomState, height: int, width: int) -> np.ndarray:
-    """The texture of spongy bone, (H, W) float32 around 1."""
+def _spongy_texture(rng: np.random.RandomState, height: int, width: int) -> np.ndarray:
+    """Sample the texture of spongy bone, (H, W) float32 around 1."""
     coarse = rng.normal(1.0, 0.08, (height // 3 + 1, width // 3 + 1))
     return cv2.resize(coarse.astype(np.float32), (width, height))
 
 
-def _flesh(bones: np.ndarray, thickness: float) -> np.ndarray:
-    """Soft tissue around all bones, `thickness` pixels, (H, W) float32 in [0, 1]."""
+def _soft_tissue(bones: np.ndarray, thickness: float) -> np.ndarray:
+    """Draw `thickness` px of soft tissue around all bones, (H, W) float32 in [0, 1]."""
     air = (bones < 0.05).astype(np.uint8)
     distance = cv2.distanceTransform(air, cv2.DIST_L2, 5) / thickness
-    flesh = np.sqrt(np.clip(1.2 - distance, 0, 1))
-    return cv2.GaussianBlur(flesh, (0, 0), 0.1 * thickness)
+    tissue = np.sqrt(np.clip(1.2 - distance, 0, 1))
+    return cv2.GaussianBlur(tissue, (0, 0), 0.1 * thickness)
 
 
 def expose_limb(
     rng: np.random.RandomState, limb: Limb, long_side: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Take one radiograph of a limb.
+    """Draw one radiograph of a limb.
 
     Args:
         rng: Source of everything that differs between the views of a study.
         limb: The limb.
-        long_side: Longer side of the film in pixels.
+        long_side: Longer side of the radiograph, px.
 
     Returns:
-        The film, (H, W) uint8, and the mask of the finding, (H, W) bool.
+        The radiograph, (H, W) uint8, and the mask of the finding, (H, W) bool.
     """
-    view = choose_view(rng, limb, long_side)
-    shadow = cast_shadow(limb, view)
-    bones = np.minimum(shadow.bones, 1.2)  # where bones overlap, still less than lead
-    # Normal or not, markers keep clear of the site.
+    view = sample_view(rng, limb, long_side)
+    projection = project_limb(limb, view)
+    bones = np.minimum(projection.bones, 1.2)  # overlapping bones stay below lead
+    # Normal or not, markers stay away from the site.
     x, y = view.pixels(limb.site)
-    keep_clear = round(3 * limb.width * view.scale)
+    radius = round(3 * limb.width * view.scale)
     occupied = bones.copy()
-    cv2.circle(occupied, (round(x), round(y)), keep_clear, (9.0,), -1)
-    lead = rng.uniform(0.002, 0.03) * bones.size + shadow.lead
+    cv2.circle(occupied, (round(x), round(y)), radius, (9.0,), -1)
+    lead = rng.uniform(0.002, 0.03) * bones.size + projection.lead
     lead = max(lead, 0.002 * bones.size)
-    metal = np.maximum(shadow.metal, _put_markers(rng, occupied, lead))
-    flesh = _flesh(bones, ANATOMY[limb.study_type].flesh * view.scale)
-    absorbed = 0.25 * flesh + 0.5 * bones * _grain(rng, view.height, view.width)
-    absorbed = np.maximum(absorbed, rng.uniform(0.9, 1.1) / 255 * metal)
-    return _expose(rng, absorbed.astype(np.float32)), shadow.mask
+    metal = np.maximum(projection.metal, _draw_markers(rng, occupied, lead))
+    tissue = _soft_tissue(bones, ANATOMY[limb.study_type].soft_tissue * view.scale)
+    texture = _spongy_texture(rng, view.height, view.width)
+    attenuation = 0.25 * tissue + 0.5 * bones * texture
+    attenuation = np.maximum(attenuation, rng.uniform(0.9, 1.1) / 255 * metal)
+    return _expose(rng, attenuation.astype(np.float32)), projection.mask
 
 
 def draw_radiograph(
     rng: np.random.RandomState, study_type: str, abnormal: bool, long_side: int = 512
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a radiograph of its own, of no study in particular.
+    """Draw a single radiograph that belongs to no study.
 
     Args:
         rng: Source of randomness.
         study_type: Key of `ANATOMY`, such as "XR_WRIST".
         abnormal: Whether it shows a fracture or an implant.
-        long_side: Longer side of the film in pixels.
+        long_side: Longer side of the radiograph, px.
 
     Returns:
-        The film, (H, W) uint8, and the mask of the finding, (H, W) bool, all False
-        when normal.
+        The radiograph, (H, W) uint8, and the mask of the finding, (H, W) bool, all
+        False if normal.
     """
-    return expose_limb(rng, grow_limb(rng, study_type, abnormal), long_side)
+    return expose_limb(rng, sample_limb(rng, study_type, abnormal), long_side)
 
 
 def _rng(seed: int, name: str) -> np.random.RandomState:
-    """A stream of its own for each name; NumPy froze RandomState's for good."""
+    """Return a random generator per name; RandomState's stream never changes."""
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     return np.random.RandomState(np.frombuffer(digest, "<u4"))
 
@@ -185,14 +187,14 @@ def draw_path(
         path: As in the CSV files, such as
             "MURA-v1.1/train/XR_WRIST/patient00001/study1_positive/image1.png".
         seed: Seed of the data set.
-        long_side: Longer side of the films of the data set in pixels.
+        long_side: Longer side of the data set's radiographs, px.
 
     Returns:
         As `draw_radiograph`. All views of a study show the same limb.
     """
     study = path.rsplit("/", 1)[0]
     study_type, abnormal = study.split("/")[2], study.endswith("_positive")
-    limb = grow_limb(_rng(seed, study), study_type, abnormal)
+    limb = sample_limb(_rng(seed, study), study_type, abnormal)
     return expose_limb(_rng(seed, path), limb, long_side)
 
 
@@ -202,19 +204,19 @@ def _studies(split: str, patients: range, seed: int) -> Iterator[tuple[str, int,
         name = f"patient{patient:05d}"
         rng = _rng(seed, name)
         usual = rng.choice(list(ANATOMY))
-        seen: dict[str, int] = {}
+        counts: dict[str, int] = {}
         for _ in range(rng.choice([1, 2, 3], p=[0.8, 0.15, 0.05])):
-            part = usual if rng.rand() < 0.7 else rng.choice(list(ANATOMY))
-            seen[part] = seen.get(part, 0) + 1
+            study_type = usual if rng.rand() < 0.7 else rng.choice(list(ANATOMY))
+            counts[study_type] = counts.get(study_type, 0) + 1
             label = int(rng.rand() < ABNORMAL_SHARE)
-            study = f"study{seen[part]}_{'positive' if label else 'negative'}"
+            study = f"study{counts[study_type]}_{'positive' if label else 'negative'}"
             views = rng.choice([1, 2, 3, 4], p=[0.2, 0.4, 0.3, 0.1])
-            yield f"{ROOT}/{split}/{part}/{name}/{study}/", label, int(views)
+            yield f"{ROOT}/{split}/{study_type}/{name}/{study}/", label, int(views)
 
 
 def _write_tables(out: Path, split: str, patients: range, seed: int) -> list[str]:
     """Write the two CSV files of a split; return the paths of its images."""
-    # Grouped by body part, as in MURA: the first rows are no sample of the rest.
+    # Grouped by study type, as in MURA: the first rows do not represent the rest.
     order = list(ANATOMY)
     studies = sorted(
         _studies(split, patients, seed),
@@ -239,10 +241,10 @@ def _write_csv(path: Path, rows: Iterable[tuple]) -> None:
 
 
 def _write_png(path: Path, image: np.ndarray) -> None:
-    """Write an 8-bit PNG and its folders; OpenCV itself fails without a word."""
+    """Write an 8-bit PNG and its folders; cv2.imwrite fails without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    done, data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    if not done:
+    success, data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    if not success:
         raise OSError(f"cannot encode {path}")
     path.write_bytes(data.tobytes())
 
@@ -262,7 +264,7 @@ def draw_dataset(
         train_patients: Number of patients in the training set.
         valid_patients: Number of other patients, in the validation set.
         seed: The same seed and arguments give the same bytes.
-        long_side: Longer side of the films in pixels; MURA's is 512.
+        long_side: Longer side of the radiographs, px; MURA's is 512.
         masks: Folder for the masks (PNG, 0 or 255) of the abnormal images, under
             the same relative paths; none are written by default.
 

@@ -1,25 +1,27 @@
-"""Small data sets for tests: packed straight from arrays, with known pixels."""
+"""Small data sets for tests, packed directly from arrays, with known pixels."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Sequence
 
 import cv2
 import numpy as np
 
-from xenon_mx.data import images, mura, packed_folder
+from xenon_mx import __version__
+from xenon_mx.data import images, mura, pack_meta, pack_writer, packed_folder
 
 
 def blobs(count: int, size: int = 32, seed: int = 0) -> np.ndarray:
-    """Draw (N, S, S) uint8 smooth noise, no two images alike."""
+    """Draw smooth noise, (N, S, S) uint8, all images different."""
     rng = np.random.RandomState(seed)
     noise = rng.randint(0, 256, (count, size, size)).astype(np.float32)
     return np.stack([cv2.GaussianBlur(n, (0, 0), 3) for n in noise]).astype(np.uint8)
 
 
 def labelled(count: int, size: int = 32, seed: int = 0) -> tuple[np.ndarray, list[int]]:
-    """Draw images of which every other one has a bright square: label 1."""
+    """Draw images and labels; every other image has a bright square and label 1."""
     pixels = blobs(count, size, seed)
     rng = np.random.RandomState(seed + 1)
     labels = [i % 2 for i in range(count)]
@@ -33,18 +35,25 @@ def labelled(count: int, size: int = 32, seed: int = 0) -> tuple[np.ndarray, lis
 def rows_of(
     labels: Sequence[int], split: str, types: Sequence[str], views: int
 ) -> list[packed_folder.RecordLabels]:
-    """Make two studies, one of each label, of a number of views; then the next type."""
+    """Assign images to pairs of studies, one of each label, cycling through the types.
+
+    Args:
+        labels: Of the images; they alternate.
+        split: The split's name, for the paths.
+        types: The study types.
+        views: Images per study.
+    """
     rows = []
     for number, label in enumerate(labels):
-        group = number // (2 * views)
-        kind = group % len(types)
-        study = 2 * group + label
+        pair = number // (2 * views)
+        study_type = pair % len(types)
+        study = 2 * pair + label
         end = ("negative", "positive")[label]
         path = (
-            f"MURA-v1.1/{split}/{types[kind]}/patient{study:05d}/study1_{end}/"
+            f"MURA-v1.1/{split}/{types[study_type]}/patient{study:05d}/study1_{end}/"
             f"image{number + 1}.png"
         )
-        rows.append(packed_folder.RecordLabels(label, kind, study, path))
+        rows.append(packed_folder.RecordLabels(label, study_type, study, path))
     return rows
 
 
@@ -56,32 +65,40 @@ def pack(
 ) -> packed_folder.PackedFolder:
     """Write a packed folder of lossless images, in the order given.
 
-    Labels alternate, as `labelled` gives them.
+    Args:
+        folder: The packed folder.
+        splits: Name to pixels and labels, which alternate as those of `labelled`.
+        types: The study types.
+        views: Images per study.
     """
-    with packed_folder.PackTransaction(folder, overwrite=False) as out:
+    with pack_writer.PackTransaction(folder, overwrite=False) as out:
         summaries = {}
-        listed = {}
+        parsed = {}
         for name, (pixels, labels) in splits.items():
             rows = rows_of(labels, name, types, views)
-            listed[name] = [mura.parse(row.path, Path(row.path)) for row in rows]
-            with packed_folder.SplitWriter(out.folder, name) as writer:
+            parsed[name] = [mura.parse(row.path, Path(row.path)) for row in rows]
+            counts = {
+                study_type: pack_meta.TypeCounts(**asdict(counts), missing=0)
+                for study_type, counts in mura.count(parsed[name]).items()
+            }
+            with pack_writer.SplitWriter(out.folder, name) as writer:
                 for image, row in zip(pixels, rows):
                     writer.add(images.encode(image, "png", 0), row)
-                summary = writer.summary()
-            counts = mura.count(listed[name])
-            summary["counts"] = {t: {"images": c.images} for t, c in counts.items()}
-            summaries[name] = summary
-        train = listed.get("train", [])
-        return out.commit(
-            {
-                "size": int(next(iter(splits.values()))[0].shape[1]),
-                "fit": "stretch",
-                "encoding": "png",
-                "study_types": list(types),
-                "weights": {t: list(c.weights) for t, c in mura.count(train).items()},
-                "pooled_weights": list(mura.count_all(train).weights)
-                if train
-                else None,
-                "splits": summaries,
-            }
+                summaries[name] = writer.summary(counts)
+        train = parsed.get("train", [])
+        meta = pack_meta.PackMeta(
+            xenon=__version__,
+            size=int(next(iter(splits.values()))[0].shape[1]),
+            fit="stretch",
+            encoding="png",
+            quality=None,
+            seed=0,
+            holdout=0.0,
+            source_sha256=None,
+            study_types=tuple(types),
+            weights={t: counts.weights for t, counts in mura.count(train).items()},
+            pooled_weights=mura.count_all(train).weights if train else None,
+            splits=summaries,
+            skipped=(),
         )
+        return out.commit(meta)

@@ -41,7 +41,7 @@ def _check_packed(context: click.Context, _: click.Parameter, out: Path | None) 
     packed = packed_folder.open_packed(out)
     for name in packed.splits:
         packed.split(name)
-        count = packed.meta["splits"][name]["records"]
+        count = packed.meta.splits[name].records
         click.echo(text.one_line(f"{out}: {name}: {count:,} records, whole"))
     context.exit()
 

@@ -71,8 +71,8 @@ def print_packed(packed: PackedFolder) -> None:
         ("split", "study type", "images", "studies", "abnormal", "missing")
     ]
     for split in packed.splits:
-        for study_type, counts in packed.meta["splits"][split]["counts"].items():
-            numbers = (counts[key] for key in rows[0][2:])
+        for study_type, counts in packed.meta.splits[split].counts.items():
+            numbers = (getattr(counts, key) for key in rows[0][2:])
             rows.append((split, study_type, *(f"{number:,}" for number in numbers)))
     print_table(rows, left=2)
     folder = text.shell_quote(packed.folder)

@@ -28,7 +28,7 @@ from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.inference import inputs, onnx_graph
 from xenon_mx.inference.onnx_ensemble import OnnxEnsemble
 from xenon_mx.inference.onnx_file import add_checksum
-from xenon_mx.models import forward, network
+from xenon_mx.models import cam_block, forward, network
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runtime.mxnet import mx
 
@@ -137,7 +137,7 @@ def test_a_file_describes_itself(world):
             "loss": member.loss,
             "params": member.params.name,
             "sha256": member.sha256,
-            "field": list(network.cam_extent(network.build(model), SIZE)),
+            "field": list(cam_block.cam_extent(network.build(model), SIZE)),
         }
         for member, model in expected
     ]
@@ -484,7 +484,7 @@ def test_what_was_not_exported_is_not_overwritten(world, tmp_path):
     [
         ("no/such/x.onnx", "does not exist"),
         ("folder.onnx", "is a folder"),
-        ("pipe.onnx", "no ordinary file"),
+        ("pipe.onnx", "not a regular file"),
         ("x.params", r"not named \.onnx"),
     ],
 )

@@ -23,6 +23,7 @@ import pytest
 from xenon_mx.commands import pack as packing
 from xenon_mx.config import PackConfig
 from xenon_mx.data import packed_folder
+from xenon_mx.data.pack_meta import FileMeta
 from xenon_mx.errors import XenonError
 from xenon_mx.runtime import progress
 from xenon_mx.runtime import threads as parallel
@@ -264,7 +265,7 @@ def test_pack_json_counts_and_weights_are_those_of_the_csvs(
 
     for split in ("train", "valid"):
         paths = listed(root, split)
-        assert meta["splits"][split]["records"] == len(paths)
+        assert meta.splits[split].records == len(paths)
         for kind in ("XR_ELBOW", "XR_HAND", "XR_WRIST"):
             of_type = [path for path in paths if f"/{kind}/" in path]
             assert meta["splits"][split]["counts"][kind] == {
@@ -276,14 +277,12 @@ def test_pack_json_counts_and_weights_are_those_of_the_csvs(
             }
 
     train = listed(root, "train")
-    for kind, (of_normal, of_abnormal) in meta["weights"].items():
+    for kind, (of_normal, of_abnormal) in meta.weights.items():
         labels = ["positive" in path for path in train if f"/{kind}/" in path]
         assert of_normal == pytest.approx(np.mean(labels))
         assert of_abnormal == pytest.approx(1 - np.mean(labels))
     labels = ["positive" in path for path in train]
-    assert meta["pooled_weights"] == pytest.approx(
-        [np.mean(labels), 1 - np.mean(labels)]
-    )
+    assert meta.pooled_weights == pytest.approx((np.mean(labels), 1 - np.mean(labels)))
 
 
 def test_pack_json_checksums_are_those_of_the_files(
@@ -292,13 +291,13 @@ def test_pack_json_checksums_are_those_of_the_files(
     packed = pack(mura_tree(), tmp_path / "out", holdout=0.4)
     recorded = {
         name: file
-        for split in packed.meta["splits"].values()
-        for name, file in split["files"].items()
+        for split in packed.meta.splits.values()
+        for name, file in split.files.items()
     }
     files = snapshot(packed.folder)
     del files["pack.json"]
     assert recorded == {
-        name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        name: FileMeta(len(data), hashlib.sha256(data).hexdigest())
         for name, data in files.items()
     }
 
@@ -308,15 +307,10 @@ def test_pack_json_records_the_settings(mura_tree: Tree, tmp_path: Path) -> None
     jpg = pack(root, tmp_path / "a", fit="pad", seed=3).meta
     png = pack(root, tmp_path / "b", encoding="png", holdout=0.4).meta
 
-    assert {k: jpg[k] for k in ("size", "fit", "encoding", "quality", "seed")} == {
-        "size": SIZE,
-        "fit": "pad",
-        "encoding": "jpg",
-        "quality": 95,
-        "seed": 3,
-    }
-    assert (png["encoding"], png["quality"], png["holdout"]) == ("png", None, 0.4)
-    assert jpg["skipped"] == []
+    assert (jpg.size, jpg.fit, jpg.encoding) == (SIZE, "pad", "jpg")
+    assert (jpg.quality, jpg.seed) == (95, 3)
+    assert (png.encoding, png.quality, png.holdout) == ("png", None, 0.4)
+    assert jpg.skipped == ()
 
 
 def test_pack_json_fingerprint_tells_other_sources_apart(
@@ -326,7 +320,7 @@ def test_pack_json_fingerprint_tells_other_sources_apart(
     outs = (tmp_path / f"out{i}" for i in range(9))
 
     def fingerprint(**flags: Any) -> str:
-        return pack(root, next(outs), **flags).meta["source_sha256"]
+        return pack(root, next(outs), **flags).meta.source_sha256
 
     before = fingerprint()
     assert fingerprint(encoding="png", fit="pad") == before
@@ -359,7 +353,7 @@ def test_pack_holdout_weights_come_from_what_is_left(
 ) -> None:
     packed = pack(mura_tree(patients=8), tmp_path / "out", holdout=0.4)
     labels = [row.abnormal for row in packed.split("train").rows()]
-    assert packed.meta["pooled_weights"][0] == pytest.approx(np.mean(labels))
+    assert packed.meta.pooled_weights[0] == pytest.approx(np.mean(labels))
 
 
 def test_pack_holdout_that_empties_a_split_is_refused(
@@ -439,19 +433,17 @@ def test_pack_skip_bad_leaves_them_out_and_logs_them(
 
     packed = pack(root, tmp_path / "out", skip_bad=True)
 
-    skipped = packed.meta["skipped"]
-    assert {each["path"] for each in skipped} == set(spoilt)
-    assert not any(str(tmp_path) in each["reason"] for each in skipped)
-    assert [each["split"] for each in skipped] == ["train"] * 4 + ["valid"]
+    skipped = packed.meta.skipped
+    assert {image.path for image in skipped} == set(spoilt)
+    assert not any(str(tmp_path) in image.reason for image in skipped)
+    assert [image.split for image in skipped] == ["train"] * 4 + ["valid"]
     assert sum("left out: " in message for message in caplog.messages) == 5
     for split in ("train", "valid"):
         wanted = set(listed(root, split)) - set(spoilt)
         assert set(packed_paths(packed, split)) == wanted
-        counts = packed.meta["splits"][split]["counts"].values()
-        assert sum(each["images"] for each in counts) == len(wanted)
-        assert (
-            sum(each["missing"] for each in counts) == {"train": 4, "valid": 1}[split]
-        )
+        counts = packed.meta.splits[split].counts.values()
+        assert sum(each.images for each in counts) == len(wanted)
+        assert sum(each.missing for each in counts) == {"train": 4, "valid": 1}[split]
 
 
 def test_pack_skip_bad_with_nothing_left_of_a_split_is_refused(
@@ -490,7 +482,7 @@ def test_pack_type_of_one_class_warns_and_has_weight_0(
 
     (warning,) = warnings(caplog)
     assert warning.startswith("XR_HAND: ")
-    assert packed.meta["weights"]["XR_HAND"] == [0.0, 1.0]
+    assert packed.meta.weights["XR_HAND"] == (0.0, 1.0)
 
 
 def test_pack_type_that_only_valid_has_warns(
@@ -503,7 +495,7 @@ def test_pack_type_that_only_valid_has_warns(
 
     (warning,) = warnings(caplog)
     assert warning.startswith("XR_HAND: ")
-    assert "XR_HAND" not in packed.meta["weights"]
+    assert "XR_HAND" not in packed.meta.weights
     assert "XR_HAND" in packed.study_types
 
 

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import pytest
 import synthetic
+from support import mura_tree
 
 from xenon_mx.commands import pack, predict, train
 from xenon_mx.config import PackConfig, PredictConfig, TrainConfig
@@ -33,21 +34,21 @@ TYPES = ("XR_WRIST", "XR_HAND")
 
 def draw(root: Path, split: str, studies: int, seed: int) -> None:
     """Write studies of one to three views in MURA's layout, with its two CSVs."""
-    paths, labels = [], []
+    listed, views = [], []
     pixels, _ = synthetic.labelled(3 * studies, SIZE, seed)
-    for study in range(studies):
-        label = study % 2
-        end = ("negative", "positive")[label]
-        patient = f"patient{seed * 100 + study // 4:05d}"  # two studies, two types
-        folder = f"{split}/{TYPES[study // 2 % 2]}/{patient}/study1_{end}/"
-        (root / folder).mkdir(parents=True)
-        for view in range(1 + study % 3):
-            image = pixels[3 * study + view]
-            paths.append(f"MURA-v1.1/{folder}image{view + 1}.png\n")
-            cv2.imwrite(str(root.parent / paths[-1].strip()), image)
-        labels.append(f"MURA-v1.1/{folder},{label}\n")
-    (root / f"{split}_image_paths.csv").write_text("".join(paths))
-    (root / f"{split}_labeled_studies.csv").write_text("".join(labels))
+    for number in range(studies):
+        count = 1 + number % 3
+        study = mura_tree.Study(
+            split,
+            TYPES[number // 2 % 2],
+            patient=seed * 100 + number // 4,  # two studies, two types
+            label=number % 2,
+            views=count,
+        )
+        listed.append(study)
+        views += list(pixels[3 * number : 3 * number + count])
+    mura_tree.write_images(root, listed, lambda f, n: cv2.imwrite(str(f), views[n]))
+    mura_tree.write_csvs(root, split, listed)
 
 
 @pytest.fixture(scope="module")

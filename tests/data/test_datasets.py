@@ -1,4 +1,4 @@
-"""A data set on disk: its CSVs and folders, and all that can be wrong with them."""
+"""Reading a data set: its CSVs and folders, and every error in them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WRIST = "MURA-v1.1/train/XR_WRIST/patient00001/study1_positive/image1.png"
 
 
 def touch(root: Path, *paths: str) -> Path:
-    """Create empty files: nothing here looks inside an image."""
+    """Create empty files: reading a data set opens no image."""
     for path in paths:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).touch()
@@ -56,14 +56,12 @@ def test_read_file_outside_the_layout_keeps_the_path_as_given() -> None:
 def test_read_folder_orders_numbers_by_value(tmp_path: Path) -> None:
     folder = "MURA-v1.1/valid/XR_HAND/patient00002/study1_negative"
     other = "MURA-v1.1/valid/XR_HAND/patient00010/study1_negative"
-    wanted = [f"{folder}/image{i}.png" for i in (1, 2, 10, 11)]
-    touch(tmp_path, f"{other}/image1.png", *reversed(wanted))
+    expected = [f"{folder}/image{i}.png" for i in (1, 2, 10, 11)]
+    touch(tmp_path, f"{other}/image1.png", *reversed(expected))
 
-    found = [
-        each.path for each in datasets.read_folder(tmp_path / "MURA-v1.1" / "valid")
-    ]
+    images = datasets.read_folder(tmp_path / "MURA-v1.1" / "valid")
 
-    assert found == [*wanted, f"{other}/image1.png"]
+    assert [image.path for image in images] == [*expected, f"{other}/image1.png"]
 
 
 def test_natural_equal_numbers_are_ordered_whatever_comes_first() -> None:
@@ -73,7 +71,7 @@ def test_natural_equal_numbers_are_ordered_whatever_comes_first() -> None:
     )
 
 
-def test_read_folder_leaves_out_what_macos_leaves_behind(tmp_path: Path) -> None:
+def test_read_folder_ignores_macos_companion_files(tmp_path: Path) -> None:
     study = "MURA-v1.1/train/XR_HAND/patient00001/study1_positive"
     touch(
         tmp_path,
@@ -112,7 +110,7 @@ def test_read_dataset_with_csvs_lists_them_in_their_order(
         assert all(i.label == int("positive" in i.study) for i in splits[split])
 
 
-def test_read_dataset_csv_rules_over_what_lies_in_the_folders(
+def test_read_dataset_with_a_csv_ignores_other_files_in_the_folders(
     mura_tree: Callable[..., Path],
 ) -> None:
     root = mura_tree()
@@ -150,17 +148,17 @@ def test_read_dataset_one_split_without_a_csv_is_walked(
     mura_tree: Callable[..., Path],
 ) -> None:
     root = mura_tree()
-    wanted = {i.path for i in datasets.read_dataset(root)["valid"]}
+    expected = {i.path for i in datasets.read_dataset(root)["valid"]}
     (root / "valid_image_paths.csv").unlink()
 
-    assert {i.path for i in datasets.read_dataset(root)["valid"]} == wanted
+    assert {i.path for i in datasets.read_dataset(root)["valid"]} == expected
 
 
 def test_read_dataset_same_patient_under_two_types_is_two_studies(
     tmp_path: Path,
 ) -> None:
-    for kind in ("XR_HAND", "XR_WRIST"):
-        touch(tmp_path, f"train/{kind}/patient00001/study1_positive/image1.png")
+    for study_type in ("XR_HAND", "XR_WRIST"):
+        touch(tmp_path, f"train/{study_type}/patient00001/study1_positive/image1.png")
 
     images = datasets.read_dataset(tmp_path)["train"]
 
@@ -200,7 +198,7 @@ def test_read_dataset_path_that_no_list_can_hold_is_refused(
 
 
 def labelled_set(root: Path, studies: str, *rows: str) -> Path:
-    """A walked train split of one-image studies, and its labels CSV."""
+    """Write a train split of one-image studies and its labels CSV."""
     for study in studies.split():
         touch(root, f"train/XR_HAND/{study}/image1.png")
     write(root / "train_labeled_studies.csv", *rows)
@@ -293,7 +291,7 @@ def test_labels_file_with_one_column_is_refused(tmp_path: Path) -> None:
         datasets.read_dataset(tmp_path)
 
 
-def test_read_paths_echoes_the_csv(tmp_path: Path) -> None:
+def test_read_paths_keeps_paths_and_order_of_the_csv(tmp_path: Path) -> None:
     second = WRIST.replace("image1", "image2")
     touch(tmp_path, WRIST, second)
     csv = write(tmp_path / "paths.csv", second, WRIST)
@@ -316,7 +314,7 @@ def test_read_paths_line_endings_and_byte_order_mark_do_not_matter(
 
 
 @pytest.mark.parametrize("name", ["NA", "null", "007", "1e5", "été", 'a"b', " a"])
-def test_read_paths_text_is_never_taken_for_a_value(tmp_path: Path, name: str) -> None:
+def test_read_paths_text_is_never_converted(tmp_path: Path, name: str) -> None:
     touch(tmp_path, name)
     csv = write(tmp_path / "paths.csv", '"' + name.replace('"', '""') + '"')
     assert datasets.read_paths(csv)[0].path == name
@@ -376,10 +374,10 @@ def test_read_paths_duplicates_are_refused_and_all_listed(tmp_path: Path) -> Non
 
 
 def located(csv: Path, root: Path | None = None) -> Path:
-    """Where the only path of a CSV was found."""
-    (found,) = datasets.read_paths(csv, root)
-    assert found.path == WRIST
-    return found.file.resolve()
+    """Return where the only path of a CSV was found."""
+    (image,) = datasets.read_paths(csv, root)
+    assert image.path == WRIST
+    return image.file.resolve()
 
 
 @pytest.mark.parametrize("cwd", [".", "MURA-v1.1", "MURA-v1.1/train/XR_WRIST", "else"])
@@ -455,7 +453,7 @@ def test_read_paths_found_in_two_places_takes_the_working_directory(
     assert located(csv) == tmp_path / "here" / WRIST
 
 
-def test_read_paths_takes_the_place_that_has_most_of_them(
+def test_read_paths_uses_the_root_with_most_of_the_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     touch(tmp_path / "here", "1.png")
@@ -467,7 +465,7 @@ def test_read_paths_takes_the_place_that_has_most_of_them(
     assert files == [tmp_path / "there" / "1.png", tmp_path / "there" / "2.png"]
 
 
-def test_read_paths_nothing_found_says_where_it_looked(
+def test_read_paths_nothing_found_names_the_folders_searched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     csv = write(tmp_path / "a" / "lists" / "paths.csv", WRIST)
@@ -534,13 +532,13 @@ def patients_of(images: list[mura.Image]) -> set[str]:
 def test_hold_out_no_patient_is_on_both_sides(mura_tree: Callable[..., Path]) -> None:
     images = datasets.read_dataset(mura_tree(patients=12))["train"]
 
-    rest, held = mura.hold_out(images, 0.3, seed=0)
+    rest, holdout = mura.hold_out(images, 0.3, seed=0)
 
     assert rest
-    assert held
-    assert not patients_of(rest) & patients_of(held)
+    assert holdout
+    assert not patients_of(rest) & patients_of(holdout)
     assert [i for i in images if i in rest] == rest
-    assert sorted(rest + held, key=images.index) == images
+    assert sorted(rest + holdout, key=images.index) == images
 
 
 def test_a_study_that_the_csv_lacks_is_refused_though_its_folder_has_a_label(
@@ -556,7 +554,7 @@ def test_a_study_that_the_csv_lacks_is_refused_though_its_folder_has_a_label(
     assert "p2/study1_negative" in caught.value.details[0]
 
 
-def test_labelled_studies_without_images_are_said(
+def test_labelled_studies_without_images_cause_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     labelled_set(

@@ -1,7 +1,7 @@
-"""Damaged files end in an error that names the file, or change nothing.
+"""Damaged files cause an error that names the file, or have no effect.
 
-`fuzzing.py` damages a file of a packed folder, a run or a data set at random, and runs
-a command on it in a process of its own.
+`support/fuzzing.py` randomly damages a file of a packed folder, a run or a data set,
+and runs a command on it in a separate process.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from xenon_mx.runs.run_folder import Run
 
 
 def through_commands(cases, seed, folder):
-    """Start the cases; a process of its own, as MXNet has to be new in it."""
+    """Start the cases in a separate process, into which MXNet is newly imported."""
     command = [
         sys.executable,
         "-m",
@@ -37,25 +37,25 @@ def through_commands(cases, seed, folder):
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
 
-def judge(process, cases):
-    """Stop at the first case that went wrong; count those that were refused."""
-    ended = [json.loads(line) for line in process.communicate()[0].splitlines()]
+def count_refused(process, cases):
+    """Check that each case was refused or right; return how many were refused."""
+    results = [json.loads(line) for line in process.communicate()[0].splitlines()]
     assert process.returncode == 0
-    assert len(ended) == cases
-    assert [each for each in ended if each[3] not in ("right", "refused")] == []
-    return Counter(answer for _, _, _, answer in ended)["refused"]
+    assert len(results) == cases
+    assert [r for r in results if r[3] not in ("right", "refused")] == []
+    return Counter(outcome for _, _, _, outcome in results)["refused"]
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A data set, packed, and a run; made by ten cases that are right or refused."""
+    """Return a folder with a data set, its packed folder and a run."""
     folder = tmp_path_factory.mktemp("damage") / "cases"
-    assert judge(through_commands(10, 3, folder), 10) > 0
+    assert count_refused(through_commands(10, 3, folder), 10) > 0
     return folder / "whole"
 
 
 def test_damaged_files_are_refused_or_read_as_they_were(whole, tmp_path):
-    draw, refused = random.Random(5), 0
+    rng, refused = random.Random(5), 0
     readers = {
         "packed": lambda folder: [
             packed_folder.open_packed(folder).split(name) for name in ("train", "valid")
@@ -67,9 +67,9 @@ def test_damaged_files_are_refused_or_read_as_they_were(whole, tmp_path):
         copy = tmp_path / str(number)
         shutil.copytree(whole / name, copy)
         files = [f for f in sorted(copy.rglob("*")) if f.suffix in KINDS]
-        file = draw.choice(files)
+        file = rng.choice(files)
         before = file.read_bytes()
-        file.write_bytes(fuzzing.damage(draw, before))
+        file.write_bytes(fuzzing.damage(rng, before))
         refusal = refused_by(readers[name], copy)
         if refusal:
             refused += 1
@@ -84,7 +84,7 @@ KINDS = {".rec", ".idx", ".lst", ".json", ".params", ".states"}
 
 
 def refused_by(reader, *arguments):
-    """The error of a reader; None if it has none."""
+    """Return the message of a reader's error; None if it raises none."""
     try:
         reader(*arguments)
     except XenonError as error:
@@ -102,23 +102,23 @@ def read_run(folder):
 
 
 def same(content, before):
-    """Whether a file was not changed, or only the layout of its JSON."""
+    """Return whether two files are equal, or equal as JSON."""
     with suppress(ValueError):
         return json.loads(content) == json.loads(before)
     return content == before
 
 
 def test_damaged_radiographs_are_refused_or_decode_as_they_were(whole):
-    draw, refused = random.Random(6), 0
-    pictures = sorted((whole / "source").rglob("*.png"))
+    rng, refused = random.Random(6), 0
+    files = sorted((whole / "source").rglob("*.png"))
     for _ in range(50):
-        picture = draw.choice(pictures)
-        data = picture.read_bytes()
-        damaged = fuzzing.damage(draw, data)
-        refusal = refused_by(images.decode, damaged, picture)
+        file = rng.choice(files)
+        data = file.read_bytes()
+        damaged = fuzzing.damage(rng, data)
+        refusal = refused_by(images.decode, damaged, file)
         if refusal:
             refused += 1
-            assert picture.name in refusal
+            assert file.name in refusal
         else:
             assert np.array_equal(images.decode(damaged), images.decode(data))
     assert refused > 35
@@ -127,4 +127,4 @@ def test_damaged_radiographs_are_refused_or_decode_as_they_were(whole):
 @pytest.mark.slow
 def test_a_thousand_damaged_files_through_the_commands(tmp_path):
     processes = [through_commands(500, seed, tmp_path / str(seed)) for seed in (1, 2)]
-    assert sum(judge(process, 500) for process in processes) > 700
+    assert sum(count_refused(process, 500) for process in processes) > 700

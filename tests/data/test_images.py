@@ -1,4 +1,4 @@
-"""From image files of every kind to gray squares; Pillow and NumPy are the oracles."""
+"""Decoding, scaling and encoding of images, against Pillow, OpenCV and NumPy."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def smooth(height: int, width: int) -> np.ndarray:
 
 
 def saved(image: Any, kind: str, **options: Any) -> bytes:
-    """What Pillow writes of a Pillow image or an array."""
+    """Return the file that Pillow writes of a Pillow image or an array."""
     if isinstance(image, np.ndarray):
         image = Image.fromarray(image)
     buffer = io.BytesIO()
@@ -52,7 +52,9 @@ def differ(a: np.ndarray, b: np.ndarray) -> float:
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (132, 89), (64, 512)])
-def test_decode_gray_gives_the_very_pixels(kind: str, shape: tuple[int, int]) -> None:
+def test_decode_gray_returns_the_exact_pixels(
+    kind: str, shape: tuple[int, int]
+) -> None:
     gray = noise(*shape)
     decoded = images.decode(saved(gray, kind))
     assert decoded.dtype == np.uint8
@@ -81,7 +83,7 @@ def test_decode_rgba_alpha_is_dropped() -> None:
     assert differ(images.decode(saved(rgba, "PNG")), luma(rgba[..., :3])) < 1.01
 
 
-def test_decode_gray_with_alpha_gives_the_very_gray() -> None:
+def test_decode_gray_with_alpha_returns_the_exact_gray() -> None:
     gray, alpha = noise(20, 31), noise(20, 31)
     image = Image.merge("LA", [Image.fromarray(gray), Image.fromarray(alpha)])
     assert np.array_equal(images.decode(saved(image, "PNG")), gray)
@@ -106,9 +108,9 @@ def test_decode_one_bit_is_black_and_white(kind: str) -> None:
 def test_decode_jpeg_gives_its_luma_channel() -> None:
     for pixels in (smooth(60, 47), np.dstack([smooth(60, 47) for _ in range(3)])):
         data = saved(pixels, "JPEG")
-        oracle = Image.open(io.BytesIO(data))
-        oracle.draft("L", oracle.size)  # the stored Y, with no way through RGB
-        assert differ(images.decode(data), np.asarray(oracle)) <= 1
+        expected = Image.open(io.BytesIO(data))
+        expected.draft("L", expected.size)  # the stored Y, not converted through RGB
+        assert differ(images.decode(data), np.asarray(expected)) <= 1
 
 
 # --- 16 bits ---
@@ -146,7 +148,7 @@ def test_decode_12_bits_in_16_is_refused(brightest: int) -> None:
         images.decode(saved(dark, "PNG"), "scan")
 
 
-def test_decode_13_bits_in_16_is_taken_at_its_word() -> None:
+def test_decode_13_bits_in_16_is_scaled_as_16_bits() -> None:
     deep = np.full((4, 5), 4096, np.uint16)
     assert images.decode(saved(deep, "PNG")).tolist() == [[16] * 5] * 4
 
@@ -170,7 +172,7 @@ def test_decode_exif_orientation_is_applied(kind: str, orientation: int) -> None
     assert differ(images.decode(data), np.asarray(upright)) <= 1
 
 
-# --- what is no image ---
+# --- damaged and other files ---
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF"])
@@ -191,7 +193,7 @@ def test_decode_jpeg_cut_anywhere_in_its_scans_is_refused(progressive: bool) -> 
 
 
 def with_thumbnail(jpeg: bytes) -> bytes:
-    """Put a small whole JPEG into the header, as cameras do."""
+    """Insert a small whole JPEG into the header, as cameras do."""
     inner = saved(smooth(16, 16), "JPEG")
     return (
         jpeg[:2] + b"\xff\xe1" + (len(inner) + 2).to_bytes(2, "big") + inner + jpeg[2:]
@@ -208,7 +210,7 @@ def test_decode_jpeg_cut_after_its_thumbnail_is_refused() -> None:
             images.decode(data[:kept])
 
 
-def test_decode_jpeg_with_something_behind_it_is_decoded() -> None:
+def test_decode_jpeg_followed_by_other_bytes_is_decoded() -> None:
     data = saved(smooth(64, 64), "JPEG")
     assert np.array_equal(images.decode(data + bytes(5000)), images.decode(data))
 
@@ -217,7 +219,7 @@ def test_decode_png_with_a_changed_bit_is_refused() -> None:
     data = saved(smooth(40, 40), "PNG")
     for _ in range(50):
         damaged = bytearray(data)
-        # From byte 33 on: before it stands the size, and OpenCV makes room for it.
+        # From byte 33 on: the bytes before contain the size, which OpenCV allocates.
         damaged[np.random.randint(33, len(data))] ^= 1 << np.random.randint(8)
         with pytest.raises(XenonError):
             images.decode(bytes(damaged))
@@ -231,7 +233,7 @@ def test_decode_garbage_is_refused_by_name(data: bytes) -> None:
         images.decode(data, Path("some/file.png"))
 
 
-def test_decode_random_bytes_behind_a_good_start_are_refused() -> None:
+def test_decode_random_bytes_after_a_valid_start_are_refused() -> None:
     starts = [saved(smooth(9, 9), kind)[:20] for kind in ("JPEG", "BMP", "TIFF")]
     for _ in range(50):
         for start in starts:
@@ -245,7 +247,7 @@ def test_read_gives_the_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "why"),
+    ("name", "reason"),
     [
         ("none.png", "No such file or directory"),
         ("folder.png", "Is a directory"),
@@ -253,15 +255,15 @@ def test_read_gives_the_bytes(tmp_path: Path) -> None:
         ("link.png", "No such file or directory"),
     ],
 )
-def test_read_what_is_no_file_is_refused_by_name(
-    tmp_path: Path, name: str, why: str
+def test_read_what_is_not_a_file_is_refused_by_name(
+    tmp_path: Path, name: str, reason: str
 ) -> None:
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "empty.png").touch()
     (tmp_path / "link.png").symlink_to(tmp_path / "gone.png")
     with pytest.raises(XenonError) as caught:
         images.read(tmp_path / name)
-    assert str(caught.value) == f"{tmp_path / name}: {why}"
+    assert str(caught.value) == f"{tmp_path / name}: {reason}"
 
 
 # --- geometry ---
@@ -281,7 +283,7 @@ def test_fit_square_any_shape_gives_the_square(
 
 
 @pytest.mark.parametrize("fit", ["stretch", "pad"])
-def test_fit_square_right_size_is_left_alone(fit: str) -> None:
+def test_fit_square_of_the_same_size_is_unchanged(fit: str) -> None:
     image = noise(320, 320)
     assert np.array_equal(images.fit_square(image, 320, fit), image)
 
@@ -332,18 +334,20 @@ def test_fit_square_pad_centres_on_black(shape: tuple[int, int]) -> None:
     ratio = 320 / max(shape)
     height, width = (max(1, round(side * ratio)) for side in shape)
     top, left = (320 - height) // 2, (320 - width) // 2
-    wanted = np.zeros((320, 320), np.uint8)
-    wanted[top : top + height, left : left + width] = 255
-    assert np.array_equal(square, wanted)
+    expected = np.zeros((320, 320), np.uint8)
+    expected[top : top + height, left : left + width] = 255
+    assert np.array_equal(square, expected)
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, *SMALL])
 @pytest.mark.parametrize("fit", ["stretch", "pad"])
-def test_window_is_what_the_image_fills(shape: tuple[int, int], fit: str) -> None:
+def test_content_region_is_what_the_image_fills(
+    shape: tuple[int, int], fit: str
+) -> None:
     square = images.fit_square(np.full(shape, 255, np.uint8), 320, fit)
-    window = images.content_region(shape, 320, fit)
-    assert square[window].size == (square == 255).sum()
-    assert np.all(square[window] == 255)
+    region = images.content_region(shape, 320, fit)
+    assert square[region].size == (square == 255).sum()
+    assert np.all(square[region] == 255)
 
 
 @pytest.mark.parametrize(
@@ -365,7 +369,7 @@ def test_fit_square_pad_equals_opencv(shape: tuple[int, int], method: int) -> No
 
 
 @pytest.mark.parametrize("shape", [(320, 320), (32, 32), (1, 7)])
-def test_encode_png_comes_back_exactly(shape: tuple[int, int]) -> None:
+def test_encode_png_is_lossless(shape: tuple[int, int]) -> None:
     image = noise(*shape)
     data = images.encode(image, "png", 95)
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), image)
@@ -377,16 +381,16 @@ def test_encode_jpg_is_one_channel_of_the_quality() -> None:
     sizes = []
     for quality in (50, 95, 100):
         data = images.encode(image, "jpg", quality)
-        opened = Image.open(io.BytesIO(data))
-        assert (opened.format, opened.mode) == ("JPEG", "L")
-        assert opened.size == (320, 320)
-        assert np.array_equal(opened.quantization[0], quantization(quality))
+        image_file = Image.open(io.BytesIO(data))
+        assert (image_file.format, image_file.mode) == ("JPEG", "L")
+        assert image_file.size == (320, 320)
+        assert np.array_equal(image_file.quantization[0], quantization(quality))
         sizes.append(len(data))
     assert sizes == sorted(sizes)
 
 
 def quantization(quality: int) -> np.ndarray:
-    """The table that Pillow's own libjpeg uses for a quality."""
+    """Return the quantization table of Pillow's libjpeg for a quality."""
     data = saved(np.zeros((8, 8), np.uint8), "JPEG", quality=quality)
     return np.array(Image.open(io.BytesIO(data)).quantization[0])
 
@@ -397,7 +401,7 @@ def test_encode_jpg_95_is_close_to_the_image() -> None:
 
 
 def claiming(width: int, height: int) -> bytes:
-    """A PNG of one row of pixels that claims to be larger."""
+    """Return a PNG of one row of pixels that claims another size."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         end = struct.pack(">I", zlib.crc32(kind + data))
@@ -419,8 +423,10 @@ def test_decode_image_that_claims_too_many_pixels_is_refused_unread(side: int) -
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
-def test_what_this_process_lacks_is_no_fault_of_the_file(tmp_path, monkeypatch, number):
-    """Or --skip-bad would leave a good image out."""
+def test_read_error_of_the_process_is_not_an_error_of_the_file(
+    tmp_path, monkeypatch, number
+):
+    """Otherwise --skip-bad would leave out a good image."""
 
     def refuse(path):
         raise OSError(number, os.strerror(number), str(path))
@@ -430,7 +436,7 @@ def test_what_this_process_lacks_is_no_fault_of_the_file(tmp_path, monkeypatch, 
         images.read(tmp_path / "image.png")
 
 
-def test_too_little_memory_for_an_image_is_no_fault_of_it(monkeypatch):
+def test_decode_with_too_little_memory_is_a_memory_error(monkeypatch):
     def refuse(*_):
         raise cv2.error("(-4:Insufficient memory) Failed to allocate 63000000 bytes")
 

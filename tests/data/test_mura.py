@@ -1,4 +1,4 @@
-"""MURA's words: studies and labels in paths, splits by patient, class weights."""
+"""MURA's layout: studies and labels in paths, splits by patient, class weights."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ WRIST = "MURA-v1.1/train/XR_WRIST/patient00001/study1_positive/image1.png"
 
 def image(
     patient: str = "patient00001",
-    kind: str = "XR_HAND",
+    study_type: str = "XR_HAND",
     label: int = 0,
     number: int = 1,
 ) -> mura.Image:
-    study = f"MURA-v1.1/train/{kind}/{patient}/study1/"
+    study = f"MURA-v1.1/train/{study_type}/{patient}/study1/"
     path = f"{study}image{number}.png"
-    return mura.Image(path, Path(path), study, kind, patient, label)
+    return mura.Image(path, Path(path), study, study_type, patient, label)
 
 
 def test_parse_mura_path_gives_study_type_patient_and_label() -> None:
@@ -65,7 +65,7 @@ def test_parse_root_named_like_a_study_type_takes_the_inner_one() -> None:
         "train/MY_XR_HAND/p1/study1_positive/image1.png",
     ],
 )
-def test_parse_other_layout_is_a_study_by_itself(path: str) -> None:
+def test_parse_outside_the_layout_is_a_study_by_itself(path: str) -> None:
     assert mura.parse(path, Path(path)) == mura.Image(
         path, Path(path), path, "", "", None
     )
@@ -75,12 +75,12 @@ def patients_of(images: list[mura.Image]) -> set[str]:
     return {i.patient for i in images}
 
 
-def crowd(count: int, **fields: Any) -> list[mura.Image]:
+def images_of_patients(count: int, **fields: Any) -> list[mura.Image]:
     return [image(f"patient{i:05d}", **fields) for i in range(count)]
 
 
 def test_hold_out_again_is_the_same_and_another_seed_is_not() -> None:
-    images = crowd(200)
+    images = images_of_patients(200)
     first = mura.hold_out(images, 0.2, seed=0)
 
     assert mura.hold_out(images, 0.2, seed=0) == first
@@ -88,37 +88,40 @@ def test_hold_out_again_is_the_same_and_another_seed_is_not() -> None:
     assert mura.hold_out(images, 0.2, seed=1) != first
 
 
-def test_hold_out_added_patients_move_nobody() -> None:
-    before = patients_of(mura.hold_out(crowd(100), 0.3, seed=0)[1])
-    after = patients_of(mura.hold_out(crowd(200), 0.3, seed=0)[1])
+def test_hold_out_added_patients_move_no_other_patient() -> None:
+    before = patients_of(mura.hold_out(images_of_patients(100), 0.3, seed=0)[1])
+    after = patients_of(mura.hold_out(images_of_patients(200), 0.3, seed=0)[1])
 
-    assert before == after & patients_of(crowd(100))
+    assert before == after & patients_of(images_of_patients(100))
 
 
 def test_hold_out_share_is_met_on_average() -> None:
     # A binomial of 5000 with p 0.1 has a standard deviation of 21 patients.
-    held = len(mura.hold_out(crowd(5000), 0.1, seed=0)[1])
-    assert abs(held - 500) < 4 * 21.3
+    holdout = len(mura.hold_out(images_of_patients(5000), 0.1, seed=0)[1])
+    assert abs(holdout - 500) < 4 * 21.3
 
 
 def test_hold_out_larger_share_keeps_those_of_the_smaller() -> None:
     small, large = (
-        patients_of(mura.hold_out(crowd(100), share, seed=0)[1]) for share in (0.1, 0.4)
+        patients_of(mura.hold_out(images_of_patients(100), share, seed=0)[1])
+        for share in (0.1, 0.4)
     )
     assert small < large
 
 
 def test_hold_out_patient_under_several_types_stays_together() -> None:
-    images = crowd(40, kind="XR_HAND") + crowd(40, kind="XR_WRIST")
-    held = mura.hold_out(images, 0.5, seed=0)[1]
+    images = images_of_patients(40, study_type="XR_HAND") + images_of_patients(
+        40, study_type="XR_WRIST"
+    )
+    holdout = mura.hold_out(images, 0.5, seed=0)[1]
     hand, wrist = (
-        patients_of([i for i in held if i.study_type == kind])
-        for kind in ("XR_HAND", "XR_WRIST")
+        patients_of([i for i in holdout if i.study_type == study_type])
+        for study_type in ("XR_HAND", "XR_WRIST")
     )
     assert hand == wrist != set()
 
 
-def test_shuffled_is_a_permutation_that_only_seed_and_key_decide() -> None:
+def test_shuffled_is_a_permutation_that_depends_on_seed_and_key() -> None:
     words = [f"word{i}" for i in range(50)]
     order = mura.shuffled(words, str, seed=3)
 
@@ -129,7 +132,7 @@ def test_shuffled_is_a_permutation_that_only_seed_and_key_decide() -> None:
 
 
 def test_shuffled_order_is_the_same_on_every_machine() -> None:
-    # By hand: printf '0\0a' | sha256sum, and so on for b and c.
+    # Computed by: printf '0\0a' | sha256sum, and so on for b and c.
     assert mura.shuffled("abc", str, seed=0) == ["c", "a", "b"]
 
 
@@ -149,8 +152,8 @@ MURA_WEIGHTS = {
 @pytest.fixture(scope="module")
 def all_of_mura() -> list[mura.Image]:
     return [
-        image(kind=kind, label=label, number=number)
-        for kind, (abnormal, normal, *_) in MURA_WEIGHTS.items()
+        image(study_type=study_type, label=label, number=number)
+        for study_type, (abnormal, normal, *_) in MURA_WEIGHTS.items()
         for label, count in ((1, abnormal), (0, normal))
         for number in range(count)
     ]
@@ -160,8 +163,8 @@ def test_weights_of_mura_are_the_papers(all_of_mura: list[mura.Image]) -> None:
     counts = mura.count(all_of_mura)
 
     assert list(counts) == sorted(MURA_WEIGHTS)
-    for kind, (abnormal, normal, of_abnormal, of_normal) in MURA_WEIGHTS.items():
-        count = counts[kind]
+    for study_type, (abnormal, normal, of_abnormal, of_normal) in MURA_WEIGHTS.items():
+        count = counts[study_type]
         assert (count.abnormal, count.normal) == (abnormal, normal)
         assert count.images == abnormal + normal
         assert tuple(round(w, 4) for w in count.weights) == (of_normal, of_abnormal)
@@ -177,8 +180,8 @@ def test_weights_of_mura_pooled_are_those_of_all_images(
 
 
 def test_weights_of_one_class_are_0_for_it() -> None:
-    assert mura.count_all(crowd(3, label=1)).weights == (1.0, 0.0)
-    assert mura.count_all(crowd(3, label=0)).weights == (0.0, 1.0)
+    assert mura.count_all(images_of_patients(3, label=1)).weights == (1.0, 0.0)
+    assert mura.count_all(images_of_patients(3, label=0)).weights == (0.0, 1.0)
 
 
 def test_count_studies_counts_folders_and_not_images() -> None:

@@ -1,4 +1,4 @@
-"""The rule for outputs: what may be replaced, by whom, and what never."""
+"""The rule for outputs: which existing files are replaced, and which never are."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def one(path, overwrite=False, writer="xenon-predict"):
 
 
 def write(path, data=b"a,b\n", origin=FIRST, inputs=(), **options):
-    held = one(path, **options)
-    held.claim(origin, inputs)
-    held.write({path: data})
+    command = one(path, **options)
+    command.claim(origin, inputs)
+    command.write({path: data})
 
 
 @KINDS
@@ -42,7 +42,7 @@ def test_what_xenon_wrote_for_the_same_is_replaced(tmp_path, suffix):
 
 @KINDS
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "reason"),
     [
         ("edited", "was changed since xenon-predict wrote it"),
         ("other run", "was made from other inputs or another run"),
@@ -50,7 +50,7 @@ def test_what_xenon_wrote_for_the_same_is_replaced(tmp_path, suffix):
         ("foreign", "was not written by xenon-predict"),
     ],
 )
-def test_anything_else_is_replaced_only_if_it_is_said(tmp_path, suffix, change, said):
+def test_any_other_file_needs_overwrite(tmp_path, suffix, change, reason):
     out = tmp_path / f"out{suffix}"
     if change == "foreign":
         out.write_text("study,study_type,\n")
@@ -62,12 +62,12 @@ def test_anything_else_is_replaced_only_if_it_is_said(tmp_path, suffix, change, 
         out.write_bytes(b"x" + out.read_bytes())
     before = out.read_bytes()
     origin = OTHER if change == "other run" else FIRST
-    with pytest.raises(XenonError, match=f"{said}.*or say --overwrite"):
+    with pytest.raises(XenonError, match=f"{reason}.*or use --overwrite"):
         write(out, origin=origin)
     assert out.read_bytes() == before
     write(out, b"new\n", origin=origin, overwrite=True)
     assert out.read_bytes().startswith(b"new\n")
-    write(out, b"newer\n", origin=origin)  # its own by now
+    write(out, b"newer\n", origin=origin)  # xenon's own by now
 
 
 def test_a_record_says_what_the_table_was_made_from(tmp_path):
@@ -80,7 +80,7 @@ def test_a_record_says_what_the_table_was_made_from(tmp_path):
 
 def test_a_users_own_file_beside_a_table_is_not_replaced(tmp_path):
     (tmp_path / "out.csv.json").write_text('{"mine": 1}')
-    with pytest.raises(XenonError, match=r"out\.csv\.json: exists and is no record"):
+    with pytest.raises(XenonError, match=r"out\.csv\.json: exists and is not a record"):
         write(tmp_path / "out.csv")
     assert (tmp_path / "out.csv.json").read_text() == '{"mine": 1}'
     assert not (tmp_path / "out.csv").exists()
@@ -125,11 +125,11 @@ def test_an_empty_file_is_no_loss(tmp_path):
     assert (tmp_path / "out.csv").read_bytes() == b"a,b\n"
 
 
-def test_names_that_cannot_be_are_refused_at_once(tmp_path):
+def test_impossible_names_are_refused_immediately(tmp_path):
     (tmp_path / "folder.csv").mkdir()
     (tmp_path / "ring.csv").symlink_to("ring.csv")
     os.mkfifo(tmp_path / "pipe.csv")
-    for path, said in (
+    for path, reason in (
         (tmp_path / "folder.csv", "is a folder"),
         (tmp_path / "ring.csv", "a link that leads to itself"),
         (tmp_path / "no" / "out.csv", "folder does not exist"),
@@ -137,10 +137,10 @@ def test_names_that_cannot_be_are_refused_at_once(tmp_path):
         # With its record, the longest name that still works is of 250 bytes.
         (tmp_path / f"{'x' * 247}.csv", "name is too long"),
     ):
-        with pytest.raises(XenonError, match=said):
+        with pytest.raises(XenonError, match=reason):
             one(path)
     write(tmp_path / f"{'x' * 246}.csv")
-    with pytest.raises(XenonError, match="no ordinary file"):
+    with pytest.raises(XenonError, match="not a regular file"):
         write(tmp_path / "pipe.csv")
     with pytest.raises(ConfigError, match=r"not named \.csv"):
         outputs.Outputs(
@@ -166,13 +166,13 @@ import os, signal, sys
 from pathlib import Path
 from test_outputs import write
 
-left = int(sys.argv[2])
+calls = int(sys.argv[2])
 replace = os.replace
 
 def dying(*args, **kwargs):
-    global left
-    left -= 1
-    if not left:
+    global calls
+    calls -= 1
+    if not calls:
         os.kill(os.getpid(), signal.SIGKILL)
     replace(*args, **kwargs)
 
@@ -183,9 +183,7 @@ write(Path(sys.argv[1]), b"second\\n")
 
 @KINDS
 @pytest.mark.parametrize("calls", [1, 2])
-def test_after_a_kill_between_two_files_the_same_command_simply_works(
-    tmp_path, suffix, calls
-):
+def test_after_a_kill_between_two_files_the_same_command_works(tmp_path, suffix, calls):
     out = tmp_path / f"out{suffix}"
     write(out, b"first\n")
     done = subprocess.run(
@@ -196,7 +194,7 @@ def test_after_a_kill_between_two_files_the_same_command_simply_works(
     assert (done.returncode != 0) == (calls == 1 or suffix == ".csv")
     write(out, b"third\n")
     assert out.read_bytes().startswith(b"third\n")
-    # What the killed one left is removed.
+    # The killed process's temporary file is removed.
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".xenon")]
 
 
@@ -218,7 +216,7 @@ except XenonError as error:
 def at_once(out, *origins):
     """Write a table from several processes at once, 50 times each."""
     code = [sys.executable, "-c", TWO_AT_ONCE, out]
-    started = [
+    processes = [
         subprocess.Popen(
             [*code, origin, f"{number}\n"],
             cwd=Path(__file__).parent,
@@ -228,14 +226,14 @@ def at_once(out, *origins):
         )
         for number, origin in enumerate(origins)
     ]
-    return [(each.communicate(timeout=120)[1], each.returncode) for each in started]
+    return [(p.communicate(timeout=120)[1], p.returncode) for p in processes]
 
 
-def test_two_processes_of_the_same_leave_the_table_of_one_of_them(tmp_path):
+def test_two_processes_of_one_run_leave_the_table_of_one_of_them(tmp_path):
     out = tmp_path / "out.csv"
     assert at_once(out, FIRST, FIRST) == [("", 0), ("", 0)]
     assert out.read_bytes() in (b"0\n" * 1000, b"1\n" * 1000)
-    write(out)  # and its record belongs to it
+    write(out)  # its record matches it
     assert sorted(os.listdir(tmp_path)) == ["out.csv", "out.csv.json"]
 
 
@@ -245,8 +243,8 @@ def test_of_two_processes_of_other_runs_one_is_refused(tmp_path):
     assert sorted(status for _, status in ends) == [0, 1]
     winner = [status for _, status in ends].index(0)
     assert out.read_bytes() == f"{winner}\n".encode() * 1000
-    (said,) = (said for said, status in ends if status)
-    assert "was made from other inputs or another run" in said
+    (message,) = (message for message, status in ends if status)
+    assert "was made from other inputs or another run" in message
     write(out, origin=(FIRST, OTHER)[winner])
 
 

@@ -18,25 +18,18 @@ import numpy as np
 import pytest
 from support import paths
 
-from xenon_mx.data import packed_folder, recordio
+from xenon_mx.data import pack_meta, pack_writer, packed_folder, recordio
+from xenon_mx.data.mura import ClassWeights
+from xenon_mx.data.pack_meta import PackMeta
 from xenon_mx.data.packed_folder import RecordLabels
 from xenon_mx.errors import XenonError
 from xenon_mx.runtime import files
 
 MAGIC = bytes.fromhex("0a23d7ce")
 TYPES = ["XR_HAND", "XR_WRIST"]
-META = {
-    "size": 32,
-    "fit": "stretch",
-    "study_types": TYPES,
-    "weights": {"XR_HAND": [0.5, 0.5]},
-    "pooled_weights": [0.5, 0.5],
-}
-FILES = [
-    f"{split}.{kind}" for split in ("train", "valid") for kind in packed_folder.KINDS
-]
+FILES = [f"{split}.{kind}" for split in ("train", "valid") for kind in pack_meta.KINDS]
 
-# What stands for images here: a packed folder is verified without decoding them.
+# Any bytes serve as images: a packed folder is verified without decoding them.
 TRAIN = [
     (
         b"first",
@@ -49,22 +42,36 @@ VALID = [(b"other", RecordLabels(0, 0, 0, "a.png"))]
 
 
 def fill(
-    out: packed_folder.PackTransaction, train: Any = TRAIN, valid: Any = VALID
-) -> dict:
-    """Write the splits' files, and give what pack.json has to say of them."""
+    out: pack_writer.PackTransaction, train: Any = TRAIN, valid: Any = VALID
+) -> PackMeta:
+    """Write the splits' files; return the pack.json that describes them."""
     splits = {}
     for name, content in (("train", train), ("valid", valid)):
-        with packed_folder.SplitWriter(out.folder, name) as writer:
+        with pack_writer.SplitWriter(out.folder, name) as writer:
             for image, row in content:
                 writer.add(image, row)
-            splits[name] = {**writer.summary(), "counts": {}}
-    return {**META, "splits": splits}
+            splits[name] = writer.summary(counts={})
+    return PackMeta(
+        xenon="0.0.0",
+        size=32,
+        fit="stretch",
+        encoding="png",
+        quality=None,
+        seed=0,
+        holdout=0.0,
+        source_sha256="0" * 64,
+        study_types=tuple(TYPES),
+        weights={"XR_HAND": ClassWeights(0.5, 0.5)},
+        pooled_weights=ClassWeights(0.5, 0.5),
+        splits=splits,
+        skipped=(),
+    )
 
 
 def pack(
     folder: Path, overwrite: bool = False, **content: Any
 ) -> packed_folder.PackedFolder:
-    with packed_folder.PackTransaction(folder, overwrite) as out:
+    with pack_writer.PackTransaction(folder, overwrite) as out:
         return out.commit(fill(out, **content))
 
 
@@ -74,7 +81,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def edit_json(folder: Path, change: Callable[[dict], Any]) -> None:
-    """Change pack.json as `change` does."""
+    """Apply a change to pack.json."""
     meta = json.loads((folder / "pack.json").read_text())
     change(meta)
     del meta["checksum"]
@@ -82,7 +89,7 @@ def edit_json(folder: Path, change: Callable[[dict], Any]) -> None:
 
 
 def edit(folder: Path, name: str, data: bytes) -> None:
-    """Change a file, and its size in pack.json too: deeper checks must find it."""
+    """Change a file and its size in pack.json: only later checks can find it."""
     (folder / name).write_bytes(data)
 
     def change(meta: dict) -> None:
@@ -98,8 +105,8 @@ def refused(folder: Path, match: str, split: str = "train") -> None:
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
-    found = (file for file in folder.rglob("*") if file.is_file())
-    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in found}
+    paths = (file for file in folder.rglob("*") if file.is_file())
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in paths}
 
 
 # --- the files ---
@@ -109,7 +116,7 @@ def test_packed_folder_holds_these_files_and_no_others(folder: Path) -> None:
     assert sorted(os.listdir(folder)) == sorted(["pack.json", *FILES])
 
 
-def test_lst_is_mxnets_with_a_column_a_label(folder: Path) -> None:
+def test_lst_has_mxnets_format_with_one_column_per_label(folder: Path) -> None:
     assert (folder / "train.lst").read_text(encoding="utf-8") == (
         "0\t1\t0\t0\tMURA-v1.1/train/XR_HAND/p1/study1_positive/image1.png\n"
         "1\t0\t1\t1\twith space/and, comma.png\n"
@@ -117,9 +124,9 @@ def test_lst_is_mxnets_with_a_column_a_label(folder: Path) -> None:
     )
 
 
-def test_idx_holds_where_each_record_begins(folder: Path) -> None:
+def test_idx_contains_the_offset_of_each_record(folder: Path) -> None:
     # 8 bytes of magic and length, 36 of header and labels, the image padded to 4; the
-    # second image is three magics, so that two are heads of parts in its place.
+    # second image is three magics, which split the record into parts.
     assert (folder / "train.idx").read_text() == "0\t0\n1\t52\n2\t120\n"
     assert (folder / "train.rec").stat().st_size == 120 + 8 + 36 + 8
 
@@ -138,7 +145,7 @@ def test_rec_is_read_by_mxnet_through_its_idx(folder: Path) -> None:
     reader.close()
 
 
-def test_split_gives_back_rows_and_images(folder: Path) -> None:
+def test_split_returns_rows_and_images(folder: Path) -> None:
     split = packed_folder.open_packed(folder).split("train")
 
     assert split.rows() == [row for _, row in TRAIN]
@@ -178,15 +185,15 @@ def test_fingerprint_covers_neither_the_version_nor_what_later_ones_add(
     folder: Path,
 ) -> None:
     before = packed_folder.open_packed(folder).fingerprint
-    meta = packed_folder.open_packed(folder).meta
-    later = {"xenon": "9.9", "rule": "source", **meta}
+    content = files.read_json(folder / "pack.json")
+    later = {**content, "rule": "source", "xenon": "9.9"}
     files.write_json(folder / "pack.json", later)
     assert packed_folder.open_packed(folder).fingerprint == before
     files.write_json(folder / "pack.json", {**later, "fit": "pad"})
     assert packed_folder.open_packed(folder).fingerprint != before
 
 
-def test_open_rec_gives_its_split(folder: Path) -> None:
+def test_open_rec_returns_its_split(folder: Path) -> None:
     assert packed_folder.open_rec(folder / "valid.rec")[1].rows() == [
         row for _, row in VALID
     ]
@@ -252,7 +259,7 @@ NEEDED = [
 
 
 def parent(meta: dict, path: str) -> tuple[dict, str]:
-    """The object in pack.json that holds a path's last key, and the key."""
+    """Return the object in pack.json that has a path's last key, and the key."""
     *above, last = path.split("/")
     for key in above:
         meta = meta[key]
@@ -310,13 +317,13 @@ def test_split_that_is_not_there_is_refused(folder: Path) -> None:
 # --- damage refused ---
 
 
-@pytest.mark.parametrize("kind", packed_folder.KINDS)
+@pytest.mark.parametrize("kind", pack_meta.KINDS)
 def test_split_missing_file_is_refused(folder: Path, kind: str) -> None:
     (folder / f"train.{kind}").unlink()
     refused(folder, rf"train\.{kind}: the file is missing")
 
 
-@pytest.mark.parametrize("kind", packed_folder.KINDS)
+@pytest.mark.parametrize("kind", pack_meta.KINDS)
 @pytest.mark.parametrize("change", [-1, 1])
 def test_split_file_of_another_size_is_refused(
     folder: Path, kind: str, change: int
@@ -427,11 +434,34 @@ def test_verify_checksums_changed_byte_is_refused(folder: Path, name: str) -> No
         0,
         32,
         (),
-        packed_folder.open_packed(folder).meta["splits"][Path(name).stem]["files"],
+        packed_folder.open_packed(folder).meta.splits[Path(name).stem].files,
         {},
     )
     with pytest.raises(XenonError, match=f"{name}: changed on disk"):
         split.verify_checksums()
+
+
+def test_split_hashes_the_rec_while_it_is_parsed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed = []
+    sha256 = files.sha256
+
+    def record(file: Path) -> str:
+        hashed.append(file.name)
+        return sha256(file)
+
+    monkeypatch.setattr(files, "sha256", record)
+    packed_folder.open_packed(folder).split("train")
+    assert sorted(hashed) == ["train.idx", "train.lst"]
+
+
+@pytest.mark.parametrize("surplus", [recordio.pack(3, (1, 0, 0), b"more"), b"noise"])
+def test_split_bytes_behind_the_last_record_are_refused(
+    folder: Path, surplus: bytes
+) -> None:
+    edit(folder, "train.rec", (folder / "train.rec").read_bytes() + surplus)
+    refused(folder, r"train\.rec: ")
 
 
 def test_verify_checksums_changed_pixels_only_are_refused(folder: Path) -> None:
@@ -446,7 +476,7 @@ def test_verify_checksums_changed_pixels_only_are_refused(folder: Path) -> None:
 
 
 def test_transaction_shows_nothing_before_commit(tmp_path: Path) -> None:
-    with packed_folder.PackTransaction(tmp_path / "out", False) as out:
+    with pack_writer.PackTransaction(tmp_path / "out", False) as out:
         meta = fill(out)
         assert os.listdir(tmp_path / "out") == [out.folder.name]
         with pytest.raises(XenonError, match="not a packed folder"):
@@ -457,7 +487,7 @@ def test_transaction_shows_nothing_before_commit(tmp_path: Path) -> None:
 
 
 def fail(folder: Path) -> None:
-    with packed_folder.PackTransaction(folder, overwrite=True) as out:
+    with pack_writer.PackTransaction(folder, overwrite=True) as out:
         fill(out, train=VALID)
         raise ZeroDivisionError
 
@@ -469,7 +499,7 @@ def test_transaction_failing_removes_what_it_made(tmp_path: Path) -> None:
 
 
 def test_transaction_left_without_commit_leaves_nothing(tmp_path: Path) -> None:
-    with packed_folder.PackTransaction(tmp_path / "out", False) as out:
+    with pack_writer.PackTransaction(tmp_path / "out", False) as out:
         fill(out)
     assert os.listdir(tmp_path) == []
 
@@ -521,7 +551,7 @@ def test_transaction_overwriting_leaves_other_files_alone(folder: Path) -> None:
     assert packed_folder.open_packed(folder).split("train").records == 1
 
 
-def test_transaction_clears_what_a_killed_one_left(tmp_path: Path) -> None:
+def test_transaction_removes_the_leftovers_of_a_killed_one(tmp_path: Path) -> None:
     leftover = tmp_path / ".xenon-0123456789abcdef.partial"
     leftover.mkdir()
     (leftover / "train.rec").write_bytes(b"half")
@@ -538,10 +568,8 @@ def test_transaction_out_that_cannot_be_a_folder_is_refused(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_commit_of_a_file_that_came_out_wrong_is_refused(
-    tmp_path: Path, name: str
-) -> None:
-    with packed_folder.PackTransaction(tmp_path / "out", False) as out:
+def test_commit_of_a_wrongly_written_file_is_refused(tmp_path: Path, name: str) -> None:
+    with pack_writer.PackTransaction(tmp_path / "out", False) as out:
         meta = fill(out)
         data = bytearray((out.folder / name).read_bytes())
         data[-1] ^= 1
@@ -575,23 +603,23 @@ def test_transaction_full_disk_is_refused_and_leaves_nothing(tmp_path: Path) -> 
     assert os.listdir(tmp_path) == []
 
 
-def test_writer_never_writes_over_a_file(tmp_path: Path) -> None:
+def test_writer_never_overwrites_a_file(tmp_path: Path) -> None:
     (tmp_path / "train.rec").write_text("mine")
     with pytest.raises(FileExistsError):
-        packed_folder.SplitWriter(tmp_path, "train")
+        pack_writer.SplitWriter(tmp_path, "train")
 
 
 # --- killed ---
 
-# Packs as `pack` does, and dies by SIGKILL before the n-th call of one function.
+# Packs as `pack` does, and kills itself before the n-th call of one function.
 KILLED = """
 import os, signal, sys
 from pathlib import Path
 import test_packed_folder
-from xenon_mx.data import packed_folder
+from xenon_mx.data import pack_writer
 
 owner, name, calls = sys.argv[2], sys.argv[3], int(sys.argv[4])
-owner = {"os": os, "SplitWriter": packed_folder.SplitWriter, "Path": Path}[owner]
+owner = {"os": os, "SplitWriter": pack_writer.SplitWriter, "Path": Path}[owner]
 work = getattr(owner, name)
 
 def dying(*args, **kwargs):
@@ -649,16 +677,16 @@ def test_transaction_killed_leaves_the_old_pack_or_none(
     assert snapshot(out) == after
 
 
-@pytest.mark.parametrize("kind", packed_folder.KINDS)
-def test_what_the_system_refuses_to_read_is_not_called_damaged(
+@pytest.mark.parametrize("kind", pack_meta.KINDS)
+def test_a_file_that_cannot_be_read_is_not_called_damaged(
     folder: Path, kind: str
 ) -> None:
-    """A file without read permission, mostly; a folder is refused to root, too."""
+    """Usually a file without read permission; a folder fails for root, too."""
     split = packed_folder.open_packed(folder).split("train")
     split.path(kind).unlink()
     split.path(kind).mkdir()
     with pytest.raises(XenonError) as caught:
-        split.rows(), list(split.images()), split._index()
+        split.rows(), list(split.images()), split._offsets()
     assert str(caught.value) == f"{split.path(kind)}: Is a directory"
 
 

@@ -1,4 +1,4 @@
-"""ImageRecordIter through our door, measured on marker images."""
+"""Batches of ImageRecordIter: augmentation, order and completeness, on known images."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ SIZE = 64
 
 @pytest.fixture(scope="module")
 def marked(tmp_path_factory):
-    """400 copies of one image whose angle and flip can be read off."""
+    """Return an image that shows its angle and flip, and a split of 400 copies."""
     marker = np.zeros((SIZE, SIZE), np.uint8)
     marker[20:28, 40:56] = 255
     marker[40:44, 4:30] = 128
-    marker[0:3] = 77  # an edge, so that corners turn black when it is turned away
+    marker[0:3] = 77  # an edge, so that corners are black only if it is rotated
     folder = tmp_path_factory.mktemp("marked") / "packed"
     packed = synthetic.pack(folder, {"train": (np.stack([marker] * 400), [0, 1] * 200)})
     return marker, packed.split("train")
@@ -28,7 +28,7 @@ def marked(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def distinct(tmp_path_factory):
-    """Splits of 1, 7, 8, 9 and 21 images, no two alike, by their size."""
+    """Return splits of 1, 7, 8, 9 and 21 different images, by their size."""
     splits = {}
     for count in (1, 7, 8, 9, 21):
         folder = tmp_path_factory.mktemp("distinct") / "packed"
@@ -40,14 +40,14 @@ def distinct(tmp_path_factory):
 
 
 def poses(marker):
-    """Every picture that a whole-degree rotation on black and a flip can make."""
-    made = {}
+    """Return every whole-degree rotation on black, with and without a flip."""
+    poses = {}
     for angle in range(-30, 31):
-        turn = cv2.getRotationMatrix2D((SIZE / 2, SIZE / 2), angle, 1)
-        turned = cv2.warpAffine(marker, turn, (SIZE, SIZE), flags=cv2.INTER_LINEAR)
-        made[turned.tobytes()] = (angle, False)
-        made[np.ascontiguousarray(turned[:, ::-1]).tobytes()] = (angle, True)
-    return made
+        matrix = cv2.getRotationMatrix2D((SIZE / 2, SIZE / 2), angle, 1)
+        rotated = cv2.warpAffine(marker, matrix, (SIZE, SIZE), flags=cv2.INTER_LINEAR)
+        poses[rotated.tobytes()] = (angle, False)
+        poses[np.ascontiguousarray(rotated[:, ::-1]).tobytes()] = (angle, True)
+    return poses
 
 
 def epoch_pixels(split, batch_size=8, seed=0, epoch=0):
@@ -56,47 +56,47 @@ def epoch_pixels(split, batch_size=8, seed=0, epoch=0):
 
 
 def identify(seen, pixels):
-    """Which original each packed image is."""
+    """Return the number of the original of each image."""
     known = {image.tobytes(): number for number, image in enumerate(pixels)}
     return [known[np.ascontiguousarray(image).tobytes()] for image in seen]
 
 
-def test_training_turns_by_whole_degrees_within_30_on_black_and_flips_half(marked):
+def test_training_rotates_by_whole_degrees_up_to_30_on_black_and_flips_half(marked):
     marker, split = marked
     known = poses(marker)
-    found = [known.get(image.tobytes()) for image in epoch_pixels(split)]
-    assert None not in found  # each is to the bit what OpenCV makes of some pose
-    angles = np.array([angle for angle, _ in found])
+    observed = [known.get(image.tobytes()) for image in epoch_pixels(split)]
+    assert None not in observed  # each equals OpenCV's result to the bit
+    angles = np.array([angle for angle, _ in observed])
     assert {angles.min(), angles.max()} == {-30, 30}
     counts = np.bincount(angles + 30, minlength=61)
     chi_square = ((counts - 400 / 61) ** 2 / (400 / 61)).sum()
     assert chi_square < 100  # 60 degrees of freedom: the 99.9th percentile
-    assert 160 < sum(flip for _, flip in found) < 240  # 4 standard deviations
-    assert abs(np.corrcoef(angles, [flip for _, flip in found])[0, 1]) < 0.2
+    assert 160 < sum(flip for _, flip in observed) < 240  # 4 standard deviations
+    assert abs(np.corrcoef(angles, [flip for _, flip in observed])[0, 1]) < 0.2
 
 
 def test_the_corners_that_rotation_uncovers_are_black(marked):
     _, split = marked
     pixels = epoch_pixels(split)
-    turned = pixels[[abs(int(p[0, SIZE // 2]) - 77) > 0 for p in pixels]]
-    corners = turned[:, [0, 0, -1, -1], [0, -1, 0, -1]]
+    rotated = pixels[[abs(int(p[0, SIZE // 2]) - 77) > 0 for p in pixels]]
+    corners = rotated[:, [0, 0, -1, -1], [0, -1, 0, -1]]
     assert (corners.min(axis=1) == 0).all()
     assert pixels.max() == 255
     assert not (corners == 255).any()
 
 
-def test_an_image_meets_new_poses_in_new_epochs(tmp_path):
-    # Every image has its own study, so that its label tells which one it is.
+def test_an_image_has_other_poses_in_other_epochs(tmp_path):
+    # Every image is a study by itself, so that its labels identify it.
     pixels, labels = synthetic.labelled(64, SIZE)
     packed = synthetic.pack(tmp_path / "p", {"train": (pixels, labels)}, views=1)
     split = packed.split("train")
-    looks = {}
+    variants = {}
     for epoch in range(6):
         for batch in record_iter.training_batches(split, 8, 0, epoch):
             for image, label in zip(batch.pixels, batch.labels):
-                looks.setdefault(tuple(label), []).append(image.tobytes())
-    distinct_looks = [len(set(each)) / len(each) for each in looks.values()]
-    assert np.mean(distinct_looks) > 0.9
+                variants.setdefault(tuple(label), []).append(image.tobytes())
+    shares = [len(set(images)) / len(images) for images in variants.values()]
+    assert np.mean(shares) > 0.9
 
 
 def test_an_epoch_can_be_repeated_by_itself(distinct):
@@ -124,26 +124,26 @@ def test_training_order_is_a_permutation_that_mixes_study_types(tmp_path):
     assert all(len(set(batch.labels[:, 1])) == 2 for batch in batches)
 
 
-def test_training_drops_the_ragged_batch_and_another_set_each_epoch(distinct):
+def test_training_drops_the_incomplete_batch_of_other_images_per_epoch(distinct):
     _, split = distinct[21]
     sizes = [len(b.pixels) for b in record_iter.training_batches(split, 8, 0, 0)]
     assert sizes == [8, 8]
-    left_out = set()
+    epochs = set()
     for epoch in range(4):
         batches = record_iter.training_batches(split, 8, 0, epoch)
         seen = {tuple(row) for batch in batches for row in batch.labels}
-        left_out.add(frozenset(seen))
-    assert len(left_out) > 1
+        epochs.add(frozenset(seen))
+    assert len(epochs) > 1
 
 
-def test_training_on_fewer_images_than_a_batch_takes_them_all(distinct):
+def test_training_on_fewer_images_than_a_batch_uses_all_of_them(distinct):
     _, split = distinct[7]
     (batch,) = record_iter.training_batches(split, 8, 0, 0)
     assert len({image.tobytes() for image in batch.pixels}) == 7
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 21])
-def test_evaluation_sees_every_row_once_and_in_order(distinct, count):
+def test_evaluation_returns_every_record_once_and_in_order(distinct, count):
     pixels, split = distinct[count]
     batches = list(record_iter.evaluation_batches(split, 8))
     seen = np.concatenate([batch.pixels for batch in batches])
@@ -152,7 +152,7 @@ def test_evaluation_sees_every_row_once_and_in_order(distinct, count):
     assert [tuple(row[:3]) for row in split.rows()] == [tuple(row) for row in labels]
 
 
-def test_batches_that_are_kept_do_not_change(distinct):
+def test_earlier_batches_do_not_change(distinct):
     pixels, split = distinct[21]
     batches = list(record_iter.evaluation_batches(split, 2))
     assert identify(np.concatenate([b.pixels for b in batches]), pixels) == list(
@@ -160,23 +160,23 @@ def test_batches_that_are_kept_do_not_change(distinct):
     )
 
 
-def test_mxnet_knows_every_option_that_it_is_given(monkeypatch, distinct):
-    given = {}
+def test_mxnet_documents_every_option_that_is_used(monkeypatch, distinct):
+    used = {}
 
     def record(**options):
-        given.update(options)
+        used.update(options)
         raise StopIteration
 
     documented = mx.io.ImageRecordIter.__doc__
     monkeypatch.setattr(mx.io, "ImageRecordIter", record)
     with pytest.raises(StopIteration):
         record_iter.training_batches(distinct[8][1], 8, 0, 0)
-    # MXNet takes an unknown option without a word.
-    assert [name for name in given if f"\n{name} :" not in documented] == []
+    # MXNet ignores unknown options without an error.
+    assert [name for name in used if f"\n{name} :" not in documented] == []
 
 
 @pytest.mark.parametrize("kind", ["rec", "idx"])
-def test_a_file_that_vanished_since_it_was_verified_is_one_error(tmp_path, kind):
+def test_a_file_removed_after_verification_is_refused(tmp_path, kind):
     packed = synthetic.pack(tmp_path / "p", {"train": synthetic.labelled(4)})
     split = packed.split("train")
     split.path(kind).unlink()
@@ -185,7 +185,7 @@ def test_a_file_that_vanished_since_it_was_verified_is_one_error(tmp_path, kind)
 
 
 @pytest.mark.parametrize("threads", [2, 3])
-def test_threads_share_the_records_and_repeat_bit_by_bit(tmp_path, threads):
+def test_threads_share_the_records_and_are_reproducible_to_the_bit(tmp_path, threads):
     pixels, labels = synthetic.labelled(26, SIZE)
     split = synthetic.pack(tmp_path / "p", {"train": (pixels, labels)}, views=1).split(
         "train"
@@ -195,12 +195,12 @@ def test_threads_share_the_records_and_repeat_bit_by_bit(tmp_path, threads):
         return list(record_iter.training_batches(split, 4, 0, number, threads))
 
     first, again, other = epoch(1), epoch(1), epoch(2)
-    assert len(first) == record_iter.steps(split, 4, threads=threads)
+    assert len(first) == record_iter.steps_per_epoch(split, 4, threads=threads)
     rows = [tuple(row) for batch in first for row in batch.labels]
     assert len(set(rows)) == len(rows) >= 24 - 4 * (threads - 1)
-    for one, two in zip(first, again):
-        assert (one.pixels == two.pixels).all()
-        assert (one.labels == two.labels).all()
+    for batch, repeated in zip(first, again):
+        assert (batch.pixels == repeated.pixels).all()
+        assert (batch.labels == repeated.labels).all()
     assert any((a.labels != b.labels).any() for a, b in zip(first, other))
 
 
@@ -212,6 +212,6 @@ def test_more_threads_than_batches_leave_some_idle(
     distinct, count, batch_size, threads, expected
 ):
     _, split = distinct[count]
-    assert record_iter.steps(split, batch_size, threads=threads) == expected
+    assert record_iter.steps_per_epoch(split, batch_size, threads=threads) == expected
     batches = list(record_iter.training_batches(split, batch_size, 0, 1, threads))
     assert len(batches) == expected

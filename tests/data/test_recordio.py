@@ -1,4 +1,4 @@
-"""The bytes of .rec files, against MXNet's own reader and writer and by hand."""
+"""The bytes of .rec files, against MXNet's reader and writer and fixed bytes."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def plain(*lengths: int) -> list[bytes]:
 
 
 def magical() -> list[bytes]:
-    """Images that hold the magic at aligned and other offsets, once or more."""
-    found = [bytes(at) + MAGIC + bytes(rest) for at in range(9) for rest in range(5)]
-    found += [MAGIC * n for n in (1, 2, 3, 5)]
-    found += [MAGIC[:k] + MAGIC + MAGIC[k:] for k in range(4)]
-    found += [b"ab" + MAGIC * 3, MAGIC + b"abc" + MAGIC + b"d" + MAGIC]
+    """Return images that contain the magic at aligned and other offsets."""
+    images = [bytes(at) + MAGIC + bytes(rest) for at in range(9) for rest in range(5)]
+    images += [MAGIC * n for n in (1, 2, 3, 5)]
+    images += [MAGIC[:k] + MAGIC + MAGIC[k:] for k in range(4)]
+    images += [b"ab" + MAGIC * 3, MAGIC + b"abc" + MAGIC + b"d" + MAGIC]
     pieces = [MAGIC, MAGIC[:2], b"\0", b"\0\0\0\0", b"abc"]
     for _ in range(50):
         chosen = np.random.randint(0, len(pieces), 12)
-        found.append(b"".join(pieces[i] for i in chosen))
-    return found
+        images.append(b"".join(pieces[i] for i in chosen))
+    return images
 
 
 CASES = {
@@ -49,18 +49,18 @@ def contents(request: pytest.FixtureRequest) -> list[Content]:
     ]
 
 
-def ours(contents: Sequence[Content]) -> bytes:
+def packed(contents: Sequence[Content]) -> bytes:
     return b"".join(
         recordio.pack(i, labels, image) for i, (labels, image) in enumerate(contents)
     )
 
 
-def mxnets(contents: Sequence[Content], folder: Path) -> bytes:
-    """What MXNet writes of the same records."""
+def packed_by_mxnet(contents: Sequence[Content], folder: Path) -> bytes:
+    """Return the bytes that MXNet writes of the same records."""
     from xenon_mx.runtime.mxnet import mx
 
-    rec = folder / "theirs.rec"
-    writer = mx.recordio.MXIndexedRecordIO(str(folder / "theirs.idx"), str(rec), "w")
+    rec = folder / "mxnet.rec"
+    writer = mx.recordio.MXIndexedRecordIO(str(folder / "mxnet.idx"), str(rec), "w")
     for i, (labels, image) in enumerate(contents):
         header = mx.recordio.IRHeader(0, np.array(labels, np.float32), i, 0)
         writer.write_idx(i, mx.recordio.pack(header, image))
@@ -78,7 +78,7 @@ def read(data: bytes) -> list[recordio.Record]:
 def test_pack_writes_the_bytes_that_mxnet_writes(
     contents: list[Content], tmp_path: Path
 ) -> None:
-    assert ours(contents) == mxnets(contents, tmp_path)
+    assert packed(contents) == packed_by_mxnet(contents, tmp_path)
 
 
 def test_pack_is_read_by_mxnet_in_any_order(
@@ -86,7 +86,7 @@ def test_pack_is_read_by_mxnet_in_any_order(
 ) -> None:
     from xenon_mx.runtime.mxnet import mx
 
-    data = ours(contents)
+    data = packed(contents)
     (tmp_path / "a.rec").write_bytes(data)
     offsets = [record.offset for record in read(data)]
     lines = [f"{i}\t{offset}\n" for i, offset in enumerate(offsets)]
@@ -103,8 +103,8 @@ def test_pack_is_read_by_mxnet_in_any_order(
     reader.close()
 
 
-def test_read_gives_what_mxnet_wrote(contents: list[Content], tmp_path: Path) -> None:
-    records = read(mxnets(contents, tmp_path))
+def test_read_yields_what_mxnet_wrote(contents: list[Content], tmp_path: Path) -> None:
+    records = read(packed_by_mxnet(contents, tmp_path))
 
     assert [record.number for record in records] == list(range(len(contents)))
     assert [record.image for record in records] == [image for _, image in contents]
@@ -112,11 +112,11 @@ def test_read_gives_what_mxnet_wrote(contents: list[Content], tmp_path: Path) ->
         assert record.labels.dtype == np.float32
         assert record.labels.tolist() == list(labels)
 
-    index = (tmp_path / "theirs.idx").read_text().split()
+    index = (tmp_path / "mxnet.idx").read_text().split()
     assert [record.offset for record in records] == [int(o) for o in index[1::2]]
 
 
-# --- by hand ---
+# --- fixed bytes ---
 
 
 def test_pack_small_record_is_these_bytes() -> None:
@@ -154,7 +154,7 @@ def test_pack_study_number_of_16_million_is_exact() -> None:
     assert record.labels.tolist() == [0, 1, 2**24]
 
 
-def test_read_nothing_gives_nothing() -> None:
+def test_read_empty_file_yields_nothing() -> None:
     assert read(b"") == []
 
 
@@ -162,7 +162,7 @@ def test_read_nothing_gives_nothing() -> None:
 
 
 def three() -> tuple[bytes, list[int]]:
-    """Three records, the second in parts, and where each begins."""
+    """Return three records, the second in parts, and the offset of each."""
     parts = [
         recordio.pack(0, (0, 1, 2), b"first"),
         recordio.pack(1, (1, 1, 2), b"four" + MAGIC + b"more" + MAGIC),
@@ -182,7 +182,7 @@ def test_read_cut_anywhere_but_between_records_is_refused() -> None:
             read(data[:kept])
 
 
-def test_read_gives_the_records_before_the_damage() -> None:
+def test_read_yields_the_records_before_the_damage() -> None:
     data, starts = three()
     reader = recordio.read(io.BytesIO(data[:-1]))
     assert [next(reader).offset, next(reader).offset] == starts[:2]
@@ -210,7 +210,7 @@ def test_read_changed_length_is_refused_or_changes_padding_only() -> None:
                 records = read(bytes(damaged))
             except recordio.DamageError:
                 continue
-            # A length of another value in the same four bytes: nothing tells.
+            # Another length with the same padded size cannot be detected.
             assert bit < 2
             assert [record.offset for record in records] == starts
 
@@ -228,7 +228,7 @@ def test_read_any_changed_kind_of_any_part_is_refused() -> None:
 
 
 @pytest.mark.parametrize("kind", range(1, 8))
-def test_read_part_without_its_fellows_is_refused(kind: int) -> None:
+def test_read_part_without_the_other_parts_is_refused(kind: int) -> None:
     data = bytearray(recordio.pack(0, (0, 0, 0), b"abcd"))
     data[7] |= kind << 5
     with pytest.raises(recordio.DamageError):
@@ -251,7 +251,7 @@ def test_read_part_without_its_fellows_is_refused(kind: int) -> None:
         pytest.param(b"\xff" * 40, id="absurd label count"),
     ],
 )
-def test_read_record_of_something_else_is_refused(payload: bytes) -> None:
+def test_read_record_of_other_content_is_refused(payload: bytes) -> None:
     record = MAGIC + struct.pack("<I", len(payload)) + payload
     with pytest.raises(recordio.DamageError, match="no image with 3 labels"):
         read(record + bytes(-len(record) % 4))

@@ -566,7 +566,7 @@ def test_every_worker_takes_as_many_steps_and_sees_its_own_part(tmp_path, parts)
     pixels, labels = synthetic.labelled(22)
     data = synthetic.pack(tmp_path / "p", {"train": (pixels, labels)}, views=1)
     split = data.split("train")
-    number = record_iter.steps(split, 2, parts)
+    number = record_iter.steps_per_epoch(split, 2, parts)
     seen = []
     for rank in range(parts):
         part = record_iter.Part(rank, parts)
@@ -581,4 +581,4 @@ def test_every_worker_takes_as_many_steps_and_sees_its_own_part(tmp_path, parts)
 def test_too_few_images_for_so_many_workers_are_refused(tmp_path):
     data = synthetic.pack(tmp_path / "p", {"train": synthetic.labelled(10)})
     with pytest.raises(XenonError, match="10 images are too few for 4 workers"):
-        record_iter.steps(data.split("train"), 2, 4)
+        record_iter.steps_per_epoch(data.split("train"), 2, 4)

@@ -13,7 +13,6 @@ import pytest
 
 from xenon_mx.errors import XenonError
 from xenon_mx.inference import cam_folder
-from xenon_mx.models import cam
 
 RADIOGRAPH = np.random.RandomState(0).randint(0, 256, (60, 40)).astype(np.uint8)
 CAM = np.random.RandomState(1).normal(size=(3, 3)).astype(np.float32)
@@ -68,11 +67,11 @@ def test_maps_json_has_the_geometry_of_the_arrays(tmp_path):
     assert content.pop("made_from") == ORIGIN
     assert {len(content.pop("sha256")), len(content.pop("checksum"))} == {64}
     assert content == {**PREPROCESSING, "field": EXTENT}
-    resized = cam.resize_to_radiograph(
+    resized = cam_overlay.resize_to_radiograph(
         np.load(tmp_path / "a.png.cam.npy"), RADIOGRAPH.shape, **content
     )
     overlay = cv2.imread(str(tmp_path / "a.png.cam.png"))
-    assert np.array_equal(overlay, cam.draw_overlay(RADIOGRAPH, resized))
+    assert np.array_equal(overlay, cam_overlay.draw_overlay(RADIOGRAPH, resized))
 
 
 def test_maps_json_is_moved_last(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The forward pass: the same logits however the work is cut and overlapped."""
+"""The forward pass: its results do not depend on batches, devices or overlap."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def test_logits_do_not_depend_on_batches_or_devices(
     )
     batches = [pixels[i : i + batch_size] for i in range(0, 7, batch_size)]
     ctxs = [mx.cpu(i) for i in range(devices)]
-    found = logits(nets, batches, ctxs, reference)
-    assert found.shape == (7, 2)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    results = logits(nets, batches, ctxs, reference)
+    assert results.shape == (7, 2)
+    np.testing.assert_allclose(results, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_no_images_give_no_logits(nets):
@@ -46,65 +46,65 @@ def test_one_net_gives_a_column(nets):
     assert logits(nets[:1], [synthetic.blobs(3)], [mx.cpu()]).shape == (3, 1)
 
 
-def test_results_are_taken_before_mxnet_needs_their_memory_again(nets):
-    """Many passes under way: none reads what a later one has written."""
+def test_results_are_copied_before_mxnet_reuses_their_memory(nets):
+    """With many passes queued, none returns what a later one has written."""
     pixels = synthetic.blobs(60)
-    found = logits(nets, (pixels[i : i + 4] for i in range(0, 60, 4)), [mx.cpu()])
-    alone = [logits(nets, [each[None]], [mx.cpu()])[0] for each in pixels]
-    np.testing.assert_allclose(found, alone, rtol=1e-4, atol=1e-5)
+    results = logits(nets, (pixels[i : i + 4] for i in range(0, 60, 4)), [mx.cpu()])
+    single = [logits(nets, [image[None]], [mx.cpu()])[0] for image in pixels]
+    np.testing.assert_allclose(results, single, rtol=1e-4, atol=1e-5)
 
 
-def one_by_one(nets, pixels):
-    """The members' maps, (M, N, h, w), by the layers themselves and NumPy."""
-    found = []
+def expected_maps(nets, pixels):
+    """Compute the members' maps, (M, N, h, w), from the last features by NumPy."""
+    maps = []
     for net in nets:
         last = network.normalise(mx.nd.array(pixels, dtype="uint8"))
         for layer in list(net.features._children.values())[:-2]:
             last = layer(last)
         weights = net.output.weight.data(mx.cpu()).asnumpy()[0]
-        found.append(np.einsum("k,nkhw->nhw", weights, last.asnumpy()))
-    return np.array(found)
+        maps.append(np.einsum("k,nkhw->nhw", weights, last.asnumpy()))
+    return np.array(maps)
 
 
 @pytest.mark.parametrize("reference", [False, True])
 @pytest.mark.parametrize("batch_size", [1, 5, 20])
 @pytest.mark.parametrize("devices", [1, 2])
-def test_maps_come_with_the_very_logits_in_order(nets, batch_size, devices, reference):
+def test_cams_returns_logits_and_maps_in_order(nets, batch_size, devices, reference):
     pixels = synthetic.blobs(20, 64)
     batches = [pixels[i : i + batch_size] for i in range(0, 20, batch_size)]
     ctxs = [mx.cpu(i) for i in range(devices)]
-    found = list(cams(nets, batches, ctxs, reference))
-    assert np.array_equal(np.concatenate([each.pixels for each in found]), pixels)
+    results = list(cams(nets, batches, ctxs, reference))
+    assert np.array_equal(np.concatenate([batch.pixels for batch in results]), pixels)
     np.testing.assert_allclose(
-        np.concatenate([each.logits for each in found]),
+        np.concatenate([batch.logits for batch in results]),
         logits(nets, batches, ctxs, reference),
         atol=1e-6,
     )
-    ours = np.concatenate([each.maps for each in found])
-    expected = one_by_one(nets, pixels).mean(axis=0)
-    assert ours.shape == (20, 2, 2)
-    np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
+    maps = np.concatenate([batch.maps for batch in results])
+    expected = expected_maps(nets, pixels).mean(axis=0)
+    assert maps.shape == (20, 2, 2)
+    np.testing.assert_allclose(maps, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_mean_of_the_ensembles_map_is_that_of_the_logits():
-    """Of nets whose maps have other sizes, too."""
+    """Also of nets whose maps differ in size."""
     nets = [network.build(name) for name in ("resnet18_v1b", "squeezenet1.1")]
     for net, bias in zip(nets, (0.5, -2.0)):
         net.output.bias.set_data(mx.nd.array([bias]))
-    (found,) = cams(nets, [synthetic.blobs(2, 96)], [mx.cpu()])
-    assert found.maps.shape == (2, 5, 5)
-    means = found.maps.mean(axis=(1, 2)) + (0.5 - 2.0) / 2
-    np.testing.assert_allclose(means, found.logits.mean(axis=1), atol=1e-4)
+    (results,) = cams(nets, [synthetic.blobs(2, 96)], [mx.cpu()])
+    assert results.maps.shape == (2, 5, 5)
+    means = results.maps.mean(axis=(1, 2)) + (0.5 - 2.0) / 2
+    np.testing.assert_allclose(means, results.logits.mean(axis=1), atol=1e-4)
 
 
-def test_maps_ask_for_no_more_batches_than_they_work_on(nets):
-    asked = []
+def test_cams_reads_only_a_few_batches_ahead(nets):
+    requested = []
 
     def batches():
         for number in range(50):
-            asked.append(number)
+            requested.append(number)
             yield synthetic.blobs(2, 32, number)
 
     for number, _ in enumerate(cams(nets, batches(), [mx.cpu()])):
-        assert len(asked) <= number + 4
-    assert len(asked) == 50
+        assert len(requested) <= number + 4
+    assert len(requested) == 50

@@ -1,4 +1,4 @@
-"""The nets: pooled over the whole map, one logit, and the zoo's weights in them."""
+"""The nets: one logit, pooled over the whole feature map, with the zoo's weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import synthetic
 
 from xenon_mx.distributed.process_group import ProcessGroup
 from xenon_mx.errors import XenonError
-from xenon_mx.models import forward, network
+from xenon_mx.models import cam_block, forward, network
 from xenon_mx.runtime.mxnet import autograd, model_zoo, mx, nn
 from xenon_mx.training import batch_norm
 
@@ -27,17 +27,17 @@ SMALL = [
 
 @pytest.fixture(scope="module")
 def zoo_params(tmp_path_factory):
-    """Random weights of zoo nets with 1000 classes, in Gluon's own files."""
-    made = {}
+    """Return a function that saves random weights of a zoo net with 1000 classes."""
+    files = {}
 
     def make(name):
-        if name not in made:
+        if name not in files:
             net = model_zoo.get_model(name, classes=1000, pretrained=False)
             net.initialize(mx.init.Xavier())
             net(mx.nd.zeros((1, 3, 224, 224)))
-            made[name] = tmp_path_factory.mktemp("zoo") / f"{name}.params"
-            net.save_parameters(str(made[name]))
-        return made[name]
+            files[name] = tmp_path_factory.mktemp("zoo") / f"{name}.params"
+            net.save_parameters(str(files[name]))
+        return files[name]
 
     return make
 
@@ -48,7 +48,7 @@ def image(size, seed=0):
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_net_gives_one_logit_an_image(name):
+def test_net_returns_one_logit_per_image(name):
     net = network.build(name)
     assert net(image(64)).shape == (2, 1)
     assert net.features(image(64)).ndim == 2
@@ -67,11 +67,11 @@ def test_densenet_pools_the_whole_map_at_320():
 
 
 def last_layer(zoo):
-    """The weight (K, C) and the bias (K,) of a zoo net's linear layer."""
+    """Return weight (K, C) and bias (K,) of a zoo net's linear layer."""
     params = zoo._collect_params_with_prefix()
-    found = {k.split(".")[-1]: p for k, p in params.items() if k[:2] in ("ou", "fc")}
-    weight = found["weight"].data().asnumpy()
-    bias = found["bias"].data().asnumpy() if "bias" in found else np.zeros(len(weight))
+    last = {k.split(".")[-1]: p for k, p in params.items() if k[:2] in ("ou", "fc")}
+    weight = last["weight"].data().asnumpy()
+    bias = last["bias"].data().asnumpy() if "bias" in last else np.zeros(len(weight))
     return weight.reshape(len(weight), -1), bias
 
 
@@ -81,11 +81,11 @@ def test_pretrained_features_are_those_of_the_zoo_at_224(name, zoo_params):
     zoo.load_parameters(str(zoo_params(name)))
     net = network.build(name, zoo_params(name))
     weight, bias = last_layer(zoo)
-    ours = net.features(image(224)).asnumpy() @ weight.T + bias
-    if name == "squeezenet1.1":  # the zoo's rectifies its map before it pools it
+    logits = net.features(image(224)).asnumpy() @ weight.T + bias
+    if name == "squeezenet1.1":  # the zoo's net applies a ReLU before pooling
         zoo.output._children["1"] = nn.HybridLambda("identity")
     expected = zoo(image(224)).asnumpy()
-    np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_logit_of_squeezenet_is_linear_in_its_last_layer():
@@ -110,15 +110,15 @@ def test_names_without_dots_as_mxnet_once_saved_them_are_understood(
 
 
 def test_a_last_layer_of_the_wrong_width_is_refused(zoo_params, tmp_path):
-    held = mx.nd.load(str(zoo_params("resnet18_v1")))
-    held["output.weight"] = mx.nd.zeros((1, 9))
-    held["output.bias"] = mx.nd.zeros((1,))
-    mx.nd.save(str(tmp_path / "x.params"), held)
+    arrays = mx.nd.load(str(zoo_params("resnet18_v1")))
+    arrays["output.weight"] = mx.nd.zeros((1, 9))
+    arrays["output.bias"] = mx.nd.zeros((1,))
+    mx.nd.save(str(tmp_path / "x.params"), arrays)
     with pytest.raises(XenonError, match=r"output\.weight is \(1, 9\), not \(1, 512\)"):
         network.build("resnet18_v1", tmp_path / "x.params")
 
 
-def test_the_new_last_layer_is_drawn_by_the_seed(zoo_params):
+def test_the_new_last_layer_depends_on_the_seed(zoo_params):
     from xenon_mx.runtime import mxnet
 
     def last(seed):
@@ -133,8 +133,8 @@ def test_the_new_last_layer_is_drawn_by_the_seed(zoo_params):
 @pytest.mark.parametrize(
     ("name", "size", "gflop"),
     [
-        # 2 x the multiply-adds that torchvision's documentation gives at 224 px, less
-        # the 999 logits that this net has not.
+        # 2 x the multiply-adds in torchvision's documentation at 224 px, minus the 999
+        # logits that this net lacks.
         ("densenet121", 224, 2 * (2.834 - 999 * 1024e-9)),
         ("densenet161", 224, 2 * (7.728 - 999 * 2208e-9)),
         ("resnet18_v1b", 224, 2 * (1.814 - 999 * 512e-9)),
@@ -146,18 +146,18 @@ def test_the_gflop_are_those_that_torchvision_documents(name, size, gflop):
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_the_size_of_a_net_is_that_of_the_net_built(name):
+def test_count_size_agrees_with_the_built_net(name):
     assert network.count_size(name, 64)[0] == network.count_parameters(
         network.build(name)
     )
 
 
 def test_parameter_keys_are_those_of_the_zoo(zoo_params):
-    ours = network.build("densenet121")._collect_params_with_prefix()
-    assert set(ours) == set(mx.nd.load(str(zoo_params("densenet121"))))
+    params = network.build("densenet121")._collect_params_with_prefix()
+    assert set(params) == set(mx.nd.load(str(zoo_params("densenet121"))))
 
 
-def test_a_saved_net_comes_back_whole(tmp_path):
+def test_a_saved_net_is_loaded_whole(tmp_path):
     net = network.build("resnet18_v1b")
     net.save_parameters(str(tmp_path / "net.params"))
     again = network.build("resnet18_v1b", tmp_path / "net.params")
@@ -175,7 +175,7 @@ def test_random_weights_repeat_with_the_seed_and_only_with_it():
     assert (first_layer(1) != first_layer(2)).any()
 
 
-def test_unknown_name_is_refused_with_those_there_are():
+def test_unknown_name_is_refused_with_a_list_of_names():
     with pytest.raises(XenonError, match="densenet169"):
         network.build("densenet168")
 
@@ -187,12 +187,12 @@ def test_weights_of_another_net_are_refused_by_their_differences(zoo_params):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [(b"", "no weights"), (b"\x12\x01" + b"\0" * 30, "no named arrays")],
 )
-def test_a_file_that_holds_no_params_is_refused(tmp_path, content, said):
+def test_a_file_that_holds_no_params_is_refused(tmp_path, content, message):
     (tmp_path / "x.params").write_bytes(content)
-    with pytest.raises(XenonError, match=said):
+    with pytest.raises(XenonError, match=message):
         network.build("resnet18_v1b", tmp_path / "x.params")
 
 
@@ -230,10 +230,10 @@ def test_normalise_follows_the_formula():
         np.testing.assert_allclose(result[0, channel], expected, rtol=1e-5)
 
 
-def test_count_parameters_counts_what_is_trained():
+def test_count_parameters_counts_trainable_parameters():
     net = nn.HybridSequential()
     net.add(nn.Dense(3, in_units=2), nn.BatchNorm(in_channels=3))
-    assert network.count_parameters(net) == 3 * 2 + 3 + 3 + 3  # running means are not
+    assert network.count_parameters(net) == 3 * 2 + 3 + 3 + 3  # without running means
 
 
 @pytest.mark.slow
@@ -254,7 +254,7 @@ FAST = ["densenet121", "resnet18_v1", "resnet18_v2", "mobilenet0.25"]
 
 
 def step(net, pixels):
-    """Take one step of descent; give the loss and all arrays after it."""
+    """Take one step of gradient descent; return the loss and the new state dict."""
     with autograd.record():
         loss = (net(pixels) ** 2).mean()
     loss.backward()
@@ -265,7 +265,7 @@ def step(net, pixels):
 
 
 @pytest.mark.parametrize("name", FAST)
-def test_the_fast_net_is_the_plain_one_to_the_bit(name, tmp_path):
+def test_the_fused_net_equals_the_reference_to_the_bit(name, tmp_path):
     network.build(name).save_parameters(str(tmp_path / "x.params"))
     fast = network.build(name, tmp_path / "x.params")
     plain = network.build(name, tmp_path / "x.params", reference=True)
@@ -281,7 +281,7 @@ def test_the_fast_net_is_the_plain_one_to_the_bit(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["densenet121"])
-def test_a_batch_norm_before_a_relu_does_its_work(name):
+def test_a_relu_is_fused_into_the_batch_norm_before_it(name):
     def operators(net):
         return [n["op"] for n in json.loads(net(mx.sym.var("x")).tojson())["nodes"]]
 
@@ -295,7 +295,7 @@ def test_a_batch_norm_before_a_relu_does_its_work(name):
 
 
 def settled(name):
-    """A net with random weights whose BatchNorm has seen images, and with a bias."""
+    """Return a net with random weights, BatchNorm statistics of images, and a bias."""
     net = network.build(name)
     with autograd.train_mode():
         for seed in range(5):
@@ -309,7 +309,7 @@ def settled(name):
 def test_the_mean_of_a_map_plus_the_bias_is_the_logit(name, size):
     net = settled(name)
     expected = net(image(size)).asnumpy()
-    logits, maps = (each.asnumpy() for each in network.cam_block(net)(image(size)))
+    logits, maps = (a.asnumpy() for a in cam_block.build(net)(image(size)))
     assert maps.shape[:2] == (2, 1)
     assert np.abs(maps).max() > 1e-3
     np.testing.assert_allclose(logits, expected, rtol=1e-6, atol=1e-6)
@@ -319,8 +319,8 @@ def test_the_mean_of_a_map_plus_the_bias_is_the_logit(name, size):
 
 
 @pytest.mark.parametrize("name", ["resnet18_v1b", "squeezenet1.1"])
-def test_a_map_is_the_weighted_sum_of_the_channels_of_the_last_map(name):
-    """By NumPy, layer by layer, as the paper writes it: sum_k w_k f_k."""
+def test_a_map_is_the_weighted_sum_of_the_last_features_channels(name):
+    """Computed by NumPy from the paper's formula: sum_k w_k f_k."""
     net = settled(name)
     last = image(96)
     for layer in list(net.features._children.values())[:-2]:
@@ -328,7 +328,7 @@ def test_a_map_is_the_weighted_sum_of_the_channels_of_the_last_map(name):
     weights = net.output.weight.data().asnumpy()[0]
     expected = np.einsum("k,nkhw->nhw", weights, last.asnumpy())
     for reference in (False, True):
-        _, maps = network.cam_block(net, reference)(image(96))
+        _, maps = cam_block.build(net, reference)(image(96))
         np.testing.assert_allclose(maps.asnumpy()[:, 0], expected, atol=1e-4)
 
 
@@ -342,8 +342,8 @@ def test_a_map_is_the_weighted_sum_of_the_channels_of_the_last_map(name):
         ("squeezenet1.1", 7.5, 311.5),  # unpadded: 19 cells, 16 px apart
     ],
 )
-def test_field_is_where_a_map_lies_over_the_square(name, start, end):
-    assert network.cam_extent(network.build(name), 320) == (start, end)
+def test_cam_extent_of_known_nets(name, start, end):
+    assert cam_block.cam_extent(network.build(name), 320) == (start, end)
 
 
 @pytest.mark.parametrize(
@@ -355,40 +355,40 @@ def test_field_is_where_a_map_lies_over_the_square(name, start, end):
         "squeezenet1.1",
     ],
 )
-def test_a_cell_looks_at_the_middle_that_field_says(name):
-    """By the gradient of the middle cell's channels with respect to the pixels."""
+def test_a_cell_is_centred_where_cam_extent_puts_it(name):
+    """Measured by the gradient of the middle cell with respect to the pixels."""
     net = network.build(name, reference=True)
     pixels = image(320)
     pixels.attach_grad()
-    with autograd.record():  # oneDNN has no gradients for the mode of prediction
+    with autograd.record():  # oneDNN has no gradients in prediction mode
         last = pixels
         for layer in list(net.features._children.values())[:-2]:
             last = layer(last)
         cells = last.shape[-1]
-        at = cells // 2
-        mixed = mx.nd.array(np.random.normal(size=(1, last.shape[1])))
-        cell = (last[:, :, at, at] * mixed).sum()
+        middle = cells // 2
+        weights = mx.nd.array(np.random.normal(size=(1, last.shape[1])))
+        cell = (last[:, :, middle, middle] * weights).sum()
     cell.backward()
     power = (pixels.grad.asnumpy().astype(float) ** 2).sum(axis=(0, 1))
-    middles = np.arange(320) + 0.5
-    found = [(power.sum(axis) @ middles) / power.sum() for axis in (0, 1)]
-    start, end = network.cam_extent(net, 320)
-    expected = start + (at + 0.5) * (end - start) / cells
-    # Half a stride, which field is about, is 16.
-    np.testing.assert_allclose(found, expected, rtol=0, atol=7)
+    positions = np.arange(320) + 0.5
+    centre = [(power.sum(axis) @ positions) / power.sum() for axis in (0, 1)]
+    start, end = cam_block.cam_extent(net, 320)
+    expected = start + (middle + 0.5) * (end - start) / cells
+    # The error of a naive extent is half a stride: 16 px.
+    np.testing.assert_allclose(centre, expected, rtol=0, atol=7)
 
 
-def test_a_mapper_leaves_its_net_as_it_was():
+def test_a_cam_block_does_not_change_its_net():
     net = settled("resnet18_v1b")
     before = net(image(64)).asnumpy()
     keys = list(net._collect_params_with_prefix())
-    network.cam_block(net)(image(64))
+    cam_block.build(net)(image(64))
     assert list(net._collect_params_with_prefix()) == keys
     assert np.array_equal(net(image(64)).asnumpy(), before)
 
 
-def test_shared_statistics_hold_the_last_batch():
-    """MXNet lets them be read, and set, before the way back has updated them."""
+def test_averaged_statistics_include_the_last_batch():
+    """MXNet lets them be read and set before the backward pass has updated them."""
 
     def after_three_steps(wait):
         mx.random.seed(0)
@@ -404,11 +404,11 @@ def test_shared_statistics_hold_the_last_batch():
         batch_norm.average_running_statistics(net, ProcessGroup())
         mx.nd.waitall()
         params = net._collect_params_with_prefix()
-        kept = {key: p for key, p in params.items() if p.grad_req == "null"}
-        return {k: [c.asnumpy() for c in p.list_data()] for k, p in kept.items()}
+        statistics = {k: p for k, p in params.items() if p.grad_req == "null"}
+        return {k: [a.asnumpy() for a in p.list_data()] for k, p in statistics.items()}
 
-    expected, found = after_three_steps(wait=True), after_three_steps(wait=False)
-    assert len(found) > 50
-    for key, (one, two) in found.items():
-        assert np.array_equal(one, two), key
-        assert np.array_equal(one, expected[key][0]), key
+    expected, actual = after_three_steps(wait=True), after_three_steps(wait=False)
+    assert len(actual) > 50
+    for key, (first, second) in actual.items():
+        assert np.array_equal(first, second), key
+        assert np.array_equal(first, expected[key][0]), key

@@ -13,7 +13,7 @@ from xenon_mx.models import network
 
 
 @pytest.mark.slow
-def test_every_start_and_seed_has_its_row(tmp_path):
+def test_every_start_and_seed_has_a_row(tmp_path):
     synthetic.pack(
         tmp_path / "p", {"train": synthetic.labelled(8), "valid": synthetic.labelled(4)}
     )

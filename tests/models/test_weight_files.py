@@ -1,4 +1,4 @@
-"""Weights files: read whole, or refused by name, and never executed."""
+"""Weights files: read whole or refused with their name, and never executed."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from xenon_mx.errors import XenonError
 from xenon_mx.models import weight_files
 from xenon_mx.runtime.mxnet import mx
 
-HELD = {
+ARRAYS = {
     "features.0.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 4),
     "output.bias": np.array([-1.5], np.float32),
 }
 
 
-def same(found, expected):
-    assert found.keys() == expected.keys()
+def same(actual, expected):
+    assert actual.keys() == expected.keys()
     for name, array in expected.items():
-        assert found[name].dtype == array.dtype
-        assert found[name].shape == array.shape
-        assert (found[name] == array).all()
+        assert actual[name].dtype == array.dtype
+        assert actual[name].shape == array.shape
+        assert (actual[name] == array).all()
 
 
-def params(file, held=HELD):
-    """Let MXNet write a file."""
-    mx.nd.save(str(file), {k: mx.nd.array(a, dtype=a.dtype) for k, a in held.items()})
+def params(file, arrays=ARRAYS):
+    """Write a file with MXNet."""
+    mx.nd.save(str(file), {k: mx.nd.array(a, dtype=a.dtype) for k, a in arrays.items()})
     return file
 
 
 def written(version, shape, values):
-    """The bytes of one array named `a`, as MXNet's earlier versions wrote it."""
+    """Return the bytes of one array named `a`, as MXNet's earlier versions wrote it."""
     magic = {0: b"", 1: struct.pack("<I", 0xF993FAC8)}[version]
     sides = "I" if version == 0 else "q"
     return (
@@ -50,10 +50,10 @@ def written(version, shape, values):
     )
 
 
-@pytest.mark.parametrize("kind", ["f4", "f8", "f2", "u1", "i4", "i1", "i8"])
-def test_what_mxnet_wrote_is_read(tmp_path, kind):
-    held = {name: array.astype(kind) for name, array in HELD.items()}
-    same(weight_files.read(params(tmp_path / "x.params", held)), held)
+@pytest.mark.parametrize("dtype", ["f4", "f8", "f2", "u1", "i4", "i1", "i8"])
+def test_what_mxnet_wrote_is_read(tmp_path, dtype):
+    arrays = {name: array.astype(dtype) for name, array in ARRAYS.items()}
+    same(weight_files.read(params(tmp_path / "x.params", arrays)), arrays)
 
 
 @pytest.mark.parametrize("version", [0, 1])
@@ -66,11 +66,11 @@ def test_what_earlier_versions_of_mxnet_wrote_is_read(tmp_path, version):
 
 
 def test_safetensors_are_read_whatever_the_name(tmp_path):
-    save_file(HELD, tmp_path / "weights.params")
-    same(weight_files.read(tmp_path / "weights.params"), HELD)
+    save_file(ARRAYS, tmp_path / "weights.params")
+    same(weight_files.read(tmp_path / "weights.params"), ARRAYS)
 
 
-@pytest.mark.parametrize("write", [params, lambda file: save_file(HELD, file)])
+@pytest.mark.parametrize("write", [params, lambda file: save_file(ARRAYS, file)])
 def test_a_file_cut_anywhere_is_refused_by_name(tmp_path, write):
     write(tmp_path / "whole")
     content = (tmp_path / "whole").read_bytes()
@@ -81,7 +81,7 @@ def test_a_file_cut_anywhere_is_refused_by_name(tmp_path, write):
             weight_files.read(cut)
 
 
-@pytest.mark.parametrize("write", [params, lambda file: save_file(HELD, file)])
+@pytest.mark.parametrize("write", [params, lambda file: save_file(ARRAYS, file)])
 def test_a_flipped_bit_is_refused_or_read_never_anything_else(tmp_path, write):
     write(tmp_path / "whole")
     content = bytearray((tmp_path / "whole").read_bytes())
@@ -93,7 +93,7 @@ def test_a_flipped_bit_is_refused_or_read_never_anything_else(tmp_path, write):
             weight_files.read(tmp_path / "x")
 
 
-def test_bytes_behind_the_end_are_refused(tmp_path):
+def test_bytes_after_the_end_are_refused(tmp_path):
     file = params(tmp_path / "x.params")
     file.write_bytes(file.read_bytes() + b"\0")
     with pytest.raises(XenonError, match="1 bytes follow its end"):
@@ -102,9 +102,9 @@ def test_bytes_behind_the_end_are_refused(tmp_path):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_values_that_are_not_finite_are_refused_by_the_arrays_name(tmp_path, value):
-    held = {"good": HELD["output.bias"], "bad": np.array([1, value], np.float32)}
+    arrays = {"good": ARRAYS["output.bias"], "bad": np.array([1, value], np.float32)}
     with pytest.raises(XenonError, match="bad holds values that are not finite"):
-        weight_files.read(params(tmp_path / "x.params", held))
+        weight_files.read(params(tmp_path / "x.params", arrays))
 
 
 @pytest.mark.parametrize("content", [b"", b"hello, world", b"\x89PNG\r\n\x1a\n" * 3])
@@ -127,7 +127,9 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path):
         weight_files.read(tmp_path)
 
 
-def test_a_pth_without_pytorch_says_what_to_install(tmp_path, monkeypatch):
+def test_a_pth_without_pytorch_is_refused_with_the_package_to_install(
+    tmp_path, monkeypatch
+):
     monkeypatch.setitem(sys.modules, "torch", None)
     (tmp_path / "x.pth").write_bytes(b"PK\x03\x04 and so on")
     with pytest.raises(XenonError, match=r"xenon-mx\[torch\].*safetensors"):
@@ -143,13 +145,13 @@ def test_a_pth_is_read_in_every_form_that_training_scripts_write(
 ):
     import torch
 
-    held = {prefix + name: torch.tensor(array) for name, array in HELD.items()}
+    arrays = {prefix + name: torch.tensor(array) for name, array in ARRAYS.items()}
     torch.save(
-        {wrap: held, "epoch": 3} if wrap else held,
+        {wrap: arrays, "epoch": 3} if wrap else arrays,
         tmp_path / "x.pth",
         _use_new_zipfile_serialization=zipped,
     )
-    same(weight_files.read(tmp_path / "x.pth"), HELD)
+    same(weight_files.read(tmp_path / "x.pth"), ARRAYS)
 
 
 @pytest.mark.torch
@@ -175,8 +177,8 @@ def test_a_damaged_pth_is_refused(tmp_path, zipped):
     import torch
 
     file = tmp_path / "x.pth"
-    held = {name: torch.tensor(array) for name, array in HELD.items()}
-    torch.save(held, file, _use_new_zipfile_serialization=zipped)
+    arrays = {name: torch.tensor(array) for name, array in ARRAYS.items()}
+    torch.save(arrays, file, _use_new_zipfile_serialization=zipped)
     content = file.read_bytes()
     for length in range(1, len(content), 7):
         file.write_bytes(content[:length])

@@ -1,6 +1,6 @@
-"""PyTorch's weights in Gluon's nets: the same input gives the same logits.
+"""torchvision's weights in Gluon's nets: the same input yields the same logits.
 
-The oracle is torchvision itself: tests/goldens/make.py says how its logits were made.
+The expected logits are torchvision's own, see tests/goldens/make.py.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ORDINARY = ["densenet121", "resnet18"]
 
 
 def legacy(name):
-    """The key as torchvision's published DenseNets have it."""
+    """Return the key as in torchvision's published DenseNets."""
     if ".denselayer" not in name:
         return name
     for layer in ("norm1", "norm2", "conv1", "conv2"):
@@ -38,12 +38,12 @@ def weights(name, folder, rename=str):
 
 
 def logits(name, file, size):
-    """The logits of our net's pooled features under the file's own last layer."""
+    """Compute logits from the net's pooled features and the file's last layer."""
     net = network.build(NETS[name], file)
     pooled = net.features(mx.nd.array(make.image(size))).asnumpy()
-    held = weight_files.read(file)
-    head = "classifier" if "classifier.bias" in held else "fc"
-    return (pooled @ held[f"{head}.weight"].T + held[f"{head}.bias"])[0]
+    arrays = weight_files.read(file)
+    head = "classifier" if "classifier.bias" in arrays else "fc"
+    return (pooled @ arrays[f"{head}.weight"].T + arrays[f"{head}.bias"])[0]
 
 
 @pytest.mark.parametrize(
@@ -61,16 +61,16 @@ def test_the_logits_are_torchvisions_at_224_and_320(name, tmp_path):
         assert difference < 1e-5 * np.abs(expected).max()
 
 
-def test_the_old_names_of_the_published_densenets_are_understood(tmp_path):
+def test_the_old_names_of_the_published_densenets_are_supported(tmp_path):
     file = weights("densenet121", tmp_path, legacy)
     assert "features.denseblock1.denselayer1.norm.1.weight" in weight_files.read(file)
     expected = golden("densenet121")["logits_224"]
     assert np.abs(logits("densenet121", file, 224) - expected).max() < 1e-3
 
 
-def test_batchnorms_statistics_arrive(tmp_path):
+def test_batch_norm_statistics_are_loaded(tmp_path):
     net = network.build("resnet18_v1b", weights("resnet18", tmp_path))
-    held = state_dict("resnet18")
+    arrays = state_dict("resnet18")
     norm = net.features[1]
     for array, key in [
         (norm.gamma, "bn1.weight"),
@@ -78,37 +78,35 @@ def test_batchnorms_statistics_arrive(tmp_path):
         (norm.running_mean, "bn1.running_mean"),
         (norm.running_var, "bn1.running_var"),
     ]:
-        assert (array.data().asnumpy() == held[key]).all(), key
+        assert (array.data().asnumpy() == arrays[key]).all(), key
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
-        (lambda h: h.pop("layer1.0.bn1.running_var"), "running_var is missing"),
-        (lambda h: h.pop("fc.weight"), r"fc\.weight is missing"),
-        (lambda h: h.update(extra=h["fc.bias"]), "extra is unknown"),
+        (lambda a: a.pop("layer1.0.bn1.running_var"), "running_var is missing"),
+        (lambda a: a.pop("fc.weight"), r"fc\.weight is missing"),
+        (lambda a: a.update(extra=a["fc.bias"]), "extra is unknown"),
         (
-            lambda h: h.update({"conv1.weight": h["conv1.weight"][:, :1]}),
+            lambda a: a.update({"conv1.weight": a["conv1.weight"][:, :1]}),
             r"conv1\.weight is \(64, 1, 7, 7\), not \(64, 3, 7, 7\)",
         ),
         (
-            lambda h: h.update({"fc.weight": h["fc.weight"][:, :9]}),
+            lambda a: a.update({"fc.weight": a["fc.weight"][:, :9]}),
             r"fc\.weight is \(1000, 9\)",
         ),
         (
-            lambda h: h.update({"fc.bias": h["fc.bias"][:9]}),
+            lambda a: a.update({"fc.bias": a["fc.bias"][:9]}),
             r"fc\.bias is \(9,\), not \(1000,\)",
         ),
     ],
 )
-def test_an_array_that_does_not_fit_is_named_as_the_file_names_it(
-    tmp_path, change, said
-):
-    held = state_dict("resnet18")
-    change(held)
+def test_an_array_that_does_not_fit_is_named_as_in_the_file(tmp_path, change, message):
+    arrays = state_dict("resnet18")
+    change(arrays)
     file = tmp_path / "x.safetensors"
-    save_file({k: np.ascontiguousarray(a) for k, a in held.items()}, file)
-    with pytest.raises(XenonError, match=said):
+    save_file({k: np.ascontiguousarray(a) for k, a in arrays.items()}, file)
+    with pytest.raises(XenonError, match=message):
         network.build("resnet18_v1b", file)
 
 
@@ -122,15 +120,18 @@ def test_another_net_of_torchvision_is_refused_with_a_count(tmp_path):
 
 
 def test_a_net_of_pytorch_with_one_logit_is_taken_whole(tmp_path):
-    held = state_dict("resnet18")
-    held["fc.weight"], held["fc.bias"] = held["fc.weight"][:1], held["fc.bias"][:1]
-    save_file({k: np.ascontiguousarray(a) for k, a in held.items()}, tmp_path / "x")
+    arrays = state_dict("resnet18")
+    arrays["fc.weight"], arrays["fc.bias"] = (
+        arrays["fc.weight"][:1],
+        arrays["fc.bias"][:1],
+    )
+    save_file({k: np.ascontiguousarray(a) for k, a in arrays.items()}, tmp_path / "x")
     net = network.build("resnet18_v1b", tmp_path / "x")
-    ours = net(mx.nd.array(make.image(224))).asnumpy()[0, 0]
+    logit = net(mx.nd.array(make.image(224))).asnumpy()[0, 0]
     expected = golden("resnet18")["logits_224"]
-    assert abs(ours - expected[0]) < 1e-4 * np.abs(expected).max()
+    assert abs(logit - expected[0]) < 1e-4 * np.abs(expected).max()
 
 
-def test_nets_that_torchvision_does_not_have_have_no_namer():
+def test_nets_that_torchvision_lacks_have_no_naming():
     assert weight_names.torchvision_naming("resnet50_v1") is None
     assert weight_names.torchvision_naming("squeezenet1.0") is None

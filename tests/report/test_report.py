@@ -699,7 +699,7 @@ def write_cams(cam, paths):
         out=cam,
         paths=paths,
         preprocessing=preprocessing,
-        field=(0, 32),
+        extent=(0, 32),
         members=1,
         origin="0" * 64,
     ) as folder:

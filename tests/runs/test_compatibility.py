@@ -97,7 +97,7 @@ def test_packed_again_by_any_version_the_same_images_are_the_same_data(
     again = pack.pack(
         PackConfig(written / "MURA-v1.1", tmp_path / "again", size=32, holdout=0.25)
     )
-    assert again.meta["xenon"] == "9.9.9"
+    assert again.meta.xenon == "9.9.9"
     assert (
         again.fingerprint == packed_folder.open_packed(written / "packed").fingerprint
     )

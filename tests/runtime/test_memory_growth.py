@@ -8,6 +8,7 @@ import sys
 import cv2
 import pytest
 import synthetic
+from support import mura_tree
 
 from xenon_mx.commands import train
 from xenon_mx.config import TrainConfig
@@ -20,12 +21,13 @@ MAX_GROWTH = 1.1
 def draw(root, count):
     """Write a data set of `count` studies with one image each."""
     pixels, labels = synthetic.labelled(count, 256)
-    for number, (image, label) in enumerate(zip(pixels, labels)):
-        split = "valid" if number % 10 < 2 else "train"
-        end = ("negative", "positive")[label]
-        folder = root / f"{split}/XR_HAND/patient{number:05d}/study1_{end}"
-        folder.mkdir(parents=True)
-        cv2.imwrite(str(folder / "image1.png"), image)
+    studies = [
+        mura_tree.Study(
+            "valid" if number % 10 < 2 else "train", "XR_HAND", number, label
+        )
+        for number, label in enumerate(labels)
+    ]
+    mura_tree.write_images(root, studies, lambda f, n: cv2.imwrite(str(f), pixels[n]))
     return root
 
 

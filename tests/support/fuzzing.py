@@ -25,6 +25,7 @@ from typing import NoReturn
 import cv2
 import synthetic
 
+from support import mura_tree
 from xenon_mx import cli
 from xenon_mx.commands import pack, predict, train  # noqa: F401 - before the fork
 
@@ -78,13 +79,13 @@ def damage(rng: random.Random, content: bytes) -> bytes:
 def make(folder: Path) -> None:
     """Create the files to damage, with the commands themselves."""
     pixels, labels = synthetic.labelled(16)
-    for number, (image, label) in enumerate(zip(pixels, labels)):
-        split = ("train", "valid")[number >= 10]
-        end = ("negative", "positive")[label]
-        study = folder / "source" / split / "XR_A" / f"patient{number:05d}"
-        study = study / f"study1_{end}"
-        study.mkdir(parents=True)
-        cv2.imwrite(str(study / "image1.png"), image)
+    studies = [
+        mura_tree.Study(("train", "valid")[number >= 10], "XR_A", number, label)
+        for number, label in enumerate(labels)
+    ]
+    mura_tree.write_images(
+        folder / "source", studies, lambda f, n: cv2.imwrite(str(f), pixels[n])
+    )
     for argv in (
         ["pack", "source", "packed", "--size", "32"],
         ["train", "packed", "run", *NET, "--epochs", "2"],

@@ -41,7 +41,7 @@ def consecutive(split, batch_size, seed, epoch, threads, part):
         num_parts=part.workers,
         part_index=part.rank,
     )
-    for _ in range(record_iter.steps(split, batch_size, part.workers)):
+    for _ in range(record_iter.steps_per_epoch(split, batch_size, part.workers)):
         yield record_iter._copy(next(iterator))
 
 

@@ -78,7 +78,7 @@ def test_the_logged_loss_is_the_mean_weighted_loss_of_the_saved_net(trained, pac
     split = packed.split("valid")
     pixels, labels = synthetic.labelled(18, seed=9)
     logits = forward.logits([net], [pixels], [mx.cpu()])[:, 0].astype(np.float64)
-    table = np.array([packed.meta["weights"][t] for t in packed.study_types])
+    table = np.array([packed.meta.weights[t] for t in packed.study_types])
     types = np.array([row.study_type for row in split.rows()])
     prob = 1 / (1 + np.exp(-logits))
     hit = np.where(np.array(labels) == 1, prob, 1 - prob)

@@ -62,7 +62,7 @@ def _convert(
 ) -> bytes:
     """Return the bytes of the ONNX file, after comparing it with MXNet's nets."""
     from xenon_mx.inference import onnx_graph  # loads MXNet
-    from xenon_mx.models import network
+    from xenon_mx.models import cam_block
 
     onnx_graph.check_packages()
     size = ensemble.meta["preprocessing"]["size"]
@@ -73,7 +73,7 @@ def _convert(
             for net in nets:
                 converted.append(onnx_graph.convert(net, size))
                 progress_bar.update()
-            extents = [network.cam_extent(net, size) for net in nets]
+            extents = [cam_block.cam_extent(net, size) for net in nets]
             properties = {
                 **_properties(ensemble, extents),
                 onnx_file.MADE_FROM: origin,

@@ -15,7 +15,7 @@ from typing import Any, Callable, Iterable, Iterator
 
 from xenon_mx import __version__
 from xenon_mx.config import PackConfig
-from xenon_mx.data import datasets, images, mura, packed_folder
+from xenon_mx.data import datasets, images, mura, pack_meta, pack_writer, packed_folder
 from xenon_mx.errors import FileError, XenonError
 from xenon_mx.runtime import progress, threads
 
@@ -39,7 +39,7 @@ class _Encoded:
 class _Written:
     """The outcome of one split: images written, and images left out."""
 
-    summary: dict[str, Any]  # for pack.json
+    summary: pack_meta.SplitMeta
     good: list[mura.Image]
     bad: list[tuple[mura.Image, FileError]]
 
@@ -63,14 +63,14 @@ def pack(
     all_images = [image for listed in splits.values() for image in listed]
     types = sorted({image.study_type for image in all_images})
     fingerprint = hashlib.sha256()
-    with packed_folder.PackTransaction(config.out, config.overwrite) as out:
+    with pack_writer.PackTransaction(config.out, config.overwrite) as out:
         _check_disk(config, all_images)
         written = {}
         with bar(total=len(all_images), unit="img", desc="packing") as progress_bar:
             for name, listed in splits.items():
                 encoded = threads.map_in_order(_encoder(config), listed, config.threads)
                 encoded = _track(encoded, progress_bar, fingerprint)
-                with packed_folder.SplitWriter(out.folder, name) as writer:
+                with pack_writer.SplitWriter(out.folder, name) as writer:
                     written[name] = _write_split(writer, types, listed, encoded)
         _check_bad(written, config.skip_bad)
         meta = _describe(config, types, written, fingerprint.hexdigest())
@@ -175,7 +175,7 @@ def _track(
 
 
 def _write_split(
-    writer: packed_folder.SplitWriter,
+    writer: pack_writer.SplitWriter,
     types: list[str],
     listed: list[mura.Image],
     encoded: Iterable[_Encoded],
@@ -196,7 +196,7 @@ def _write_split(
         )
         writer.add(item.data, labels)
         good.append(image)
-    return _Written(writer.summary(), good, bad)
+    return _Written(writer.summary(_counts(good, bad)), good, bad)
 
 
 def _check_bad(written: dict[str, _Written], skip_bad: bool) -> None:
@@ -217,53 +217,49 @@ def _check_bad(written: dict[str, _Written], skip_bad: bool) -> None:
 
 def _describe(
     config: PackConfig, types: list[str], written: dict[str, _Written], source: str
-) -> dict[str, Any]:
+) -> pack_meta.PackMeta:
     """Return the content of pack.json, which depends only on data set and settings."""
     train = written["train"].good if "train" in written else []
-    weights = {
-        study_type: list(counts.weights)
-        for study_type, counts in mura.count(train).items()
-    }
-    return {
-        "xenon": __version__,
-        "size": config.size,
-        "fit": config.fit,
-        "encoding": config.encoding,
-        "quality": config.quality if config.encoding == "jpg" else None,
-        "seed": config.seed,
-        "holdout": config.holdout,
-        "source_sha256": source,
-        "study_types": types,
-        # [normal, abnormal], from the training images
-        "weights": weights,
-        "pooled_weights": list(mura.count_all(train).weights) if train else None,
-        "splits": {
-            name: {**split.summary, "counts": _counts(split)}
-            for name, split in written.items()
-        },
-        "skipped": [
-            {"split": name, "path": image.path, "reason": error.reason}
+    return pack_meta.PackMeta(
+        xenon=__version__,
+        size=config.size,
+        fit=config.fit,
+        encoding=config.encoding,
+        quality=config.quality if config.encoding == "jpg" else None,
+        seed=config.seed,
+        holdout=config.holdout,
+        source_sha256=source,
+        study_types=tuple(types),
+        weights={name: counts.weights for name, counts in mura.count(train).items()},
+        pooled_weights=mura.count_all(train).weights if train else None,
+        splits={name: split.summary for name, split in written.items()},
+        skipped=tuple(
+            pack_meta.SkippedImage(name, image.path, error.reason)
             for name, split in written.items()
             for image, error in split.bad
-        ],
-    }
+        ),
+    )
 
 
-def _counts(split: _Written) -> dict[str, dict[str, int]]:
+def _counts(
+    good: list[mura.Image], bad: list[tuple[mura.Image, FileError]]
+) -> dict[str, pack_meta.TypeCounts]:
     """Count the packed and the missing images of each study type."""
-    counts = mura.count(split.good)
-    missing = Counter(image.study_type for image, _ in split.bad)
+    counts = mura.count(good)
+    missing = Counter(image.study_type for image, _ in bad)
     zero = mura.Counts(0, 0, 0, 0)
     return {
-        name: {**asdict(counts.get(name, zero)), "missing": missing[name]}
+        name: pack_meta.TypeCounts(
+            **asdict(counts.get(name, zero)), missing=missing[name]
+        )
         for name in sorted({*counts, *missing})
     }
 
 
-def _warn_of_single_classes(meta: dict[str, Any]) -> None:
+def _warn_of_single_classes(meta: pack_meta.PackMeta) -> None:
     """Log which study types cannot be trained with the paper's weights."""
-    types = meta["study_types"] if meta["weights"] else []
-    for name in mura.single_class_types(types, meta["weights"]):
+    types = meta.study_types if meta.weights else ()
+    for name in mura.single_class_types(types, meta.weights):
         _log.warning(
             "%s: the training images do not hold both classes, so that a weight is 0 "
             "by the paper's formula; train with --pooled-weights or --loss plain",

@@ -18,8 +18,7 @@ from xenon_mx.config import MEMBERS, PredictConfig
 from xenon_mx.data import mura, outputs
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation import metrics, prediction_tables, studies
-from xenon_mx.inference import cam_folder, ensembles, inputs
-from xenon_mx.models import cam
+from xenon_mx.inference import cam_folder, cam_overlay, ensembles, inputs
 from xenon_mx.models.cam import CamBatch
 from xenon_mx.runtime import files, progress, threads
 from xenon_mx.training import losses
@@ -149,7 +148,7 @@ def _write_cams(
         first = 0
         for batch in cams:
             _check_finite(job.ensemble, batch.logits)
-            warning = cam.coarseness_warning(batch.maps.shape[1:])
+            warning = cam_overlay.coarseness_warning(batch.maps.shape[1:])
             if warning and not logits:
                 _log.warning("%s: pack with a larger --size", warning)
             logits.append(batch.logits)

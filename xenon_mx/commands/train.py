@@ -187,14 +187,15 @@ def _weights(
     if config.loss == "plain":
         return np.ones((len(types), 2))
     if config.pooled_weights:
-        pooled = packed.meta["pooled_weights"]
+        pooled = packed.meta.pooled_weights
+        assert pooled is not None, "there is a train split"
         if 0 in pooled:
             raise XenonError(
                 f"{config.packed}: the training images are all of one class"
             )
         return np.array([pooled] * len(types))
-    present = {t for split in splits for t in packed.meta["splits"][split]["counts"]}
-    weights = packed.meta["weights"]
+    present = {t for split in splits for t in packed.meta.splits[split].counts}
+    weights = packed.meta.weights
     lone = mura.single_class_types((t for t in types if t in present), weights)
     if lone:
         raise XenonError(
@@ -202,7 +203,7 @@ def _weights(
             f"both classes, so that the paper's weights are 0; train with "
             f"--pooled-weights or --loss plain"
         )
-    return np.array([weights.get(t, [1.0, 1.0]) for t in types])
+    return np.array([weights.get(t, (1.0, 1.0)) for t in types])
 
 
 def _check_devices(

@@ -1,7 +1,7 @@
-"""A data set on disk: its folders and its CSVs, read into images with labels.
+"""A data set on disk: its folders and CSVs, read into images with labels.
 
-Owns where the files of a data set are and what its CSVs say. Knows no pixels, no
-records and no nets.
+Owns finding the files of a data set and reading its CSVs; must not know pixels, records
+or nets.
 """
 
 from __future__ import annotations
@@ -16,39 +16,40 @@ from typing import Iterator, Sequence
 
 import pandas as pd
 
-from xenon_mx.data.mura import SPLITS, STUDY_TYPE, Image, parse
+from xenon_mx.data.mura import SPLITS, Image, parse, study_type_index
 from xenon_mx.dicom import reader as dicom
 from xenon_mx.errors import XenonError
 
 _log = logging.getLogger(__name__)
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm")
-_START = 132  # bytes, of which `dicom` tells its own
+_DICOM_HEAD = 132  # bytes: the preamble and `DICM`
 # What would break a line of a .lst file; Python decodes stray bytes to surrogates.
 _UNLISTABLE = re.compile("[\\t\\n\\r\\ud800-\\udfff]")
-_PROBES = 64  # paths looked up to find a CSV's root: enough to meet every body part
+_PROBES = 64  # paths looked up to find a CSV's root: enough to cover every study type
 
 
 def read_dataset(source: Path, root: Path | None = None) -> dict[str, list[Image]]:
     """List the images of each split of a data set, with a label for every one.
 
     Args:
-        source: MURA's root: its CSVs rule, and a split without one is walked.
-        root: Where the CSVs' paths start; None looks for it.
+        source: MURA's root. A split's CSV lists its images; without a CSV, all images
+            in the split's folder belong to it.
+        root: The folder that the CSVs' paths are relative to; None searches for it.
 
     Returns:
-        Split name to images, in the order of the CSV or, walked, of the names.
+        Split name to images, in the order of the CSV or else in natural order.
 
     Raises:
-        XenonError: No split is there, or labels are missing or contradictory.
+        XenonError: There is no split, or labels are missing or contradictory.
     """
     if not source.is_dir():
         raise XenonError(f"{source}: no such folder; give the root of MURA-v1.1")
     splits = {}
     for split in SPLITS:
-        listed = source / f"{split}_image_paths.csv"
-        if listed.is_file():
-            images = read_paths(listed, root)
+        csv = source / f"{split}_image_paths.csv"
+        if csv.is_file():
+            images = read_paths(csv, root)
         elif (source / split).is_dir():
             images = read_folder(source.resolve() / split)
         else:
@@ -63,23 +64,25 @@ def read_dataset(source: Path, root: Path | None = None) -> dict[str, list[Image
 
 
 def read_paths(csv: Path, root: Path | None = None) -> list[Image]:
-    """Read a CSV of image paths, as MURA and its competition write it.
+    """Read a CSV of image paths, in the format of MURA and its competition.
 
     Args:
-        csv: One path a line, without a header.
-        root: Where the paths start. None tries the working directory, the CSV's
-            folder and its parent, each also with the leading `MURA-v1.1/` dropped,
-            and takes the one under which most of the paths are found.
+        csv: One path per line, without a header.
+        root: The folder that the paths are relative to. None tries the working
+            directory, the CSV's folder and its parent, each also with the leading
+            `MURA-v1.1/` dropped, and uses the one with most of the images.
 
     Raises:
-        XenonError: The CSV cannot be read, names an image twice, names a path that
-            leaves the root, or none of its images is there.
+        XenonError: The CSV cannot be read, lists an image twice, has a path outside
+            the root, or none of its images exists.
     """
     paths = [row[0] for row in _rows(csv, columns=1)]
-    twice = [path for path, n in Counter(paths).items() if n > 1]
-    if twice:
-        raise XenonError(f"{csv}: {len(twice)} images are listed twice", twice)
-    outside = [path for path in paths if _leaves(path, root)]
+    duplicates = [path for path, n in Counter(paths).items() if n > 1]
+    if duplicates:
+        raise XenonError(
+            f"{csv}: {len(duplicates)} images are listed twice", duplicates
+        )
+    outside = [path for path in paths if _is_outside(path, root)]
     if outside:
         raise XenonError(
             f"{csv}: {len(outside)} paths leave the root; absolute paths need --root",
@@ -89,31 +92,32 @@ def read_paths(csv: Path, root: Path | None = None) -> list[Image]:
 
 
 def read_folder(folder: Path) -> list[Image]:
-    """List the images below a folder, in natural order, hidden files left out.
+    """List the images below a folder, in natural order, without hidden files.
 
-    What has the suffix of an image is one, and so is a DICOM file of any other name.
+    Files with an image's suffix, and DICOM files of any name.
     """
     files = sorted(_walk(folder), key=natural_key)
     return [read_file(file) for file in files if _is_image(file, below=folder)]
 
 
 def read_file(file: Path) -> Image:
-    """Name one image file as MURA does, wherever in the data set it is asked for from.
+    """Return one image file, named as MURA names it, whatever path it is given by.
 
     Such a name starts two folders above `XR_*` (`MURA-v1.1/valid/XR_WRIST/...`);
     outside MURA's layout it is the path as given.
     """
     parts = Path(os.path.abspath(file)).parts
-    types = [i for i, part in enumerate(parts[:-3]) if STUDY_TYPE.fullmatch(part)]
-    path = "/".join(parts[max(1, types[-1] - 2) :]) if types else file.as_posix()
-    return parse(path, file)
+    index = study_type_index(parts[:-3])
+    if index is None:
+        return parse(file.as_posix(), file)
+    return parse("/".join(parts[max(1, index - 2) :]), file)
 
 
 def natural_key(path: Path) -> list[tuple[bool, int | str]]:
-    """A sort key that puts image2 before image10, and tells image01 from image1."""
+    """Return a sort key that orders image2 before image10, and equates no two names."""
     name = path.as_posix()
     pieces = re.split(r"([0-9]+)", name)
-    keys = [(at % 2 == 1, int(p) if at % 2 else p) for at, p in enumerate(pieces)]
+    keys = [(i % 2 == 1, int(p) if i % 2 else p) for i, p in enumerate(pieces)]
     return [*keys, (False, name)]
 
 
@@ -136,8 +140,8 @@ def _rows(csv: Path, columns: int) -> list[tuple[str, ...]]:
     return list(table.itertuples(index=False, name=None))
 
 
-def _leaves(path: str, root: Path | None) -> bool:
-    """Tell whether a path of a CSV points outside its root."""
+def _is_outside(path: str, root: Path | None) -> bool:
+    """Return whether a path of a CSV points outside its root."""
     pure = PurePosixPath(path)
     if ".." in pure.parts:
         return True
@@ -147,12 +151,15 @@ def _leaves(path: str, root: Path | None) -> bool:
 
 
 def candidate_roots(csv: Path, root: Path | None) -> list[tuple[Path, bool]]:
-    """List where paths of a CSV may start: a folder, and what `join_root` is to drop.
+    """List the folders that a CSV's paths may be relative to.
 
     Args:
-        csv: The file that names the paths.
-        root: The folder, where it is known. None tries the working directory, the
-            CSV's folder and its parent.
+        csv: The CSV.
+        root: The folder, if it is known; None for the working directory, the CSV's
+            folder and its parent.
+
+    Returns:
+        Pairs of `join_root`'s `base` and `drop`.
     """
     folder = csv.absolute().parent
     bases = [root] if root is not None else [Path(), folder, folder.parent]
@@ -160,163 +167,168 @@ def candidate_roots(csv: Path, root: Path | None) -> list[tuple[Path, bool]]:
 
 
 def join_root(base: Path, path: str, drop: bool) -> Path:
-    """Put a root before a path; an absolute path stays as it is.
+    """Join a root and a path; an absolute path is returned unchanged.
 
     Args:
         base: The root.
-        path: As a CSV writes it.
-        drop: Leave out its first folder: the data set's old name.
+        path: As in the CSV.
+        drop: Whether to drop its first folder, the data set's former name.
     """
     pure = PurePosixPath(path)
-    drops = drop and len(pure.parts) > 1 and not pure.is_absolute()
-    return base.joinpath(*pure.parts[drops:])
+    is_dropped = drop and len(pure.parts) > 1 and not pure.is_absolute()
+    return base.joinpath(*pure.parts[is_dropped:])
 
 
 def _resolve(paths: Sequence[str], csv: Path, root: Path | None) -> list[Path]:
-    """Find the root that a CSV's paths start from, and put it before them."""
-    possible = candidate_roots(csv, root)
+    """Find the root that a CSV's paths are relative to, and join it with them."""
+    candidates = candidate_roots(csv, root)
     probes = paths[:: max(1, len(paths) // _PROBES)]
-    best, found = possible[0], (0, 0)
-    for base, drop in possible:
-        hits = _hits([join_root(base, path, drop) for path in probes], base)
-        if hits > found:
-            best, found = (base, drop), hits
-    if found == (0, 0):
-        places = ", ".join(dict.fromkeys(str(base.resolve()) for base, _ in possible))
+    best, most = candidates[0], (0, 0)
+    for base, drop in candidates:
+        counts = _count_existing([join_root(base, path, drop) for path in probes], base)
+        if counts > most:
+            best, most = (base, drop), counts
+    if most == (0, 0):
+        tried = dict.fromkeys(str(base.resolve()) for base, _ in candidates)
         raise XenonError(
             f"{csv}: none of its {len(paths)} images was found, such as {paths[0]}; "
-            f"looked below {places}; name the right folder with --root"
+            f"looked below {', '.join(tried)}; name the right folder with --root"
         )
     base, drop = best
     files = [join_root(base, path, drop) for path in paths]
-    inside = base.resolve()
-    astray = [p for p, f in zip(paths, files) if inside not in f.resolve().parents]
-    if astray:
+    real = base.resolve()
+    outside = [p for p, f in zip(paths, files) if real not in f.resolve().parents]
+    if outside:
         raise XenonError(
-            f"{csv}: {len(astray)} links lead out of {inside}; name the folder that "
+            f"{csv}: {len(outside)} links lead out of {real}; name the folder that "
             f"holds links and files with --root",
-            astray,
+            outside,
         )
     return files
 
 
-def _hits(files: Sequence[Path], base: Path) -> tuple[int, int]:
-    """Count the files that are there, and those of them that no link leads away."""
-    there = [file for file in files if file.is_file()]
-    inside = base.resolve()
-    return len(there), sum(inside in file.resolve().parents for file in there)
+def _count_existing(files: Sequence[Path], base: Path) -> tuple[int, int]:
+    """Count the files that exist, and those of them inside a folder, links resolved."""
+    existing = [file for file in files if file.is_file()]
+    real = base.resolve()
+    return len(existing), sum(real in file.resolve().parents for file in existing)
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Yield every file below a folder, through links, each real folder once."""
+    """Yield every file below a folder, following links, each real folder once."""
 
-    def stop(error: OSError) -> None:  # os.walk would leave the folder out
+    def fail(error: OSError) -> None:  # os.walk would skip the folder
         reason = os.strerror(error.errno or 0)
         raise XenonError(f"{error.filename}: {reason}") from error
 
     seen = set()
-    for place, folders, files in os.walk(folder, onerror=stop, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:  # a link back to where it came from
+    for parent, folders, files in os.walk(folder, onerror=fail, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:  # a link to a folder that was walked already
             folders.clear()
             continue
         seen.add(real)
-        yield from (Path(place, file) for file in files)
+        yield from (Path(parent, file) for file in files)
 
 
 def _is_image(file: Path, below: Path) -> bool:
-    """Tell an image file from what macOS leaves beside one (`._image1.png`)."""
+    """Return whether a file is an image, and not macOS's companion (`._image1.png`)."""
     parts = file.relative_to(below).parts
-    hidden = any(part.startswith((".", "__MACOSX")) for part in parts)
-    if hidden or file.name.upper() == "DICOMDIR":  # which lists the images of a medium
+    is_hidden = any(part.startswith((".", "__MACOSX")) for part in parts)
+    if is_hidden or file.name.upper() == "DICOMDIR":  # a medium's list of images
         return False
     return file.suffix.lower() in SUFFIXES or _is_dicom(file)
 
 
 def _is_dicom(file: Path) -> bool:
-    """Tell a DICOM file by its start: `IM000001`, `1.2.840.10008.A5` or `1.ima`.
+    """Return whether a file such as `IM000001` or `1.ima` is DICOM, by its first bytes.
 
-    Where a suffix says another format, only the preamble counts; a first data element
-    alone is looked for in files without a suffix, or with one of digits.
+    With the suffix of another format, only a preamble counts; without a suffix, or with
+    one of digits (`1.2.840.10008.5`), a first data element does, too.
     """
-    if not file.is_file():  # a pipe, say
+    if not file.is_file():  # a pipe, for example
         return False
     try:
-        with file.open("rb", buffering=0) as opened:  # no more than is looked at
-            start = opened.read(_START)
+        with file.open("rb", buffering=0) as stream:  # reads no more than it needs
+            head = stream.read(_DICOM_HEAD)
     except OSError:
-        return True  # whoever reads it will say what is wrong with it
-    named = file.suffix and not file.suffix[1:].isdigit()
-    return dicom.has_preamble(start) if named else dicom.is_dicom(start)
+        return True  # reading the image will raise the error
+    has_suffix = file.suffix and not file.suffix[1:].isdigit()
+    return dicom.has_preamble(head) if has_suffix else dicom.is_dicom(head)
 
 
 def _labelled(images: Sequence[Image], csv: Path) -> list[Image]:
-    """Give every image its study's label, from the CSV when there is one."""
-    lost = [image.path for image in images if not image.study_type]
-    if lost:
+    """Return the images with their studies' labels, from the CSV if there is one."""
+    outside = [image.path for image in images if not image.study_type]
+    if outside:
         raise XenonError(
-            f"{len(lost)} images lie outside XR_*/patient*/study*/ and have no study",
-            lost,
+            f"{len(outside)} images lie outside XR_*/patient*/study*/, and so have "
+            f"no study",
+            outside,
         )
-    refuse_odd_names(images)
+    check_listable(images)
     if csv.is_file():
         images = _with_labels(images, _read_labels(csv), csv)
-    unknown = sorted({image.study for image in images if image.label is None})
-    if unknown:
+    unlabelled = sorted({image.study for image in images if image.label is None})
+    if unlabelled:
         raise XenonError(
-            f"{len(unknown)} studies have no label: neither in {csv.name} nor as "
+            f"{len(unlabelled)} studies have no label: neither in {csv.name} nor as "
             f"_positive or _negative in the folder's name",
-            unknown,
+            unlabelled,
         )
     return list(images)
 
 
-def refuse_odd_names(images: Sequence[Image]) -> None:
-    """Stop at paths that no list or CSV could hold."""
-    odd = [ascii(image.path) for image in images if _UNLISTABLE.search(image.path)]
-    if odd:
+def check_listable(images: Sequence[Image]) -> None:
+    """Check that all paths can be written to a .lst file and a CSV.
+
+    Raises:
+        XenonError: A path has a tab, a line break, or bytes that are not UTF-8.
+    """
+    bad = [ascii(image.path) for image in images if _UNLISTABLE.search(image.path)]
+    if bad:
         raise XenonError(
-            f"{len(odd)} images have a tab, a line break or bytes that are no UTF-8 in "
-            f"their path; rename them",
-            odd,
+            f"{len(bad)} images have a tab, a line break or bytes that are not UTF-8 "
+            f"in their path; rename them",
+            bad,
         )
 
 
 def _with_labels(
     images: Sequence[Image], labels: dict[str, int], csv: Path
 ) -> list[Image]:
-    """Apply the CSV's labels, refusing those that the folders' names contradict."""
+    """Apply the CSV's labels; the folders' names must not contradict them."""
     studies = {_tail(image.study): image.study for image in images}
-    absent = sorted(study for tail, study in studies.items() if tail not in labels)
-    if absent:
-        raise XenonError(f"{csv}: {len(absent)} studies have no label in it", absent)
-    alone = sorted(labels.keys() - studies.keys())
-    if alone:
+    missing = sorted(study for tail, study in studies.items() if tail not in labels)
+    if missing:
+        raise XenonError(f"{csv}: {len(missing)} studies have no label in it", missing)
+    unused = sorted(labels.keys() - studies.keys())
+    if unused:
         _log.warning(
             "%s: %d labelled studies have no image, such as %s",
             csv,
-            len(alone),
-            alone[0],
+            len(unused),
+            unused[0],
         )
     result = [replace(image, label=labels[_tail(image.study)]) for image in images]
-    against = sorted(
+    contradictions = sorted(
         {
             f"{old.study} is {new.label} in the CSV"
             for old, new in zip(images, result)
             if old.label is not None and old.label != new.label
         }
     )
-    if against:
+    if contradictions:
         raise XenonError(
-            f"{csv}: {len(against)} labels contradict the folder's _positive or "
+            f"{csv}: {len(contradictions)} labels contradict the folder's _positive or "
             f"_negative; correct the one that is wrong",
-            against,
+            contradictions,
         )
     return result
 
 
 def _read_labels(csv: Path) -> dict[str, int]:
-    """Read `study/,label` rows into labels by the study's tail."""
+    """Read `study/,label` rows: label by the study's path from `XR_*` on."""
     labels: dict[str, int] = {}
     for number, (study, label) in enumerate(_rows(csv, columns=2), 1):
         if label not in ("0", "1"):
@@ -327,7 +339,6 @@ def _read_labels(csv: Path) -> dict[str, int]:
 
 
 def _tail(study: str) -> str:
-    """A study from `XR_*` on: how it is known whatever the data set is called."""
+    """Return a study's path from `XR_*` on, whatever the data set is called."""
     parts = PurePosixPath(study).parts
-    types = [i for i, part in enumerate(parts) if STUDY_TYPE.fullmatch(part)]
-    return "/".join(parts[types[-1] if types else 0 :])
+    return "/".join(parts[study_type_index(parts) or 0 :])

@@ -1,7 +1,7 @@
-"""From the bytes of an image file to gray pixels of the size that nets take.
+"""Reading, decoding, scaling and encoding of images.
 
-Owns decoding and scaling, for packing and for predicting alike. Knows no labels and
-no records. Throughout, an image is (H, W) uint8, 0 black.
+Owns how an image file becomes gray pixels of the nets' input size, in packing and
+prediction; must not know labels or records. An image is (H, W) uint8, 0 black.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from xenon_mx.runtime.opencv import MOST_PIXELS, cv2
 _JPEG, _JPEG_SCAN, _JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
 _TWELVE_BITS = 4095
 
-# What a process lacks is no fault of the file's, which may not be left out for it.
-_OUR_OWN = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+# Errors of the process, not of the file, which --skip-bad must not leave out for them.
+_PROCESS_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def read(file: Path) -> bytes:
     """Read an image file's bytes.
 
     Raises:
-        FileError: The file is missing, empty or may not be read.
-        OSError: This process may open no more files, or has no memory left.
+        FileError: The file is missing, empty or not readable.
+        OSError: The process is out of file descriptors or memory.
     """
     try:
         data = file.read_bytes()
     except OSError as error:
-        if error.errno in _OUR_OWN:
+        if error.errno in _PROCESS_ERRORS:
             raise
         raise os_error(file, error) from error
     if not data:
@@ -45,27 +45,27 @@ def read(file: Path) -> bytes:
 def decode(data: bytes, name: object = "image") -> np.ndarray:
     """Decode an image file into gray pixels.
 
-    Colour becomes luma (0.299 R + 0.587 G + 0.114 B), alpha is dropped, a palette is
-    looked up, EXIF rotation is applied, and 16 bits are scaled to 8 (65535 to 255).
-    DICOM files, told by their content, go to `dicom`.
+    Colour becomes luma (0.299 R + 0.587 G + 0.114 B), alpha is dropped, palettes are
+    resolved, EXIF rotation is applied, and 16 bits are scaled to 8 (65535 to 255).
+    DICOM files are recognized by their content and decoded by `dicom`.
 
     Args:
         data: The file's bytes.
-        name: How errors call it.
+        name: The file's name in errors.
 
     Returns:
         (H, W) uint8.
 
     Raises:
-        FileError: The bytes are no image, are cut short, or hold a 16-bit image of
-            which only the lowest 12 bits are used: scaled by 65535 it would be black.
-        MemoryError: There is too little memory for them.
+        FileError: The bytes are not an image, are truncated, or are a 16-bit image
+            that uses only the lowest 12 bits: scaled by 65535 it would be black.
+        MemoryError: There is too little memory for the image.
     """
     if dicom.is_dicom(data):
         return dicom.decode(data, name, MOST_PIXELS)
     if data.startswith(_JPEG) and data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN):
-        # Some decoders fill up the missing part with gray and say nothing. An end
-        # before the last scan is that of a thumbnail in the header.
+        # Some decoders fill the missing part with gray, without an error. An end marker
+        # before the last scan belongs to a thumbnail in the header.
         raise FileError(name, "the JPEG file is cut short")
     flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
     try:
@@ -74,18 +74,19 @@ def decode(data: bytes, name: object = "image") -> np.ndarray:
         if "MAX_IMAGE_PIXELS" in str(error):
             raise FileError(
                 name,
-                f"claims more than {MOST_PIXELS:,} pixels; if it is right, set "
-                f"the environment variable OPENCV_IO_MAX_IMAGE_PIXELS",
+                f"declares more than {MOST_PIXELS:,} pixels; if that is right, set the "
+                f"environment variable OPENCV_IO_MAX_IMAGE_PIXELS",
             ) from error
         if memory.is_out_of_memory(error):
             raise MemoryError(str(error)) from error
         raise FileError(name, f"cannot be decoded: {error.err}") from error
     if image is None:
         raise FileError(name, "not an image, or a damaged one")
-    return _in_8_bits(image, name)
+    return _to_uint8(image, name)
 
 
-def _in_8_bits(image: np.ndarray, name: object) -> np.ndarray:
+def _to_uint8(image: np.ndarray, name: object) -> np.ndarray:
+    """Scale 16 bits to 8; 8 bits are returned unchanged."""
     if image.dtype == np.uint8:
         return image
     if image.dtype != np.uint16:
@@ -105,7 +106,7 @@ def fit_square(image: np.ndarray, size: int, fit: str) -> np.ndarray:
     Args:
         image: (H, W) uint8.
         size: The square's side S, px.
-        fit: `stretch` scales both sides (the paper); `pad` keeps the aspect ratio
+        fit: `stretch` scales each side to S (the paper); `pad` keeps the aspect ratio
             and centres the image on black.
 
     Returns:
@@ -120,7 +121,7 @@ def fit_square(image: np.ndarray, size: int, fit: str) -> np.ndarray:
 
 
 def content_region(shape: Sequence[int], size: int, fit: str) -> tuple[slice, slice]:
-    """Tell which rows and columns of `fit_square`'s square the image fills.
+    """Return the rows and columns of `fit_square`'s square that the image fills.
 
     Args:
         shape: Height and width of the image, px.
@@ -136,22 +137,25 @@ def content_region(shape: Sequence[int], size: int, fit: str) -> tuple[slice, sl
 
 
 def _scale(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    # INTER_AREA averages only if neither side grows: shrink first, then grow.
-    least = (min(width, image.shape[1]), min(height, image.shape[0]))
-    if least != image.shape[::-1]:
-        image = cv2.resize(image, least, interpolation=cv2.INTER_AREA)
-    if least != (width, height):
+    # INTER_AREA averages only if neither side grows: shrink first, then enlarge.
+    shrunk = (min(width, image.shape[1]), min(height, image.shape[0]))
+    if shrunk != image.shape[::-1]:
+        image = cv2.resize(image, shrunk, interpolation=cv2.INTER_AREA)
+    if shrunk != (width, height):
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     return image
 
 
 def encode(image: np.ndarray, encoding: str, quality: int) -> bytes:
-    """Encode uint8 pixels as `jpg` of a quality, or as `png`.
+    """Encode pixels as an image file.
 
-    (H, W) become a file of one channel, (H, W, 3) in blue, green, red one of three.
+    Args:
+        image: (H, W) uint8, or (H, W, 3) uint8 in blue, green, red.
+        encoding: `jpg` or `png`.
+        quality: Of the JPEG; ignored for `png`.
     """
     options = [cv2.IMWRITE_JPEG_QUALITY, quality] if encoding == "jpg" else []
-    done, data = cv2.imencode(f".{encoding}", image, options)
-    if not done:
+    success, data = cv2.imencode(f".{encoding}", image, options)
+    if not success:
         raise XenonError(f"OpenCV cannot write {encoding}")
     return bytes(data)

@@ -1,7 +1,7 @@
-"""MURA's words: which image belongs to which study, and what its label is.
+"""MURA's layout: the study type, patient, study and label that a path contains.
 
-Owns images, studies, study types, patients and the class weights that follow. Knows
-no disk, no pixels, no records and no nets.
+Owns that layout, the split by patient, and class weights; must not know files, pixels,
+records or nets.
 
 A path in MURA reads `MURA-v1.1/train/XR_WRIST/patient00001/study1_positive/image1.png`.
 The study type is the folder named `XR_*`, the patient the folder below it, and the
@@ -14,12 +14,12 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Callable, Iterable, Mapping, Sequence, TypeVar
+from typing import Callable, Iterable, Mapping, NamedTuple, Sequence, TypeVar
 
 SPLITS = ("train", "valid")
-STUDY_TYPE = re.compile(r"XR_\w+")
+_STUDY_TYPE = re.compile(r"XR_\w+")
 _LABELS = {"_positive": 1, "_negative": 0}
-# The CSVs of a data set; the competition's, too, has a test split.
+# The CSVs of a data set; the competition's also has a test split.
 _OWN_FILE = re.compile(r"(train|valid|test)_(image_paths|labeled_studies)\.csv")
 T = TypeVar("T")
 
@@ -29,10 +29,10 @@ class Image:
     """One view of a study.
 
     Attributes:
-        path: As the input writes it.
-        file: Where it lies on this disk.
-        study: The study's folder as the input writes it, with a slash at its end;
-            outside MURA's layout the image's own path: a study by itself.
+        path: As in the input.
+        file: Its path on this machine.
+        study: The study's folder as in the input, with a slash at its end; outside
+            MURA's layout the image's own path, as each image is then a study.
         study_type: `XR_*`, or empty outside MURA's layout.
         patient: `patient00001`, or empty outside MURA's layout.
         label: 1 abnormal, 0 normal, None unknown.
@@ -52,15 +52,20 @@ def is_data_set_file(name: str) -> bool:
 
 
 def parse(path: str, file: Path) -> Image:
-    """Read study type, patient, study and label off a path in MURA's layout."""
+    """Parse study type, patient, study and label from a path in MURA's layout."""
     parts = PurePosixPath(path).parts
-    types = [i for i, part in enumerate(parts[:-3]) if STUDY_TYPE.fullmatch(part)]
-    if not types:
+    index = study_type_index(parts[:-3])
+    if index is None:
         return Image(path, file, path, "", "", None)
-    at = types[-1]
     study = path.rpartition("/")[0] + "/"
     label = next((v for end, v in _LABELS.items() if parts[-2].endswith(end)), None)
-    return Image(path, file, study, parts[at], parts[at + 1], label)
+    return Image(path, file, study, parts[index], parts[index + 1], label)
+
+
+def study_type_index(parts: Sequence[str]) -> int | None:
+    """Return the index of the last folder named `XR_*`; None if there is none."""
+    indices = [i for i, part in enumerate(parts) if _STUDY_TYPE.fullmatch(part)]
+    return indices[-1] if indices else None
 
 
 def hold_out(
@@ -69,19 +74,19 @@ def hold_out(
     """Split images by patient into (the rest, the held-out share).
 
     A patient is held out if a hash of their name, as a number from 0 to 1, is below
-    the share: a patient added later moves no other one across, and the share is met
-    on average.
+    the share: adding a patient moves no other patient to the other side, and the share
+    is met on average.
     """
     rest: list[Image] = []
-    held: list[Image] = []
+    holdout: list[Image] = []
     for image in images:
         number = int.from_bytes(_hash(seed, image.patient), "big")
-        (held if number < share * 2**256 else rest).append(image)
-    return rest, held
+        (holdout if number < share * 2**256 else rest).append(image)
+    return rest, holdout
 
 
 def shuffled(items: Iterable[T], key: Callable[[T], str], seed: int) -> list[T]:
-    """Order items by a hash of (seed, key): the same on every machine and version."""
+    """Return items ordered by a hash of (seed, key), the same in every environment."""
     return sorted(items, key=lambda item: _hash(seed, key(item)))
 
 
@@ -89,9 +94,16 @@ def _hash(seed: int, key: str) -> bytes:
     return hashlib.sha256(f"{seed}\0{key}".encode()).digest()
 
 
+class ClassWeights(NamedTuple):
+    """The weights of a normal and of an abnormal image in the loss."""
+
+    normal: float
+    abnormal: float
+
+
 @dataclass(frozen=True)
 class Counts:
-    """What a split holds of one study type; `abnormal` and `normal` are images."""
+    """Number of images and studies; `abnormal` and `normal` count images."""
 
     images: int
     studies: int
@@ -99,14 +111,14 @@ class Counts:
     normal: int
 
     @property
-    def weights(self) -> tuple[float, float]:
-        """The loss weights (of a normal, of an abnormal image).
+    def weights(self) -> ClassWeights:
+        """Return the loss weights of the classes.
 
         Source: the paper, section 3: w_T1 = |N_T| / (|A_T| + |N_T|) for abnormal and
         w_T0 = |A_T| / (|A_T| + |N_T|) for normal images of the study type T, counted
         over the training images.
         """
-        return self.abnormal / self.images, self.normal / self.images
+        return ClassWeights(self.abnormal / self.images, self.normal / self.images)
 
 
 def single_class_types(

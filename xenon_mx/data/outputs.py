@@ -1,13 +1,13 @@
-"""The rule for outputs: what a command may write, and what it may write over.
+"""The rule for outputs: what a command may write, and what it may overwrite.
 
-*An input of the command, or a data set's own file, is never an output. What exists is
-replaced only if xenon wrote it for the same inputs and run, and nobody has changed it
-since, or if `--overwrite` is said.*
+*An input of the command, or a data set's own file, is never an output. An existing file
+is replaced only if xenon wrote it for the same inputs and run and it has not been
+changed since, or if `--overwrite` is given.*
 
-Owns the rule, and the record by which xenon knows its own files: what wrote a file,
-what it was made from, and its SHA-256. The record stands beside a table
-(`OUT.csv.json`), and in the last line of a page or a model card; other formats bring
-their own. Does not know what is in a file.
+Owns the rule, and the record that identifies xenon's own files: the command that wrote
+a file, what it was made from, and its SHA-256. The record is a file beside a table
+(`OUT.csv.json`), and the last line of a page or a model card; other formats define
+their own. Must not know what is in a file.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from xenon_mx.data import mura
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.runtime import files
 
-_RECORD = ".json"  # behind the whole name of the file that it is of
-_FORMAT = 1  # of a record; raised when a reader of the old would misread the new
+_RECORD = ".json"  # appended to the whole name of the output
+_FORMAT = 1  # of a record; raised when a reader of the old one would misread the new
 
 
 def made_from(parts: Mapping[str, Any]) -> str:
     """Return the fingerprint of what an output is made from.
 
     Args:
-        parts: Its inputs and runs: whatever JSON can hold, and no paths or settings, so
-            that the same command may be typed again elsewhere or with other settings.
+        parts: Its inputs and runs, as JSON values, without paths or settings, so that
+            the same command may be repeated elsewhere or with other settings.
 
     Returns:
         A SHA-256, in hexadecimal.
@@ -43,8 +43,8 @@ def made_from(parts: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-class Found(NamedTuple):
-    """What a file's record says of it.
+class RecordedOutput(NamedTuple):
+    """What is recorded of an output.
 
     Attributes:
         writer: The command that wrote it, such as `xenon-predict`.
@@ -58,17 +58,17 @@ class Found(NamedTuple):
 
 
 class Record(Protocol):
-    """Where a kind of file keeps its record."""
+    """How the record of one kind of file is stored."""
 
-    def read(self, file: Path) -> Found | None:
-        """Return what is recorded of a file; None if it is not of xenon's."""
+    def read(self, file: Path) -> RecordedOutput | None:
+        """Return what is recorded of a file; None if xenon did not write it."""
 
     def add(
         self, file: Path, data: bytes, writer: str, origin: str
     ) -> dict[Path, bytes]:
-        """Return what to write, in this order, for the file and its record.
+        """Return the files to write, in this order, for an output and its record.
 
-        Between any two of them, `read` still takes what it finds for xenon's own.
+        After each of them, `read` still identifies the output as xenon's own.
         """
 
     def files(self, file: Path) -> list[Path]:
@@ -76,25 +76,25 @@ class Record(Protocol):
 
 
 class BesideRecord:
-    """A record in a file of its own, for formats that have no room for one."""
+    """A record in a separate file, for formats that cannot contain one."""
 
-    def read(self, file: Path) -> Found | None:
-        """Return what `OUT.csv.json` says of `OUT.csv`."""
+    def read(self, file: Path) -> RecordedOutput | None:
+        """Return what `OUT.csv.json` records of `OUT.csv`."""
         record = _read_record(_beside(file))
         if record is None:
             return None
         is_unchanged = files.sha256(file) in record["sha256"]
-        return Found(record["written_by"], record["made_from"], is_unchanged)
+        return RecordedOutput(record["written_by"], record["made_from"], is_unchanged)
 
     def add(
         self, file: Path, data: bytes, writer: str, origin: str
     ) -> dict[Path, bytes]:
         """Return the record, then the file."""
         sums = [hashlib.sha256(data).hexdigest()]
-        before = _read_record(_beside(file))
-        if before is not None and file.is_file():
-            # Whoever is killed between the two leaves the old file, the new record.
-            sums += {files.sha256(file)} & {*before["sha256"]} - {*sums}
+        previous = _read_record(_beside(file))
+        if previous is not None and file.is_file():
+            # A process killed between the two leaves the old file with the new record.
+            sums += {files.sha256(file)} & {*previous["sha256"]} - {*sums}
         content = {
             "format": _FORMAT,
             "written_by": writer,
@@ -113,20 +113,20 @@ class LastLineRecord:
 
     _LINE = re.compile(rb"<!-- (xenon-[a-z]+) ([0-9a-f]{64}) ([0-9a-f]{64}) -->\n\Z")
 
-    def read(self, file: Path) -> Found | None:
-        """Return what the last line says of the lines before."""
+    def read(self, file: Path) -> RecordedOutput | None:
+        """Return what the last line records of the lines before it."""
         data = file.read_bytes()
-        found = self._LINE.search(data)
-        if found is None:
+        match = self._LINE.search(data)
+        if match is None:
             return None
-        writer, origin, digest = (group.decode() for group in found.groups())
-        actual = hashlib.sha256(data[: found.start()]).hexdigest()
-        return Found(writer, origin, actual == digest)
+        writer, origin, digest = (group.decode() for group in match.groups())
+        actual = hashlib.sha256(data[: match.start()]).hexdigest()
+        return RecordedOutput(writer, origin, actual == digest)
 
     def add(
         self, file: Path, data: bytes, writer: str, origin: str
     ) -> dict[Path, bytes]:
-        """Return the file with a line more."""
+        """Return the file with one more line."""
         digest = hashlib.sha256(data).hexdigest()
         return {file: data + f"<!-- {writer} {origin} {digest} -->\n".encode()}
 
@@ -140,13 +140,13 @@ def _beside(file: Path) -> Path:
 
 
 class Output(NamedTuple):
-    """A file that a command is asked to write.
+    """A file that a command is to write.
 
     Attributes:
-        path: The file; a link is followed, and stays one.
-        flag: How the command line spells it.
-        suffixes: What its name may end in.
-        record: Where its kind of file keeps the record.
+        path: The file; a link is followed, and stays a link.
+        flag: The option or argument of the command line that names it.
+        suffixes: The suffixes that its name may have.
+        record: How its record is stored.
     """
 
     path: Path
@@ -161,10 +161,10 @@ class Outputs:
     Args:
         writer: The command, such as `xenon-predict`.
         outputs: Its files.
-        overwrite: Whether they may replace whatever exists, inputs excepted.
+        overwrite: Whether they may replace existing files other than inputs.
 
     Raises:
-        ConfigError: A name ends otherwise: it may be that of another file.
+        ConfigError: A name has another suffix, and may be that of another file.
         XenonError: A file cannot be written, or is a data set's own.
     """
 
@@ -174,19 +174,17 @@ class Outputs:
         self._overwrite = overwrite
         self._origin = ""
         for output in outputs:
-            _check_place(output)
-        places = [
-            file.resolve() for each in outputs for file in each.record.files(each.path)
-        ]
-        for output in outputs:
-            for file in output.record.files(output.path):
-                if places.count(file.resolve()) > 1:
-                    raise XenonError(
-                        f"{file}: is named twice; an output needs a file of its own"
-                    )
+            _check_path(output)
+        written = [file for out in outputs for file in out.record.files(out.path)]
+        targets = [file.resolve() for file in written]
+        for file, target in zip(written, targets):
+            if targets.count(target) > 1:
+                raise XenonError(
+                    f"{file}: is named twice; an output needs a file of its own"
+                )
 
     def claim(self, origin: str, inputs: Iterable[Path]) -> None:
-        """Stop unless every file may be written; call it before the work.
+        """Check that every file may be written; to be called before the work.
 
         Args:
             origin: What they will be made from, as `made_from` returns it.
@@ -198,7 +196,7 @@ class Outputs:
         self._origin = origin
         self._refuse_inputs(inputs)
         for output in self._outputs:
-            self._check_replaced(output)
+            self._check_replaceable(output)
 
     def write(self, contents: Mapping[Path, bytes]) -> None:
         """Write all files, or none.
@@ -207,89 +205,89 @@ class Outputs:
             contents: Path of an output to its bytes, without a record.
 
         Raises:
-            XenonError: The disk is full, or the like; or a file that may not be
-                replaced has come to be since `claim`.
+            XenonError: The system cannot write them, for example because the disk is
+                full; or a file that may not be replaced was created since `claim`.
         """
-        assert self._origin, "claim comes first"
+        assert self._origin, "call claim first"
         try:
             with files.locked(path.resolve().parent for path in contents):
                 written: dict[Path, bytes] = {}
                 for output in self._outputs:
                     if output.path in contents:
-                        self._check_replaced(output)
-                        written.update(self._signed(output, contents[output.path]))
+                        self._check_replaceable(output)
+                        written.update(self._with_record(output, contents[output.path]))
                 files.write_all(written)
         except OSError as error:
             raise files.write_error(error, contents) from error
 
-    def _signed(self, output: Output, data: bytes) -> dict[Path, bytes]:
+    def _with_record(self, output: Output, data: bytes) -> dict[Path, bytes]:
         return output.record.add(output.path, data, self._writer, self._origin)
 
     def _refuse_inputs(self, inputs: Iterable[Path]) -> None:
-        """Stop if an output is an input, under whatever name."""
+        """Raise an error if an output is an input, under whatever name."""
         existing = {}
         for output in self._outputs:
             for file in output.record.files(output.path):
                 if file.exists():
                     existing[_identity(file)] = file
         for path in inputs if existing else ():
-            with contextlib.suppress(OSError):  # what reads it says what is wrong
+            with contextlib.suppress(OSError):  # reading it will raise the error
                 if _identity(path) in existing:
                     raise XenonError(
                         f"{existing[_identity(path)]}: is an input of this command: "
-                        f"name another file to write"
+                        f"name another output"
                     )
 
-    def _check_replaced(self, output: Output) -> None:
-        """Stop if a file exists and may not be replaced."""
+    def _check_replaceable(self, output: Output) -> None:
+        """Raise an error if a file exists and may not be replaced."""
         path = output.path
         for file in output.record.files(path):
-            _check_kind(file, output.flag)
+            _check_regular(file, output.flag)
         if self._overwrite:
             return
         if not path.exists():
-            self._check_alone(output)
-        elif path.stat().st_size:  # what is empty is no loss
+            self._check_record_name(output)
+        elif path.stat().st_size:  # an empty file is no loss
             self._check_own(output)
 
-    def _check_alone(self, output: Output) -> None:
-        """Stop at a file beside, where there is none that it could be the record of."""
+    def _check_record_name(self, output: Output) -> None:
+        """Check that a file with the name of the output's record is a record."""
         for file in output.record.files(output.path):
             if file.exists() and _read_record(file) is None:
                 raise XenonError(
-                    f"{file}: exists and is no record of {self._writer}: name another "
-                    f"file for {output.flag}, or say --overwrite"
+                    f"{file}: exists and is not a record of {self._writer}: name "
+                    f"another file for {output.flag}, or use --overwrite"
                 )
 
     def _check_own(self, output: Output) -> None:
         try:
-            found = output.record.read(output.path)
+            recorded = output.record.read(output.path)
         except OSError as error:
             raise files.write_error(error, [output.path]) from error
-        if found is None or found.writer != self._writer:
+        if recorded is None or recorded.writer != self._writer:
             why = f"was not written by {self._writer}"
-        elif not found.is_unchanged:
+        elif not recorded.is_unchanged:
             why = f"was changed since {self._writer} wrote it"
-        elif found.made_from != self._origin:
+        elif recorded.made_from != self._origin:
             why = "was made from other inputs or another run"
         else:
             return
         raise XenonError(
             f"{output.path}: exists and {why}: name another file for {output.flag}, or "
-            f"say --overwrite"
+            f"use --overwrite"
         )
 
 
 def _read_record(file: Path) -> dict[str, Any] | None:
-    """Return what a record beside an output holds; None if the file is none."""
+    """Return the content of a record file; None if it is not a record."""
     try:
         content = files.read_json(file)
     except XenonError:
         return None
-    known = isinstance(content.get("sha256"), list) and all(
+    is_record = isinstance(content.get("sha256"), list) and all(
         isinstance(content.get(key), str) for key in ("written_by", "made_from")
     )
-    return content if known else None
+    return content if is_record else None
 
 
 def _identity(path: Path) -> tuple[int, int]:
@@ -297,8 +295,8 @@ def _identity(path: Path) -> tuple[int, int]:
     return state.st_dev, state.st_ino
 
 
-def _check_place(output: Output) -> None:
-    """Stop if a file could not be written where it is asked for."""
+def _check_path(output: Output) -> None:
+    """Check the name and the folder of an output."""
     path, flag = output.path, output.flag
     real = resolved(path)
     check_folder(real.parent, path)
@@ -308,17 +306,18 @@ def _check_place(output: Output) -> None:
         raise XenonError(f"{path}: is a folder; name a file for {flag}")
     if path.suffix.lower() not in output.suffixes:
         raise ConfigError(
-            flag, f"{path} is not named {output.suffixes[0]}: which file to write?"
+            flag,
+            f"{path} is not named {output.suffixes[0]}: name a file with that suffix",
         )
     if mura.is_data_set_file(real.name):
         raise XenonError(
-            f"{path}: is a data set's own file, by its name: name another one for "
+            f"{path}: has the name of a data set's own file: name another file for "
             f"{flag}"
         )
 
 
 def resolved(path: Path) -> Path:
-    """Return where a path leads.
+    """Return a path with all links resolved.
 
     Raises:
         XenonError: It is a link that leads to itself.
@@ -330,41 +329,51 @@ def resolved(path: Path) -> Path:
 
 
 def check_folder(folder: Path, path: Path) -> None:
-    """Stop if a folder cannot take a file.
+    """Check that files can be created in a folder.
 
     Args:
         folder: The folder.
-        path: The file, as errors call it.
+        path: The file, as named in errors.
+
+    Raises:
+        XenonError: The folder does not exist, or is not writable.
     """
     if not folder.is_dir():
         raise XenonError(f"{path}: its folder does not exist")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise XenonError(f"{path}: its folder may not be written to")
+        raise XenonError(f"{path}: its folder is not writable")
 
 
 def check_name(path: Path) -> None:
-    """Stop if a name is longer than its file system takes."""
+    """Check that a name is not longer than its file system allows.
+
+    Raises:
+        XenonError: It is longer.
+    """
     longest = os.pathconf(path.absolute().parent, "PC_NAME_MAX")
     if len(os.fsencode(path.name)) > longest:
         raise XenonError(
-            f"{path}: its name is too long: this disk takes {longest} bytes at most"
+            f"{path}: its name is too long: this disk allows {longest} bytes at most"
         )
 
 
-def _check_kind(path: Path, flag: str) -> None:
-    """Stop at what is no file, or at a file that is protected."""
+def _check_regular(path: Path, flag: str) -> None:
+    """Check that an existing path is a file, and not write-protected."""
     if not path.exists():
         return
     if not path.is_file():
-        raise XenonError(f"{path}: is no ordinary file; name another one for {flag}")
+        raise XenonError(f"{path}: is not a regular file; name another one for {flag}")
     check_unprotected(path)
 
 
 def check_unprotected(path: Path) -> None:
-    """Stop at an existing file that may not be written to, whoever asks for it."""
-    anybody = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
-    # Root, too, whom the system would let, has protected it for a reason.
-    if not path.stat().st_mode & anybody or not os.access(path, os.W_OK):
+    """Check that an existing file is not write-protected.
+
+    Raises:
+        XenonError: It is, also if the user is root, whom the system would let write.
+    """
+    writable = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
+    if not path.stat().st_mode & writable or not os.access(path, os.W_OK):
         raise XenonError(
-            f"{path}: is write-protected: name another place, or allow writing to it"
+            f"{path}: is write-protected: name another path, or make it writable"
         )

@@ -1,114 +1,36 @@
-"""The packed folder: RecordIO files with their index and list, and pack.json.
+"""Reading and verifying a packed folder: RecordIO files, index, list, pack.json.
 
-Owns writing it so that nothing unfinished looks finished, verifying it before MXNet
-opens it (MXNet 1.9.1 answers a damaged record with a segmentation fault), and reading
-it. Knows no data set and no net.
+Owns verifying the files before MXNet opens them (MXNet 1.9.1 crashes with a
+segmentation fault on a damaged record) and reading them; must not know data sets or
+nets.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Iterator, NamedTuple
+from typing import IO, Any, Iterator, Mapping, NamedTuple, Sequence
 
-from xenon_mx.data import outputs, recordio
+from xenon_mx.data import pack_meta, recordio
+from xenon_mx.data.pack_meta import REPACK, FileMeta, PackMeta
 from xenon_mx.errors import XenonError
-from xenon_mx.runtime import files, staging
+from xenon_mx.runtime import files
 
-FORMAT = 1  # of pack.json; raised when a reader of the old one would misread the new
 PACK_JSON = "pack.json"
 SPLITS = ("train", "valid", "holdout")
-KINDS = ("rec", "idx", "lst")
 
-# What the fingerprint covers, in the order in which xenon 0.1.0 wrote it.
-_FIRST_VERSION = "0.1.0"
-_FINGERPRINTED = (
-    "format",
-    "xenon",
-    "size",
-    "fit",
-    "encoding",
-    "quality",
-    "seed",
-    "holdout",
-    "source_sha256",
-    "study_types",
-    "weights",
-    "pooled_weights",
-    "splits",
-    "skipped",
-)
-
-_REPACK = "the file is damaged; pack again with --overwrite"
+_CHUNK = 1 << 20  # bytes
 
 
 class RecordLabels(NamedTuple):
-    """What a record says of its image; the index is its position in the file."""
+    """Labels and path of a record's image; its index is its position in the file."""
 
     abnormal: int
     study_type: int
     study: int
     path: str
-
-
-class SplitWriter:
-    """Write one split's .rec, .idx and .lst, each row in turn.
-
-    Args:
-        folder: Where the files go.
-        name: The split.
-    """
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self.name = name
-        self.records = 0
-        self._offset = 0
-        self._files: dict[str, IO[bytes]] = {}
-        self._sums = {}
-        for kind in KINDS:
-            self._files[kind] = open(folder / f"{name}.{kind}", "xb")  # noqa: SIM115
-            self._sums[kind] = hashlib.sha256()
-
-    def __enter__(self) -> SplitWriter:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        with ExitStack() as closing:  # all of them, even if the disk is full
-            for file in self._files.values():
-                closing.callback(file.close)
-            for file in self._files.values():
-                file.flush()
-                os.fsync(file.fileno())
-
-    def add(self, image: bytes, row: RecordLabels) -> None:
-        """Append an encoded image with its labels."""
-        number = self.records
-        record = recordio.pack(number, row[:3], image)
-        self._write("rec", record)
-        self._write("idx", f"{number}\t{self._offset}\n".encode())
-        self._write("lst", ("\t".join(map(str, (number, *row))) + "\n").encode())
-        self._offset += len(record)
-        self.records += 1
-
-    def summary(self) -> dict[str, Any]:
-        """What pack.json records of the split: records, bytes and SHA-256 a file."""
-        return {
-            "records": self.records,
-            "files": {
-                f"{self.name}.{kind}": {
-                    "bytes": file.tell(),
-                    "sha256": self._sums[kind].hexdigest(),
-                }
-                for kind, file in self._files.items()
-            },
-        }
-
-    def _write(self, kind: str, data: bytes) -> None:
-        self._files[kind].write(data)
-        self._sums[kind].update(data)
 
 
 @dataclass(frozen=True)
@@ -118,12 +40,12 @@ class Split:
     Attributes:
         folder: The packed folder.
         name: `train`, `valid` or `holdout`.
-        records: How many images it holds.
+        records: Number of images.
         size: Side of the square images, px.
-        study_types: The names behind the study type's number.
-        files: What pack.json records of each file.
-        stamps: What the system says of each file: as long as that is so, it is the
-            file that was verified.
+        study_types: The study types, by the number that records carry.
+        files: Size and SHA-256 of each file, from pack.json.
+        stamps: Device, inode, size and modification time of each file: while these
+            are unchanged, it is the file that was verified.
     """
 
     folder: Path
@@ -131,75 +53,72 @@ class Split:
     records: int
     size: int
     study_types: tuple[str, ...]
-    files: dict[str, dict[str, Any]]
-    stamps: dict[str, tuple[int, ...]]
+    files: Mapping[str, FileMeta]
+    stamps: Mapping[str, tuple[int, ...]]
 
     def path(self, kind: str) -> Path:
-        """The split's `rec`, `idx` or `lst`."""
+        """Return the path of the split's `rec`, `idx` or `lst`."""
         return self.folder / f"{self.name}.{kind}"
 
     def rows(self) -> list[RecordLabels]:
         """Read the list, in record order."""
         lst = self.path("lst")
-        try:
-            with self._open("lst") as file:
-                lines = file.read().decode().split("\n")[:-1]
-        except (OSError, UnicodeDecodeError) as error:
-            raise _unread(lst, error) from error
         rows = []
-        for number, line in enumerate(lines):
+        for number, line in enumerate(self._lines("lst", "utf-8")):
             fields = line.split("\t")
             numbers = fields[:4]
             if len(fields) != 5 or not all(f.isdecimal() for f in numbers):
-                raise XenonError(f"{lst}:{number + 1}: not a row of a list: {_REPACK}")
+                raise XenonError(f"{lst}:{number + 1}: not a row of a list: {REPACK}")
             index, abnormal, study_type, study = map(int, numbers)
             if index != number or abnormal > 1 or study_type >= len(self.study_types):
-                raise XenonError(f"{lst}:{number + 1}: out of range: {_REPACK}")
+                raise XenonError(f"{lst}:{number + 1}: out of range: {REPACK}")
             rows.append(RecordLabels(abnormal, study_type, study, fields[4]))
         return rows
 
     def images(self) -> Iterator[recordio.Record]:
         """Yield each record, in file order."""
-        rec = self.path("rec")
         try:
             with self._open("rec") as file:
                 yield from recordio.read(file)
         except (OSError, recordio.DamageError) as error:
-            raise _unread(rec, error) from error
+            raise _read_error(self.path("rec"), error) from error
 
     def verify(self) -> None:
-        """Check sizes, every record, the index and the list against one another.
+        """Check the files' sizes, content and SHA-256, and that they agree.
 
         Raises:
-            XenonError: A file is missing or anything disagrees.
+            XenonError: A file is missing, damaged, or contradicts another.
         """
         self._verify_sizes()
-        rows, index = self.rows(), self._index()
-        if not len(rows) == len(index) == self.records:
+        rows, offsets = self.rows(), self._offsets()
+        if not len(rows) == len(offsets) == self.records:
             raise XenonError(
                 f"{self.path('lst')} lists {len(rows)} images, {self.path('idx')} "
-                f"{len(index)}, {PACK_JSON} {self.records}: {_REPACK}"
+                f"{len(offsets)}, {PACK_JSON} {self.records}: {REPACK}"
             )
-        found = 0
-        for record, row, offset in zip(self.images(), rows, index):
-            if record.offset != offset:
-                raise XenonError(f"{self.path('idx')}:{found + 1}: {_REPACK}")
-            if (record.number, *record.labels.tolist()) != (found, *row[:3]):
-                raise XenonError(
-                    f"{self.path('rec')}: record {found} and {self.path('lst')} "
-                    f"disagree: {_REPACK}"
-                )
-            found += 1
-        if found != self.records:
-            raise XenonError(
-                f"{self.path('rec')}: {found} of {self.records} records: {_REPACK}"
-            )
+        self.verify_checksums(self._verify_records(rows, offsets))
 
-    def verify_unchanged(self) -> None:
-        """Check, in a moment, that the files are still those that were verified.
+    def verify_checksums(self, rec_sha256: str | None = None) -> None:
+        """Compare every file with its SHA-256 in pack.json.
+
+        Args:
+            rec_sha256: That of the .rec file, if it has been computed already.
 
         Raises:
-            XenonError: One is not: the folder was packed again, or it is gone.
+            XenonError: A file differs.
+        """
+        for name, recorded in self.files.items():
+            file = self.folder / name
+            is_rec = file == self.path("rec")
+            sha256 = rec_sha256 if is_rec and rec_sha256 else files.sha256(file)
+            if sha256 != recorded.sha256:
+                raise XenonError(f"{file}: changed on disk: {REPACK}")
+
+    def verify_unchanged(self) -> None:
+        """Check quickly that the files are still those that were verified.
+
+        Raises:
+            XenonError: One was replaced, changed or removed.
         """
         for name in self.files:
             file = self.folder / name
@@ -223,39 +142,82 @@ class Split:
             )
 
     def _verify_sizes(self) -> None:
-        """Check that the files are there, and as large as pack.json says."""
+        """Check that the files exist, in the sizes that pack.json records."""
         for name, recorded in self.files.items():
             file = self.folder / name
             if not file.is_file():
                 raise XenonError(f"{file}: the file is missing; pack again")
             actual = file.stat().st_size
-            if actual != recorded["bytes"]:
+            if actual != recorded.bytes:
                 raise XenonError(
                     f"{file}: {actual} bytes, but {PACK_JSON} says "
-                    f"{recorded['bytes']}: {_REPACK}"
+                    f"{recorded.bytes}: {REPACK}"
                 )
 
-    def verify_checksums(self) -> None:
-        """Compare every file with its SHA-256 in pack.json."""
-        for name, recorded in self.files.items():
-            if files.sha256(self.folder / name) != recorded["sha256"]:
-                raise XenonError(f"{self.folder / name}: changed on disk: {_REPACK}")
-
-    def _index(self) -> list[int]:
-        idx = self.path("idx")
+    def _verify_records(
+        self, rows: Sequence[RecordLabels], offsets: Sequence[int]
+    ) -> str:
+        """Check every record against list and index; return the .rec file's SHA-256."""
+        rec, count = self.path("rec"), 0
         try:
-            with self._open("idx") as file:
-                lines = file.read().decode("ascii").split("\n")[:-1]
-        except (OSError, UnicodeDecodeError) as error:
-            raise _unread(idx, error) from error
+            with self._open("rec") as file:
+                reader = _HashingReader(file)
+                for record, row, offset in zip(recordio.read(reader), rows, offsets):
+                    if record.offset != offset:
+                        raise XenonError(f"{self.path('idx')}:{count + 1}: {REPACK}")
+                    if (record.number, *record.labels.tolist()) != (count, *row[:3]):
+                        raise XenonError(
+                            f"{rec}: record {count} and {self.path('lst')} disagree: "
+                            f"{REPACK}"
+                        )
+                    count += 1
+                sha256 = reader.finish()
+        except (OSError, recordio.DamageError) as error:
+            raise _read_error(rec, error) from error
+        if count != self.records:
+            raise XenonError(f"{rec}: {count} of {self.records} records: {REPACK}")
+        return sha256
+
+    def _offsets(self) -> list[int]:
+        """Read the index: the offset of each record in the .rec file."""
+        idx = self.path("idx")
         offsets = []
-        for number, line in enumerate(lines):
+        for number, line in enumerate(self._lines("idx", "ascii")):
             key, _, offset = line.partition("\t")
-            # MXNet crashes on keys that are no numbers, and sorts offsets itself.
+            # MXNet crashes on keys that are not numbers, and sorts offsets itself.
             if key != str(number) or not offset.isdecimal():
                 raise XenonError(f"{idx}:{number + 1}: not a row of an index")
             offsets.append(int(offset))
         return offsets
+
+    def _lines(self, kind: str, encoding: str) -> list[str]:
+        try:
+            with self._open(kind) as file:
+                return file.read().decode(encoding).split("\n")[:-1]
+        except (OSError, UnicodeDecodeError) as error:
+            raise _read_error(self.path(kind), error) from error
+
+
+class _HashingReader:
+    """A file that is hashed as it is read."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+
+    def read(self, size: int) -> bytes:
+        data = self._file.read(size)
+        self._digest.update(data)
+        return data
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def finish(self) -> str:
+        """Read to the end, and return the SHA-256 of the whole file."""
+        while self.read(_CHUNK):
+            pass
+        return self._digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -263,60 +225,55 @@ class PackedFolder:
     """A packed folder and its pack.json."""
 
     folder: Path
-    meta: dict[str, Any]
+    meta: PackMeta
 
     @property
     def splits(self) -> list[str]:
-        """The names of the splits it holds."""
-        return [name for name in SPLITS if name in self.meta["splits"]]
+        """Return the names of the splits it holds."""
+        return [name for name in SPLITS if name in self.meta.splits]
 
     @property
     def study_types(self) -> tuple[str, ...]:
-        """The study types, by the number that records carry."""
-        return tuple(self.meta["study_types"])
+        """Return the study types, by the number that records carry."""
+        return self.meta.study_types
 
     @property
     def preprocessing(self) -> dict[str, Any]:
-        """What was done to the pixels, and has to be done to others like them."""
-        return {key: self.meta[key] for key in ("size", "fit")}
+        """Return `size` and `fit`, as a net trained on these data needs its images."""
+        return {"size": self.meta.size, "fit": self.meta.fit}
 
     @property
     def fingerprint(self) -> str:
-        """What tells these data from others: a SHA-256 of what pack.json says of them.
-
-        It is that of the bytes that xenon 0.1.0 would have written, so that runs of
-        all versions call the same data by the same name. It covers the other files,
-        whose SHA-256 pack.json holds; it does not cover the version that packed them,
-        nor what later versions add to pack.json.
-        """
-        known = {**self.meta, "xenon": _FIRST_VERSION}
-        content = {key: known[key] for key in _FINGERPRINTED if key in known}
-        return hashlib.sha256(files.json_bytes(content)).hexdigest()
+        """Return the SHA-256 that identifies the data, see `PackMeta.fingerprint`."""
+        return self.meta.fingerprint
 
     def split(self, name: str) -> Split:
-        """Give one split, verified."""
+        """Return one split, verified.
+
+        Raises:
+            XenonError: The folder has no such split, or the split is damaged.
+        """
         if name not in self.splits:
             raise XenonError(
                 f"{self.folder}: holds no {name} split, only {', '.join(self.splits)}"
             )
-        meta = self.meta["splits"][name]
-        there = [file for file in meta["files"] if (self.folder / file).exists()]
+        meta = self.meta.splits[name]
+        existing = [file for file in meta.files if (self.folder / file).exists()]
         split = Split(
             folder=self.folder,
             name=name,
-            records=meta["records"],
-            size=self.meta["size"],
+            records=meta.records,
+            size=self.meta.size,
             study_types=self.study_types,
-            files=meta["files"],
-            stamps={file: _stamp(self.folder / file) for file in there},
+            files=meta.files,
+            stamps={file: _stamp(self.folder / file) for file in existing},
         )
         split.verify()
-        split.verify_checksums()
         return split
 
 
 def _stamp(file: Path | int) -> tuple[int, ...]:
-    """Return what changes when another file takes this one's place, or it changes."""
+    """Return numbers that change when a file is changed or replaced."""
     state = os.stat(file)
     return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
 
@@ -325,7 +282,7 @@ def open_packed(folder: Path) -> PackedFolder:
     """Open a packed folder.
 
     Raises:
-        XenonError: It is none, or of another format.
+        XenonError: It is not a packed folder, or has another format.
     """
     path = folder / PACK_JSON
     if not path.is_file():
@@ -333,62 +290,7 @@ def open_packed(folder: Path) -> PackedFolder:
             f"{folder}: not a packed folder: it has no {PACK_JSON}; make one with "
             f"xenon-pack"
         )
-    try:
-        meta = files.read_json(path)
-        _expect(meta, format=int)
-        if meta["format"] == FORMAT:
-            _check(meta)
-    except XenonError as error:
-        if isinstance(error.__cause__, OSError):  # which packing again may not mend
-            raise
-        raise XenonError(f"{error}; {_REPACK}") from error
-    except ValueError as error:
-        raise XenonError(f"{path}: damaged: {error}; {_REPACK}") from error
-    if meta["format"] != FORMAT:
-        raise XenonError(
-            f"{path}: format {meta['format']}, but this xenon reads {FORMAT}: pack "
-            f"again"
-        )
-    return PackedFolder(folder, meta)
-
-
-def _unread(file: Path, error: Exception) -> XenonError:
-    """Say why a file could not be read; whether it is damaged, the system knows not."""
-    if isinstance(error, OSError):
-        return XenonError(f"{file}: {os.strerror(error.errno or 0)}")
-    return XenonError(f"{file}: cannot be read: {error}; {_REPACK}")
-
-
-def _check(meta: dict[str, Any]) -> None:
-    """Raise a ValueError if pack.json lacks what its readers take for granted."""
-    _expect(meta, size=int, fit=str, study_types=list, weights=dict, splits=dict)
-    types = meta["study_types"]
-    if not all(isinstance(name, str) for name in types):
-        raise ValueError("study_types are no names")
-    pairs = [*meta["weights"].values()]
-    pairs += [meta.get("pooled_weights", ())] if "train" in meta["splits"] else []
-    if not all(_is_pair(pair) for pair in pairs) or not {*meta["weights"]} <= {*types}:
-        raise ValueError("weights are no pairs of numbers, one a study type")
-    for name, split in meta["splits"].items():
-        _expect(split, records=int, files=dict, counts=dict)
-        if {*split["files"]} != {f"{name}.{kind}" for kind in KINDS}:
-            raise ValueError(f"the files of {name} are not {', '.join(KINDS)}")
-        for file in split["files"].values():
-            _expect(file, bytes=int, sha256=str)
-
-
-def _expect(value: Any, **fields: type) -> None:
-    """Raise a ValueError unless a JSON value is an object with these fields."""
-    if not isinstance(value, dict):
-        raise ValueError(f"not a JSON object: {value!r:.40}")
-    for key, kind in fields.items():
-        if type(value.get(key)) is not kind:
-            raise ValueError(f"{key!r} is missing or not of type {kind.__name__}")
-
-
-def _is_pair(value: Any) -> bool:
-    """Tell whether a JSON value is two numbers."""
-    return isinstance(value, list) and [type(v) for v in value] == [float, float]
+    return PackedFolder(folder, pack_meta.read(path))
 
 
 def open_rec(rec: Path) -> tuple[PackedFolder, Split]:
@@ -399,48 +301,11 @@ def open_rec(rec: Path) -> tuple[PackedFolder, Split]:
     return packed, packed.split(rec.stem)
 
 
-class PackTransaction(staging.Staging):
-    """Write a packed folder so that it is there whole, or not at all.
+def _read_error(file: Path, error: Exception) -> XenonError:
+    """Return the error for a file that cannot be read, or not as what it should be.
 
-    Files are written to a staging folder inside OUT, and moved into place by `commit`,
-    with pack.json last: a folder without it is not packed.
-
-    Args:
-        out: The packed folder.
-        overwrite: Whether it may replace what OUT holds.
-
+    An OSError does not mean that the file is damaged.
     """
-
-    def __init__(self, out: Path, overwrite: bool) -> None:
-        super().__init__(out, PACK_JSON)
-        self._overwrite = overwrite
-
-    def check(self) -> None:
-        """Stop if OUT holds files of the names that are to be written."""
-        present = self._present()
-        if present and not self._overwrite:
-            raise XenonError(
-                f"{self.out}: already holds {present[0]}; choose another folder, or "
-                f"--overwrite"
-            )
-        for name in present:
-            if (self.out / name).is_file():
-                outputs.check_unprotected(self.out / name)
-
-    def commit(self, meta: dict[str, Any]) -> PackedFolder:
-        """Verify what was written, byte by byte, and move it into place."""
-        files.write_json(self.folder / PACK_JSON, {"format": FORMAT, **meta})
-        written = open_packed(self.folder)
-        sums = {PACK_JSON: files.sha256(self.folder / PACK_JSON)}
-        for name in written.splits:
-            recorded = written.split(name).files
-            sums.update({file: each["sha256"] for file, each in recorded.items()})
-        self.prepare(sums, dict.fromkeys(self._present(), ""))
-        self.move()
-        return open_packed(self.out)
-
-    def _present(self) -> list[str]:
-        """Return the names of a packed folder that OUT already holds."""
-        names = [PACK_JSON]
-        names += [f"{split}.{kind}" for split in SPLITS for kind in KINDS]
-        return [name for name in names if os.path.lexists(self.out / name)]
+    if isinstance(error, OSError):
+        return XenonError(f"{file}: {os.strerror(error.errno or 0)}")
+    return XenonError(f"{file}: cannot be read: {error}; {REPACK}")

@@ -1,7 +1,7 @@
-"""MXNet's ImageRecordIter, tamed: batches for training and for evaluation.
+"""Batches for training and evaluation, by MXNet's ImageRecordIter.
 
-Owns the loader and its traps. Knows no nets and no loss. What comes out are copies in
-NumPy: MXNet writes its next batches into the arrays of the last ones.
+Owns the iterator and avoiding its traps; must not know nets or the loss. Batches are
+copied to NumPy: MXNet writes later batches into the same arrays.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Any, Iterator, NamedTuple
 import numpy as np
 
 from xenon_mx.data.packed_folder import Split
-from xenon_mx.data.recordio import LABELS
+from xenon_mx.data.recordio import LABEL_WIDTH
 from xenon_mx.errors import XenonError
-from xenon_mx.runtime import threads as parallel
 from xenon_mx.runtime.mxnet import mx
+from xenon_mx.runtime.threads import prefetch
 
 MAX_ROTATION_DEGREES = 30  # the paper, section 3: rotations of up to 30 degrees
 
 
 class Batch(NamedTuple):
-    """Images and their labels.
+    """A batch of images with their labels.
 
     Attributes:
         pixels: (N, S, S) uint8, gray.
@@ -34,7 +34,7 @@ class Batch(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Which part of a split one of several workers trains on."""
+    """The part of a split that one of several workers trains on."""
 
     rank: int
     workers: int
@@ -44,42 +44,46 @@ WHOLE = Part(0, 1)
 
 
 def epoch_seed(seed: int, epoch: int, rank: int = 0) -> int:
-    """A seed for one epoch of one worker of one run: a hash, so that none share one.
+    """Return the seed of one worker's epoch: a hash, so that no two epochs share one.
 
     Returns:
-        31 bits, what MXNet's seeds hold.
+        An integer of 31 bits, the size of MXNet's seeds.
     """
     text = f"{seed},{epoch},{rank}" if rank else f"{seed},{epoch}"
     digest = hashlib.sha256(text.encode()).digest()
     return int.from_bytes(digest[:4], "little") >> 1
 
 
-def steps(split: Split, batch_size: int, workers: int = 1, threads: int = 1) -> int:
-    """Count the training batches of an epoch: whole ones, or the one there is.
+def steps_per_epoch(
+    split: Split, batch_size: int, workers: int = 1, threads: int = 1
+) -> int:
+    """Count each worker's training batches per epoch.
 
-    With several workers, as many as the smallest part has, for each of them: one that
-    went on alone would wait for the others for ever.
+    Only whole batches, unless the split is smaller than a batch. All workers have as
+    many as the smallest part: a worker with more would wait forever for the others.
 
     Args:
-        split: What is to be read.
-        batch_size: Images a batch.
-        workers: How many read the split together.
-        threads: How many threads each of them decodes with.
+        split: The split to read.
+        batch_size: Images per batch.
+        workers: Number of workers that read the split together.
+        threads: Decoding threads per worker.
 
     Raises:
         XenonError: There are too few images for so many workers.
     """
-    threads, batches = _cut(split, batch_size, workers, threads)
+    threads, batches = _partition(split, batch_size, workers, threads)
     return threads * batches
 
 
-def _cut(split: Split, batch_size: int, workers: int, threads: int) -> tuple[int, int]:
-    """Give each worker's parts, one a thread, and the whole batches of every part.
+def _partition(
+    split: Split, batch_size: int, workers: int, threads: int
+) -> tuple[int, int]:
+    """Return the parts per worker, one per thread, and the whole batches per part.
 
-    Fewer parts than threads, where they would be smaller than a batch.
+    There are fewer parts than threads if parts would be smaller than a batch.
     """
     for parts in range(threads, 0, -1):
-        batches = _smallest(split.records, workers * parts) // batch_size
+        batches = _smallest_part(split.records, workers * parts) // batch_size
         if batches > 0:
             return parts, batches
     if workers == 1:
@@ -90,8 +94,8 @@ def _cut(split: Split, batch_size: int, workers: int, threads: int) -> tuple[int
     )
 
 
-def _smallest(records: int, parts: int) -> int:
-    """Count the records of the last part, by MXNet's way to cut; it has the rest."""
+def _smallest_part(records: int, parts: int) -> int:
+    """Count the records of the last part: MXNet gives it what the others leave."""
     return records - (parts - 1) * -(-records // parts)
 
 
@@ -103,42 +107,42 @@ def training_batches(
     threads: int = 1,
     part: Part = WHOLE,
 ) -> Iterator[Batch]:
-    """Give an epoch in random order, flipped and rotated at random.
+    """Return the batches of one epoch, shuffled, and flipped and rotated at random.
 
-    A fresh iterator each epoch, shuffled by (seed, epoch), makes any epoch
-    reproducible by itself. The stream of angles and flips is the same each epoch
-    (MXNet has no seed for it that varies), but the images meet it in another order.
+    A new iterator per epoch, shuffled by (seed, epoch), makes each epoch reproducible
+    by itself. The sequence of angles and flips is the same in each epoch (MXNet has no
+    seed for it that varies), but it is applied to the images in another order.
 
     Args:
         split: A verified split.
-        batch_size: Images a batch. The ragged last batch of each part is left out,
-            another set of images each epoch, unless the split is smaller than a batch.
+        batch_size: Images per batch. The incomplete last batch of each part, with other
+            images in each epoch, is dropped, unless the split is smaller than a batch.
         seed: The run's seed.
         epoch: Counted from 1.
-        threads: How many threads decode. Each has a part of the records of its own,
-            with the same stream of angles and flips, and gives every n-th batch, so
-            that an epoch repeats bit by bit whatever their number; other numbers give
+        threads: Number of decoding threads. Each reads a separate part of the records,
+            with the same sequence of angles and flips, and yields every n-th batch. For
+            a given number, an epoch is reproducible to the bit; other numbers yield
             other epochs.
-        part: What this worker trains on: consecutive records.
+        part: This worker's part: consecutive records.
     """
-    threads, each = _cut(split, batch_size, part.workers, threads)
+    threads, batches = _partition(split, batch_size, part.workers, threads)
     readers = []
     for number in range(part.rank * threads, (part.rank + 1) * threads):
         iterator = _iterator(
             split,
             batch_size=min(batch_size, split.records),
-            preprocess_threads=1,  # with more, which image meets which angle is a race
+            preprocess_threads=1,  # with more, a race decides each image's angle
             shuffle=True,
             seed=epoch_seed(seed, epoch, number),
             num_parts=part.workers * threads,
             part_index=number,
             rand_mirror=True,
-            max_rotate_angle=MAX_ROTATION_DEGREES,  # whole degrees; MXNet takes an int
-            fill_value=0,  # black; MXNet's default is white corners
+            max_rotate_angle=MAX_ROTATION_DEGREES,  # whole degrees: an int in MXNet
+            fill_value=0,  # black; MXNet's default makes the corners white
         )
-        # Read ahead by a thread of our own: on a CPU context MXNet's hand-over of a
-        # batch waits for the step that is still being computed.
-        readers.append(parallel.prefetch(_copies(iterator, each)))
+        # Prefetched by a Python thread: in a CPU context, fetching a batch from MXNet
+        # waits for the step that is still being computed.
+        readers.append(prefetch(_copies(iterator, batches)))
     return itertools.chain.from_iterable(zip(*readers))
 
 
@@ -148,10 +152,10 @@ def _copies(iterator: Any, number: int) -> Iterator[Batch]:
 
 
 def evaluation_batches(split: Split, batch_size: int) -> Iterator[Batch]:
-    """Give every image of a split once, in record order, as it was packed.
+    """Return batches of every image of a split once, unchanged and in record order.
 
-    The last batch is cut to what is left: MXNet fills it up with other images, and
-    neither its `pad` nor `round_batch=False` can be trusted to say so.
+    The last batch is cut to the images that are left: MXNet fills it with other images,
+    and neither its `pad` nor `round_batch=False` is reliable.
     """
     batch_size = min(batch_size, split.records)
     iterator = _iterator(
@@ -163,23 +167,23 @@ def evaluation_batches(split: Split, batch_size: int) -> Iterator[Batch]:
             batch = _copy(next(iterator))
             yield Batch(batch.pixels[:left], batch.labels[:left])
 
-    return parallel.prefetch(batches())
+    return prefetch(batches())
 
 
 def _iterator(split: Split, **options: Any) -> Any:
-    split.verify_unchanged()  # a file that is gone is a segmentation fault
+    split.verify_unchanged()  # MXNet crashes on a missing file (segmentation fault)
     iterator = mx.io.ImageRecordIter(
         path_imgrec=str(split.path("rec")),
         path_imgidx=str(split.path("idx")),
         data_shape=(1, split.size, split.size),
-        label_width=LABELS,
-        dtype="uint8",  # normalised by the net's own door, see models.normalise
-        prefetch_buffer=1,  # a fresh iterator leaks what it has prefetched
+        label_width=LABEL_WIDTH,
+        dtype="uint8",  # normalised by models.network.normalise
+        prefetch_buffer=1,  # a new iterator per epoch leaks its prefetched batches
         round_batch=True,
         verbose=False,
         **options,
     )
-    split.verify_unchanged()  # MXNet has opened what was verified, and keeps it open
+    split.verify_unchanged()  # MXNet has opened the verified files and keeps them open
     return iterator
 
 

@@ -1,42 +1,43 @@
-"""The bytes of a .rec file: dmlc-core's RecordIO with MXNet's image header.
+"""RecordIO: the bytes of a .rec file, in dmlc-core's format with MXNet's image header.
 
-A record is the magic number, a word that holds its length in the lower 29 bits and in
-the upper 3 whether it is whole (0) or the first, middle or last part (1, 2, 3) of a
-payload that contains the magic, and the payload padded to 4 bytes. An image's payload
-is MXNet's `IRHeader` (`flag` the number of labels, a scalar label, `id`, `id2`), the
+Owns packing and parsing records; must not know files or the meaning of labels. Written
+in Python, so that a damaged file is found before MXNet crashes on it, and so that
+packing does not wait for MXNet's import.
+
+A record is the magic number, a word with the length in the lower 29 bits and in the
+upper 3 whether it is whole (0) or the first, middle or last part (1, 2, 3) of a payload
+that contains the magic, and the payload padded to 4 bytes. An image's payload is
+MXNet's `IRHeader` (`flag` the number of labels, a scalar label, `id`, `id2`), the
 labels as float32, and the image file. All numbers are little-endian.
-
-Written in Python, so that a damaged file is found before MXNet crashes on it, and so
-that packing does not wait for MXNet's import. Knows no files and no labels' meaning.
 """
 
 from __future__ import annotations
 
 import struct
-from typing import IO, Iterator, NamedTuple, Sequence
+from typing import Iterator, NamedTuple, Protocol, Sequence
 
 import numpy as np
 
-LABELS = 3  # abnormal, study type, study
+LABEL_WIDTH = 3  # abnormal, study type, study
 
 _MAGIC = struct.pack("<I", 0xCED7230A)
 _WORD = struct.Struct("<I")
 _HEADER = struct.Struct("<IfQQ")  # flag, label, id, id2
-_LABELS = struct.Struct(f"<{LABELS}f")
+_LABELS = struct.Struct(f"<{LABEL_WIDTH}f")
 _LENGTH_BITS = 29
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 
 
 class DamageError(Exception):
-    """The bytes are no records, or broken ones."""
+    """Bytes that are not records, or damaged records."""
 
 
 class Record(NamedTuple):
     """One image of a .rec file.
 
     Attributes:
-        offset: Where it begins, in bytes.
-        number: The `id` of its header.
+        offset: Its start in the file, in bytes.
+        number: The `id` in its header.
         labels: (3,) float32.
         image: The encoded image.
     """
@@ -48,44 +49,55 @@ class Record(NamedTuple):
 
 
 def pack(number: int, labels: Sequence[int], image: bytes) -> bytes:
-    """Make the record of an encoded image.
+    """Return the record of an encoded image.
 
     Args:
         number: The `id` in its header.
-        labels: Three numbers that float32 holds exactly.
+        labels: Three numbers that float32 represents exactly.
         image: The encoded image, under 512 MB.
     """
-    payload = _HEADER.pack(LABELS, 0.0, number, 0) + _LABELS.pack(*labels) + image
+    payload = _HEADER.pack(LABEL_WIDTH, 0.0, number, 0) + _LABELS.pack(*labels) + image
     if len(payload) >= 1 << _LENGTH_BITS:
         raise ValueError(f"an image of {len(image)} bytes does not fit a record")
     parts = _split_at_magic(payload)
     record = b""
-    for at, part in enumerate(parts):
-        kind = _MIDDLE if at else _FIRST
-        if at == len(parts) - 1:
-            kind = _LAST if at else _WHOLE
+    for i, part in enumerate(parts):
+        kind = _MIDDLE if i else _FIRST
+        if i == len(parts) - 1:
+            kind = _LAST if i else _WHOLE
         record += _MAGIC + _WORD.pack(kind << _LENGTH_BITS | len(part)) + part
     return record + bytes(-len(record) % 4)
 
 
 def _split_at_magic(payload: bytes) -> list[bytes]:
-    """Cut a payload at every magic that a reader could take for a record's start."""
+    """Split a payload at every magic that a reader could take for a new record."""
     parts, start = [], 0
-    at = payload.find(_MAGIC)
-    while at >= 0:
-        if at % 4 == 0:
-            parts.append(payload[start:at])
-            start = at + 4
-        # Overlapping finds are no trouble: the magic does not overlap itself.
-        at = payload.find(_MAGIC, at + 4 if at % 4 == 0 else at + 1)
+    position = payload.find(_MAGIC)
+    while position >= 0:
+        is_aligned = position % 4 == 0
+        if is_aligned:
+            parts.append(payload[start:position])
+            start = position + 4
+        # No match is missed: the magic does not overlap itself.
+        position = payload.find(_MAGIC, position + (4 if is_aligned else 1))
     return [*parts, payload[start:]]
 
 
-def read(rec: IO[bytes]) -> Iterator[Record]:
+class Reader(Protocol):
+    """What `read` needs of an open binary file."""
+
+    def read(self, size: int, /) -> bytes:
+        """Read up to a number of bytes."""
+
+    def tell(self) -> int:
+        """Return the position in the file."""
+
+
+def read(rec: Reader) -> Iterator[Record]:
     """Yield every record of an open .rec file.
 
     Raises:
-        DamageError: Where the bytes stop being records.
+        DamageError: At the first bytes that are not a record.
     """
     parts: list[bytes] = []
     start = offset = 0
@@ -103,8 +115,8 @@ def read(rec: IO[bytes]) -> Iterator[Record]:
             parts = []
 
 
-def _read_part(rec: IO[bytes], offset: int) -> tuple[int | None, bytes]:
-    """Read one part of a record; (None, b"") at the file's end."""
+def _read_part(rec: Reader, offset: int) -> tuple[int | None, bytes]:
+    """Read the kind and payload of one part of a record; (None, b"") at the end."""
     head = rec.read(8)
     if not head:
         return None, b""
@@ -120,11 +132,11 @@ def _read_part(rec: IO[bytes], offset: int) -> tuple[int | None, bytes]:
 
 
 def _unpack(offset: int, payload: bytes) -> Record:
-    at = _HEADER.size + _LABELS.size
-    if len(payload) <= at or _HEADER.unpack_from(payload)[0] != LABELS:
+    image_start = _HEADER.size + _LABELS.size
+    if len(payload) <= image_start or _HEADER.unpack_from(payload)[0] != LABEL_WIDTH:
         raise DamageError(
-            f"the record at byte {offset} has no image with {LABELS} labels"
+            f"the record at byte {offset} has no image with {LABEL_WIDTH} labels"
         )
     labels = np.array(_LABELS.unpack_from(payload, _HEADER.size), np.float32)
     number = _HEADER.unpack_from(payload)[2]
-    return Record(offset, number, labels, payload[at:])
+    return Record(offset, number, labels, payload[image_start:])

@@ -16,7 +16,7 @@ import numpy as np
 
 from xenon_mx.data import images, outputs
 from xenon_mx.errors import XenonError, os_error
-from xenon_mx.models import cam
+from xenon_mx.inference import cam_overlay
 from xenon_mx.runtime import files, staging
 
 # Appended to the image's full name, to distinguish image1.png from image1.jpg.
@@ -122,7 +122,7 @@ class CamFolder(staging.Staging):
         paths: All images whose maps will be added, as the input writes them.
         preprocessing: From run.json: `size`, the side of the square input of the nets,
             px, and `fit`, how radiographs were fitted into it.
-        extent: Where the maps lie over that square, as `network.cam_extent` returns it.
+        extent: Where the maps lie over that square: see `cam_block.cam_extent`.
         members: The number of nets that each map averages.
         origin: What the maps are made from, as `outputs.made_from` returns it.
         overwrite: As for `check_replaceable`.
@@ -197,10 +197,12 @@ class CamFolder(staging.Staging):
             radiograph: (H, W) uint8; the overlay has the same size.
             image_map: (h, w) float32.
         """
-        resized = cam.resize_to_radiograph(image_map, radiograph.shape, *self._geometry)
+        resized = cam_overlay.resize_to_radiograph(
+            image_map, radiograph.shape, *self._geometry
+        )
         array = io.BytesIO()
         np.save(array, image_map)
-        overlay = images.encode(cam.draw_overlay(radiograph, resized), "png", 0)
+        overlay = images.encode(cam_overlay.draw_overlay(radiograph, resized), "png", 0)
         for suffix, data in ((OVERLAY, overlay), (ARRAY, array.getvalue())):
             name = relative_path(path) + suffix
             file = self.folder / name

@@ -77,7 +77,7 @@ class Ensemble(Protocol):
             reference: As for `logits`.
 
         Returns:
-            The mean `network.cam_extent` of the members, and logits and maps, a few
+            The mean `cam_block.cam_extent` of the members, and logits and maps, a few
             images at a time. Maps of different nets are averaged cell by cell, whatever
             their extents: a cell is then up to half a cell off.
         """

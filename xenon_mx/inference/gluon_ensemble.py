@@ -104,7 +104,7 @@ class GluonEnsemble:
     ) -> tuple[list[float], Iterator[CamBatch]]:
         """Compute the ensemble's maps: see `ensembles.Ensemble.cams`."""
         nets, ctxs = self._load_on(ctx, reference)
-        from xenon_mx.models import forward, network
+        from xenon_mx.models import cam_block, forward
 
         def cam_batches() -> Iterator[CamBatch]:
             with mxnet.failures():
@@ -112,7 +112,7 @@ class GluonEnsemble:
 
         size = self.meta["preprocessing"]["size"]
         # Maps of different nets are averaged cell by cell, whatever their extents.
-        extents = [network.cam_extent(net, size) for net in nets]
+        extents = [cam_block.cam_extent(net, size) for net in nets]
         return np.mean(extents, axis=0).tolist(), cam_batches()
 
     def _load_on(self, ctx: str | None, reference: bool) -> tuple[list[Any], list[Any]]:

@@ -190,7 +190,7 @@ def _list_inputs(config: PredictConfig) -> list[mura.Image]:
             f"{len(duplicates)} images are given more than once", duplicates
         )
     _check_study_names(listed, real_paths)
-    datasets.refuse_odd_names(listed)
+    datasets.check_listable(listed)
     return listed
 
 

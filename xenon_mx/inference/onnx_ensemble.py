@@ -17,6 +17,7 @@ from xenon_mx.errors import XenonError, os_error
 from xenon_mx.inference import onnx_file
 from xenon_mx.models.cam import CamBatch
 from xenon_mx.runs.run_folder import Checkpoint
+from xenon_mx.runtime import devices
 from xenon_mx.runtime.threads import usable_cores
 
 _log = logging.getLogger(__name__)

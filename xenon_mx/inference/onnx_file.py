@@ -90,14 +90,14 @@ def _varint(message: memoryview, position: int) -> tuple[int, int]:
 class OnnxRecord:
     """The record of an ONNX file as an output, kept in its properties."""
 
-    def read(self, file: Path) -> outputs.Found | None:
+    def read(self, file: Path) -> outputs.RecordedOutput | None:
         """Return what the properties record; None if the last one is no checksum."""
         data = file.read_bytes()
         if not _CHECKSUM_PATTERN.match(data[-_CHECKSUM_BYTES:]):
             return None
         is_unchanged = has_checksum(data)
         origin = read_properties(data).get(MADE_FROM, "") if is_unchanged else ""
-        return outputs.Found("xenon-export", origin, is_unchanged)
+        return outputs.RecordedOutput("xenon-export", origin, is_unchanged)
 
     def add(
         self, file: Path, data: bytes, writer: str, origin: str

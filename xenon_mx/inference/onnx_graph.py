@@ -16,7 +16,7 @@ import numpy as np
 from xenon_mx.config import MEAN, STD
 from xenon_mx.errors import XenonError
 from xenon_mx.inference.onnx_file import LOGITS, MAPS, MEMBERS, PIXELS, PROBABILITY
-from xenon_mx.models import cam, network
+from xenon_mx.models import cam, cam_block
 from xenon_mx.runtime.mxnet import exporter, mx
 
 # 13 is the latest opset that MXNet's exporter supports, and 7 the first IR version with
@@ -73,7 +73,7 @@ def convert(net: Any, size: int) -> ConvertedNet:
             supports no fused operators.
         size: The side S of its square input, px.
     """
-    block = network.cam_block(net, reference=True)
+    block = cam_block.build(net, reference=True)
     symbol = mx.sym.Group(list(block(mx.sym.var(_NORMALISED))))
     params = {param.name: param.data() for param in net.collect_params().values()}
     _fix_gammas(symbol, params)

@@ -1,1 +1,1 @@
-"""Nets with one logit, their weights, their forward pass and activation maps."""
+"""Nets with one logit: weights, forward pass and class activation maps."""

@@ -1,6 +1,6 @@
-"""Images through nets: the forward pass that validation, prediction and maps share.
+"""The forward pass of images through nets, for prediction and class activation maps.
 
-Owns how pixels reach the devices and how their work overlaps. Knows no files.
+Owns how pixels are split over devices and how passes overlap; must not know files.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from typing import Any, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from xenon_mx.models import cam, network
+from xenon_mx.models import cam, cam_block, network
 from xenon_mx.runtime.mxnet import gluon, mx
 
-# Chosen here, by measuring DenseNet169 at 320 px: the maps of two images stay near the
-# core that works on them, those of more do not.
-_AT_ONCE = 2
-# Batches that MXNet may have before the first of them is waited for: when one net has
-# ended its share of a batch, its core goes on with the next.
-_AHEAD = 2
+# Chosen here, by measuring DenseNet169 at 320 px: the feature maps of two images fit
+# into the core's cache, those of more do not.
+_IMAGES_PER_PASS = 2
+# Batches queued in MXNet before the first one is awaited: when one net has finished
+# its share of a batch, its core continues with the next.
+_MAX_QUEUED = 2
 
 
 def logits(
@@ -27,13 +27,13 @@ def logits(
     ctxs: Sequence[Any],
     reference: bool = False,
 ) -> np.ndarray:
-    """Run images through nets.
+    """Compute the logits of images.
 
     Args:
-        nets: M nets, each on every one of `ctxs`.
+        nets: M nets, each initialized on every one of `ctxs`.
         batches: (n, S, S) uint8 each, N images altogether.
         ctxs: Devices that share every batch.
-        reference: Wait for each batch before the next one is begun.
+        reference: Wait for each batch before starting the next.
 
     Returns:
         (N, M) float32 logits.
@@ -50,23 +50,24 @@ def cams(
     ctxs: Sequence[Any],
     reference: bool = False,
 ) -> Iterator[cam.CamBatch]:
-    """Run images through nets, and give the maps that their logits are the means of.
+    """Compute the logits and the averaged class activation maps of images.
 
     Args:
-        nets: As for `logits`, all `models.Net`.
+        nets: As for `logits`, all of them `network.Net`.
         batches: As for `logits`.
         ctxs: As for `logits`.
         reference: As for `logits`.
 
     Yields:
-        The images in order, some at a time: all of them need no memory together.
+        The images in order, a few at a time, so that they need not fit into memory
+        together.
     """
-    doors = [network.cam_block(net, reference) for net in nets]
-    for pixels, outputs in _run(doors, batches, ctxs, reference):
-        heads = _gather([[logit for logit, _ in parts] for parts in outputs])
-        members = _gather([[each for _, each in parts] for parts in outputs])
-        mean = cam.average_cams([each[:, 0] for each in members])
-        yield cam.CamBatch(pixels, np.concatenate(heads, axis=1), mean)
+    blocks = [cam_block.build(net, reference) for net in nets]
+    for pixels, outputs in _run(blocks, batches, ctxs, reference):
+        member_logits = _gather([[logit for logit, _ in parts] for parts in outputs])
+        member_maps = _gather([[maps for _, maps in parts] for parts in outputs])
+        mean = cam.average_cams([maps[:, 0] for maps in member_maps])
+        yield cam.CamBatch(pixels, np.concatenate(member_logits, axis=1), mean)
 
 
 def _run(
@@ -75,19 +76,19 @@ def _run(
     ctxs: Sequence[Any],
     reference: bool,
 ) -> Iterator[tuple[np.ndarray, list[list[Any]]]]:
-    """Yield pixels and, for each net, what it gives on each device.
+    """Yield pixels and, for each net, its output on each device.
 
-    Some of the passes after it may be under way already.
+    Later passes may be running already.
     """
     if len(nets) > 1 and ctxs[0].device_type == "cpu" and not reference:
-        batches = _split_batches(batches, _AT_ONCE * len(ctxs))
-    running: deque[tuple[np.ndarray, list[list[Any]]]] = deque()
+        batches = _split_batches(batches, _IMAGES_PER_PASS * len(ctxs))
+    queue: deque[tuple[np.ndarray, list[list[Any]]]] = deque()
     for pixels in batches:
         parts = [network.normalise(part) for part in split_to_devices(pixels, ctxs)]
-        running.append((pixels, [[net(part) for part in parts] for net in nets]))
-        if reference or len(running) > _AHEAD:
-            yield running.popleft()
-    yield from running
+        queue.append((pixels, [[net(part) for part in parts] for net in nets]))
+        if reference or len(queue) > _MAX_QUEUED:
+            yield queue.popleft()
+    yield from queue
 
 
 def _split_batches(batches: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
@@ -97,15 +98,15 @@ def _split_batches(batches: Iterable[np.ndarray], size: int) -> Iterator[np.ndar
 
 
 def _gather(outputs: list[list[Any]]) -> list[np.ndarray]:
-    """Wait for the parts of each net, and join them: (n, ...) each."""
+    """Wait for each net's parts and concatenate them: (n, ...) per net."""
     return [np.concatenate([part.asnumpy() for part in net]) for net in outputs]
 
 
 def split_to_devices(array: np.ndarray, ctxs: Sequence[Any]) -> list[Any]:
-    """Cut an array along its first axis into a part for each device, and send them.
+    """Split an array along its first axis and copy one part to each device.
 
-    Fewer rows than devices leave the last devices idle.
+    With fewer rows than devices, the last devices get none.
     """
-    sent = mx.nd.array(array, dtype=array.dtype)
+    whole = mx.nd.array(array, dtype=array.dtype)
     used = list(ctxs[: len(array)])
-    return gluon.utils.split_and_load(sent, used, even_split=False)
+    return gluon.utils.split_and_load(whole, used, even_split=False)

@@ -1,7 +1,8 @@
-"""Named arrays in files: Gluon's .params, .safetensors and .pth. Knows no nets.
+"""Reading named arrays from Gluon's .params, .safetensors and .pth; writing .params.
 
-A file is told by its first bytes, not by its name. Nothing is unpickled blindly, and
-nothing reaches MXNet's own reader, which some damaged files hang or crash.
+Owns these file formats; must not know nets. The format is recognized by a file's first
+bytes, not by its name. Only tensors are unpickled, and MXNet's own reader is not used,
+because some damaged files make it hang or crash.
 """
 
 from __future__ import annotations
@@ -21,33 +22,33 @@ _LIST_MAGIC = 0x112
 _V1, _V2, _V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 _DTYPES = ("<f4", "<f8", "<f2", "u1", "<i4", "i1", "<i8")  # mshadow's type flags
 _DENSE, _CPU = 0, 1
-_MOST_AXES = 32  # NumPy's own limit
+_MAX_AXES = 32  # NumPy's own limit
 
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"  # torch.save since 1.6, and before
 
 
 class _DamagedError(Exception):
-    """A file does not hold what its format says."""
+    """The content of a file contradicts its format."""
 
 
 def read(file: Path) -> dict[str, np.ndarray]:
     """Read every array of a file.
 
     Args:
-        file: Gluon's .params; .safetensors; or .pth as torch.save writes a state
-            dict, alone or under `state_dict`, which needs PyTorch.
+        file: Gluon's .params; .safetensors; or, with PyTorch installed, .pth with a
+            state dict, alone or under `state_dict` or `model`.
 
     Returns:
         Name to array. The arrays may be read-only.
 
     Raises:
-        XenonError: The file is missing, damaged, of another format, or holds values
+        XenonError: The file is missing, damaged, of another format, or has values
             that are not finite.
     """
     try:
         with open(file, "rb") as stream:
-            start = stream.read(9)
-        arrays = _reader(file, start)(file)
+            head = stream.read(9)
+        arrays = _reader(file, head)(file)
     except OSError as error:
         raise XenonError(f"{file}: {os.strerror(error.errno or 0).lower()}") from error
     except _DamagedError as error:
@@ -61,10 +62,10 @@ def read(file: Path) -> dict[str, np.ndarray]:
 
 
 def encode(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Return the bytes of a .params file that MXNet 1.9 loads too.
+    """Return the bytes of a .params file, which MXNet 1.9 can load as well.
 
     Args:
-        arrays: Name to array, of a type that MXNet has, each with at least one axis.
+        arrays: Name to array, of a dtype that MXNet has, each with at least one axis.
     """
     parts = [struct.pack("<QQQ", _LIST_MAGIC, 0, len(arrays))]
     for array in arrays.values():
@@ -80,12 +81,13 @@ def encode(arrays: Mapping[str, np.ndarray]) -> bytes:
     return b"".join(parts)
 
 
-def _reader(file: Path, start: bytes) -> Any:
-    if start[:8] == struct.pack("<Q", _LIST_MAGIC):
+def _reader(file: Path, head: bytes) -> Any:
+    """Return the function that reads the format of a file."""
+    if head[:8] == struct.pack("<Q", _LIST_MAGIC):
         return _read_params
-    if start[8:] == b"{":
+    if head[8:] == b"{":
         return _read_safetensors
-    if start.startswith((_ZIP, _PICKLE)):
+    if head.startswith((_ZIP, _PICKLE)):
         return _read_pth
     raise XenonError(
         f"{file}: holds no weights: neither Gluon's .params, nor .safetensors, nor "
@@ -94,18 +96,18 @@ def _reader(file: Path, start: bytes) -> Any:
 
 
 class _Bytes:
-    """Takes numbers off the front of a file's bytes, and never more than there are."""
+    """Bounds-checked sequential reader of bytes."""
 
     def __init__(self, content: bytes) -> None:
         self._content = memoryview(content)
-        self._at = 0
+        self._position = 0
 
     def take(self, count: int) -> memoryview:
-        left = len(self._content) - self._at
+        left = len(self._content) - self._position
         if not 0 <= count <= left:
             raise _DamagedError(f"ends {count - left:,} bytes too early")
-        self._at += count
-        return self._content[self._at - count : self._at]
+        self._position += count
+        return self._content[self._position - count : self._position]
 
     def numbers(self, form: str) -> tuple[int, ...]:
         return struct.unpack("<" + form, self.take(struct.calcsize("<" + form)))
@@ -114,7 +116,7 @@ class _Bytes:
         return self.numbers(form)[0]
 
     def expect_end(self) -> None:
-        left = len(self._content) - self._at
+        left = len(self._content) - self._position
         if left:
             raise _DamagedError(f"{left:,} bytes follow its end")
 
@@ -122,7 +124,7 @@ class _Bytes:
 def _read_params(file: Path) -> dict[str, np.ndarray]:
     data = _Bytes(file.read_bytes())
     data.numbers("QQ")
-    arrays = [_array(data) for _ in range(data.number("Q"))]
+    arrays = [_read_array(data) for _ in range(data.number("Q"))]
     count = data.number("Q")
     if count not in (0, len(arrays)):
         raise _DamagedError(f"{len(arrays)} arrays, but {count} names")
@@ -132,15 +134,15 @@ def _read_params(file: Path) -> dict[str, np.ndarray]:
         raise _DamagedError("a name is not UTF-8") from error
     data.expect_end()
     if len(set(names)) < len(names):
-        raise _DamagedError("a name stands twice")
+        raise _DamagedError("two arrays have the same name")
     return dict(zip(names, arrays))
 
 
-def _array(data: _Bytes) -> np.ndarray:
-    shape = _shape(data)
+def _read_array(data: _Bytes) -> np.ndarray:
+    shape = _read_shape(data)
     if not shape:
         raise _DamagedError("an array has no shape")
-    data.numbers("ii")  # the device that it was saved on
+    data.numbers("ii")  # the device it was saved from
     flag = data.number("i")
     if not 0 <= flag < len(_DTYPES):
         raise _DamagedError(f"unknown type {flag} of an array")
@@ -151,17 +153,17 @@ def _array(data: _Bytes) -> np.ndarray:
     return np.frombuffer(data.take(size), dtype).reshape(shape)
 
 
-def _shape(data: _Bytes) -> tuple[int, ...]:
-    """Read an array's header up to its shape, in each of MXNet's four versions."""
+def _read_shape(data: _Bytes) -> tuple[int, ...]:
+    """Read an array's header up to its shape, in any of MXNet's four versions."""
     magic = data.number("I")
     if magic in (_V2, _V3) and data.number("i") != _DENSE:
         raise _DamagedError("an array is sparse, or its header is wrong")
     form, axes = "q", magic
     if magic in (_V1, _V2, _V3):
         axes = data.number("I")
-    else:  # before version 1, the number of axes stood in the place of the magic
+    else:  # before version 1, the number of axes was in the magic's place
         form = "I"
-    if axes > _MOST_AXES:
+    if axes > _MAX_AXES:
         raise _DamagedError("the header of an array is wrong")
     shape = data.numbers(form * axes)
     if any(side < 0 for side in shape):
@@ -176,7 +178,7 @@ def _read_safetensors(file: Path) -> dict[str, np.ndarray]:
     try:
         return load_file(str(file))
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise _DamagedError(f"not as safetensors writes it: {error}") from error
+        raise _DamagedError(f"not valid safetensors: {error}") from error
 
 
 def _read_pth(file: Path) -> dict[str, np.ndarray]:
@@ -184,11 +186,11 @@ def _read_pth(file: Path) -> dict[str, np.ndarray]:
         import torch
     except ImportError as error:
         raise XenonError(
-            f"{file}: reading a .pth takes PyTorch: pip install 'xenon-mx[torch]'; or "
-            f"give the same weights as .safetensors"
+            f"{file}: reading a .pth needs PyTorch: pip install 'xenon-mx[torch]'; or "
+            f"convert the weights to .safetensors"
         ) from error
     try:
-        # Executes nothing that the file says: it may name tensors only.
+        # weights_only: executes no code from the file, which may contain only tensors.
         content = torch.load(str(file), map_location="cpu", weights_only=True)
     except Exception as error:  # pickle's, zip's and torch's own
         first = (str(error) or repr(error)).splitlines()[0]
@@ -200,7 +202,7 @@ def _read_pth(file: Path) -> dict[str, np.ndarray]:
             content = content[key]
     if not isinstance(content, dict):
         raise XenonError(f"{file}: holds no state dict")
-    # DataParallel puts `module.` before every name.
+    # DataParallel prefixes every name with `module.`.
     return {
         str(name)[len("module.") :] if str(name).startswith("module.") else str(name): (
             tensor.detach().float() if tensor.is_floating_point() else tensor

@@ -1,8 +1,8 @@
-"""How torchvision and timm name the arrays of nets that Gluon has too. Owns no arrays.
+"""Translating Gluon's names of a net's arrays to those of torchvision and timm.
 
-Gluon's DenseNets and its ResNets of the v1b family have torchvision's layers, in
-torchvision's order and with its strides; only the names differ. timm keeps
-torchvision's names.
+Owns both naming schemes; must not know arrays or files. Gluon's DenseNets and its
+ResNets of the v1b family have torchvision's layers, in torchvision's order and with its
+strides; only the names differ. timm uses torchvision's names.
 """
 
 from __future__ import annotations
@@ -10,45 +10,45 @@ from __future__ import annotations
 import re
 from typing import Callable, Iterable
 
-# Not a weight: how many batches BatchNorm has seen. Gluon does not count them.
+# Not a weight: the number of batches that BatchNorm has seen, which Gluon lacks.
 _COUNTER = "num_batches_tracked"
 
-# In torchvision's published DenseNets, made when a layer's name could hold a dot.
+# In torchvision's published DenseNets, from when layer names could contain a dot.
 _OLD_DENSELAYER = re.compile(r"(\.denselayer\d+\.(?:norm|conv))\.([12])\.")
 
 _BATCHNORM = {"gamma": "weight", "beta": "bias"}
 
-# Gluon counts the layers of a DenseNet as one list: the stem's, then each block,
-# followed by a transition but for the last.
+# Gluon numbers the layers of a DenseNet in one list: the stem's, then each block,
+# followed by a transition except for the last.
 _STEM = {"0": "conv0", "1": "norm0", "11": "norm5"}
 _DENSELAYER = {"0": "norm1", "2": "conv1", "3": "norm2", "5": "conv2"}
 _TRANSITION = {"0": "norm", "2": "conv"}
 
 
 def torchvision_naming(net: str) -> Callable[[str], str] | None:
-    """Give the function from Gluon's name of an array of a net to torchvision's.
+    """Return the function that translates Gluon's name of an array to torchvision's.
 
     Args:
-        net: Its name in Gluon's zoo, such as `densenet169` or `resnet50_v1b`.
+        net: The net's name in Gluon's zoo, such as `densenet169` or `resnet50_v1b`.
 
     Returns:
         The function; None for a net that torchvision does not have.
     """
     if net.startswith("densenet"):
-        return _densenet
+        return _rename_densenet
     if re.fullmatch(r"resnet\d+_v1b", net):
-        return _leaf
+        return _rename_array
     return None
 
 
 def current_names(names: Iterable[str]) -> dict[str, str]:
-    """Give torchvision's present name of every weight in a file.
+    """Return torchvision's current name of every weight in a file.
 
     Args:
-        names: As in the file, today's or the old ones.
+        names: As in the file, current or old.
 
     Returns:
-        Present name to the name in the file, without the counters of BatchNorm.
+        Current name to the name in the file, without the counters of BatchNorm.
     """
     return {
         _OLD_DENSELAYER.sub(r"\1\2.", name): name
@@ -57,13 +57,15 @@ def current_names(names: Iterable[str]) -> dict[str, str]:
     }
 
 
-def _leaf(name: str) -> str:
+def _rename_array(name: str) -> str:
+    """Translate the last part of a name; in a ResNet, nothing else differs."""
     layer, _, array = name.rpartition(".")
     return f"{layer}.{_BATCHNORM.get(array, array)}"
 
 
-def _densenet(name: str) -> str:
-    first, *parts = _leaf(name).split(".")
+def _rename_densenet(name: str) -> str:
+    """Translate the whole name of a DenseNet's array."""
+    first, *parts = _rename_array(name).split(".")
     if first == "output":
         return ".".join(["classifier", *parts])
     position, array = parts[0], parts[-1]

@@ -18,8 +18,7 @@ from xenon_mx.data import datasets, images
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation.prediction_tables import PLURAL, PredictionTable
 from xenon_mx.evaluation.studies import UNLABELLED
-from xenon_mx.inference import cam_folder
-from xenon_mx.models import cam
+from xenon_mx.inference import cam_folder, cam_overlay
 from xenon_mx.runtime.opencv import cv2
 
 _log = logging.getLogger(__name__)
@@ -306,7 +305,7 @@ def _coarseness(overlay: Path) -> str:
     if cells is None:
         _log.warning("%s: not the array of an activation map", file)
         return ""
-    warning = cam.coarseness_warning(cells)
+    warning = cam_overlay.coarseness_warning(cells)
     return warning and f"{warning[0].upper()}{warning[1:]}."
 
 

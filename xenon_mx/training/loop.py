@@ -189,7 +189,7 @@ class TrainingLoop:
         batches = record_iter.training_batches(
             split, config.batch_size, config.seed, number, config.threads, part
         )
-        steps = record_iter.steps(
+        steps = record_iter.steps_per_epoch(
             split, config.batch_size, part.workers, config.threads
         )
         batch_size = min(config.batch_size, split.records)
