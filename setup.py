@@ -119,6 +119,7 @@ setup(
     },
     entry_points={
         "console_scripts": [
+            "xenon = xenon_mx.main:xenon",
             "xenon-pack = xenon_mx.main:pack",
             "xenon-train = xenon_mx.main:train",
             "xenon-predict = xenon_mx.main:predict",

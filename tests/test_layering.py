@@ -14,22 +14,10 @@ import xenon_mx
 PACKAGE = Path(xenon_mx.__file__).parent
 
 # From the top of the house to its ground; CONTRIBUTING.md says the same in one line.
-ORDER = (
-    *("main", "cli", "options", "exit_status", "console", "commands", "report"),
-    *(
-        "inference",
-        "training",
-        "distributed",
-        "runs",
-        "evaluation",
-        "models",
-        "data",
-        "dicom",
-        "runtime",
-        "config",
-        "errors",
-    ),
-    "__init__",
+ORDER = tuple(
+    "main __main__ cli options exit_status console api commands report inference "
+    "training distributed runs evaluation models data dicom runtime config errors "
+    "__init__".split()
 )
 # Other people's packages, and the modules that alone import them.
 OWNERS = {
@@ -91,7 +79,7 @@ def test_every_package_has_its_place():
     assert {package(name) for name in MODULES} == set(ORDER)
 
 
-@pytest.mark.parametrize("module", sorted(MODULES))
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {"__init__"}))
 def test_imports_go_one_way(module):
     for other in inner(module):
         above, below = ORDER.index(package(module)), ORDER.index(package(other))
@@ -104,11 +92,11 @@ def test_no_modules_import_each_other_in_a_circle():
     def visit(name: str, path: tuple[str, ...]) -> None:
         assert name not in path, " -> ".join([*path, name])
         if name not in done:
-            for other in inner(name) - {name}:
+            for other in inner(name) - {name, "__init__"}:
                 visit(other, (*path, name))
             done.add(name)
 
-    for name in MODULES:
+    for name in set(MODULES) - {"__init__"}:  # which imports when it is asked
         visit(name, ())
 
 

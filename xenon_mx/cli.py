@@ -46,7 +46,12 @@ def _check_packed(context: click.Context, _: click.Parameter, out: Path | None) 
     context.exit()
 
 
-@click.command("pack", context_settings=_SETTINGS)
+@click.command(
+    "pack",
+    cls=options.Command,
+    context_settings=_SETTINGS,
+    short_help="Pack radiographs into record files.",
+)
 @click.argument("source", type=options.PATH)
 @click.argument("out", type=options.PATH)
 @options.from_config(PackConfig)
@@ -102,7 +107,12 @@ def _list_models(context: click.Context, _: click.Parameter, size: int | None) -
     context.exit()
 
 
-@click.command("train", context_settings=_SETTINGS)
+@click.command(
+    "train",
+    cls=options.Command,
+    context_settings=_SETTINGS,
+    short_help="Train a net and keep its five best epochs.",
+)
 @click.argument("packed", type=options.PATH)
 @click.argument("run", type=options.PATH)
 @options.from_config(TrainConfig)
@@ -166,7 +176,12 @@ def _with_recorded(flags: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@click.command("predict", context_settings=_SETTINGS)
+@click.command(
+    "predict",
+    cls=options.Command,
+    context_settings=_SETTINGS,
+    short_help="Predict whether each study is abnormal.",
+)
 @click.argument(
     "inputs", metavar="INPUT...", nargs=-1, required=True, type=options.PATH
 )
@@ -212,7 +227,12 @@ def _predict(config: PredictConfig) -> None:
     console.print_metrics(predictions.metrics)
 
 
-@click.command("export", context_settings=_SETTINGS)
+@click.command(
+    "export",
+    cls=options.Command,
+    context_settings=_SETTINGS,
+    short_help="Write an ensemble as one ONNX file.",
+)
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=options.PATH)
 @click.argument("out", metavar="OUT.onnx", type=options.PATH)
 @options.from_config(ExportConfig)
@@ -236,7 +256,12 @@ def export_command(**flags: Any) -> None:
     console.print_line(f"next: xenon-predict INPUT OUT.csv --run {out}")
 
 
-@click.command("report", context_settings=_SETTINGS)
+@click.command(
+    "report",
+    cls=options.Command,
+    context_settings=_SETTINGS,
+    short_help="Report on a run in one HTML page.",
+)
 @click.argument("run", type=options.PATH)
 @click.argument(
     "predictions", metavar="[PREDICTIONS]", required=False, type=options.PATH
@@ -261,7 +286,10 @@ def report_command(**flags: Any) -> None:
 
 
 @click.command(
-    "launch", context_settings={**_SETTINGS, "allow_interspersed_args": False}
+    "launch",
+    cls=options.Command,
+    context_settings={**_SETTINGS, "allow_interspersed_args": False},
+    short_help="Train with several workers.",
 )
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @options.from_config(LaunchConfig)
@@ -294,6 +322,24 @@ COMMANDS: dict[str, click.Command] = {
 }
 
 
+class _Xenon(click.Group):
+    """The group of all commands, listed in the order in which they are used."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """Return the names of the commands in the order of the table."""
+        return list(self.commands)
+
+
+@click.command(cls=_Xenon, commands=COMMANDS, context_settings=_SETTINGS)
+@_version
+def xenon_command() -> None:
+    """Predict from bone radiographs whether a study is abnormal.
+
+    By the recipe of the MURA paper. `xenon pack` is the same as `xenon-pack`, and so
+    on. Not for medical use.
+    """
+
+
 def _run(name: str) -> NoReturn:
     """Run a command, such as `pack` as xenon-pack, and exit with its status."""
     exit_status.run(COMMANDS[name], f"xenon-{name}")
@@ -305,3 +351,8 @@ predict = partial(_run, "predict")
 export = partial(_run, "export")
 report = partial(_run, "report")
 launch = partial(_run, "launch")
+
+
+def xenon() -> NoReturn:
+    """Run xenon, the group of all commands, and exit with the command's status."""
+    exit_status.run(xenon_command, "xenon")

@@ -16,7 +16,7 @@ from typing import NoReturn
 import click
 
 from xenon_mx import console
-from xenon_mx.errors import ConfigError, XenonError, os_error
+from xenon_mx.errors import XenonError, os_error
 from xenon_mx.runtime import memory, signals, streams, text
 
 _USAGE, _FAILED, _BUG, _INTERRUPTED = 2, 1, 70, 130
@@ -75,8 +75,6 @@ def _translate(error: BaseException) -> BaseException:
     """Return the exception that describes a failure to the user."""
     if isinstance(error, click.Abort):  # click replaces two other exceptions by it
         return error.__cause__ or error
-    if isinstance(error, ConfigError):
-        return click.UsageError(str(error))
     if not isinstance(error, XenonError) and memory.is_out_of_memory(error):
         return XenonError(memory.out_of_memory_message())
     if isinstance(error, OSError):

@@ -33,3 +33,4 @@ predict = partial(_start, "predict")
 export = partial(_start, "export")
 report = partial(_start, "report")
 launch = partial(_start, "launch")
+xenon = partial(_start, "xenon")  # all of them, as subcommands

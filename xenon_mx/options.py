@@ -12,6 +12,7 @@ from typing import Any, Callable
 import click
 
 from xenon_mx.config import flag_name
+from xenon_mx.errors import ConfigError
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -26,6 +27,17 @@ class _PathType(click.Path):
 
 
 PATH = _PathType(path_type=Path, readable=False)
+
+
+class Command(click.Command):
+    """A command that reports an invalid setting as wrong usage of itself."""
+
+    def invoke(self, context: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(context)
+        except ConfigError as error:
+            raise click.UsageError(str(error), context) from error
 
 
 def from_config(config: type) -> Decorator:

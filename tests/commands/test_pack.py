@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
@@ -268,7 +269,7 @@ def test_pack_json_counts_and_weights_are_those_of_the_csvs(
         assert meta.splits[split].records == len(paths)
         for kind in ("XR_ELBOW", "XR_HAND", "XR_WRIST"):
             of_type = [path for path in paths if f"/{kind}/" in path]
-            assert meta["splits"][split]["counts"][kind] == {
+            assert asdict(meta.splits[split].counts[kind]) == {
                 "images": len(of_type),
                 "studies": len({path.rpartition("/")[0] for path in of_type}),
                 "abnormal": sum("positive" in path for path in of_type),

@@ -416,7 +416,7 @@ def claiming(width: int, height: int) -> bytes:
 @pytest.mark.parametrize("side", [8_193, 60_000])
 def test_decode_image_that_claims_too_many_pixels_is_refused_unread(side: int) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(XenonError, match="bomb.png: claims more than 67,108,864"):
+    with pytest.raises(XenonError, match="bomb.png: declares more than 67,108,864"):
         images.decode(claiming(side, side), "bomb.png")
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 50_000  # kB

@@ -125,13 +125,12 @@ def test_invalid_samples_are_an_error(labels, prob, patients):
         make_samples(labels, prob, patients)
 
 
-def test_the_example_of_the_readme_prints_every_metric(written, monkeypatch, capsys):
-    readme = paths.ROOT / "README.md"
-    _, _, section = readme.read_text(encoding="utf-8").partition("### How sure the")
-    lines = section.partition("\nprints")[0].splitlines()[1:]
+def test_the_example_of_the_docs_prints_every_metric(written, monkeypatch, capsys):
+    page = (paths.ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    example = page.partition("```python\n")[2].partition("```")[0]
     written[0].rename(written[0].with_name("valid.csv"))
     monkeypatch.chdir(written[0].parent)
-    exec("\n".join(line[4:] for line in lines), {})  # noqa: S102 - the README's words
+    exec(example, {})  # noqa: S102 - the page's own words
     printed = capsys.readouterr().out.splitlines()
     study_types = ("XR_HAND", "XR_WRIST", "overall")
     expected = [

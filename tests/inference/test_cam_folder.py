@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from xenon_mx.errors import XenonError
-from xenon_mx.inference import cam_folder
+from xenon_mx.inference import cam_folder, cam_overlay
 
 RADIOGRAPH = np.random.RandomState(0).randint(0, 256, (60, 40)).astype(np.uint8)
 CAM = np.random.RandomState(1).normal(size=(3, 3)).astype(np.float32)

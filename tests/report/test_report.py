@@ -29,7 +29,7 @@ from xenon_mx.evaluation.evaluation_set import read_predictions
 from xenon_mx.evaluation.prediction_tables import read_table
 from xenon_mx.evaluation.published import PAPER
 from xenon_mx.inference import cam_folder
-from xenon_mx.models.cam import coarseness_warning
+from xenon_mx.inference.cam_overlay import coarseness_warning
 from xenon_mx.report import gallery, plots
 from xenon_mx.runs import run_folder
 from xenon_mx.runs.run_folder import EpochRecord, Run, TrainingState

@@ -10,4 +10,4 @@ FIXTURES = TESTS / "fixtures"
 GOLDENS = TESTS / "goldens"
 
 # For child processes that import what tests import.
-PYTHONPATH = f"{TESTS}:{TOOLS}"
+PYTHONPATH = f"{ROOT}:{TESTS}:{TOOLS}"
