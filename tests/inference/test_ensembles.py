@@ -8,8 +8,8 @@ import pytest
 from xenon_mx.errors import XenonError
 from xenon_mx.inference.ensembles import GluonEnsemble
 from xenon_mx.runs.run_folder import EpochRecord, Run, TrainingState
+from xenon_mx.runs.top_epochs import TopEpochs
 from xenon_mx.runtime.mxnet import mx
-from xenon_mx.training.schedule import TopEpochs
 
 META = {
     "config": {"model": "resnet18_v1b"},

@@ -22,7 +22,7 @@ from xenon_mx.config import (
 from xenon_mx.models import cam as maps
 from xenon_mx.models import network
 from xenon_mx.runs.run_folder import ARCHITECTURE, EpochRecord, Run, TrainingState
-from xenon_mx.training.schedule import TopEpochs
+from xenon_mx.runs.top_epochs import TopEpochs
 
 SIZE = 96  # three cells a side
 TIMES_CHANCE = 3  # fixed beforehand

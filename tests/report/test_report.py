@@ -29,7 +29,7 @@ from xenon_mx.inference import cam_folder
 from xenon_mx.report import gallery, plots
 from xenon_mx.runs import run_folder
 from xenon_mx.runs.run_folder import EpochRecord, Run, TrainingState
-from xenon_mx.training.schedule import TopEpochs
+from xenon_mx.runs.top_epochs import TopEpochs
 
 TYPES = ("XR_ELBOW", "XR_HAND", "XR_WRIST")
 HEADER = "study,study_type,images,probability,prediction,label"

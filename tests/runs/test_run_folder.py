@@ -17,8 +17,8 @@ from support.tensorboard_events import scalars
 from xenon_mx.errors import XenonError
 from xenon_mx.models import weight_files
 from xenon_mx.runs.run_folder import EpochRecord, Run, TrainingState
+from xenon_mx.runs.top_epochs import TopEpochs
 from xenon_mx.runtime import files
-from xenon_mx.training.schedule import TopEpochs
 
 LOSSES = [0.5, 0.4, 0.6, 0.3, float("nan"), 0.35, 0.2]
 
@@ -162,7 +162,7 @@ import itertools, os, shutil, signal, sys
 from pathlib import Path
 from test_run_folder import META, LOSSES, save
 from xenon_mx.runs.run_folder import Run
-from xenon_mx.training.schedule import TopEpochs
+from xenon_mx.runs.top_epochs import TopEpochs
 
 def train(folder):
     if (folder / "run.json").exists():

@@ -163,7 +163,7 @@ threading.Thread.start = none
 
 from test_run_folder import META, save
 from xenon_mx.runs.run_folder import Run
-from xenon_mx.training.schedule import TopEpochs
+from xenon_mx.runs.top_epochs import TopEpochs
 
 run = Run.create(Path(sys.argv[1]), META)
 save(run, TopEpochs(1), 1, 0.5)

@@ -21,10 +21,11 @@ from xenon_mx.errors import XenonError
 from xenon_mx.evaluation import metrics
 from xenon_mx.models import forward, network
 from xenon_mx.runs import run_folder
+from xenon_mx.runs.top_epochs import TopEpochs
 from xenon_mx.runtime import mxnet, progress
 from xenon_mx.runtime.mxnet import autograd
 from xenon_mx.training import batch_norm, losses, optimizers
-from xenon_mx.training.schedule import ReduceLROnPlateau, TopEpochs
+from xenon_mx.training.lr_schedule import ReduceLROnPlateau
 
 _log = logging.getLogger(__name__)
 
