@@ -11,7 +11,7 @@ import synthetic
 from support import paths
 
 from xenon_mx import cli
-from xenon_mx.runs.run_folder import EpochRecord
+from xenon_mx.runs.epoch_log import EpochRecord
 
 README = (paths.ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = {

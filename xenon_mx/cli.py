@@ -149,7 +149,7 @@ def _list_models(context: click.Context, _: click.Parameter, size: int | None) -
     with bar(total=len(network.NAMES), unit="net", desc="sizing") as shown:
         for name in network.NAMES:
             parameters, gflop = network.count_size(name, size)
-            places = ", ".join(pretrained.known(name))
+            places = ", ".join(pretrained.sources(name))
             rows.append((name, places, f"{parameters:,}", f"{gflop:.1f}"))
             shown.update()
     _table(rows, left=2, say=click.echo)
@@ -212,7 +212,7 @@ def _with_recorded(flags: dict[str, Any]) -> dict[str, Any]:
     """Take the settings that were not given from the run that is to go on."""
     from xenon_mx.runs import run_folder
 
-    recorded = run_folder.Run.open(flags["run"]).meta["config"]
+    recorded = run_folder.Run.open(flags["run"]).meta.settings
     source = click.get_current_context().get_parameter_source
     given = {
         name for name in flags if source(name) is not click.core.ParameterSource.DEFAULT

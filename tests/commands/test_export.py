@@ -122,7 +122,7 @@ def test_the_door_is_gray_pixels_and_nothing_else(world):
 def test_a_file_says_what_it_is(world):
     told = session(world / "both.onnx").get_modelmeta().custom_metadata_map
     told = {key: json.loads(value) for key, value in told.items()}
-    meta = Run.open(world / "run").meta
+    meta = Run.open(world / "run").meta.to_json()
     for key in ("data", "study_types", "weights", "preprocessing"):
         assert told[key] == meta[key]
     assert told["notice"] == "Not for medical use."

@@ -27,9 +27,11 @@ from xenon_mx.evaluation import scores as evaluation
 from xenon_mx.evaluation.evaluation_set import read_table
 from xenon_mx.inference import cam_folder
 from xenon_mx.report import gallery, plots
-from xenon_mx.runs import run_folder
-from xenon_mx.runs.run_folder import EpochRecord, Run, TrainingState
+from xenon_mx.runs.epoch_log import EpochRecord
+from xenon_mx.runs.run_folder import Run
+from xenon_mx.runs.run_meta import ARCHITECTURE, RunMeta
 from xenon_mx.runs.top_epochs import TopEpochs
+from xenon_mx.runs.training_state import TrainingState
 
 TYPES = ("XR_ELBOW", "XR_HAND", "XR_WRIST")
 HEADER = "study,study_type,images,probability,prediction,label"
@@ -50,7 +52,7 @@ META = {
     "trained_on": {"split": "train", "images": 1234},
     "validated_on": {"split": "valid", "images": 456},
     "preprocessing": {"size": 320, "fit": "stretch"},
-    "architecture": run_folder.ARCHITECTURE,
+    "architecture": ARCHITECTURE,
     "study_types": list(TYPES),
     "weights": [[0.4, 0.6], [0.25, 0.75], [0.5, 0.5]],
     "pretrained": None,
@@ -59,7 +61,7 @@ META = {
 
 def make_run(folder):
     """Make a run as training does: seven epochs, of which five are kept."""
-    made = Run.create(folder / "runs" / "a&b", META)
+    made = Run.create(folder / "runs" / "a&b", RunMeta.from_json(META))
     best = TopEpochs(5)
     for number, loss in enumerate(LOSSES, 1):
         best.step(number, loss)
@@ -203,7 +205,7 @@ def test_a_run_alone_shows_its_training(run):
 
 
 def test_a_run_without_a_finished_epoch_has_a_page(tmp_path):
-    Run.create(tmp_path / "empty", META).close()
+    Run.create(tmp_path / "empty", RunMeta.from_json(META)).close()
     page, _ = report(tmp_path / "empty")
     assert "No epoch has been finished yet" in page.text
 

@@ -23,8 +23,8 @@ from xenon_mx.config import TrainConfig
 from xenon_mx.data import packed_folder, record_iter
 from xenon_mx.errors import XenonError
 from xenon_mx.inference import cam_folder
-from xenon_mx.runs import run_folder
 from xenon_mx.runs.run_folder import Run
+from xenon_mx.runs.run_meta import RUN_JSON
 from xenon_mx.runtime import files
 
 NET = "mobilenet0.25"
@@ -88,7 +88,7 @@ def test_a_run_begun_anew_at_the_path_of_another_is_its_own(
         assert said[-1].startswith(f"error: {run}: was moved or removed while")
         assert not [line for line in said if "Traceback" in line]
         again = Run.open(run)
-        assert again.meta["config"]["seed"] == number
+        assert again.meta.settings["seed"] == number
         assert len(again.log()) == 2
         for member in best:
             member.check()
@@ -125,7 +125,7 @@ def test_of_two_that_begin_the_same_run_one_is_refused(packed, tmp_path, times):
         assert sorted(process.returncode for process in both) == [0, 1]
         lost = said[[process.returncode for process in both].index(1)]
         last = lost.splitlines()[-1]
-        assert "another process trains it" in last or "holds a run already" in last
+        assert "another process trains it" in last or "contains a run already" in last
         assert len(Run.open(run).log()) == 2
         for member in Run.open(run).members():
             member.check()
@@ -327,4 +327,4 @@ def test_a_run_is_known_wherever_it_is_moved_to(packed, tmp_path):
     assert Run.open(tmp_path / "moved").identity == before
     train.train(config(packed, run, epochs=1))  # the same, begun once more
     assert Run.open(run).identity != before
-    assert run_folder.RUN_JSON in os.listdir(run)
+    assert RUN_JSON in os.listdir(run)

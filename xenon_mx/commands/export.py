@@ -56,7 +56,7 @@ def export(config: ExportConfig, bar: progress.Bar = progress.silent) -> int:
     from xenon_mx.models import network  # loads MXNet
 
     onnx_graph.check_packages()
-    size = ensemble.meta["preprocessing"]["size"]
+    size = ensemble.meta.preprocessing.size
     with mxnet.failures():
         nets = ensemble.load(mxnet.contexts("cpu()"), reference=True)
         with bar(total=len(nets) + 1, unit="net", desc="exporting") as shown:
@@ -81,7 +81,7 @@ def _properties(
     ensemble: ensembles.GluonEnsemble, fields: list[tuple[float, float]]
 ) -> dict[str, Any]:
     """What the file says of itself: a JSON value a key."""
-    meta = ensemble.meta
+    meta = ensemble.meta.to_json()
     keys = ("data", "study_types", "weights", "preprocessing", "architecture")
     return {
         "format": onnx_ensemble.FORMAT,

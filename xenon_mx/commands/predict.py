@@ -68,7 +68,7 @@ def predict(config: PredictConfig, bar: progress.Bar = progress.silent) -> Predi
     """
     written = _check_outputs(config)
     ensemble = ensembles.open_ensemble(config.runs, config.members)
-    source = inputs.InputImages(config, ensemble.meta["preprocessing"])
+    source = inputs.InputImages(config, ensemble.meta.preprocessing)
     if config.submission and not all(image.study_type for image in source.images):
         raise XenonError("--submission needs images in MURA's layout, by studies")
     origin = outputs.made_from(
@@ -109,7 +109,7 @@ def _logits(
             return logits
         field, looked = ensemble.cams(batches, config.ctx, config.reference)
         paths = [image.path for image in source.images]
-        seen = ensemble.meta["preprocessing"]
+        seen = ensemble.meta.preprocessing
         folder = cam_folder.CamFolder(
             out=config.cam,
             paths=paths,
@@ -174,7 +174,7 @@ def _announce(
             f"the paper's {MEMBERS}" if config.members == MEMBERS else config.members,
             ensemble.extent,
         )
-    if source.origin == (ensemble.meta["data"], "train"):
+    if source.origin == (ensemble.meta.data, "train"):
         _log.warning("these images trained the nets: no figure on them is a result")
     alone = sum(1 for image in source.images if not image.study_type)
     if alone:
@@ -184,7 +184,7 @@ def _announce(
             alone,
         )
     strange = {i.study_type for i in source.images if i.study_type}
-    strange -= set(ensemble.meta["study_types"])
+    strange -= set(ensemble.meta.study_types)
     if strange:
         _log.warning("the run has never seen %s", ", ".join(sorted(strange)))
 
@@ -205,12 +205,12 @@ def _losses(
     ensemble: ensembles.Ensemble, listed: list[mura.Image], logits: np.ndarray
 ) -> dict[Path, float]:
     """Each member's loss over all images, by the code that training validates with."""
-    types = {name: i for i, name in enumerate(ensemble.meta["study_types"])}
+    types = {name: i for i, name in enumerate(ensemble.meta.study_types)}
     if any(i.label is None or i.study_type not in types for i in listed):
         return {}
     labels = np.array([image.label for image in listed])
     kinds = np.array([types[image.study_type] for image in listed])
-    loss = losses.WeightedBCE(np.array(ensemble.meta["weights"]))
+    loss = losses.WeightedBCE(np.array(ensemble.meta.weights))
     return {
         member.params: loss.mean(column, labels, kinds)
         for member, column in zip(ensemble.members, logits.T)

@@ -136,8 +136,7 @@ def _facts(run: Run, found: results.Results | None) -> dict[str, Any]:
     """All that the templates show."""
     return {
         "version": __version__,
-        "title": f"{run.meta['config']['model']}: "
-        f"{words.one_line(run.folder.resolve().name)}",
+        "title": f"{run.meta.model}: {words.one_line(run.folder.resolve().name)}",
         "run": words.one_line(run.folder),
         "history": training_history.summarize(run),
         "warnings": found.warnings if found else [],

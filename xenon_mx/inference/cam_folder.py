@@ -11,13 +11,14 @@ import io
 import os
 from collections import Counter
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Mapping, Sequence
 
 import numpy as np
 
 from xenon_mx.data import images, outputs
 from xenon_mx.errors import XenonError
 from xenon_mx.models import cam as maps
+from xenon_mx.runs.run_meta import Preprocessing
 from xenon_mx.runtime import files, staging
 
 # Put behind the whole name of the image: image1.png and image1.jpg stay apart.
@@ -123,8 +124,7 @@ class CamFolder(staging.Staging):
     Args:
         out: The folder; made where there is none.
         paths: All images that maps will be added of, as the input writes them.
-        preprocessing: As run.json has it: `size`, the side of the square that the nets
-            saw, px, and `fit`, how the radiographs were fitted into it.
+        preprocessing: Of the nets' training images.
         field: Where the maps lie over it, as `models.field` gives it.
         members: How many nets each map is the mean of.
         origin: What the maps are made from, as `outputs.made_from` returns it.
@@ -140,7 +140,7 @@ class CamFolder(staging.Staging):
         self,
         out: Path,
         paths: Sequence[str],
-        preprocessing: Mapping[str, Any],
+        preprocessing: Preprocessing,
         field: Sequence[float],
         members: int,
         origin: str,
@@ -149,7 +149,7 @@ class CamFolder(staging.Staging):
         super().__init__(out, MAPS_JSON)
         self._paths = paths
         self._origin, self._overwrite = origin, overwrite
-        size, fit = preprocessing["size"], preprocessing["fit"]
+        size, fit = preprocessing.size, preprocessing.fit
         self._geometry = (size, fit, field)
         self._described = {
             "size": size,

@@ -9,7 +9,7 @@ cores.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Iterable, Iterator, Mapping, Protocol, Sequence
+from typing import Any, Iterable, Iterator, Protocol, Sequence
 
 import numpy as np
 
@@ -17,7 +17,9 @@ from xenon_mx.config import MEAN, STD
 from xenon_mx.errors import XenonError
 from xenon_mx.inference.onnx_ensemble import OnnxEnsemble, is_onnx_file
 from xenon_mx.models.cam import CamBatch
-from xenon_mx.runs.run_folder import ARCHITECTURE, Checkpoint, Run
+from xenon_mx.runs.checkpoints import Checkpoint
+from xenon_mx.runs.run_folder import Run
+from xenon_mx.runs.run_meta import ARCHITECTURE, DataMeta
 from xenon_mx.runtime import mxnet
 
 # What runs must share, for one set of pixels to suit all of their nets, and for their
@@ -33,8 +35,8 @@ class Ensemble(Protocol):
         """Whether MXNet runs the members; else nothing on their way may need it."""
 
     @property
-    def meta(self) -> Mapping[str, Any]:
-        """What run.json says, where the runs of all members agree."""
+    def meta(self) -> DataMeta:
+        """The part of run.json in which the runs of all members agree."""
 
     @property
     def identities(self) -> list[str]:
@@ -112,11 +114,10 @@ def open_ensemble(paths: Sequence[Path], members: int) -> Ensemble:
 
 def _check_compatible(run: Run) -> None:
     """Refuse a run whose nets saw other pixels, or are others, than ours would be."""
-    seen = run.meta["preprocessing"]
-    door = {"mean": list(MEAN), "std": list(STD)}
-    if {key: seen.get(key) for key in door} != door:
+    preprocessing = run.meta.preprocessing
+    if (preprocessing.mean, preprocessing.std) != (MEAN, STD):
         raise XenonError(f"{run.folder}: trained with another mean or std than xenon's")
-    if run.meta["architecture"] != ARCHITECTURE:
+    if run.meta.architecture != ARCHITECTURE:
         raise XenonError(f"{run.folder}: trained with another kind of net than xenon's")
 
 
@@ -148,7 +149,7 @@ class GluonEnsemble:
             _check_compatible(run)
         for run in others:
             for key in _AGREE:
-                if run.meta[key] != first.meta[key]:
+                if getattr(run.meta, key) != getattr(first.meta, key):
                     raise XenonError(
                         f"{run.folder} and {first.folder} differ in {key}: their nets "
                         f"cannot be averaged"
@@ -177,7 +178,7 @@ class GluonEnsemble:
         """What an export says of each member, the lowest validation loss first."""
         return [
             {
-                "model": run.meta["config"]["model"],
+                "model": run.meta.model,
                 "epoch": member.epoch,
                 "loss": member.loss,
                 "params": member.params.name,
@@ -213,7 +214,7 @@ class GluonEnsemble:
             with mxnet.failures():
                 yield from forward.cams(nets, batches, ctxs, reference)
 
-        size = self.meta["preprocessing"]["size"]
+        size = self.meta.preprocessing.size
         # Where nets differ, their maps are averaged cell by cell all the same.
         fields = [network.cam_extent(net, size) for net in nets]
         return np.mean(fields, axis=0).tolist(), looked()
@@ -233,6 +234,6 @@ class GluonEnsemble:
         nets = []
         for member, run in self._chosen:
             member.check()
-            model = run.meta["config"]["model"]
+            model = run.meta.model
             nets.append(network.build(model, member.params, list(ctxs), reference))
         return nets

@@ -19,7 +19,8 @@ import numpy as np
 from xenon_mx.data import outputs
 from xenon_mx.errors import XenonError
 from xenon_mx.models.cam import CamBatch
-from xenon_mx.runs.run_folder import Checkpoint
+from xenon_mx.runs.checkpoints import Checkpoint
+from xenon_mx.runs.run_meta import DataMeta
 from xenon_mx.runtime import mxnet
 from xenon_mx.runtime.threads import usable_cores
 
@@ -40,8 +41,6 @@ _SEALED = re.compile(_SEAL.replace(b"%s", b"[0-9a-f]{64}") + rb"\Z")
 _SEAL_BYTES = 78
 _PROPERTY, _KEY, _VALUE = 14, 1, 2
 _VARINT, _LENGTH = 0, 2  # the kinds of fields that a model has
-
-_NEEDED = {"data", "study_types", "weights", "preprocessing", "members"}
 
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _ERRORS_ONLY = 3  # ONNX Runtime's own number
@@ -95,7 +94,7 @@ class OnnxEnsemble:
             first.
 
     Attributes:
-        meta: What run.json says of an ensemble, as far as the file does. See
+        meta: The part of run.json in which the runs of all members agree. See
             `ensembles.Ensemble`, as of the others.
         identities: What tells the runs that it was exported from apart from others.
         members: The checkpoints that it was made of; `params` is no path but the place
@@ -115,15 +114,20 @@ class OnnxEnsemble:
                 f"xenon-export wrote it: export the run again"
             )
         self._file, self._data = file, data
-        self.meta = _properties(data)
-        if self.meta.get("format") != FORMAT:
+        properties = _properties(data)
+        if properties.get("format") != FORMAT:
             raise XenonError(f"{file}: not of format {FORMAT}, which this xenon reads")
-        if not _NEEDED <= self.meta.keys():
-            raise XenonError(f"{file}: lacks properties that xenon-export writes")
+        try:
+            self.meta = DataMeta.from_json(properties)
+            self._exported = properties["members"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise XenonError(
+                f"{file}: lacks properties that xenon-export writes"
+            ) from error
         # xenon 0.1.0 wrote nothing of the runs.
-        sums = [each["sha256"] for each in self.meta["members"]]
-        self.identities = [self.meta.get(MADE_FROM) or outputs.made_from({"": sums})]
-        self._held = len(self.meta["members"])
+        sums = [each["sha256"] for each in self._exported]
+        self.identities = [properties.get(MADE_FROM) or outputs.made_from({"": sums})]
+        self._held = len(self._exported)
         self.extent = f"the file holds {self._held} only"
         self.members = [
             Checkpoint(
@@ -132,7 +136,7 @@ class OnnxEnsemble:
                 file / f"member_{number}" / each["params"],
                 each["sha256"],
             )
-            for number, each in enumerate(self.meta["members"][:members], 1)
+            for number, each in enumerate(self._exported[:members], 1)
         ]
 
     @classmethod
@@ -186,7 +190,7 @@ class OnnxEnsemble:
                 mean = cams[:, :chosen].mean(axis=1)
                 yield CamBatch(pixels, logits[:, :chosen], mean)
 
-        fields = [each["field"] for each in self.meta["members"][:chosen]]
+        fields = [each["field"] for each in self._exported[:chosen]]
         return np.mean(fields, axis=0).tolist(), looked()
 
     def _runner(

@@ -140,7 +140,7 @@ def evaluate_predictions(config: ReportConfig, run: Run) -> Results:
         config.threshold,
         PLURAL[predicted.level],
     )
-    strange = set(predicted.study_types) - {*run.meta["study_types"], ""}
+    strange = set(predicted.study_types) - {*run.meta.study_types, ""}
     if strange:
         never = f"the run has never seen {', '.join(sorted(strange))}"
         found = replace(found, warnings=[never])
@@ -154,8 +154,9 @@ def evaluate_predictions(config: ReportConfig, run: Run) -> Results:
     cases = from_table(predicted)
     figures = scores.evaluate_by_study_type(cases, config.threshold)
     found = _labelled(found, cases, figures)
-    validated = run.meta.get("validated_on") or {}
-    doubts = scores.leakage_warnings(cases, figures, validated.get("split"))
+    validated = run.meta.validated_on
+    split = validated.split if validated else None
+    doubts = scores.leakage_warnings(cases, figures, split)
     found = replace(found, warnings=[*found.warnings, *doubts])
     if cases.level == "study":
         found = _beside(found, cases, figures)

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Sequence
+from typing import Any, Mapping, Sequence
 
 from xenon_mx.report import plots
 from xenon_mx.report.plots import Curve, Plot, Table, format_number
-from xenon_mx.runs.run_folder import Checkpoint, EpochRecord, Run
+from xenon_mx.runs.checkpoints import Checkpoint
+from xenon_mx.runs.epoch_log import EpochRecord
+from xenon_mx.runs.run_folder import Run
+from xenon_mx.runs.run_meta import RunMeta, SplitSize
 
 
 @dataclass(frozen=True)
@@ -52,22 +55,20 @@ def summarize(run: Run) -> TrainingHistory:
     )
 
 
-def _facts(
-    meta: dict[str, Any], epochs: Sequence[EpochRecord]
-) -> list[tuple[str, str]]:
-    config, versions = meta["config"], meta.get("versions", {})
-    size, fit = meta["preprocessing"]["size"], meta["preprocessing"]["fit"]
-    start = meta.get("pretrained")
+def _facts(meta: RunMeta, epochs: Sequence[EpochRecord]) -> list[tuple[str, str]]:
+    config, versions = meta.settings, meta.versions or {}
+    size, fit = meta.preprocessing.size, meta.preprocessing.fit
+    start = meta.pretrained
     seconds = sum(epoch.seconds for epoch in epochs)
     return [
         ("Net", f"{config['model']}, one logit, global average pooling"),
         (
             "First weights",
-            f"{start['origin']} (SHA-256 {start['sha256']})" if start else "random",
+            f"{start.origin} (SHA-256 {start.sha256})" if start else "random",
         ),
-        ("Trained on", _split(meta, "trained_on")),
-        ("Checkpoints chosen on", _split(meta, "validated_on")),
-        ("Data", f"{config.get('packed', 'unknown')} (SHA-256 {meta['data']})"),
+        ("Trained on", _split(meta.trained_on)),
+        ("Checkpoints chosen on", _split(meta.validated_on)),
+        ("Data", f"{config.get('packed', 'unknown')} (SHA-256 {meta.data})"),
         ("Pixels", f"gray, {size}x{size}, fitted by {fit}"),
         ("Loss", _loss(config)),
         ("Recipe", _recipe(config)),
@@ -76,7 +77,7 @@ def _facts(
     ]
 
 
-def _recipe(config: dict[str, Any]) -> str:
+def _recipe(config: Mapping[str, Any]) -> str:
     patience = config.get("patience")
     waited = "an epoch" if patience == 1 else f"{patience} epochs"
     shared = str(config.get("kvstore") or "").startswith("dist")
@@ -89,12 +90,11 @@ def _recipe(config: dict[str, Any]) -> str:
     )
 
 
-def _split(meta: dict[str, Any], key: str) -> str:
-    split = meta.get(key)
-    return f"{split['images']:,} images of {split['split']}" if split else "unknown"
+def _split(split: SplitSize | None) -> str:
+    return f"{split.images:,} images of {split.split}" if split else "unknown"
 
 
-def _loss(config: dict[str, Any]) -> str:
+def _loss(config: Mapping[str, Any]) -> str:
     if config.get("loss") == "plain":
         return "binary cross entropy, not weighted"
     pooled = config.get("pooled_weights")
@@ -112,10 +112,10 @@ def _time(seconds: float) -> str:
     return f"{minutes} min" if minutes else f"{seconds:.0f} s"
 
 
-def _weights(meta: dict[str, Any]) -> Table:
+def _weights(meta: RunMeta) -> Table:
     rows = [
         (name, f"{normal:.4f}", f"{abnormal:.4f}")
-        for name, (normal, abnormal) in zip(meta["study_types"], meta["weights"])
+        for name, (normal, abnormal) in zip(meta.study_types, meta.weights)
     ]
     header = ("study type", "normal image", "abnormal image")
     return Table("Weights of the loss", header, rows)
