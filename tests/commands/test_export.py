@@ -29,6 +29,7 @@ from xenon_mx.inference import inputs, onnx_graph
 from xenon_mx.inference.onnx_ensemble import OnnxEnsemble, sealed
 from xenon_mx.models import forward, network
 from xenon_mx.runs.run_folder import Run
+from xenon_mx.runs.run_meta import Preprocessing
 from xenon_mx.runtime.mxnet import mx
 
 SIZE = 64
@@ -385,7 +386,7 @@ def test_opencv_and_mxnet_decode_a_record_to_the_same_pixels(world, tmp_path, en
     folder = tmp_path / "packed"
     pack.pack(PackConfig(tmp_path / "MURA-v1.1", folder, size=47, encoding=encoding))
     config = PredictConfig((folder / "valid.rec",), Path("o.csv"), (), batch_size=5)
-    source = inputs.InputImages(config, {"size": 47, "fit": "stretch"})
+    source = inputs.InputImages(config, Preprocessing(47, "stretch"))
     theirs, ours = list(source.batches()), list(source.batches(with_mxnet=False))
     assert (
         [len(each) for each in ours] == [len(each) for each in theirs] == [5, 5, 5, 1]

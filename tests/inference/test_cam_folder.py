@@ -14,10 +14,11 @@ import pytest
 from xenon_mx.errors import XenonError
 from xenon_mx.inference import cam_folder
 from xenon_mx.models import cam
+from xenon_mx.runs.run_meta import Preprocessing
 
 FILM = np.random.RandomState(0).randint(0, 256, (60, 40)).astype(np.uint8)
 CAM = np.random.RandomState(1).normal(size=(3, 3)).astype(np.float32)
-SEEN, FIELD = {"size": 32, "fit": "pad"}, [-1.5, 33.5]
+SEEN, FIELD = Preprocessing(32, "pad"), [-1.5, 33.5]
 STUDY = "MURA-v1.1/valid/XR_HAND/patient1/study1_positive"
 
 
@@ -65,7 +66,7 @@ def test_what_the_arrays_lack_is_beside_them(tmp_path):
     assert told.pop("members") == 5
     assert told.pop("made_from") == ORIGIN
     assert {len(told.pop("sha256")), len(told.pop("checksum"))} == {64}
-    assert told == {**SEEN, "field": FIELD}
+    assert told == {**SEEN.to_json(), "field": FIELD}
     over = cam.resize_to_radiograph(
         np.load(tmp_path / "a.png.cam.npy"), FILM.shape, **told
     )

@@ -29,7 +29,7 @@ from xenon_mx.inference import cam_folder
 from xenon_mx.report import gallery, plots
 from xenon_mx.runs.epoch_log import EpochRecord
 from xenon_mx.runs.run_folder import Run
-from xenon_mx.runs.run_meta import ARCHITECTURE, RunMeta
+from xenon_mx.runs.run_meta import ARCHITECTURE, Preprocessing, RunMeta
 from xenon_mx.runs.top_epochs import TopEpochs
 from xenon_mx.runs.training_state import TrainingState
 
@@ -37,6 +37,7 @@ TYPES = ("XR_ELBOW", "XR_HAND", "XR_WRIST")
 HEADER = "study,study_type,images,probability,prediction,label"
 LOSSES = [0.6, 0.5, 0.55, 0.4, 0.42, 0.45, 0.44]
 META = {
+    "format": 1,
     "config": {
         "model": "densenet169",
         "packed": "data/<packed>",
@@ -681,7 +682,7 @@ def test_maps_stand_beside_the_films_that_they_are_of(run, films, tmp_path):
 def draw_maps(cam, paths):
     """Write a red map of each image, where xenon-predict --cam would."""
     film, red = np.zeros((60, 30), np.uint8), np.ones((2, 2), np.float32)
-    seen = {"size": 32, "fit": "stretch"}
+    seen = Preprocessing(32, "stretch")
     with cam_folder.CamFolder(cam, paths, seen, (0, 32), 1, "0" * 64) as folder:
         for path in paths:
             folder.add(path, film, red)

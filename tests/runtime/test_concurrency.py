@@ -277,15 +277,16 @@ MAPS = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from xenon_mx.inference import cam_folder
 from xenon_mx.errors import XenonError
+from xenon_mx.inference import cam_folder
+from xenon_mx.runs.run_meta import Preprocessing
 
 out, origin, value = Path(sys.argv[1]), sys.argv[2] * 64, float(sys.argv[3])
 paths = [f"study{i}/image.png" for i in range(20)]
 film = np.zeros((40, 30), np.uint8)
 cam = np.full((2, 2), value, np.float32)
 try:
-    seen = {"size": 32, "fit": "pad"}
+    seen = Preprocessing(32, "pad")
     with cam_folder.CamFolder(out, paths, seen, (0, 32), 1, origin) as folder:
         for path in paths:
             folder.add(path, film, cam)

@@ -52,7 +52,11 @@ class Preprocessing:
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object."""
-        return {key: value for key, value in asdict(self).items() if value is not None}
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(self).items()
+            if value is not None
+        }
 
 
 @dataclass(frozen=True)

@@ -194,12 +194,7 @@ class TrainingLoop:
         train_loss, images = self._train(epoch, timer)
         train_seconds, wait_share = time.perf_counter() - start, timer.share
         if wait_share > _MAX_WAIT_SHARE and train_seconds > _MIN_WARN_S:
-            _log.warning(
-                "%.0f%% of the time was spent waiting for images: use more decoding "
-                "threads, such as --threads %d",
-                100 * wait_share,
-                2 * self._config.threads,
-            )
+            _warn_of_waiting(wait_share, self._config.threads)
         # Only rank 0 validates: learning rates that differed by a rounding would make
         # the workers' weights diverge.
         scores = self.validate(epoch) if self._group.rank == 0 else None
@@ -336,6 +331,15 @@ class _WaitTimer:
             finally:
                 self._waited += time.perf_counter() - start
             yield item
+
+
+def _warn_of_waiting(wait_share: float, threads: int) -> None:
+    _log.warning(
+        "%.0f%% of the time was spent waiting for images: use more decoding threads, "
+        "such as --threads %d",
+        100 * wait_share,
+        2 * threads,
+    )
 
 
 def _log_epoch(record: EpochRecord, epochs: int, top_epochs: TopEpochs) -> None:

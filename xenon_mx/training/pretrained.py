@@ -14,7 +14,7 @@ import threading
 import time
 import zipfile
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, NamedTuple, Sequence
 
 import huggingface_hub
 import requests
@@ -86,18 +86,10 @@ def find(
             f"--pretrained {wanted or ''}: there are no ImageNet weights of {model} "
             f"there; xenon-train --list-models lists the sources of each net"
         )
-    reasons = []
-    for place in places:
-        try:
-            return place.cached()
-        except _MissingError as reason:
-            reasons.append(f"{place.source}, on this disk: {reason}")
-    for place, request in [(place, _Request(place.check_server)) for place in places]:
-        try:
-            request.wait()
-            return place.download(bar)
-        except _MissingError as reason:
-            reasons.append(f"{place.source}: {reason}")
+    reasons: list[str] = []
+    weights = _from_caches(places, reasons) or _from_servers(places, bar, reasons)
+    if weights:
+        return weights
     advice = ", or ".join(place.advice for place in reversed(places))
     raise XenonError(
         f"{model}: no ImageNet weights can be found or downloaded: {advice}, and name "
@@ -105,6 +97,30 @@ def find(
         f"--no-pretrained",
         reasons,
     )
+
+
+def _from_caches(places: Sequence[_Gluon | _Hub], reasons: list[str]) -> Weights | None:
+    """Return the first weights on this disk; append to `reasons` why there are none."""
+    for place in places:
+        try:
+            return place.cached()
+        except _MissingError as reason:
+            reasons.append(f"{place.source}, on this disk: {reason}")
+    return None
+
+
+def _from_servers(
+    places: Sequence[_Gluon | _Hub], bar: progress.Bar, reasons: list[str]
+) -> Weights | None:
+    """Download from the first server that answers; append to `reasons` why none did."""
+    checks = [_Request(place.check_server) for place in places]
+    for place, check in zip(places, checks):
+        try:
+            check.wait()
+            return place.download(bar)
+        except _MissingError as reason:
+            reasons.append(f"{place.source}: {reason}")
+    return None
 
 
 def sources(model: str) -> list[str]:
