@@ -19,7 +19,7 @@ from support import paths
 import xenon_mx
 from xenon_mx import cli
 from xenon_mx.evaluation import prediction_tables
-from xenon_mx.runs.run_folder import EpochRecord
+from xenon_mx.runs.epoch_log import EpochRecord
 
 PAGES = {
     path.relative_to(paths.ROOT).as_posix(): path.read_text(encoding="utf-8")

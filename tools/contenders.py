@@ -483,7 +483,9 @@ def prepare(folder: Path) -> Result:
     from xenon_mx.commands import pack, train
     from xenon_mx.config import PackConfig, TrainConfig
     from xenon_mx.models import network, weight_matching
-    from xenon_mx.runs import run_folder
+    from xenon_mx.runs.epoch_log import EpochRecord
+    from xenon_mx.runs.run_folder import Run
+    from xenon_mx.runs.training_state import TrainingState
 
     sizes = json.loads((folder / "sizes.json").read_text())
     packed = pack.pack(
@@ -507,7 +509,7 @@ def prepare(folder: Path) -> Result:
     data = train._open_data(config, packed)
     meta = train._describe(config, data, None)
     shutil.rmtree(folder / "run", ignore_errors=True)
-    run = run_folder.Run.create(folder / "run", meta)
+    run = Run.create(folder / "run", meta)
     ranked = []
     for number in range(1, MEMBERS + 1):
         net, zoo = network.build_uninitialized(NET)
@@ -521,10 +523,8 @@ def prepare(folder: Path) -> Result:
         safetensors.numpy.save_file(weights, str(file))
         state = network.state_dict(network.build(NET, file))
         ranked.append((float(number), number))
-        epoch = run_folder.EpochRecord(number, 1, number, 0, 0, 1e-4, 1, 0, 1)
-        run.save(
-            epoch, run_folder.TrainingState(number, state, {}, 1, {}, False), ranked
-        )
+        epoch = EpochRecord(number, 1, number, 0, 0, 1e-4, 1, 0, 1)
+        run.save(epoch, TrainingState(number, state, {}, 1, {}, False), ranked)
     run.close()
     return {"images": 1, "seconds": 1.0, "outputs": None}
 

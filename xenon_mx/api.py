@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from xenon_mx.commands.predict import Predictions
     from xenon_mx.data.packed_folder import PackedFolder
     from xenon_mx.inference.ensembles import Ensemble as Members
-    from xenon_mx.runs.run_folder import Checkpoint
+    from xenon_mx.runs.checkpoints import Checkpoint
 
 AnyPath = Union[str, "PathLike[str]"]
 
@@ -434,7 +434,7 @@ class Ensemble:
         from xenon_mx.evaluation import metrics
         from xenon_mx.inference.inputs import InputImages
 
-        source = InputImages(config, self._members.meta["preprocessing"])
+        source = InputImages(config, self._members.meta.preprocessing)
         with _bar(progress)(total=len(source.images), unit="img") as shown:
             batches = bars.track(source.batches(self._members.uses_mxnet), shown)
             logits = self._members.logits(batches, self._ctx)
@@ -442,8 +442,8 @@ class Ensemble:
 
     def _geometry(self) -> tuple[int, str]:
         """Return side and fit of the squares that the members take."""
-        seen = self._members.meta["preprocessing"]
-        return seen["size"], seen["fit"]
+        seen = self._members.meta.preprocessing
+        return seen.size, seen.fit
 
     def _square(self, pixels: np.ndarray) -> np.ndarray:
         from xenon_mx.data import images

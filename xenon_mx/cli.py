@@ -95,7 +95,7 @@ def _list_models(context: click.Context, _: click.Parameter, size: int | None) -
     with bar(total=len(network.NAMES), unit="net", desc="measuring") as progress_bar:
         for name in network.NAMES:
             parameters, gflop = network.count_size(name, size)
-            sources = ", ".join(pretrained.known(name))
+            sources = ", ".join(pretrained.sources(name))
             rows.append((name, sources, f"{parameters:,}", f"{gflop:.1f}"))
             progress_bar.update()
     console.print_table(rows, left=2, write=click.echo)
@@ -165,7 +165,7 @@ def _with_recorded(flags: dict[str, Any]) -> dict[str, Any]:
     """Return the flags, with those not given replaced by the settings of the run."""
     from xenon_mx.runs import run_folder
 
-    recorded = run_folder.Run.open(flags["run"]).meta["config"]
+    recorded = run_folder.Run.open(flags["run"]).meta.settings
     source = click.get_current_context().get_parameter_source
     given = {
         name for name in flags if source(name) is not click.core.ParameterSource.DEFAULT

@@ -30,6 +30,7 @@ from xenon_mx.inference.onnx_ensemble import OnnxEnsemble
 from xenon_mx.inference.onnx_file import add_checksum
 from xenon_mx.models import cam_block, forward, network
 from xenon_mx.runs.run_folder import Run
+from xenon_mx.runs.run_meta import Preprocessing
 from xenon_mx.runtime.mxnet import mx
 
 SIZE = 64
@@ -123,7 +124,7 @@ def test_the_only_input_is_gray_pixels(world):
 def test_a_file_describes_itself(world):
     properties = session(world / "both.onnx").get_modelmeta().custom_metadata_map
     properties = {key: json.loads(value) for key, value in properties.items()}
-    meta = Run.open(world / "run").meta
+    meta = Run.open(world / "run").meta.to_json()
     for key in ("data", "study_types", "weights", "preprocessing"):
         assert properties[key] == meta[key]
     assert properties["notice"] == "Not for medical use."
@@ -389,7 +390,7 @@ def test_opencv_and_mxnet_decode_a_record_to_the_same_pixels(world, tmp_path, en
     folder = tmp_path / "packed"
     pack.pack(PackConfig(tmp_path / "MURA-v1.1", folder, size=47, encoding=encoding))
     config = PredictConfig((folder / "valid.rec",), Path("o.csv"), (), batch_size=5)
-    source = inputs.InputImages(config, {"size": 47, "fit": "stretch"})
+    source = inputs.InputImages(config, Preprocessing(47, "stretch"))
     by_mxnet, by_opencv = list(source.batches()), list(source.batches(with_mxnet=False))
     for batches in (by_mxnet, by_opencv):
         assert [len(batch) for batch in batches] == [5, 5, 5, 1]

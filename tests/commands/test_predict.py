@@ -164,7 +164,7 @@ def test_a_member_on_valid_rec_has_the_loss_that_training_logged(world, tmp_path
     total = 0.0
     for row in images:
         label, prob = int(row["label"]), float(row["member_1"])
-        weight = meta["weights"][meta["study_types"].index(row["study_type"])][label]
+        weight = meta.weights[meta.study_types.index(row["study_type"])][label]
         total -= weight * math.log(prob if label else 1 - prob)
     assert total / len(images) == pytest.approx(best.loss, abs=1e-6)
 

@@ -97,7 +97,7 @@ def read_run(folder):
     for member in run.members():
         member.check()
         weight_files.read(member.params)
-    run.resume(run.meta["config"])
+    run.resume(run.meta.settings)
     run.close()
 
 

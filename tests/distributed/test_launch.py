@@ -1,4 +1,4 @@
-"""xenon-launch: what it refuses, the statuses that it passes on, and who is left."""
+"""xenon-launch: what it refuses, its exit status, and the processes it leaves."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from xenon_mx.errors import XenonError
 LAUNCH = Path(sys.executable).with_name("xenon-launch")
 
 
-def started(mark, *words, **more):
-    """Start xenon-launch; what it starts is found by the mark."""
+def start(mark, *arguments, **options):
+    """Start xenon-launch, with a mark in the environment of all its processes."""
     return subprocess.Popen(
-        [LAUNCH, *map(str, words)],
+        [LAUNCH, *map(str, arguments)],
         env={**os.environ, "MARK": str(mark)},
-        **{"stderr": subprocess.PIPE, "text": True, **more},
+        **{"stderr": subprocess.PIPE, "text": True, **options},
     )
 
 
-def ended(process):
-    """Wait for the end of a launch; give its status and its lines."""
+def finish(process):
+    """Wait for the end of a launch; return its exit status and its lines."""
     try:
-        said = process.communicate(timeout=150)[1]
+        stderr = process.communicate(timeout=150)[1]
     finally:
         process.kill()
-    return process.returncode, (said or "").splitlines()
+    return process.returncode, (stderr or "").splitlines()
 
 
-def of_role(mark, role):
-    """The process that plays a role in a launch."""
+def processes_of(mark, role):
+    """Return the ids of a launch's processes of one role."""
     return [
         int(pid)
         for pid in left_over(f"MARK={mark}")
@@ -48,7 +48,7 @@ def of_role(mark, role):
 
 
 def test_hosts_are_read_without_comments(tmp_path):
-    (tmp_path / "hosts").write_text("a\n# the old ones\n\nme@b  # the new one\n")
+    (tmp_path / "hosts").write_text("a\n# no longer used\n\nme@b  # added later\n")
     assert launch._read_hosts(tmp_path / "hosts") == ["a", "me@b"]
 
 
@@ -64,15 +64,15 @@ def test_a_missing_host_file_is_refused(tmp_path):
         launch._read_hosts(tmp_path / "hosts")
 
 
-def test_a_host_file_that_is_no_text_is_refused(tmp_path):
+def test_a_host_file_that_is_not_text_is_refused(tmp_path):
     (tmp_path / "hosts").write_bytes(b"node\xff\n")
-    with pytest.raises(XenonError, match="hosts: is not text in UTF-8"):
+    with pytest.raises(XenonError, match="hosts: not text in UTF-8"):
         launch._read_hosts(tmp_path / "hosts")
 
 
-def test_the_schedulers_port_is_given_to_nobody_else():
-    """To no other program that asks for any port; to the scheduler it is."""
-    with launch._reserved_port() as port:
+def test_a_reserved_port_is_free_for_the_scheduler_alone():
+    """The system assigns it to no socket that asks for any port."""
+    with launch._reserve_port() as port:
         others = [socket.socket() for _ in range(500)]
         for other in others:
             other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -86,14 +86,14 @@ def test_the_schedulers_port_is_given_to_nobody_else():
             other.close()
 
 
-def test_a_program_that_is_not_there_is_refused():
+def test_a_missing_program_is_refused():
     with pytest.raises(XenonError, match="xenon-trian: No such file"):
         launch.launch(LaunchConfig(("xenon-trian",)), print)
 
 
-def test_an_interface_that_is_not_there_is_refused_and_those_that_are_named():
+def test_an_unknown_interface_is_refused_with_the_names_of_all():
     config = LaunchConfig(("true",), interface="nope")
-    with pytest.raises(XenonError, match=r"--interface nope: .*, but .*\blo\b"):
+    with pytest.raises(XenonError, match=r"--interface nope: .*, only .*\blo\b"):
         launch.launch(config, print)
 
 
@@ -106,7 +106,7 @@ def test_too_few_open_files_are_refused_in_a_line(tmp_path):
 
 
 def test_a_deleted_working_folder_is_refused_in_a_line(tmp_path):
-    """Where it is needed: the hosts are to work in the folder of that name."""
+    """With --hosts, which run the command in a folder of the same name."""
     (tmp_path / "hosts").write_text("localhost\n")
     (tmp_path / "gone").mkdir()
     script = 'cd gone && rmdir ../gone && exec "$@"'
@@ -119,8 +119,9 @@ def test_a_deleted_working_folder_is_refused_in_a_line(tmp_path):
     assert "the working folder has been deleted" in done.stderr
 
 
-def test_lines_carry_their_worker_and_the_worst_status_is_passed_on():
-    script = "import os, sys; print('hello'); sys.exit(7)"
+def test_lines_are_labelled_by_worker_and_the_exit_status_is_passed_on():
+    """By the launch number, whatever a worker prints about its rank."""
+    script = "import sys; print('rank 1 of 2'); print('hello'); sys.exit(7)"
     done = subprocess.run(
         [LAUNCH, "-n", "1", "--", sys.executable, "-c", script],
         capture_output=True,
@@ -128,7 +129,8 @@ def test_lines_carry_their_worker_and_the_worst_status_is_passed_on():
         timeout=150,
     )
     assert done.returncode == 7
-    assert "[worker 0] hello" in done.stderr.splitlines()
+    labelled = {"[worker 0] rank 1 of 2", "[worker 0] hello"}
+    assert labelled <= set(done.stderr.splitlines())
 
 
 CONNECTS = """
@@ -143,15 +145,15 @@ for _ in range(600):
 """
 
 
-def test_nothing_of_the_working_folder_is_run(tmp_path):
-    """By the time that the scheduler listens, it has imported all of MXNet."""
+def test_no_module_of_the_working_folder_is_imported(tmp_path):
+    """A scheduler that listens has imported all of MXNet."""
     for name in ("json.py", "tempfile.py", "typing.py", "xenon_mx/__init__.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     (tmp_path / "connects").write_text(CONNECTS)
-    words = ("-n", "1", "--", sys.executable, "-I", "connects")
-    status, said = ended(started(tmp_path, *words, cwd=tmp_path))
-    assert status == 3, said
+    arguments = ("-n", "1", "--", sys.executable, "-I", "connects")
+    status, lines = finish(start(tmp_path, *arguments, cwd=tmp_path))
+    assert status == 3, lines
     assert not (tmp_path / "ran").exists()
 
 
@@ -162,10 +164,10 @@ SCRIPT = "sleep 1000 & setsid sleep 1000 & wait"
     "number",
     [signal.SIGKILL, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)],
 )
-def test_a_killed_launcher_leaves_nobody_behind(tmp_path, number):
-    """Not the children of its workers either, though they have left its groups."""
-    words = ("-n", "2", "--", "sh", "-c", SCRIPT)
-    process = started(tmp_path, *words, stderr=subprocess.DEVNULL)
+def test_a_killed_launcher_leaves_no_process_behind(tmp_path, number):
+    """Nor children of its workers in sessions of their own."""
+    arguments = ("-n", "2", "--", "sh", "-c", SCRIPT)
+    process = start(tmp_path, *arguments, stderr=subprocess.DEVNULL)
     # The launcher, its guard, scheduler, server, and two workers with two each.
     wait_for(lambda: len(left_over(f"MARK={tmp_path}")) >= 10)
     process.send_signal(number)
@@ -174,10 +176,10 @@ def test_a_killed_launcher_leaves_nobody_behind(tmp_path, number):
 
 
 @pytest.mark.slow
-def test_a_launcher_killed_while_it_starts_leaves_nobody_behind(tmp_path):
+def test_a_launcher_killed_while_it_starts_leaves_no_process_behind(tmp_path):
     for milliseconds in range(50):
         mark = tmp_path / str(milliseconds)
-        process = started(mark, "-n", "3", "--", "sleep", "1000")
+        process = start(mark, "-n", "3", "--", "sleep", "1000")
         wait_for(lambda mark=mark: len(left_over(f"MARK={mark}")) > 1)
         time.sleep(milliseconds / 1000)
         process.kill()
@@ -185,12 +187,12 @@ def test_a_launcher_killed_while_it_starts_leaves_nobody_behind(tmp_path):
         wait_for(lambda mark=mark: not left_over(f"MARK={mark}"))
 
 
-TALKS = "import sys; [print('x' * 1000) for _ in range(5000)]; sys.exit(5)"
+PRINTS_5_MB = "import sys; [print('x' * 1000) for _ in range(5000)]; sys.exit(5)"
 
 
-def test_a_log_that_nobody_reads_any_more_ends_nothing(tmp_path):
-    """As `2>&1 | head -1` does it: 5 MB more are to come."""
-    process = started(tmp_path, "-n", "1", "--", sys.executable, "-c", TALKS)
+def test_a_log_whose_reader_has_gone_ends_nothing(tmp_path):
+    """As with `2>&1 | head -1`."""
+    process = start(tmp_path, "-n", "1", "--", sys.executable, "-c", PRINTS_5_MB)
     process.stderr.readline()
     process.stderr.close()
     try:
@@ -201,26 +203,25 @@ def test_a_log_that_nobody_reads_any_more_ends_nothing(tmp_path):
 
 def test_a_log_on_a_full_disk_ends_nothing(tmp_path):
     with open("/dev/full", "w") as full:
-        words = ("-n", "1", "--", sys.executable, "-c", TALKS)
-        assert ended(started(tmp_path, *words, stderr=full))[0] == 5
+        arguments = ("-n", "1", "--", sys.executable, "-c", PRINTS_5_MB)
+        assert finish(start(tmp_path, *arguments, stderr=full))[0] == 5
 
 
 @pytest.mark.parametrize(
     ("role", "name"), [("scheduler", "the scheduler"), ("server", "server 0")]
 )
 def test_a_lost_server_is_named_before_any_worker_has_joined(tmp_path, role, name):
-    process = started(tmp_path, "-n", "2", "--", "sleep", "1000")
-    (victim,) = wait_for(lambda: of_role(tmp_path, role))
+    process = start(tmp_path, "-n", "2", "--", "sleep", "1000")
+    (victim,) = wait_for(lambda: processes_of(tmp_path, role))
     os.kill(victim, signal.SIGKILL)
-    status, said = ended(process)
+    status, (line,) = finish(process)
     assert status == 137
-    (line,) = said
     assert line.startswith(f"error: {name} was killed by SIGKILL")
     assert left_over(f"MARK={tmp_path}") == []
 
 
 def test_a_killed_worker_is_named(tmp_path):
     script = "test $DMLC_ROLE = worker && kill -SEGV $$"
-    status, said = ended(started(tmp_path, "-n", "1", "--", "sh", "-c", script))
+    status, lines = finish(start(tmp_path, "-n", "1", "--", "sh", "-c", script))
     assert status == 139
-    assert said[-1].startswith("error: worker 0 was killed by SIGSEGV: start again")
+    assert lines[-1].startswith("error: worker 0 was killed by SIGSEGV: start again")

@@ -1,4 +1,4 @@
-"""Several workers, real processes on loopback, and what becomes of a lost one."""
+"""Several workers as real processes on loopback, and what happens when one is lost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import synthetic
 from support import paths
 from support.processes import environment_of, left_over, listeners, wait_for
 
-from xenon_mx.commands import launch as launching
+from xenon_mx.commands import launch
 from xenon_mx.data import record_iter
 from xenon_mx.distributed import cluster, process_group
 from xenon_mx.errors import ConfigError, XenonError
@@ -41,8 +41,8 @@ def packed(tmp_path_factory):
     return synthetic.pack(folder, splits)
 
 
-def launch(count, *command):
-    """Run a command as several workers; give its exit status and what was said."""
+def run_workers(count, *command):
+    """Run a command as several workers; return the exit status and standard error."""
     done = subprocess.run(
         [PROGRAMS / "xenon-launch", "-n", str(count), "--", *map(str, command)],
         capture_output=True,
@@ -53,8 +53,8 @@ def launch(count, *command):
 
 
 def steps(packed, out, model, count, batch, epochs):
-    """The params after training with a number of workers."""
-    status, said = launch(
+    """Train with `count` workers by steps.py; return the params."""
+    status, stderr = run_workers(
         count,
         sys.executable,
         paths.SUPPORT / "steps.py",
@@ -64,7 +64,7 @@ def steps(packed, out, model, count, batch, epochs):
         batch,
         epochs,
     )
-    assert status == 0, said
+    assert status == 0, stderr
     return weight_files.read(out)
 
 
@@ -77,21 +77,21 @@ def in_order(folder, order):
 
 
 def test_two_workers_with_half_batches_take_the_steps_of_one(tmp_path):
-    """Each common batch is cut in two, and each half lies in one worker's part."""
+    """Half of each batch of the single worker lies in the part of either worker."""
     whole = np.arange(32)
     halves = whole.reshape(4, 2, 4).transpose(1, 0, 2).ravel()
     one = in_order(tmp_path / "p1", whole)
     two = in_order(tmp_path / "p2", halves)
     one = steps(one, tmp_path / "1", "plain", 1, 8, 3)
     two = steps(two, tmp_path / "2", "plain", 2, 4, 3)
-    assert one["rate"] == two["rate"] == pytest.approx(1e-4)  # a plateau, once
+    assert one["rate"] == two["rate"] == pytest.approx(1e-4)  # one plateau
     for key, array in one.items():
         np.testing.assert_allclose(two[key], array, rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.slow
 def test_with_batchnorm_two_workers_normalise_by_their_own_half_batches(tmp_path):
-    """In one step the first layer's running means agree, and the weights do not."""
+    """After one step, the first layer's running means agree and its weights differ."""
     pixels, labels = synthetic.labelled(8)
     valid = (pixels[:2], labels[:2])
     packed = synthetic.pack(tmp_path / "p", {"train": (pixels, labels), "valid": valid})
@@ -112,16 +112,17 @@ def flags(packed, run, *more):
 
 @pytest.mark.slow
 def test_workers_train_save_and_resume_as_one_run(packed, tmp_path):
-    status, said = launch(2, *flags(packed, tmp_path / "a", "--epochs", "3"))
-    assert status == 0, said
-    assert {"[rank 0] rank 0 of 2", "[rank 1] rank 1 of 2"} <= set(said.splitlines())
-    status, said = launch(2, *flags(packed, tmp_path / "b", "--epochs", "1"))
-    assert status == 0, said
+    status, stderr = run_workers(2, *flags(packed, tmp_path / "a", "--epochs", "3"))
+    assert status == 0, stderr
+    ranks = dict(re.findall(r"^\[worker (\d)\] rank (\d) of 2$", stderr, re.MULTILINE))
+    assert sorted(ranks) == sorted(ranks.values()) == ["0", "1"]
+    status, stderr = run_workers(2, *flags(packed, tmp_path / "b", "--epochs", "1"))
+    assert status == 0, stderr
     again = (PROGRAMS / "xenon-train", packed.folder, tmp_path / "b", "--resume")
-    status, said = launch(2, *again, "--epochs", "3")
-    assert status == 0, said
+    status, stderr = run_workers(2, *again, "--epochs", "3")
+    assert status == 0, stderr
     whole, parts = (Run.open(tmp_path / name).members() for name in "ab")
-    # Sums over workers come in any order, of two they are the same.
+    # Workers are summed in any order; with two, the sums are the same.
     assert [m.loss for m in whole] == [m.loss for m in parts]
     assert [m.sha256 for m in whole] == [m.sha256 for m in parts]
 
@@ -129,17 +130,16 @@ def test_workers_train_save_and_resume_as_one_run(packed, tmp_path):
 def test_an_error_of_one_worker_ends_all_with_its_status(packed, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine").write_text("")
-    status, said = launch(2, *flags(packed, tmp_path / "run"))
+    status, stderr = run_workers(2, *flags(packed, tmp_path / "run"))
     assert status == 1
-    assert "[rank 0] error: " in said
-    assert "is not empty" in said
+    assert re.search(r"^\[worker \d\] error: .* is not empty", stderr, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
     "number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
 )
 def test_a_launch_ends_with_all_its_processes(packed, tmp_path, number):
-    """By SIGKILL of a worker, and by SIGTERM of the launcher itself."""
+    """After SIGKILL to a worker, or SIGTERM to the launcher."""
     command = [PROGRAMS / "xenon-launch", "-n", "2", "--"]
     command += flags(packed, tmp_path / "run", "--epochs", "100000")
     environment = {**os.environ, "MARK": str(tmp_path)}
@@ -155,14 +155,14 @@ def test_a_launch_ends_with_all_its_processes(packed, tmp_path, number):
         else:
             (victim, *_) = worker_processes(tmp_path / "run")
             os.kill(victim, number)
-        said = process.stderr.read()
+        stderr = process.stderr.read()
     expected = {signal.SIGTERM: (143,), signal.SIGKILL: (1, 137)}[number]
-    assert process.returncode in expected, said
+    assert process.returncode in expected, stderr
     assert left_over(f"MARK={tmp_path}") == []
 
 
 def worker_processes(run):
-    """The process ids of the workers that train a run."""
+    """Return the process ids of the workers that train a run."""
     listed = subprocess.run(
         ["pgrep", "-f", f"xenon-train .*{run} .*--kvstore"],
         capture_output=True,
@@ -176,8 +176,8 @@ def worker_processes(run):
     ]
 
 
-def shared(port):
-    """The variables that processes have in common when they are started by hand."""
+def shared_environment(port):
+    """Return the environment that processes started by hand have in common."""
     return {
         **os.environ,
         "DMLC_PS_ROOT_URI": "127.0.0.1",
@@ -188,19 +188,19 @@ def shared(port):
     }
 
 
-SERVE = (sys.executable, "-m", "xenon_mx.distributed.server")
+SERVER = (sys.executable, "-m", "xenon_mx.distributed.server")
 
 
 @contextlib.contextmanager
-def by_hand(work, serve=SERVE, stderr=subprocess.PIPE, count=2):
-    """Start scheduler, server and workers as the README says; end them at last."""
-    with launching._reserved_port() as port:  # tests beside this one launch, too
-        yield from _by_hand(port, work, serve, stderr, count)
+def by_hand(worker, server=SERVER, stderr=subprocess.PIPE, count=2):
+    """Run scheduler, server and workers as in the README; yield the processes."""
+    with launch._reserve_port() as port:  # other tests launch at the same time
+        environment = {**shared_environment(port), "DMLC_NUM_WORKER": str(count)}
+        yield from _run_roles(environment, worker, server, stderr, count)
 
 
-def _by_hand(port, work, serve, stderr, count):
-    environment = {**shared(port), "DMLC_NUM_WORKER": str(count)}
-    roles = [("scheduler", serve), ("server", serve), *[("worker", work)] * count]
+def _run_roles(environment, worker, server, stderr, count):
+    roles = [("scheduler", server), ("server", server), *[("worker", worker)] * count]
     processes = [
         subprocess.Popen(
             list(map(str, command)),
@@ -221,41 +221,42 @@ def _by_hand(port, work, serve, stderr, count):
 @pytest.mark.parametrize("lost", [1, pytest.param(0, marks=pytest.mark.slow)])
 def test_workers_started_by_hand_do_not_wait_for_a_lost_one(packed, tmp_path, lost):
     with by_hand(flags(packed, tmp_path / "run", "--epochs", "100000")) as processes:
-        both = processes[2:]
+        workers = processes[2:]
         while not (tmp_path / "run" / "last" / "state.json").exists():
             assert all(process.poll() is None for process in processes)
             time.sleep(0.1)
         listening = listeners([process.pid for process in processes])
         assert listening
         assert {address for address, _ in listening} == {"127.0.0.1"}
-        both[lost].kill()
-        other = both[1 - lost]
-        said = other.communicate(timeout=150)[1]
+        workers[lost].kill()
+        other = workers[1 - lost]
+        stderr = other.communicate(timeout=150)[1]
         assert other.returncode == 1
-        assert re.search(r"error: .* is lost.*--resume$", said.strip())
+        assert re.search(r"error: .* is lost.*--resume$", stderr.strip())
 
 
-# Joins the others, says so by a file, and adds up with them for ever.
+# Joins the group, writes its process id to a file, and all-reduces for ever.
 ENDLESS = """
 import os, sys
-from xenon_mx.distributed import process_group as workers
-with workers.join("dist_sync") as group:
+import numpy as np
+from xenon_mx.distributed import process_group
+with process_group.join("dist_sync") as group:
     open(f"{sys.argv[1]}/{group.rank}", "w").write(str(os.getpid()))
     while True:
-        group.all_reduce("x", workers.np.zeros(1))
+        group.all_reduce("x", np.zeros(1))
 """
 
 
-def joined(folder, count):
-    """Wait until all workers are there; give their process ids."""
+def wait_until_joined(folder, count):
+    """Wait until all workers have joined; return their process ids by rank."""
     files = [folder / str(rank) for rank in range(count)]
     wait_for(lambda: all(file.exists() and file.read_text() for file in files))
     return [int(file.read_text()) for file in files]
 
 
 @contextlib.contextmanager
-def nobody_reads():
-    """A full pipe."""
+def full_pipe():
+    """Yield a pipe that is full and not read."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     with contextlib.suppress(BlockingIOError):
@@ -271,8 +272,8 @@ def nobody_reads():
 
 
 @contextlib.contextmanager
-def reader_gone():
-    """A pipe whose other end is closed."""
+def closed_pipe():
+    """Yield a pipe whose other end is closed."""
     reader, writer = os.pipe()
     os.close(reader)
     yield writer
@@ -281,104 +282,104 @@ def reader_gone():
 
 @contextlib.contextmanager
 def full_disk():
-    """What every write to fails with ENOSPC."""
+    """Yield a file to which every write fails with ENOSPC."""
     with open("/dev/full", "w") as full:
         yield full
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stderr", [nobody_reads, reader_gone, full_disk])
-def test_a_worker_that_cannot_say_so_does_not_wait_for_a_lost_one(tmp_path, stderr):
-    work = (sys.executable, "-c", ENDLESS, tmp_path)
-    with stderr() as log, by_hand(work, stderr=log) as processes:
-        pids = joined(tmp_path, 2)
+@pytest.mark.parametrize("stderr", [full_pipe, closed_pipe, full_disk])
+def test_a_worker_that_cannot_print_does_not_wait_for_a_lost_one(tmp_path, stderr):
+    worker = (sys.executable, "-c", ENDLESS, tmp_path)
+    with stderr() as log, by_hand(worker, stderr=log) as processes:
+        pids = wait_until_joined(tmp_path, 2)
         os.kill(pids[0], signal.SIGKILL)
-        (other,) = (each for each in processes if each.pid == pids[1])
+        (other,) = (process for process in processes if process.pid == pids[1])
         assert other.wait(timeout=150) == 1
 
 
-def test_ending_does_not_wait_for_a_reader():
-    """A last sentence into a full pipe; whatever it says, it ends."""
-    code = "from xenon_mx.distributed.process_group import _end; _end('lost', 1)"
-    with nobody_reads() as log:
+def test_exit_does_not_wait_for_a_reader_of_the_message():
+    code = "from xenon_mx.distributed.watchdog import _exit; _exit('lost', 1)"
+    with full_pipe() as log:
         done = subprocess.run([sys.executable, "-c", code], stderr=log, timeout=150)
     assert done.returncode == 1
 
 
 @pytest.mark.slow
-def test_a_worker_that_waits_for_a_lost_server_ends_when_it_is_told(tmp_path):
-    """Its main thread is in a call of MXNet's, where no handler of Python's is run."""
-    work = (sys.executable, "-c", ENDLESS, tmp_path)
-    with by_hand(work) as processes:
-        pids = joined(tmp_path, 2)
+def test_a_signal_ends_a_worker_that_waits_for_a_lost_server(tmp_path):
+    """Its main thread is in an MXNet call, where Python runs no signal handlers."""
+    worker = (sys.executable, "-c", ENDLESS, tmp_path)
+    with by_hand(worker) as processes:
+        pids = wait_until_joined(tmp_path, 2)
         processes[1].kill()
         time.sleep(1)
         for pid in pids:
             os.kill(pid, signal.SIGINT)
         for process in processes[2:]:
-            said = process.communicate(timeout=150)[1]
+            stderr = process.communicate(timeout=150)[1]
             assert process.returncode == 130
-            assert "SIGINT while MXNet was waiting" in said
-            assert "lost" not in said
+            assert "SIGINT while MXNet was waiting" in stderr
+            assert "lost" not in stderr
 
 
 @pytest.mark.slow
-def test_a_worker_that_waits_for_others_to_join_ends_when_it_is_told(tmp_path):
+def test_a_signal_ends_a_worker_that_waits_for_others_to_join(tmp_path):
     with by_hand((sys.executable, "-c", ENDLESS, tmp_path)) as processes:
         processes[3].kill()
         wait_for(lambda: listeners([processes[2].pid]))
-        time.sleep(1)  # MXNet listens, and waits for the other
+        time.sleep(1)  # MXNet listens and waits for the other worker
         processes[2].send_signal(signal.SIGINT)
         assert processes[2].wait(timeout=150) == 130
     assert not list(tmp_path.iterdir())
 
 
-# Sends its servers a command that MXNet's own would unpickle, then trains on.
+# Sends the servers commands that MXNet's own server would unpickle, then goes on.
 ATTACK = """
 import pickle, sys
-from xenon_mx.distributed import process_group as workers
+import numpy as np
+from xenon_mx.distributed import process_group
 class Evil:
     def __reduce__(self):
         return open, (sys.argv[1], "w")
-group = workers.join("dist_sync")
+group = process_group.join("dist_sync")
 with group:
     body = pickle.dumps(Evil(), 0).decode()
     assert sys.argv[1] in body
     for command in (0, 6, 1000):
         group._kvstore._send_command_to_servers(command, body)
-    assert group.all_reduce("x", workers.np.ones(3)).tolist() == [1, 1, 1]
+    assert group.all_reduce("x", np.ones(3)).tolist() == [1, 1, 1]
 """
 
 
 def test_a_launched_server_unpickles_nothing(tmp_path):
-    status, said = launch(1, sys.executable, "-c", ATTACK, tmp_path / "ran")
-    assert status == 0, said
+    status, stderr = run_workers(1, sys.executable, "-c", ATTACK, tmp_path / "ran")
+    assert status == 0, stderr
     assert not (tmp_path / "ran").exists()
-    assert "[server 0] warning: refused command 0" in said
+    assert "[server 0] warning: refused command 0" in stderr
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "serve",
-    [SERVE, (sys.executable, "-c", "from xenon_mx.runtime.mxnet import mx")],
+    "command",
+    [SERVER, (sys.executable, "-c", "from xenon_mx.runtime.mxnet import mx")],
     ids=["of the README", "of xenon 0.1.0"],
 )
-def test_a_server_started_by_hand_unpickles_nothing(tmp_path, serve):
-    work = (sys.executable, "-c", ATTACK, tmp_path / "ran")
-    with by_hand(work, serve, count=1) as (scheduler, server, worker):
-        said = worker.communicate(timeout=150)[1]
-        assert worker.returncode == 0, said
-        said = server.communicate(timeout=150)[1]
+def test_a_server_started_by_hand_unpickles_nothing(tmp_path, command):
+    attack = (sys.executable, "-c", ATTACK, tmp_path / "ran")
+    with by_hand(attack, command, count=1) as (scheduler, server, worker):
+        stderr = worker.communicate(timeout=150)[1]
+        assert worker.returncode == 0, stderr
+        stderr = server.communicate(timeout=150)[1]
         assert (server.returncode, scheduler.wait(timeout=150)) == (0, 0)
     assert not (tmp_path / "ran").exists()
-    assert "refused command 0" in said
+    assert "refused command 0" in stderr
 
 
 @pytest.mark.parametrize(
-    ("variables", "sentence"),
+    ("variables", "message"),
     [
-        ({}, "DMLC_ROLE is not set: say scheduler or server"),
-        ({"DMLC_ROLE": "worker"}, "DMLC_ROLE is worker: say scheduler or server"),
+        ({}, "DMLC_ROLE is not set: set it to scheduler or server"),
+        ({"DMLC_ROLE": "worker"}, "DMLC_ROLE is worker: set it to scheduler or server"),
         ({"DMLC_ROLE": "server"}, "set DMLC_PS_ROOT_URI, DMLC_PS_ROOT_PORT"),
         ({"DMLC_ROLE": "server", **PLACE, "DMLC_INTERFACE": "nope"}, "INTERFACE nope"),
         ({"DMLC_ROLE": "server", **PLACE, "DMLC_NUM_SERVER": "x"}, "must be numbers"),
@@ -389,37 +390,35 @@ def test_a_server_started_by_hand_unpickles_nothing(tmp_path, serve):
         ),
     ],
 )
-def test_a_role_that_cannot_be_played_is_refused_in_a_line(variables, sentence):
+def test_a_role_that_cannot_run_is_refused_in_a_line(variables, message):
     plain = {k: v for k, v in os.environ.items() if not k.startswith("DMLC_")}
     done = subprocess.run(
-        SERVE, env={**plain, **variables}, capture_output=True, text=True, timeout=150
+        SERVER, env={**plain, **variables}, capture_output=True, text=True, timeout=150
     )
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert sentence in done.stderr
+    assert message in done.stderr
 
 
-def speak(port, body):
-    """Send what is not MXNet's over ZeroMQ (ZMTP 3.0), as MXNet's processes do."""
+def send_over_zeromq(port, body):
+    """Send bytes in a ZeroMQ message (ZMTP 3.0), as MXNet's processes connect."""
 
-    def framed(content, kind):
-        return bytes([kind, len(content)]) + content
+    def frame(content, flags):
+        return bytes([flags, len(content)]) + content
 
-    def named(name, value):
+    def prop(name, value):
         return bytes([len(name)]) + name + len(value).to_bytes(4, "big") + value
 
     mechanism = b"\x03\x00" + b"NULL".ljust(20, b"\0")
     greeting = b"\xff" + bytes(8) + b"\x7f" + mechanism + bytes(32)
-    # 99 is nobody's: MXNet's nodes are 1, 8, 9, 10, ...
-    ready = (
-        b"\x05READY" + named(b"Socket-Type", b"DEALER") + named(b"Identity", b"ps99")
-    )
+    # No node of MXNet has the number 99: they are 1, 8, 9, 10, ...
+    ready = b"\x05READY" + prop(b"Socket-Type", b"DEALER") + prop(b"Identity", b"ps99")
     with socket.create_connection(("127.0.0.1", port), 60) as stream:
         stream.sendall(greeting)
         assert len(stream.recv(64, socket.MSG_WAITALL)) == 64
-        stream.sendall(framed(ready, 4))  # 4: a command
+        stream.sendall(frame(ready, 4))  # 4: a command
         assert stream.recv(1)
-        stream.sendall(framed(body, 0))
+        stream.sendall(frame(body, 0))
         with contextlib.suppress(OSError):
             while stream.recv(4096):
                 pass
@@ -429,7 +428,7 @@ def speak(port, body):
 @pytest.mark.parametrize(
     ("role", "name"), [("scheduler", "the scheduler"), ("server", "server 0")]
 )
-def test_strange_bytes_that_end_a_server_end_the_training_with_a_sentence(
+def test_foreign_traffic_that_ends_a_server_ends_the_launch_with_an_error(
     tmp_path, role, name
 ):
     command = [PROGRAMS / "xenon-launch", "-n", "2", "--"]
@@ -441,20 +440,20 @@ def test_strange_bytes_that_end_a_server_end_the_training_with_a_sentence(
         env={**os.environ, "MARK": str(tmp_path)},
     )
     try:
-        joined(tmp_path, 2)
+        wait_until_joined(tmp_path, 2)
         (victim,) = (
             int(pid)
             for pid in left_over(f"MARK={tmp_path}")
             if f"DMLC_ROLE={role}" in environment_of(pid)
         )
         ((_, port),) = listeners([victim])
-        speak(port, b"\xff" * 40)
-        said = process.communicate(timeout=150)[1]
+        send_over_zeromq(port, b"\xff" * 40)
+        stderr = process.communicate(timeout=150)[1]
     finally:
         process.kill()
         process.communicate()
     assert process.returncode == 134
-    assert f"error: {name} was killed by SIGABRT, as it is by traffic" in said
+    assert f"error: {name} was killed by SIGABRT, as it is by traffic" in stderr
     assert left_over(f"MARK={tmp_path}") == []
 
 
@@ -463,7 +462,7 @@ SSHD = Path("/usr/sbin/sshd")
 
 @pytest.fixture
 def ssh_host(tmp_path, monkeypatch):
-    """A host that is this machine, behind an sshd of our own; give its host file."""
+    """Run an sshd on this machine; return a host file that names it."""
     key = tmp_path / "key"
     subprocess.run(
         ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True
@@ -516,7 +515,7 @@ def test_workers_and_servers_start_over_ssh(packed, tmp_path, ssh_host):
     not SSHD.exists(), reason="needs sshd: apt-get install openssh-server"
 )
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_launcher_that_is_ended_leaves_nobody_behind_over_ssh(
+def test_an_ended_launcher_leaves_no_process_behind_over_ssh(
     packed, tmp_path, ssh_host, number
 ):
     command = [PROGRAMS / "xenon-launch", "-n", "2", "--hosts", ssh_host]
@@ -540,42 +539,42 @@ def test_a_launcher_that_is_ended_leaves_nobody_behind_over_ssh(
     wait_for(lambda: not left_over(port))
 
 
-def test_without_the_others_dist_sync_says_how_to_start_them(monkeypatch):
+def test_a_single_worker_with_dist_sync_is_told_how_to_start_several(monkeypatch):
     for name in cluster.VARIABLES:
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ConfigError, match="xenon-launch -n 2 -- xenon-train"):
         process_group.join("dist_sync")
 
 
-def test_one_of_several_workers_does_not_train_alone(monkeypatch):
+def test_one_of_several_workers_needs_a_kvstore(monkeypatch):
     monkeypatch.setenv("DMLC_NUM_WORKER", "2")
     with pytest.raises(ConfigError, match="one of 2 workers.*--kvstore dist_sync"):
         process_group.join(None)
 
 
-def test_alone_everything_stays_as_it_is():
-    alone = process_group.join(None)
-    assert (alone.rank, alone.num_workers) == (0, 1)
+def test_the_group_of_a_single_worker_changes_no_values():
+    group = process_group.join(None)
+    assert (group.rank, group.num_workers) == (0, 1)
     values = np.array([0.1, 1e300])
-    assert alone.all_reduce("x", values) is values
-    assert alone.broadcast({"a": None}) == {"a": None}
+    assert group.all_reduce("x", values) is values
+    assert group.broadcast({"a": None}) == {"a": None}
 
 
-@pytest.mark.parametrize("parts", [1, 2, 3, 5])
-def test_every_worker_takes_as_many_steps_and_sees_its_own_part(tmp_path, parts):
+@pytest.mark.parametrize("num_workers", [1, 2, 3, 5])
+def test_all_workers_take_as_many_steps_each_on_its_own_part(tmp_path, num_workers):
     pixels, labels = synthetic.labelled(22)
     data = synthetic.pack(tmp_path / "p", {"train": (pixels, labels)}, views=1)
     split = data.split("train")
-    number = record_iter.steps_per_epoch(split, 2, parts)
-    seen = []
-    for rank in range(parts):
-        part = record_iter.Part(rank, parts)
+    number = record_iter.steps_per_epoch(split, 2, num_workers)
+    studies = []
+    for rank in range(num_workers):
+        part = record_iter.Part(rank, num_workers)
         batches = list(record_iter.training_batches(split, 2, 0, 1, 1, part))
         assert len(batches) == number
-        seen.append({study for b in batches for study in b.labels[:, 2]})
-    for a in range(parts):
+        studies.append({study for b in batches for study in b.labels[:, 2]})
+    for a in range(num_workers):
         for b in range(a):
-            assert not seen[a] & seen[b]
+            assert not studies[a] & studies[b]
 
 
 def test_too_few_images_for_so_many_workers_are_refused(tmp_path):

@@ -13,10 +13,11 @@ import pytest
 
 from xenon_mx.errors import XenonError
 from xenon_mx.inference import cam_folder, cam_overlay
+from xenon_mx.runs.run_meta import Preprocessing
 
 RADIOGRAPH = np.random.RandomState(0).randint(0, 256, (60, 40)).astype(np.uint8)
 CAM = np.random.RandomState(1).normal(size=(3, 3)).astype(np.float32)
-PREPROCESSING, EXTENT = {"size": 32, "fit": "pad"}, [-1.5, 33.5]
+PREPROCESSING, EXTENT = Preprocessing(32, "pad"), [-1.5, 33.5]
 STUDY = "MURA-v1.1/valid/XR_HAND/patient1/study1_positive"
 
 
@@ -66,7 +67,7 @@ def test_maps_json_has_the_geometry_of_the_arrays(tmp_path):
     assert content.pop("members") == 5
     assert content.pop("made_from") == ORIGIN
     assert {len(content.pop("sha256")), len(content.pop("checksum"))} == {64}
-    assert content == {**PREPROCESSING, "field": EXTENT}
+    assert content == {**PREPROCESSING.to_json(), "field": EXTENT}
     resized = cam_overlay.resize_to_radiograph(
         np.load(tmp_path / "a.png.cam.npy"), RADIOGRAPH.shape, **content
     )

@@ -7,11 +7,15 @@ import pytest
 
 from xenon_mx.errors import XenonError
 from xenon_mx.inference.gluon_ensemble import GluonEnsemble
-from xenon_mx.runs.run_folder import EpochRecord, Run, TrainingState
+from xenon_mx.runs.epoch_log import EpochRecord
+from xenon_mx.runs.run_folder import Run
+from xenon_mx.runs.run_meta import RunMeta
+from xenon_mx.runs.top_epochs import TopEpochs
+from xenon_mx.runs.training_state import TrainingState
 from xenon_mx.runtime.mxnet import mx
-from xenon_mx.training.schedule import TopEpochs
 
 META = {
+    "format": 1,
     "config": {"model": "resnet18_v1b"},
     "data": "abc",
     "preprocessing": {
@@ -28,7 +32,8 @@ META = {
 
 def make(folder, losses, **changes):
     """Create a run whose params files hold a single number."""
-    run, best = Run.create(folder, {**META, **changes}), TopEpochs(5)
+    meta = RunMeta.from_json({**META, **changes})
+    run, best = Run.create(folder, meta), TopEpochs(5)
     arrays = {"a": np.zeros(1, np.float32)}
     for number, loss in enumerate(losses):
         best.step(number, loss)

@@ -21,8 +21,11 @@ from xenon_mx.config import (
 )
 from xenon_mx.inference import cam_overlay
 from xenon_mx.models import cam_block, network
-from xenon_mx.runs.run_folder import ARCHITECTURE, EpochRecord, Run, TrainingState
-from xenon_mx.training.schedule import TopEpochs
+from xenon_mx.runs.epoch_log import EpochRecord
+from xenon_mx.runs.run_folder import Run
+from xenon_mx.runs.run_meta import ARCHITECTURE, Preprocessing, RunMeta
+from xenon_mx.runs.top_epochs import TopEpochs
+from xenon_mx.runs.training_state import TrainingState
 
 SIZE = 96  # three cells a side
 TIMES_CHANCE = 3  # chosen before the first run
@@ -54,14 +57,14 @@ def create_brightness_run(folder, fit):
             array[0, 0, array.shape[2] // 2, array.shape[3] // 2] = 1
         elif array.ndim == 2:
             array[0, 0] = 1
-    meta = {
-        "config": {"model": "mobilenet0.25"},
-        "data": "abc",
-        "preprocessing": {"size": 640, "fit": fit, "mean": MEAN, "std": STD},
-        "architecture": ARCHITECTURE,
-        "study_types": ["XR_HAND"],
-        "weights": [[0.5, 0.5]],
-    }
+    meta = RunMeta(
+        data="abc",
+        study_types=("XR_HAND",),
+        weights=((0.5, 0.5),),
+        preprocessing=Preprocessing(640, fit, MEAN, STD),
+        settings={"model": "mobilenet0.25"},
+        architecture=ARCHITECTURE,
+    )
     run, best = Run.create(folder, meta), TopEpochs(5)
     best.step(1, 0.5)
     row = EpochRecord(1, 0.5, 0.5, 0, 0, 0, 0, 0, 0)

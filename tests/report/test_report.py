@@ -31,14 +31,17 @@ from xenon_mx.evaluation.published import PAPER
 from xenon_mx.inference import cam_folder
 from xenon_mx.inference.cam_overlay import coarseness_warning
 from xenon_mx.report import gallery, plots
-from xenon_mx.runs import run_folder
-from xenon_mx.runs.run_folder import EpochRecord, Run, TrainingState
-from xenon_mx.training.schedule import TopEpochs
+from xenon_mx.runs.epoch_log import EpochRecord
+from xenon_mx.runs.run_folder import Run
+from xenon_mx.runs.run_meta import ARCHITECTURE, Preprocessing, RunMeta
+from xenon_mx.runs.top_epochs import TopEpochs
+from xenon_mx.runs.training_state import TrainingState
 
 TYPES = ("XR_ELBOW", "XR_HAND", "XR_WRIST")
 HEADER = "study,study_type,images,probability,prediction,label"
 LOSSES = [0.6, 0.5, 0.55, 0.4, 0.42, 0.45, 0.44]
 META = {
+    "format": 1,
     "config": {
         "model": "densenet169",
         "packed": "data/<packed>",
@@ -54,7 +57,7 @@ META = {
     "trained_on": {"split": "train", "images": 1234},
     "validated_on": {"split": "valid", "images": 456},
     "preprocessing": {"size": 320, "fit": "stretch"},
-    "architecture": run_folder.ARCHITECTURE,
+    "architecture": ARCHITECTURE,
     "study_types": list(TYPES),
     "weights": [[0.4, 0.6], [0.25, 0.75], [0.5, 0.5]],
     "pretrained": None,
@@ -63,7 +66,7 @@ META = {
 
 def make_run(folder):
     """Write a run as training does: seven epochs, of which five are kept."""
-    run = Run.create(folder / "runs" / "a&b", META)
+    run = Run.create(folder / "runs" / "a&b", RunMeta.from_json(META))
     best = TopEpochs(5)
     for number, loss in enumerate(LOSSES, 1):
         best.step(number, loss)
@@ -215,7 +218,7 @@ def test_a_run_alone_shows_its_training(run):
 
 
 def test_a_run_without_a_finished_epoch_has_a_page(tmp_path):
-    Run.create(tmp_path / "empty", META).close()
+    Run.create(tmp_path / "empty", RunMeta.from_json(META)).close()
     page, _ = report(tmp_path / "empty")
     assert "No epoch is finished yet" in page.text
 
@@ -694,7 +697,7 @@ def test_overlays_follow_their_radiographs(run, radiographs, tmp_path):
 def write_cams(cam, paths):
     """Write a red overlay of each image as xenon-predict --cam does."""
     radiograph, ones = np.zeros((60, 30), np.uint8), np.ones((2, 2), np.float32)
-    preprocessing = {"size": 32, "fit": "stretch"}
+    preprocessing = Preprocessing(32, "stretch")
     with cam_folder.CamFolder(
         out=cam,
         paths=paths,

@@ -86,7 +86,7 @@ def test_a_packed_folder_is_whole_and_has_the_fingerprint_that_its_runs_recorded
     packed = packed_folder.open_packed(written / "packed")
     assert packed.splits == ["train", "valid", "holdout"]
     assert all(packed.split(name).rows() for name in packed.splits)
-    assert packed.fingerprint == Run.open(written / "run").meta["data"]
+    assert packed.fingerprint == Run.open(written / "run").meta.data
     assert packed.fingerprint == files.sha256(written / "packed" / "pack.json")
 
 
@@ -124,7 +124,7 @@ def test_packed_again_by_any_version_the_same_images_are_the_same_data(
 
 def resume(written, packed=None):
     run = Run.open(written / "stopped")
-    recorded = {**run.meta["config"], "run": run.folder, "resume": True}
+    recorded = {**run.meta.settings, "run": run.folder, "resume": True}
     return TrainConfig(**{**recorded, "packed": packed or written / "packed"})
 
 

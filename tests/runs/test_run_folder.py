@@ -16,9 +16,12 @@ from support.tensorboard_events import scalars
 
 from xenon_mx.errors import XenonError
 from xenon_mx.models import weight_files
-from xenon_mx.runs.run_folder import EpochRecord, Run, TrainingState
+from xenon_mx.runs.epoch_log import EpochRecord
+from xenon_mx.runs.run_folder import Run
+from xenon_mx.runs.run_meta import Preprocessing, RunMeta
+from xenon_mx.runs.top_epochs import TopEpochs
+from xenon_mx.runs.training_state import TrainingState
 from xenon_mx.runtime import files
-from xenon_mx.training.schedule import TopEpochs
 
 LOSSES = [0.5, 0.4, 0.6, 0.3, float("nan"), 0.35, 0.2]
 
@@ -41,14 +44,14 @@ def save(run, best, number, loss):
     run.save(epoch(number, loss), last(number), best.ranked)
 
 
-META = {
-    "config": {"model": "net"},
-    "data": "abc",
-    "preprocessing": {"size": 32, "fit": "stretch"},
-    "architecture": {"pooling": "global"},
-    "study_types": ["XR_A"],
-    "weights": [[0.5, 0.5]],
-}
+META = RunMeta(
+    data="abc",
+    study_types=("XR_A",),
+    weights=((0.5, 0.5),),
+    preprocessing=Preprocessing(32, "stretch"),
+    settings={"model": "net"},
+    architecture={"pooling": "global"},
+)
 
 
 @pytest.fixture
@@ -100,7 +103,7 @@ def test_the_last_epoch_comes_back_as_it_was(run):
     for number in (1, 2):
         save(run, best, number, 0.5)
     resumed = again(run)
-    found = resumed.resume(META["config"])
+    found = resumed.resume(META.settings)
     resumed.close()
     assert (found.epoch, found.steps, found.done) == (2, 20, False)
     assert found.handlers == {"plateau": {"waited": 1}}
@@ -118,7 +121,7 @@ def test_the_last_epoch_comes_back_as_it_was(run):
 def test_a_run_without_a_finished_epoch_begins_at_the_first(run):
     resumed = again(run)
     assert not resumed.is_begun
-    assert resumed.resume(META["config"]) is None
+    assert resumed.resume(META.settings) is None
     save(resumed, TopEpochs(1), 1, 0.5)
     resumed.close()
     assert names(run) == ["net-0001.params"]
@@ -129,7 +132,7 @@ def test_tensorboard_shows_every_epoch_once_however_often_it_was_resumed(run):
     for number, loss in enumerate(LOSSES, 1):
         save(run, best, number, loss)
         run = again(run)
-        run.resume(META["config"])
+        run.resume(META.settings)
     run.close()
     shown = scalars(run.folder, "val_loss")
     expected = [(n, loss) for n, loss in enumerate(LOSSES, 1) if loss == loss]
@@ -139,11 +142,13 @@ def test_tensorboard_shows_every_epoch_once_however_often_it_was_resumed(run):
 def test_two_processes_cannot_train_the_same_run(run):
     other = Run.open(run.folder)
     with pytest.raises(XenonError, match="another process trains it"):
-        other.resume(META["config"])
+        other.resume(META.settings)
 
 
 def test_a_run_that_is_removed_in_the_midst_of_a_save_is_called_so(run, monkeypatch):
-    monkeypatch.setattr(run, "_check_place", lambda: shutil.rmtree(run.folder))
+    monkeypatch.setattr(
+        run._locked, "check_in_place", lambda: shutil.rmtree(run.folder)
+    )
     with pytest.raises(XenonError, match="was moved or removed while it was trained"):
         save(run, TopEpochs(1), 1, 0.5)
     assert not run.folder.exists()
@@ -162,12 +167,12 @@ import itertools, os, shutil, signal, sys
 from pathlib import Path
 from test_run_folder import META, LOSSES, save
 from xenon_mx.runs.run_folder import Run
-from xenon_mx.training.schedule import TopEpochs
+from xenon_mx.runs.top_epochs import TopEpochs
 
 def train(folder):
     if (folder / "run.json").exists():
         run = Run.open(folder)
-        run.resume(META["config"])
+        run.resume(META.settings)
     else:
         run = Run.create(folder, META)
     best = TopEpochs(2)
@@ -245,14 +250,14 @@ def test_killed_at_any_operation_a_run_goes_on_as_if_nothing_had_happened(tmp_pa
 
 
 def test_a_second_run_in_the_same_folder_is_refused(run):
-    with pytest.raises(XenonError, match="holds a run already.*--resume"):
-        Run.create(run.folder, {})
+    with pytest.raises(XenonError, match="contains a run already.*--resume"):
+        Run.create(run.folder, META)
 
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "a").write_text("")
     with pytest.raises(XenonError, match="is a file"):
-        Run.create(tmp_path / "a", {})
+        Run.create(tmp_path / "a", META)
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
@@ -270,7 +275,7 @@ def read_all(folder):
     """Read a run as predicting and as resuming does."""
     run = Run.open(folder)
     run.members()
-    run.resume(META["config"])
+    run.resume(META.settings)
 
 
 @pytest.mark.parametrize("content", ["", "{", '[{"epoch": 1}]', "[3]", "{}"])
@@ -309,7 +314,7 @@ def test_a_damaged_file_of_the_last_epoch_is_refused_by_name(run, name, damage):
         content[-20] ^= 1
         path.write_bytes(content)
     with pytest.raises(XenonError, match=f"{name}: (damaged|no such file)"):
-        Run.open(run.folder).resume(META["config"])
+        Run.open(run.folder).resume(META.settings)
 
 
 @pytest.mark.parametrize(
@@ -327,7 +332,7 @@ def test_a_damaged_file_of_the_last_epoch_is_refused_by_name(run, name, damage):
     ],
 )
 def test_a_run_json_that_misses_something_is_refused(run, change):
-    files.write_json(run.folder / "run.json", {**run.meta, **change})
+    files.write_json(run.folder / "run.json", {**run.meta.to_json(), **change})
     with pytest.raises(XenonError, match=r"run\.json: damaged"):
         Run.open(run.folder)
 
@@ -350,12 +355,12 @@ def test_a_full_disk_is_one_error_and_the_run_goes_on_when_there_is_room(
 
     with monkeypatch.context() as full:
         full.setattr(os, "fsync", no_space)
-        with pytest.raises(XenonError, match="No space left.*before are whole"):
+        with pytest.raises(XenonError, match="No space left.*before are complete"):
             save(run, best, 2, 0.4)
     assert not list(run.folder.rglob("*.partial"))
     resumed = again(run)
     assert [member.epoch for member in resumed.members()] == [1]
-    assert resumed.resume(META["config"]).epoch == 1
+    assert resumed.resume(META.settings).epoch == 1
     resumed.save(epoch(2, 0.4), last(2), best.ranked)
     resumed.close()
     assert [member.epoch for member in resumed.members()] == [2, 1]

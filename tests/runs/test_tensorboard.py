@@ -80,10 +80,10 @@ def test_only_files_of_these_tags_are_removed(tmp_path):
 FULL = """
 import logging, resource, sys
 from pathlib import Path
-from xenon_mx.runs import tensorboard as events
+from xenon_mx.runs import tensorboard
 
 logging.basicConfig(format="%(levelname)s %(message)s")
-writer = events.Writer(Path(sys.argv[1]))
+writer = tensorboard.Writer(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (400, resource.RLIM_INFINITY))
 for step in range(1, 21):
     if step == int(sys.argv[2]):
@@ -121,9 +121,10 @@ def test_a_folder_that_cannot_be_written_to_is_one_warning(tmp_path, caplog):
 
 # /dev/full takes the place of the file, and so of a disk that is full for it alone.
 FULL_FOR_EVENTS = """
-from xenon_mx import cli; from xenon_mx.runs import tensorboard as events
+from xenon_mx import cli
+from xenon_mx.runs import tensorboard
 
-events._created = lambda folder: open("/dev/full", "wb", buffering=0)
+tensorboard._create = lambda folder: open("/dev/full", "wb", buffering=0)
 cli.train()
 """
 
@@ -163,7 +164,7 @@ threading.Thread.start = none
 
 from test_run_folder import META, save
 from xenon_mx.runs.run_folder import Run
-from xenon_mx.training.schedule import TopEpochs
+from xenon_mx.runs.top_epochs import TopEpochs
 
 run = Run.create(Path(sys.argv[1]), META)
 save(run, TopEpochs(1), 1, 0.5)

@@ -23,8 +23,8 @@ from xenon_mx.config import TrainConfig
 from xenon_mx.data import packed_folder, record_iter
 from xenon_mx.errors import XenonError
 from xenon_mx.inference import cam_folder
-from xenon_mx.runs import run_folder
 from xenon_mx.runs.run_folder import Run
+from xenon_mx.runs.run_meta import RUN_JSON
 from xenon_mx.runtime import files
 
 NET = "mobilenet0.25"
@@ -86,7 +86,7 @@ def test_a_new_run_at_the_path_of_another_is_separate(packed, tmp_path, how, tim
         assert output[-1].startswith(f"error: {run}: was moved or removed while")
         assert not [line for line in output if "Traceback" in line]
         again = Run.open(run)
-        assert again.meta["config"]["seed"] == number
+        assert again.meta.settings["seed"] == number
         assert len(again.log()) == 2
         for member in best:
             member.check()
@@ -123,7 +123,7 @@ def test_of_two_that_start_the_same_run_one_is_rejected(packed, tmp_path, times)
         assert sorted(process.returncode for process in both) == [0, 1]
         lost = output[[process.returncode for process in both].index(1)]
         last = lost.splitlines()[-1]
-        assert "another process trains it" in last or "holds a run already" in last
+        assert "another process trains it" in last or "contains a run already" in last
         assert len(Run.open(run).log()) == 2
         for member in Run.open(run).members():
             member.check()
@@ -275,15 +275,16 @@ MAPS = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from xenon_mx.inference import cam_folder
 from xenon_mx.errors import XenonError
+from xenon_mx.inference import cam_folder
+from xenon_mx.runs.run_meta import Preprocessing
 
 out, origin, value = Path(sys.argv[1]), sys.argv[2] * 64, float(sys.argv[3])
 paths = [f"study{i}/image.png" for i in range(20)]
 radiograph = np.zeros((40, 30), np.uint8)
 cam = np.full((2, 2), value, np.float32)
 try:
-    seen = {"size": 32, "fit": "pad"}
+    seen = Preprocessing(32, "pad")
     with cam_folder.CamFolder(out, paths, seen, (0, 32), 1, origin) as folder:
         for path in paths:
             folder.add(path, radiograph, cam)
@@ -325,4 +326,4 @@ def test_a_moved_run_keeps_its_identity(packed, tmp_path):
     assert Run.open(tmp_path / "moved").identity == before
     train.train(config(packed, run, epochs=1))  # the same settings, a new run
     assert Run.open(run).identity != before
-    assert run_folder.RUN_JSON in os.listdir(run)
+    assert RUN_JSON in os.listdir(run)

@@ -1,8 +1,9 @@
-"""A worker that trains a small net on records in file order: see test_process_group.py.
+"""A worker that trains a small net on records in their order.
 
     python steps.py PACKED OUT.params MODEL BATCH EPOCHS
 
-Without shuffling and augmentation; each worker has its own part of the records.
+For test_process_group.py: without shuffling and augmentation, each worker on its part
+of the records.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xenon_mx.commands import train as training
+from xenon_mx.commands import train
 from xenon_mx.config import TrainConfig
 from xenon_mx.data import record_iter
 from xenon_mx.data.packed_folder import open_packed
@@ -20,7 +21,7 @@ from xenon_mx.distributed import process_group
 from xenon_mx.models import network, weight_files
 from xenon_mx.runtime import progress
 from xenon_mx.runtime.mxnet import mx, nn
-from xenon_mx.training import loop as loops
+from xenon_mx.training.loop import TrainingLoop
 
 
 def plain_net() -> network.Net:
@@ -32,7 +33,7 @@ def plain_net() -> network.Net:
 
 
 def consecutive(split, batch_size, seed, epoch, threads, part):
-    """Yield the batches of a worker's part of the records, in order, unaugmented."""
+    """Yield a worker's training batches in record order, without augmentation."""
     iterator = record_iter._iterator(
         split,
         batch_size=batch_size,
@@ -46,7 +47,7 @@ def consecutive(split, batch_size, seed, epoch, threads, part):
 
 
 def main(packed: str, out: str, model: str, batch: str, epochs: str) -> None:
-    """Train, and write rank 0's final weights and learning rate."""
+    """Train; rank 0 writes the params and the learning rate at the end."""
     config = TrainConfig(
         Path(packed),
         Path("unused"),
@@ -54,29 +55,30 @@ def main(packed: str, out: str, model: str, batch: str, epochs: str) -> None:
         batch_size=int(batch),
         epochs=int(epochs),
         lr=1e-3,
-        min_delta=1e9,  # no epoch improves on the first: the rate falls
+        min_delta=1e9,  # no epoch is better than the first: the rate falls
         kvstore="dist_sync",
     )
     record_iter.training_batches = consecutive
     with process_group.join("dist_sync") as group:
-        train(config, group, model, Path(out))
+        train_net(config, group, model, Path(out))
 
 
-def train(
+def train_net(
     config: TrainConfig, group: process_group.ProcessGroup, model: str, out: Path
 ) -> None:
-    """Train as one worker."""
-    mx.random.seed(7 + group.rank)  # rank 0's weights must be broadcast
+    """Train as one of the workers."""
+    mx.random.seed(7 + group.rank)  # rank 0's weights are broadcast
     net = plain_net() if model == "plain" else network.build(model)
-    data = training._open_data(config, open_packed(config.packed))
-    loop = loops.TrainingLoop(config, data, net, [mx.cpu()], group, progress.silent)
+    data = train._open_data(config, open_packed(config.packed))
+    silent = progress.silent
+    loop = TrainingLoop(config, data, net, [mx.cpu()], group=group, bar=silent)
     loop.restore(None)
     loop.run(None)
     state = network.state_dict(net)
     for key, array in state.items():
         total = group.all_reduce(f"end {key}", array) / group.num_workers
         np.testing.assert_allclose(total, array, rtol=1e-6, atol=1e-9)
-    rates = np.array([loop._adam.lr], np.float32)
+    rates = np.array([loop._optimizer.lr], np.float32)
     assert group.all_reduce("rate", rates) == group.num_workers * rates
     if group.rank == 0:
         out.write_bytes(weight_files.encode({**state, "rate": rates}))

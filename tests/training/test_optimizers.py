@@ -62,7 +62,7 @@ def test_restored_it_takes_the_same_steps():
         step(whole, adam, scale)
         step(parts, first, scale)
     second = Adam(parts, 0.1, ProcessGroup())
-    second.restore(*first.state())
+    second.load_state(*first.state())
     for scale in (4, 5):
         step(whole, adam, scale)
         step(parts, second, scale)
@@ -72,5 +72,5 @@ def test_restored_it_takes_the_same_steps():
 
 def test_the_state_of_another_net_is_refused():
     adam = Adam(net(), 0.1, ProcessGroup())
-    with pytest.raises(XenonError, match="not one of this net"):
-        adam.restore(Adam(net(4), 0.1, ProcessGroup()).zero_state(), 1)
+    with pytest.raises(XenonError, match="does not fit this net"):
+        adam.load_state(Adam(net(4), 0.1, ProcessGroup()).zero_state(), 1)

@@ -202,7 +202,7 @@ def test_when_nobody_has_it_the_error_says_what_was_tried_and_what_to_do():
 
 
 def test_a_silent_server_is_not_waited_for_longer_than_the_limit(monkeypatch):
-    monkeypatch.setattr(pretrained, "_LIMIT_S", 0.3)
+    monkeypatch.setattr(pretrained, "_TIMEOUT_S", 0.3)
     with silence() as url:
         monkeypatch.setenv("MXNET_GLUON_REPO", url)
         monkeypatch.setenv("HF_ENDPOINT", url)
@@ -213,7 +213,7 @@ def test_a_silent_server_is_not_waited_for_longer_than_the_limit(monkeypatch):
 
 def test_a_name_server_that_never_answers_is_not_waited_for(monkeypatch):
     """Looking a name up has no time limit in Python."""
-    monkeypatch.setattr(pretrained, "_LIMIT_S", 0.3)
+    monkeypatch.setattr(pretrained, "_TIMEOUT_S", 0.3)
     never = threading.Event()
 
     def look_up(*args, **kwargs):
@@ -232,8 +232,8 @@ def test_a_name_server_that_never_answers_is_not_waited_for(monkeypatch):
 def test_a_source_that_does_not_know_the_net_says_so():
     with pytest.raises(XenonError, match="resnet50_v1 there.*--list-models"):
         pretrained.find("resnet50_v1", "hub")
-    assert pretrained.known("resnet50_v1") == ["gluon"]
-    assert pretrained.known("resnet50_v1b") == ["gluon", "hub"]
+    assert pretrained.sources("resnet50_v1") == ["gluon"]
+    assert pretrained.sources("resnet50_v1b") == ["gluon", "hub"]
 
 
 def test_a_path_that_is_not_there_is_refused_with_the_names_it_could_have_been():
@@ -266,7 +266,7 @@ def test_a_run_gives_its_best_epoch_and_any_of_its_five(run):
     best, *others = json.loads((run / "best.json").read_text())["best"]
     found = pretrained.find("resnet18_v1b", str(run))
     assert (found.source, found.file) == ("run", run / best["params"])
-    assert found.record()["sha256"] == best["sha256"]
+    assert found.record().sha256 == best["sha256"]
     named = run / others[0]["params"]
     assert pretrained.find("resnet18_v1b", str(named)).file == named
 
@@ -362,6 +362,6 @@ def test_every_net_with_weights_on_the_hub_has_names_for_them():
     from xenon_mx.models import weight_names
 
     for name in network.NAMES:
-        assert ("hub" in pretrained.known(name)) == (
+        assert ("hub" in pretrained.sources(name)) == (
             weight_names.torchvision_naming(name) is not None
         )

@@ -149,10 +149,10 @@ def test_other_first_weights_are_refused(packed, tmp_path):
     options = {"no_pretrained": False, "pretrained": str(start)}
     data = train._open_data(config(packed, tmp_path / "run", **options), packed)
     given = config(packed, tmp_path / "run", **options)
-    found = train._start(given, None, lambda *a, **k: None)
+    found = train._find_pretrained(given, None, lambda *a, **k: None)
     Run.create(given.run, train._describe(given, data, found)).close()
     network.build(NETS[1]).save_parameters(str(start))  # others
-    with pytest.raises(XenonError, match="not the weights that .* began with"):
+    with pytest.raises(XenonError, match="not the weights that .* started from"):
         train.train(config(packed, tmp_path / "run", resume=True, **options))
 
 
@@ -263,7 +263,7 @@ def test_a_disk_that_takes_no_more_ends_the_run_which_then_goes_on(packed, tmp_p
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
         f"error: {run}: cannot be written: File too large; the epochs finished before "
-        f"are whole: mend that, and go on with --resume"
+        f"are complete: fix the cause, and go on with --resume"
     )
     assert not list(run.rglob("*.partial"))
     finish(packed, run)

@@ -20,8 +20,8 @@ from xenon_mx.models import forward, network
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runtime import files
 from xenon_mx.runtime.mxnet import autograd, mx
-from xenon_mx.training import loop as loops
-from xenon_mx.training import losses
+from xenon_mx.training import loop, losses
+from xenon_mx.training.loop import TrainingLoop
 
 NET = "mobilenet0.25"
 
@@ -137,8 +137,8 @@ def test_the_reference_trains_to_the_same_bytes(packed, tmp_path):
 
 
 def test_waiting_for_images_is_told(packed, tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(loops, "_MOST_WAIT", -1)
-    monkeypatch.setattr(loops, "_LEAST_S", 0)
+    monkeypatch.setattr(loop, "_MAX_WAIT_SHARE", -1)
+    monkeypatch.setattr(loop, "_MIN_WARN_S", 0)
     with caplog.at_level(logging.WARNING):
         train.train(config(packed, tmp_path / "run"))
     assert "waiting for images" in caplog.text
@@ -187,11 +187,10 @@ def test_two_contexts_follow_one_where_nothing_looks_at_the_batch(packed, tmp_pa
         net = mx.gluon.nn.HybridSequential()
         net.add(mx.gluon.nn.Flatten(), mx.gluon.nn.Dense(1, in_units=3 * 32 * 32))
         net.initialize(mx.init.Xavier(), ctx=ctxs)
-        asked = config(packed, tmp_path / "run")
-        loop = loops.TrainingLoop(
-            asked, data, net, ctxs, process_group.ProcessGroup(), _Bar()
-        )
-        epoch = loop.epoch(1, 1e-3)
+        settings = config(packed, tmp_path / "run")
+        group = process_group.ProcessGroup()
+        training = TrainingLoop(settings, data, net, ctxs, group=group, bar=_Bar())
+        epoch = training.train_epoch(1, 1e-3)
         weight = net[1].weight.data(ctxs[0]).asnumpy()
         if len(ctxs) == 2:
             assert (weight == net[1].weight.data(ctxs[1]).asnumpy()).all()
@@ -207,7 +206,7 @@ def test_a_run_on_two_contexts_works_whole(packed, tmp_path):
 
 
 def test_more_contexts_than_images_a_batch_is_refused(packed, tmp_path):
-    with pytest.raises(ConfigError, match="spread"):
+    with pytest.raises(ConfigError, match="cannot be split"):
         train.train(config(packed, tmp_path / "run", ctx="cpu(0),cpu(1)", batch_size=1))
     assert not (tmp_path / "run").exists()
 
@@ -228,7 +227,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(packed, tmp_path, monkeyp
 
 def test_a_plateau_divides_the_rate_and_ends_the_run(packed, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        loops.TrainingLoop, "_validate", lambda self, number: (0.5 + number, 0.0, 0.5)
+        TrainingLoop, "validate", lambda self, number: (0.5 + number, 0.0, 0.5)
     )
     run = tmp_path / "run"
     options = {"epochs": 9, "lr": 1e-4, "min_lr": 1e-5}
@@ -240,7 +239,7 @@ def test_a_run_without_a_finite_validation_loss_is_a_failure(
     packed, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(
-        loops.TrainingLoop, "_validate", lambda self, number: (math.nan, 0.0, 0.5)
+        TrainingLoop, "validate", lambda self, number: (math.nan, 0.0, 0.5)
     )
     with pytest.raises(XenonError, match="no epoch had a finite validation loss"):
         train.train(config(packed, tmp_path / "run"))
@@ -254,12 +253,12 @@ def test_the_holdout_chooses_where_there_is_one(tmp_path):
     }
     data = synthetic.pack(tmp_path / "p", splits)
     train.train(config(data, tmp_path / "run"))
-    assert Run.open(tmp_path / "run").meta["validated_on"]["split"] == "holdout"
+    assert Run.open(tmp_path / "run").meta.validated_on.split == "holdout"
 
 
 def test_a_run_in_a_folder_that_holds_one_is_refused(trained, packed):
     before = (trained / "log.csv").read_bytes()
-    with pytest.raises(XenonError, match="holds a run already"):
+    with pytest.raises(XenonError, match="contains a run already"):
         train.train(config(packed, trained))
     assert (trained / "log.csv").read_bytes() == before
 
@@ -284,9 +283,9 @@ def test_a_type_of_one_class_is_refused_unless_weights_do_not_need_it(tmp_path):
     with pytest.raises(XenonError, match="XR_B.*--pooled-weights"):
         train.train(config(data, tmp_path / "a"))
     train.train(config(data, tmp_path / "b", pooled_weights=True))
-    assert Run.open(tmp_path / "b").meta["weights"] == [[0.25, 0.75]] * 2
+    assert Run.open(tmp_path / "b").meta.weights == ((0.25, 0.75),) * 2
     train.train(config(data, tmp_path / "c", loss="plain"))
-    assert Run.open(tmp_path / "c").meta["weights"] == [[1.0, 1.0]] * 2
+    assert Run.open(tmp_path / "c").meta.weights == ((1.0, 1.0),) * 2
 
 
 def test_a_type_that_only_validation_has_is_refused(tmp_path):

@@ -65,7 +65,7 @@ def _convert(
     from xenon_mx.models import cam_block
 
     onnx_graph.check_packages()
-    size = ensemble.meta["preprocessing"]["size"]
+    size = ensemble.meta.preprocessing.size
     with mxnet.failures():
         nets = ensemble.load(devices.contexts("cpu()"), reference=True)
         with bar(total=len(nets) + 1, unit="net", desc="exporting") as progress_bar:
@@ -89,7 +89,7 @@ def _properties(
     ensemble: gluon_ensemble.GluonEnsemble, extents: list[tuple[float, float]]
 ) -> dict[str, Any]:
     """Return the file's metadata: JSON values by key."""
-    meta = ensemble.meta
+    meta = ensemble.meta.to_json()
     keys = ("data", "study_types", "weights", "preprocessing", "architecture")
     return {
         "format": onnx_file.FORMAT,

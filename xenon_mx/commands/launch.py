@@ -1,13 +1,12 @@
-"""xenon-launch: a scheduler, servers and workers, here or over ssh, and their end.
+"""xenon-launch: a scheduler, servers and workers, on this computer or over ssh.
 
-Owns the processes. Knows nothing of what they do.
+Owns starting, watching and ending these processes. Must not know what they compute.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import secrets
 import shlex
 import signal
@@ -17,53 +16,52 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Callable, Iterator, Sequence
+from typing import Callable, Iterator, NamedTuple, Sequence
 
 from xenon_mx.config import LaunchConfig
 from xenon_mx.distributed import cluster
 from xenon_mx.distributed.launch_guard import GOODBYE
 from xenon_mx.errors import XenonError
 
-_RANK = re.compile(r"rank (\d+) of \d+$")  # what xenon-train says when it has joined
-_GRACE_S = 10.0  # chosen here: to take leave in, before a process is killed
+_GRACE_S = 10.0  # chosen here: time from SIGTERM to SIGKILL
 _POLL_S = 0.1
-# Modules are looked for where they are installed: a json.py in the working folder, or
-# a checkout of xenon, is not what a Python of ours is to run.
-_START = (
+# Without the working folder on sys.path: a json.py there, or a checkout of xenon, would
+# shadow the installed modules.
+_IMPORT = (
     "import sys; sys.path[:] = [p for p in sys.path if p]; "
     "from xenon_mx.distributed import "
 )
-_SERVE, _GUARD = (
-    _START + "server; server.main()",
-    _START + "launch_guard; launch_guard.main({mark!r})",
-)
-# What a server or scheduler that gets other traffic than MXNet's dies of.
+_SERVER = _IMPORT + "server; server.main()"
+_GUARD = _IMPORT + "launch_guard; launch_guard.main({mark!r})"
+# How MXNet's servers and scheduler end on traffic that is not MXNet's.
 _CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS)
 
 
-def launch(config: LaunchConfig, say: Callable[[str], None]) -> int:
-    """Run a command as several workers, with what MXNet needs around them.
+def launch(config: LaunchConfig, log: Callable[[str], None]) -> int:
+    """Run a command as several workers, with the scheduler and servers MXNet needs.
 
     Args:
-        config: What `xenon-launch` was told.
-        say: Takes every line of the workers, with their rank before it, and at last
-            which process was lost, and of what. That it fails ends nothing.
+        config: The settings of `xenon-launch`.
+        log: Receives each line of the processes, prefixed with the process's name, and
+            at the end which process failed and why. Its failures are ignored.
 
     Returns:
-        The worst exit status of the workers, or of a scheduler or server that failed.
+        The highest exit status of the workers, or of a scheduler or server that failed.
 
     Raises:
-        XenonError: A host file cannot be read, or a program cannot be started.
+        XenonError: The host file cannot be read, or a program cannot be started.
     """
     hosts = _read_hosts(config.hosts) if config.hosts else []
-    _refuse(config, hosts)
+    _check_machine(config, hosts)
     mark = f"XENON_LAUNCH_{secrets.token_hex(8)}"
+    log = _ignoring_errors(log)
     processes: list[_Process] = []
-    with _guarded(mark), _reserved_port() as port:
+    with _guard(mark), _reserve_port() as port:
+        shared = {**_shared_environment(config, hosts, port), mark: "1"}
         try:
-            for process in _started(config, hosts, port, mark, _unfailing(say)):
-                processes.append(process)
-            return _wait(processes, _unfailing(say))
+            for task in _tasks(config, hosts):
+                processes.append(_Process(task, shared, log))
+            return _wait(processes, log)
         except OSError as error:
             name = error.filename or "no process can be started"
             raise XenonError(f"{name}: {error.strerror}") from error
@@ -71,103 +69,116 @@ def launch(config: LaunchConfig, say: Callable[[str], None]) -> int:
             _end(processes)
 
 
-def _refuse(config: LaunchConfig, hosts: Sequence[str]) -> None:
-    """Stop before anything is started that MXNet would not come back from."""
-    cluster.refuse_few_files(config.workers, config.servers)
+def _check_machine(config: LaunchConfig, hosts: Sequence[str]) -> None:
+    """Check the settings with which MXNet would wait for ever."""
+    cluster.check_open_files(config.workers, config.servers)
     if config.interface and not hosts:
-        cluster.refuse_unknown_interface(config.interface, "--interface")
+        cluster.check_interface(config.interface, "--interface")
 
 
-def _started(
-    config: LaunchConfig,
-    hosts: Sequence[str],
-    port: int,
-    mark: str,
-    say: Callable[[str], None],
-) -> Iterator[_Process]:
-    """Start and yield one process after the other."""
+def _shared_environment(
+    config: LaunchConfig, hosts: Sequence[str], port: int
+) -> dict[str, str]:
+    """Return the environment variables that are the same in all processes."""
     shared = {
-        "DMLC_PS_ROOT_URI": config.address or _address(hosts),
+        "DMLC_PS_ROOT_URI": config.address or _own_address(hosts),
         "DMLC_PS_ROOT_PORT": str(port),
         "DMLC_NUM_WORKER": str(config.workers),
         "DMLC_NUM_SERVER": str(config.servers),
-        mark: "1",
     }
     if not hosts:
-        shared["DMLC_INTERFACE"] = "lo"  # MXNet's traffic is open to all who reach it
+        shared["DMLC_INTERFACE"] = "lo"  # MXNet trusts everyone who reaches its ports
     if config.interface:
         shared["DMLC_INTERFACE"] = config.interface
-    python = [config.python or sys.executable, "-c", _SERVE]
-    # The scheduler is here, where its address is; the others take turns on hosts.
-    yield _Process("scheduler", python, shared, None, say)
+    return shared
+
+
+class _Task(NamedTuple):
+    """What one process is to run.
+
+    Attributes:
+        role: scheduler, server or worker.
+        number: Counted from 0 per role. Not the rank, which MXNet assigns.
+        command: Program and arguments.
+        host: Where to run it, as ssh names it; None for this computer.
+    """
+
+    role: str
+    number: int
+    command: Sequence[str]
+    host: str | None
+
+    @property
+    def name(self) -> str:
+        return self.role if self.role == "scheduler" else f"{self.role} {self.number}"
+
+
+def _tasks(config: LaunchConfig, hosts: Sequence[str]) -> Iterator[_Task]:
+    """Yield the processes to start; servers and workers are dealt out to the hosts."""
+    python = [config.python or sys.executable, "-c", _SERVER]
+    # The scheduler runs here, where DMLC_PS_ROOT_URI leads.
+    yield _Task("scheduler", 0, python, None)
     for number in range(config.servers):
         host = hosts[number % len(hosts)] if hosts else None
-        yield _Process(f"server {number}", python, shared, host, say)
+        yield _Task("server", number, python, host)
     for number in range(config.workers):
         host = hosts[number % len(hosts)] if hosts else None
-        yield _Process(f"worker {number}", config.command, shared, host, say)
+        yield _Task("worker", number, config.command, host)
 
 
 @contextlib.contextmanager
-def _guarded(mark: str) -> Iterator[None]:
-    """Have what carries a mark ended even if this process is killed."""
+def _guard(mark: str) -> Iterator[None]:
+    """Run a process that ends all marked processes if this one is killed."""
     try:
         guard = subprocess.Popen(
             [sys.executable, "-c", _GUARD.format(mark=mark)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is this process's to answer
+            start_new_session=True,  # so that Ctrl-C does not end it
         )
     except OSError as error:
         raise XenonError(f"no process can be started: {error.strerror}") from error
-    last = b""  # a signal may have come between a start and our learning of it
+    # No goodbye after a signal: it may have come between the start of a process and its
+    # entry in the list of those to end.
+    message = b""
     try:
         yield
-        last = GOODBYE
+        message = GOODBYE
     except Exception:
-        last = GOODBYE
+        message = GOODBYE
         raise
     finally:
         with contextlib.suppress(OSError):
-            guard.communicate(last)
+            guard.communicate(message)
 
 
-def _unfailing(say: Callable[[str], None]) -> Callable[[str], None]:
-    """Say things as long as somebody listens: a lost log ends nothing."""
+def _ignoring_errors(log: Callable[[str], None]) -> Callable[[str], None]:
+    """Wrap a log so that its failures end nothing."""
 
-    def attempt(line: str) -> None:
-        with contextlib.suppress(OSError, ValueError):  # gone, full; closed
-            say(line)
+    def try_to_log(line: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # a closed pipe or a full disk
+            log(line)
 
-    return attempt
+    return try_to_log
 
 
 class _Process:
-    """A process in a group of its own, here or at the end of an ssh connection."""
+    """A running task, in a process group of its own, here or behind ssh."""
 
     def __init__(
-        self,
-        name: str,
-        command: Sequence[str],
-        shared: dict[str, str],
-        host: str | None,
-        say: Callable[[str], None],
+        self, task: _Task, shared: dict[str, str], log: Callable[[str], None]
     ) -> None:
-        self.name = name
-        self.is_worker = name.startswith("worker")
-        self._host, self._say = host, say
-        role = {"DMLC_ROLE": name.split()[0], **shared}
-        environment = {**os.environ, **role}
-        if host:
-            # With a terminal, the end of the connection is the end of the command.
-            settings = " ".join(f"{k}={shlex.quote(v)}" for k, v in role.items())
-            folder = shlex.quote(_working_folder())
-            there = f"cd {folder} && env {settings} {_join(command)}"
-            command = ["ssh", "-tt", "-o", "BatchMode=yes", host, there]
+        self.name = task.name
+        self.is_worker = task.role == "worker"
+        self._host, self._log = task.host, log
+        variables = {"DMLC_ROLE": task.role, **shared}
+        command = task.command
+        if task.host:
+            command = _over_ssh(task.host, command, variables)
         self._process = subprocess.Popen(
             command,
-            env=environment,
+            env={**os.environ, **variables},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -181,56 +192,61 @@ class _Process:
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            line = line.rstrip()
-            rank = _RANK.fullmatch(line)
-            if rank and self.is_worker:
-                self.name = f"rank {rank.group(1)}"
-            self._say(f"[{self.name}] {line}")
+            self._log(f"[{self.name}] {line.rstrip()}")
         self._process.stdout.close()
 
     def status(self) -> int | None:
-        """The exit status as a shell gives it; None while the process runs."""
+        """Return the exit status in a shell's convention; None while running."""
         code = self._process.poll()
         return 128 - code if code is not None and code < 0 else code
 
-    def lost(self) -> str | None:
-        """Say of what it ended, unless it has said so itself: workers do."""
+    def failure(self) -> str | None:
+        """Return how the process failed; None if it did not, or printed its error."""
         status = self.status() or 0
-        who = "the scheduler" if self.name == "scheduler" else self.name
-        who += f" on {self._host}" if self._host else ""
-        # A shell, here or there, tells of a signal by its own status.
-        number = status - 128
+        name = "the scheduler" if self.name == "scheduler" else self.name
+        if self._host:
+            name += f" on {self._host}"
+        number = status - 128  # a shell, here or over ssh, reports a signal so
         if number in set(signal.Signals):
-            died = f"{who} was killed by {signal.Signals(number).name}"
-            if number == signal.SIGKILL:
-                died += ", as the system does when memory is full"
-            if number in _CRASHES and not self.is_worker:
-                died += (
-                    ", as it is by traffic that is not MXNet's (see the lines above)"
-                )
-            return died
+            return f"{name} was killed by {self._describe_signal(number)}"
         if status and not self.is_worker:
-            return f"{who} ended with status {status}"
+            return f"{name} ended with status {status}"
         return None
 
-    def end(self, number: int) -> None:
-        """Send the whole group a signal."""
+    def _describe_signal(self, number: int) -> str:
+        name = signal.Signals(number).name
+        if number == signal.SIGKILL:
+            return f"{name}, as the system does when memory is full"
+        if number in _CRASHES and not self.is_worker:
+            return f"{name}, as it is by traffic that is not MXNet's (see above)"
+        return name
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the whole process group."""
         try:
             os.killpg(self._process.pid, number)
         except ProcessLookupError:
             pass
 
-    def finish(self, limit: float) -> None:
-        """Wait until it has ended, and until a limit for its last lines.
+    def join(self, deadline: float) -> None:
+        """Wait for the end of the process, and until a deadline for its last lines.
 
-        What it started may hold the pipe open, and is ended only when we have gone.
+        Children in sessions of their own may hold the pipe open; the guard ends them
+        only after this process.
         """
         self._process.wait()
-        self._reader.join(max(0.0, limit - time.monotonic()))
+        self._reader.join(max(0.0, deadline - time.monotonic()))
 
 
-def _join(command: Sequence[str]) -> str:
-    return " ".join(shlex.quote(part) for part in command)
+def _over_ssh(
+    host: str, command: Sequence[str], variables: dict[str, str]
+) -> list[str]:
+    """Return the ssh command that runs a command in the same folder on a host."""
+    settings = " ".join(f"{k}={shlex.quote(v)}" for k, v in variables.items())
+    words = " ".join(shlex.quote(word) for word in command)
+    script = f"cd {shlex.quote(_working_folder())} && env {settings} {words}"
+    # -tt: with a terminal, the remote command ends with the connection.
+    return ["ssh", "-tt", "-o", "BatchMode=yes", host, script]
 
 
 def _working_folder() -> str:
@@ -242,45 +258,46 @@ def _working_folder() -> str:
         ) from error
 
 
-def _wait(processes: list[_Process], say: Callable[[str], None]) -> int:
-    """Wait for the workers; the first process that fails ends the wait."""
+def _wait(processes: Sequence[_Process], log: Callable[[str], None]) -> int:
+    """Wait until all workers are done or one process fails; return the exit status."""
     while True:
         if any(process.status() for process in processes):
-            time.sleep(_POLL_S)  # for those that fail with it to say so
-            _name_lost(processes, say)
+            time.sleep(_POLL_S)  # others that fail with it print their errors
+            _log_failure(processes, log)
             return max(process.status() or 0 for process in processes)
-        if all(p.status() == 0 for p in processes if p.is_worker):
+        if all(process.status() == 0 for process in processes if process.is_worker):
             return 0
         time.sleep(_POLL_S)
 
 
-def _name_lost(processes: list[_Process], say: Callable[[str], None]) -> None:
-    """Say which process was lost, and of what."""
+def _log_failure(processes: Sequence[_Process], log: Callable[[str], None]) -> None:
+    """Log the first process that failed, and how."""
     for process in processes:
-        lost = process.lost()
-        if lost:
-            say(f"error: {lost}: start again; --resume goes on with a run")
+        failure = process.failure()
+        if failure:
+            log(f"error: {failure}: start again, with --resume to go on with a run")
             return
 
 
-def _end(processes: list[_Process]) -> None:
-    """Leave no process behind."""
+def _end(processes: Sequence[_Process]) -> None:
+    """End all processes, the workers with time to save what they have."""
     workers = [process for process in processes if process.is_worker]
     if workers and all(process.status() == 0 for process in workers):
-        _let_end(processes)  # so do the servers, by themselves
+        _wait_for_exit(processes)  # servers end after their workers
     for process in workers:
-        process.end(signal.SIGTERM)
-    _let_end(workers)
-    for process in processes:  # servers have nothing to lose
-        process.end(signal.SIGKILL)
-    limit = time.monotonic() + _GRACE_S
+        process.send_signal(signal.SIGTERM)
+    _wait_for_exit(workers)
     for process in processes:
-        process.finish(limit)
+        process.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + _GRACE_S
+    for process in processes:
+        process.join(deadline)
 
 
-def _let_end(processes: list[_Process]) -> None:
-    limit = time.monotonic() + _GRACE_S
-    while time.monotonic() < limit:
+def _wait_for_exit(processes: Sequence[_Process]) -> None:
+    """Wait until processes have ended, at most the time from SIGTERM to SIGKILL."""
+    deadline = time.monotonic() + _GRACE_S
+    while time.monotonic() < deadline:
         if all(process.status() is not None for process in processes):
             return
         time.sleep(_POLL_S)
@@ -292,16 +309,16 @@ def _read_hosts(file: Path) -> list[str]:
     except OSError as error:
         raise XenonError(f"{file}: {os.strerror(error.errno or 0).lower()}") from error
     except UnicodeDecodeError as error:
-        raise XenonError(f"{file}: is not text in UTF-8; one host a line") from error
+        raise XenonError(f"{file}: not text in UTF-8; one host per line") from error
     hosts = [line.split("#")[0].strip() for line in lines]
     hosts = [host for host in hosts if host]
     if not hosts:
-        raise XenonError(f"{file}: names no host; one a line, as ssh takes it")
+        raise XenonError(f"{file}: names no host; write one per line, as for ssh")
     return hosts
 
 
-def _address(hosts: Sequence[str]) -> str:
-    """The address under which the scheduler, which is here, is reached."""
+def _own_address(hosts: Sequence[str]) -> str:
+    """Return the address of this computer, where the scheduler runs."""
     if not hosts:
         return "127.0.0.1"
     name = hosts[0].split("@")[-1]
@@ -310,18 +327,19 @@ def _address(hosts: Sequence[str]) -> str:
             probe.connect((name, 9))  # sends nothing
             return str(probe.getsockname()[0])
     except OSError:
-        return socket.gethostname()  # a name of ssh's own configuration
+        return socket.gethostname()  # the host is a name from ssh's configuration
 
 
 @contextlib.contextmanager
-def _reserved_port() -> Iterator[int]:
-    """Find a port for the scheduler, and let the system give it to nobody else.
+def _reserve_port() -> Iterator[int]:
+    """Yield a port for the scheduler, held so that the system assigns it to no other.
 
-    Else a worker of another launch may get it before the scheduler takes it: ours would
-    then talk to that worker, which aborts. The scheduler can take it all the same: it
-    asks for SO_REUSEADDR, too, and this socket does not listen.
+    Without this, a worker of another launch may get the port before the scheduler binds
+    it, and this launch's processes would connect to that worker, which aborts. The
+    scheduler itself can still bind it: it sets SO_REUSEADDR, too, and this socket does
+    not listen.
     """
-    with socket.socket() as held:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        held.bind(("", 0))
-        yield int(held.getsockname()[1])
+    with socket.socket() as reserved:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.bind(("", 0))
+        yield int(reserved.getsockname()[1])

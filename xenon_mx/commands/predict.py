@@ -96,7 +96,7 @@ def predict(config: PredictConfig, bar: progress.Bar = progress.silent) -> Predi
 def _prepare(config: PredictConfig, tables: outputs.Outputs) -> _Job:
     """Open ensemble and inputs, and check that the outputs may be written."""
     ensemble = ensembles.open_ensemble(config.runs, config.members)
-    source = inputs.InputImages(config, ensemble.meta["preprocessing"])
+    source = inputs.InputImages(config, ensemble.meta.preprocessing)
     if config.submission and not all(image.study_type for image in source.images):
         raise XenonError("--submission needs images in MURA's folders, by study")
     origin = outputs.made_from(
@@ -126,7 +126,7 @@ def _compute_logits(
         folder = cam_folder.CamFolder(
             out=config.cam,
             paths=[image.path for image in source.images],
-            preprocessing=ensemble.meta["preprocessing"],
+            preprocessing=ensemble.meta.preprocessing,
             extent=extent,
             members=len(ensemble.members),
             origin=job.origin,
@@ -177,7 +177,7 @@ def _log_summary(job: _Job) -> None:
             f"the paper's {MEMBERS}" if config.members == MEMBERS else config.members,
             ensemble.limit_reason,
         )
-    if source.origin == (ensemble.meta["data"], "train"):
+    if source.origin == (ensemble.meta.data, "train"):
         _log.warning(
             "the nets were trained on these images: metrics on them are meaningless"
         )
@@ -189,7 +189,7 @@ def _log_summary(job: _Job) -> None:
             outside,
         )
     unseen = {image.study_type for image in source.images if image.study_type}
-    unseen -= set(ensemble.meta["study_types"])
+    unseen -= set(ensemble.meta.study_types)
     if unseen:
         _log.warning(
             "study types that the nets were not trained on: %s",
@@ -212,12 +212,12 @@ def _member_losses(
     ensemble: ensembles.Ensemble, listed: list[mura.Image], logits: np.ndarray
 ) -> dict[Path, float]:
     """Compute each member's loss over all images as validation computes it."""
-    types = {name: i for i, name in enumerate(ensemble.meta["study_types"])}
+    types = {name: i for i, name in enumerate(ensemble.meta.study_types)}
     if any(i.label is None or i.study_type not in types for i in listed):
         return {}
     labels = np.array([image.label for image in listed])
     type_indices = np.array([types[image.study_type] for image in listed])
-    loss = losses.WeightedBCE(np.array(ensemble.meta["weights"]))
+    loss = losses.WeightedBCE(np.array(ensemble.meta.weights))
     return {
         member.params: loss.mean(column, labels, type_indices)
         for member, column in zip(ensemble.members, logits.T)

@@ -119,8 +119,7 @@ def _context(run: Run, predicted: results.Results | None) -> dict[str, Any]:
     """Return all values that the templates show."""
     return {
         "version": __version__,
-        "title": f"{run.meta['config']['model']}: "
-        f"{one_line(run.folder.resolve().name)}",
+        "title": f"{run.meta.model}: {one_line(run.folder.resolve().name)}",
         "run": one_line(run.folder),
         "history": training_history.summarize(run),
         "warnings": predicted.warnings if predicted else [],

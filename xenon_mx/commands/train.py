@@ -1,7 +1,7 @@
 """xenon-train: the paper's recipe, from a packed folder to a run folder.
 
-Puts `records`, `sources`, `models`, `loops` and `checkpoints` together. Knows no
-command line.
+Owns the checks before training, and the connection of packed folder, net, training loop
+and run folder. Must not know the command line.
 """
 
 from __future__ import annotations
@@ -24,33 +24,41 @@ from xenon_mx.distributed import process_group
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.models import network
 from xenon_mx.runs import run_folder
+from xenon_mx.runs.checkpoints import Checkpoint
+from xenon_mx.runs.run_meta import (
+    ARCHITECTURE,
+    RUN_JSON,
+    Preprocessing,
+    RunMeta,
+    SplitSize,
+)
+from xenon_mx.runs.training_state import TrainingState
 from xenon_mx.runtime import devices, mxnet, progress
 from xenon_mx.runtime.mxnet import mx
-from xenon_mx.training import loop as loops
 from xenon_mx.training import pretrained
+from xenon_mx.training.loop import TrainingData, TrainingLoop
 
 _log = logging.getLogger(__name__)
 
-# What of its settings a run may be resumed with others of: where things are, how long
-# and how fast it goes, not what comes out.
+# Settings that may change on --resume: paths, duration and speed, but nothing that
+# changes the result of an epoch.
 _MAY_CHANGE = {"packed", "run", "resume", "epochs", "threads", "ctx"}
 
 
-def train(
-    config: TrainConfig, bar: progress.Bar = progress.silent
-) -> list[run_folder.Checkpoint]:
+def train(config: TrainConfig, bar: progress.Bar = progress.silent) -> list[Checkpoint]:
     """Train a net and keep its five best epochs.
 
     Args:
-        config: What `xenon-train` was told.
+        config: The settings of `xenon-train`.
         bar: Shows the steps of each epoch.
 
     Returns:
-        The best epochs, the lowest validation loss first.
+        The best epochs, the lowest validation loss first; empty on all workers but
+        rank 0.
 
     Raises:
-        XenonError: Something that the user gave does not fit, or the loss is no
-            longer finite. The epochs finished until then are kept.
+        XenonError: A setting or an input is not valid, or the loss is not finite. The
+            epochs finished before are kept.
     """
     if config.model not in network.NAMES:
         raise ConfigError("--model", f"must be one of {', '.join(network.NAMES)}")
@@ -62,29 +70,25 @@ def train(
 
 def _train(
     config: TrainConfig, group: process_group.ProcessGroup, bar: progress.Bar
-) -> list[run_folder.Checkpoint]:
-    """Train as one of several workers, of which the first alone has the run."""
-    first = group.rank == 0
-    run = _opened(config) if first else None
+) -> list[Checkpoint]:
+    """Train as one worker; only rank 0 opens the run folder."""
+    run = _open_run(config) if group.rank == 0 else None
     packed = packed_folder.open_packed(config.packed)
-    if group.broadcast(packed.fingerprint) != packed.fingerprint:
-        raise XenonError(f"{config.packed}: other data than the first worker's")
-    if group.broadcast(config.threads) != config.threads:
-        raise XenonError("--threads: must be alike for all that train together")
+    _check_same_on_all(config, packed, group)
     if run:
-        _refuse_changes(run, config, packed)
+        _check_unchanged(run, config, packed)
     ctxs = devices.contexts(config.ctx)
     # Before the records are verified, which takes a while with all of MURA.
     start = None
-    if first and not (run and run.is_begun):
-        start = _start(config, run, bar)
+    if group.rank == 0 and not (run and run.is_begun):
+        start = _find_pretrained(config, run, bar)
     data = _open_data(config, packed)
-    _check_devices(config, data, ctxs)
+    _check_batch_size(config, data, ctxs)
     mxnet.seed(config.seed)
-    begin = start.file if start else None
-    net = network.build(config.model, begin, ctxs, config.reference)
-    loop = loops.TrainingLoop(config, data, net, ctxs, group, bar)
-    if not first:
+    weights = start.file if start else None
+    net = network.build(config.model, weights, ctxs, config.reference)
+    loop = TrainingLoop(config, data, net, ctxs, group=group, bar=bar)
+    if group.rank > 0:
         with mxnet.failures():
             loop.restore(None)
             loop.run(None)
@@ -94,54 +98,71 @@ def _train(
         last = run.resume(_settings(config))
     else:
         run = run_folder.Run.create(config.run, _describe(config, data, start))
+    _log_start(config, run, data, net)
+    return _run_loop(loop, run, last)
+
+
+def _run_loop(
+    loop: TrainingLoop, run: run_folder.Run, last: TrainingState | None
+) -> list[Checkpoint]:
+    """Train as rank 0, from a state or from the start; return the best epochs."""
     with contextlib.closing(run), mxnet.failures():
-        _announce(config, run, data, net)
         loop.restore(last)
         loop.run(run)
-    if not run.members():
+    best = run.members()
+    if not best:
         raise XenonError(
-            f"{config.run}: no epoch had a finite validation loss: try a lower --lr"
+            f"{run.folder}: no epoch had a finite validation loss: try a lower --lr"
         )
-    return run.members()
+    return best
 
 
-def _opened(config: TrainConfig) -> run_folder.Run | None:
-    """Open the run to go on with; None if there is to be a new one."""
+def _open_run(config: TrainConfig) -> run_folder.Run | None:
+    """Open the run to resume; None, after a check of the path, for a new run."""
     if config.resume:
         return run_folder.Run.open(config.run)
-    run_folder.refuse_existing(config.run)
+    run_folder.check_new(config.run)
     return None
 
 
-def _refuse_changes(
+def _check_same_on_all(
+    config: TrainConfig,
+    packed: packed_folder.PackedFolder,
+    group: process_group.ProcessGroup,
+) -> None:
+    """Check that all workers have rank 0's data and number of threads."""
+    if group.broadcast(packed.fingerprint) != packed.fingerprint:
+        raise XenonError(f"{config.packed}: not the data of the worker of rank 0")
+    if group.broadcast(config.threads) != config.threads:
+        raise XenonError("--threads: must be the same for all workers")
+
+
+def _check_unchanged(
     run: run_folder.Run, config: TrainConfig, packed: packed_folder.PackedFolder
 ) -> None:
-    """Stop if a run would go on with other data, another net or another recipe."""
-    then = run.meta["config"]
-    # A run may be older than a setting.
-    settings = [
-        (n, v, getattr(TrainConfig, n, None)) for n, v in _settings(config).items()
-    ]
-    changed = [
-        f"{flag_name(name)} was {then.get(name, default)} and is {value}"
-        for name, value, default in settings
-        if name not in _MAY_CHANGE and then.get(name, default) != value
-    ]
-    if packed.fingerprint != run.meta["data"]:
+    """Check that a run is resumed with its own data and settings."""
+    recorded = run.meta.settings
+    changed = []
+    for name, value in _settings(config).items():
+        # A run may be older than a setting, and then had its default.
+        before = recorded.get(name, getattr(TrainConfig, name, None))
+        if name not in _MAY_CHANGE and before != value:
+            changed.append(f"{flag_name(name)} was {before} and is {value}")
+    if packed.fingerprint != run.meta.data:
         changed.append(
-            f"{config.packed} holds other data than {then['packed']} did, by the "
+            f"{config.packed} holds other data than {recorded['packed']} did, by the "
             f"SHA-256 of {packed_folder.PACK_JSON}"
         )
     if changed:
         raise XenonError(
-            f"{run.folder}: cannot go on with another recipe or other data: "
+            f"{run.folder}: cannot be resumed with other settings or data: "
             f"{changed[0]}",
             changed[1:],
         )
 
 
 def _settings(config: TrainConfig) -> dict[str, Any]:
-    """What run.json says of the settings."""
+    """Return the settings as run.json records them."""
     return {
         key: str(value) if isinstance(value, Path) else value
         for key, value in asdict(config).items()
@@ -149,24 +170,27 @@ def _settings(config: TrainConfig) -> dict[str, Any]:
     }
 
 
-def _start(
+def _find_pretrained(
     config: TrainConfig, run: run_folder.Run | None, bar: progress.Bar
 ) -> pretrained.Weights | None:
-    """Find the first weights, unless they are to be random."""
+    """Find the first weights; None if they are to be random."""
     if config.no_pretrained:
         return None
     start = pretrained.find(config.model, config.pretrained, bar)
-    if run and start.record()["sha256"] != run.meta["pretrained"]["sha256"]:
+    if (
+        run
+        and run.meta.pretrained
+        and start.record().sha256 != run.meta.pretrained.sha256
+    ):
         raise XenonError(
-            f"{start.file}: not the weights that {run.folder} began with, by the "
-            f"SHA-256 in its {run_folder.RUN_JSON}; begin another run"
+            f"{start.file}: not the weights that {run.folder} started from, by the "
+            f"SHA-256 in its {RUN_JSON}; start another run"
         )
     return start
 
 
-def _open_data(
-    config: TrainConfig, packed: packed_folder.PackedFolder
-) -> loops.TrainingData:
+def _open_data(config: TrainConfig, packed: packed_folder.PackedFolder) -> TrainingData:
+    """Open the splits, and compute the loss weights."""
     if "train" not in packed.splits:
         raise XenonError(f"{config.packed}: holds no train split to train on")
     name = "holdout" if "holdout" in packed.splits else "valid"
@@ -175,14 +199,14 @@ def _open_data(
             f"{config.packed}: holds no split to validate on; pack one, or set "
             f"patients aside with xenon-pack --holdout 0.1"
         )
-    table = _weights(config, packed, ("train", name))
-    return loops.TrainingData(packed, packed.split("train"), packed.split(name), table)
+    weights = _loss_weights(config, packed, ("train", name))
+    return TrainingData(packed, packed.split("train"), packed.split(name), weights)
 
 
-def _weights(
+def _loss_weights(
     config: TrainConfig, packed: packed_folder.PackedFolder, splits: tuple[str, ...]
 ) -> np.ndarray:
-    """The loss weights, (T, 2), refused where the paper's formula gives 0."""
+    """Return the loss weights, (T, 2), after a check that none of the paper's is 0."""
     types = packed.study_types
     if config.loss == "plain":
         return np.ones((len(types), 2))
@@ -196,64 +220,60 @@ def _weights(
         return np.array([pooled] * len(types))
     present = {t for split in splits for t in packed.meta.splits[split].counts}
     weights = packed.meta.weights
-    lone = mura.single_class_types((t for t in types if t in present), weights)
-    if lone:
+    one_class = mura.single_class_types((t for t in types if t in present), weights)
+    if one_class:
         raise XenonError(
-            f"{config.packed}: {', '.join(lone)}: the training images do not hold "
-            f"both classes, so that the paper's weights are 0; train with "
+            f"{config.packed}: {', '.join(one_class)}: the training images are all of "
+            f"one class, so that a weight of the paper's is 0; train with "
             f"--pooled-weights or --loss plain"
         )
     return np.array([weights.get(t, (1.0, 1.0)) for t in types])
 
 
-def _check_devices(
-    config: TrainConfig, data: loops.TrainingData, ctxs: list[Any]
-) -> None:
-    smallest = min(config.batch_size, data.train.records)
-    if smallest < len(ctxs):
+def _check_batch_size(config: TrainConfig, data: TrainingData, ctxs: list[Any]) -> None:
+    """Check that a batch has an image for each device."""
+    batch_size = min(config.batch_size, data.train.records)
+    if batch_size < len(ctxs):
         raise ConfigError(
-            "--batch-size", f"{smallest} images cannot be spread over {len(ctxs)} ctx"
+            "--batch-size",
+            f"{batch_size} images cannot be split between {len(ctxs)} devices",
         )
 
 
 def _describe(
-    config: TrainConfig, data: loops.TrainingData, start: pretrained.Weights | None
-) -> dict[str, Any]:
-    """Make run.json: all that it takes to understand and to repeat the run."""
-    return {
-        "id": uuid.uuid4().hex,  # of this run, wherever it is moved to
-        "config": _settings(config),
-        "versions": {
+    config: TrainConfig, data: TrainingData, start: pretrained.Weights | None
+) -> RunMeta:
+    """Return run.json of a new run."""
+    return RunMeta(
+        data=data.packed.fingerprint,
+        study_types=data.packed.study_types,
+        weights=tuple(map(tuple, data.weights.tolist())),
+        preprocessing=Preprocessing(**data.packed.preprocessing, mean=MEAN, std=STD),
+        settings=_settings(config),
+        architecture=ARCHITECTURE,
+        pretrained=start.record() if start else None,
+        id=uuid.uuid4().hex,
+        versions={
             "xenon": __version__,
             "python": platform.python_version(),
             "mxnet": mx.__version__,
             "gluoncv": importlib.metadata.version("gluoncv"),
             "numpy": np.__version__,
         },
-        "data": data.packed.fingerprint,
-        "trained_on": {"split": data.train.name, "images": data.train.records},
-        "validated_on": {"split": data.valid.name, "images": data.valid.records},
-        "study_types": list(data.packed.study_types),
-        "weights": data.table.tolist(),
-        "preprocessing": {
-            **data.packed.preprocessing,
-            "mean": MEAN,
-            "std": STD,
-        },
-        "architecture": run_folder.ARCHITECTURE,
-        "pretrained": start.record() if start else None,
-    }
+        trained_on=SplitSize(data.train.name, data.train.records),
+        validated_on=SplitSize(data.valid.name, data.valid.records),
+    )
 
 
-def _announce(
-    config: TrainConfig, run: run_folder.Run, data: loops.TrainingData, net: network.Net
+def _log_start(
+    config: TrainConfig, run: run_folder.Run, data: TrainingData, net: network.Net
 ) -> None:
-    begun = run.meta["pretrained"]
+    start = run.meta.pretrained
     _log.info(
         "%s, %.1f M parameters, from %s",
         config.model,
         network.count_parameters(net) / 1e6,
-        f"{begun['source']}: {begun['origin']}" if begun else "random weights",
+        f"{start.source}: {start.origin}" if start else "random weights",
     )
     _log.info(
         "train: %d images; validate on %s: %d images",

@@ -1,1 +1,1 @@
-"""Several processes that train one net together."""
+"""Distributed training: several processes that train one net together."""

@@ -1,7 +1,7 @@
-"""What the processes that train together need of the machine that they run on.
+"""Requirements of distributed training on the machine of each process.
 
-Owns the names of MXNet's variables, and what is refused before MXNet is asked: it
-would answer with pages, or wait for ever.
+Owns the names of MXNet's environment variables, and the checks before MXNet starts: on
+a wrong setting, MXNet prints a stack trace or waits for ever.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import socket
 
 from xenon_mx.errors import XenonError
 
-# What MXNet reads its place among the others from; xenon-launch sets it.
+# Where MXNet reads its role and its peers from; xenon-launch sets them.
 VARIABLES = (
     "DMLC_ROLE",
     "DMLC_PS_ROOT_URI",
@@ -20,65 +20,67 @@ VARIABLES = (
     "DMLC_NUM_WORKER",
     "DMLC_NUM_SERVER",
 )
-# Counted here: a process holds some 20 files, and two or three for each of the others.
-_FILES, _FILES_EACH = 32, 4
+# Measured: a process opens some 20 files, and two or three per other process.
+_BASE_FILES, _FILES_PER_PROCESS = 32, 4
 
 
 def missing_variables() -> list[str]:
-    """Name the variables that MXNet needs and that are not set."""
+    """Return the names of the variables that MXNet needs and that are not set."""
     return [name for name in VARIABLES if not os.environ.get(name)]
 
 
-def refuse_few_files(workers: int, servers: int) -> None:
-    """Stop if a process may hold fewer open files than it has connections.
+def check_open_files(num_workers: int, num_servers: int) -> None:
+    """Check that a process may open as many files as it needs connections.
 
     Raises:
         XenonError: The limit is too low: MXNet would wait for ever.
     """
-    needed = _FILES + _FILES_EACH * (workers + servers)
-    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if allowed != resource.RLIM_INFINITY and allowed < needed:
+    needed = _BASE_FILES + _FILES_PER_PROCESS * (num_workers + num_servers)
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit != resource.RLIM_INFINITY and limit < needed:
         raise XenonError(
-            f"{workers} workers and {servers} servers may need {needed} open files "
-            f"each, and {allowed} are allowed: ulimit -n {needed}"
+            f"{num_workers} workers and {num_servers} servers may need {needed} open "
+            f"files each, and {limit} are allowed: ulimit -n {needed}"
         )
 
 
-def refuse_unknown_interface(name: str, said: str) -> None:
-    """Stop if this computer has no such network interface.
+def check_interface(name: str, setting: str) -> None:
+    """Check that this computer has a network interface.
 
     Args:
         name: Such as `eth0`.
-        said: Where the user said it: a flag or a variable.
+        setting: The flag or variable that named it.
 
     Raises:
         XenonError: There is none of that name.
     """
-    names = [interface for _, interface in socket.if_nameindex()]
-    if name not in names:
+    interfaces = [interface for _, interface in socket.if_nameindex()]
+    if name not in interfaces:
         raise XenonError(
-            f"{said} {name}: this computer has no such network interface, but "
-            f"{', '.join(names)}"
+            f"{setting} {name}: this computer has no such network interface, only "
+            f"{', '.join(interfaces)}"
         )
 
 
-def refuse_unfit_machine(role: str) -> None:
-    """Stop a process that could not reach the others from here.
+def check_machine(role: str) -> None:
+    """Check that a process on this machine can reach the others.
 
     Args:
-        role: What the process is to be: scheduler, server or worker.
+        role: The role of the process: scheduler, server or worker.
 
     Raises:
-        XenonError: The network interface that it is told to use is not here, or a
-            process may hold too few open files.
+        XenonError: The network interface in DMLC_INTERFACE does not exist, or the
+            limit of open files is too low.
     """
     interface = os.environ.get("DMLC_INTERFACE")
     if interface and role != "scheduler":  # whose address is DMLC_PS_ROOT_URI
-        refuse_unknown_interface(interface, "DMLC_INTERFACE")
+        check_interface(interface, "DMLC_INTERFACE")
     try:
-        count = [int(os.environ[f"DMLC_NUM_{name}"]) for name in ("WORKER", "SERVER")]
+        num_workers = int(os.environ["DMLC_NUM_WORKER"])
+        num_servers = int(os.environ["DMLC_NUM_SERVER"])
     except ValueError as error:
         raise XenonError(
-            "DMLC_NUM_WORKER and DMLC_NUM_SERVER must be numbers, alike everywhere"
+            "DMLC_NUM_WORKER and DMLC_NUM_SERVER must be numbers, the same in all "
+            "processes"
         ) from error
-    refuse_few_files(*count)
+    check_open_files(num_workers, num_servers)

@@ -1,9 +1,9 @@
-"""A process that ends what a launcher leaves behind when it is killed.
+"""The process that ends what a killed launcher leaves behind.
 
-It waits at a pipe from the launcher, which the system closes with the launcher, however
-that ends. What it left is found by a variable of the environment that the launcher
-gives its processes, and that all they start inherits. Owns nothing else; it needs
-Python alone, and runs as long as the launcher does.
+Owns finding and ending those processes. It reads a pipe from the launcher, which the
+system closes when the launcher ends, and finds the processes by an environment variable
+that the launcher sets and that their children inherit. Must not know anything but
+Python's own library.
 """
 
 from __future__ import annotations
@@ -15,56 +15,56 @@ import time
 from pathlib import Path
 from typing import Iterator
 
-GOODBYE = b"."  # what the launcher writes when it has left nothing behind
+GOODBYE = b"."  # what the launcher writes when it has ended all processes itself
 
 _WORKER = b"DMLC_ROLE=worker"
-_GRACE_S = 5.0  # chosen here: for workers to take leave in
-_LEAST_S = 1.0  # a process that was being started shows its environment by then
+_GRACE_S = 5.0  # chosen here: time from SIGTERM to SIGKILL
+_MIN_S = 1.0  # a process that was being started has set its environment by then
 _POLL_S = 0.1
 
 
 def main(mark: str) -> None:
-    """Wait for the end of the launcher; end what it left unless it said goodbye.
+    """Wait for the launcher to end; end its processes unless it wrote a goodbye.
 
     Args:
-        mark: A variable that only processes of this launcher have.
+        mark: Name of the environment variable of this launcher's processes.
     """
     if sys.stdin.buffer.read() == GOODBYE:
         return
-    began = time.monotonic()
-    told: set[int] = set()
+    start = time.monotonic()
+    terminated: set[int] = set()
     while True:
-        left = dict(_marked(mark))
-        passed = time.monotonic() - began
-        if not left and passed > _LEAST_S:
+        remaining = dict(_marked_processes(mark))
+        elapsed = time.monotonic() - start
+        if not remaining and elapsed > _MIN_S:
             return
-        workers = {pid for pid, is_worker in left.items() if is_worker}
-        if passed > _GRACE_S or not workers:
-            _send(signal.SIGKILL, set(left))  # servers have nothing to lose
+        workers = {pid for pid, is_worker in remaining.items() if is_worker}
+        if elapsed > _GRACE_S or not workers:
+            _send(signal.SIGKILL, set(remaining))  # servers have nothing to save
         else:
-            _send(signal.SIGTERM, workers - told)
-            told |= workers
-        if passed > 2 * _GRACE_S:  # not even that ends what waits for a dead disk
+            _send(signal.SIGTERM, workers - terminated)
+            terminated |= workers
+        if elapsed > 2 * _GRACE_S:  # SIGKILL does not end a process blocked on a disk
             return
         time.sleep(_POLL_S)
 
 
-def _marked(mark: str) -> Iterator[tuple[int, bool]]:
-    """Yield each process that has the mark, and whether it is a worker's."""
+def _marked_processes(mark: str) -> Iterator[tuple[int, bool]]:
+    """Yield the id of each process that has the mark, and whether it is a worker."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             environment = (folder / "environ").read_bytes().split(b"\0")
-        except OSError:  # it has ended, or is somebody else's
+        except OSError:  # it has ended, or belongs to another user
             continue
         pid = int(folder.name)
-        if any(each.startswith(mark.encode()) for each in environment):
-            if pid != os.getpid():
-                yield pid, _WORKER in environment
+        is_marked = any(entry.startswith(mark.encode()) for entry in environment)
+        if is_marked and pid != os.getpid():
+            yield pid, _WORKER in environment
 
 
 def _send(number: int, pids: set[int]) -> None:
     for pid in pids:
         try:
             os.kill(pid, number)
-        except OSError:  # it has ended by itself
+        except OSError:  # it has ended
             pass

@@ -1,9 +1,9 @@
-"""The process of a scheduler or of a parameter server, started by hand or launched.
+"""The process of MXNet's scheduler or of a parameter server.
 
     DMLC_ROLE=server python -m xenon_mx.distributed.server
 
-MXNet plays both; `mxnet.serve` lets it, without what would run other people's code.
-Owns what is refused before, and that a failure is one line.
+Owns the checks before MXNet takes the role, and failures of one line. The role itself
+is `runtime.mxnet.serve`, which unpickles nothing that a client sends.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 
 if __name__ == "__main__" and not getattr(sys.flags, "safe_path", False):
-    del sys.path[0]  # the working folder: a json.py there is not Python's
+    del sys.path[0]  # the working folder: a json.py there would shadow Python's
 
 import os  # noqa: E402
 import signal  # noqa: E402
@@ -22,26 +22,27 @@ from xenon_mx.errors import XenonError  # noqa: E402
 
 
 def main() -> NoReturn:
-    """Play the role that DMLC_ROLE names until the workers are done, then exit."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's waits for MXNet's loop
+    """Run the role in DMLC_ROLE until the workers are done, then exit."""
+    # Python's handler would run only after MXNet's loop.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        _play()
+        _run()
     except XenonError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(1)
 
 
-def _play() -> NoReturn:
+def _run() -> NoReturn:
     role = os.environ.get("DMLC_ROLE")
     if role not in ("scheduler", "server"):
         raise XenonError(
-            f"DMLC_ROLE is {role or 'not set'}: say scheduler or server; a worker is "
-            f"xenon-train with --kvstore"
+            f"DMLC_ROLE is {role or 'not set'}: set it to scheduler or server; a "
+            f"worker is xenon-train with --kvstore"
         )
     missing = cluster.missing_variables()
     if missing:
-        raise XenonError(f"set {', '.join(missing)}, alike in all processes")
-    cluster.refuse_unfit_machine(role)
+        raise XenonError(f"set {', '.join(missing)}, the same in all processes")
+    cluster.check_machine(role)
     from xenon_mx.runtime import mxnet
 
     mxnet.serve()

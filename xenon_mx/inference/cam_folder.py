@@ -10,13 +10,14 @@ import io
 import os
 from collections import Counter
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Mapping, Sequence
 
 import numpy as np
 
 from xenon_mx.data import images, outputs
 from xenon_mx.errors import XenonError, os_error
 from xenon_mx.inference import cam_overlay
+from xenon_mx.runs.run_meta import Preprocessing
 from xenon_mx.runtime import files, staging
 
 # Appended to the image's full name, to distinguish image1.png from image1.jpg.
@@ -120,8 +121,7 @@ class CamFolder(staging.Staging):
     Args:
         out: The folder, created if it does not exist.
         paths: All images whose maps will be added, as the input writes them.
-        preprocessing: From run.json: `size`, the side of the square input of the nets,
-            px, and `fit`, how radiographs were fitted into it.
+        preprocessing: Of the nets' training images.
         extent: Where the maps lie over that square: see `cam_block.cam_extent`.
         members: The number of nets that each map averages.
         origin: What the maps are made from, as `outputs.made_from` returns it.
@@ -137,7 +137,7 @@ class CamFolder(staging.Staging):
         self,
         out: Path,
         paths: Sequence[str],
-        preprocessing: Mapping[str, Any],
+        preprocessing: Preprocessing,
         extent: Sequence[float],
         members: int,
         origin: str,
@@ -146,7 +146,7 @@ class CamFolder(staging.Staging):
         super().__init__(out, MAPS_JSON)
         self._paths = paths
         self._origin, self._overwrite = origin, overwrite
-        size, fit = preprocessing["size"], preprocessing["fit"]
+        size, fit = preprocessing.size, preprocessing.fit
         self._geometry = (size, fit, extent)
         self._meta = {
             "size": size,

@@ -7,7 +7,7 @@ Must not know how an engine works, image files or CSVs.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Iterable, Iterator, Mapping, Protocol, Sequence
+from typing import Iterable, Iterator, Protocol, Sequence
 
 import numpy as np
 
@@ -16,7 +16,8 @@ from xenon_mx.inference.gluon_ensemble import GluonEnsemble
 from xenon_mx.inference.onnx_ensemble import OnnxEnsemble
 from xenon_mx.inference.onnx_file import is_onnx_file
 from xenon_mx.models.cam import CamBatch
-from xenon_mx.runs.run_folder import Checkpoint
+from xenon_mx.runs.checkpoints import Checkpoint
+from xenon_mx.runs.run_meta import DataMeta
 
 
 class Ensemble(Protocol):
@@ -27,8 +28,8 @@ class Ensemble(Protocol):
         """Whether MXNet runs the members; if not, nothing else may import it."""
 
     @property
-    def meta(self) -> Mapping[str, Any]:
-        """What run.json holds, as far as the runs of all members agree."""
+    def meta(self) -> DataMeta:
+        """The part of run.json in which the runs of all members agree."""
 
     @property
     def identities(self) -> list[str]:

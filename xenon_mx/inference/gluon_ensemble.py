@@ -15,7 +15,9 @@ import numpy as np
 from xenon_mx.config import MEAN, STD
 from xenon_mx.errors import XenonError
 from xenon_mx.models.cam import CamBatch
-from xenon_mx.runs.run_folder import ARCHITECTURE, Checkpoint, Run
+from xenon_mx.runs.checkpoints import Checkpoint
+from xenon_mx.runs.run_folder import Run
+from xenon_mx.runs.run_meta import ARCHITECTURE, RunMeta
 from xenon_mx.runtime import devices, mxnet
 
 # What runs must share, so that the same pixels suit all of their nets and their
@@ -56,7 +58,7 @@ class GluonEnsemble:
             names = ", ".join(str(folder) for folder in folders)
             raise XenonError(f"{names}: no finished epoch to predict with")
         self._ranked = ranked[:members]
-        self.meta = self._runs[0].meta
+        self.meta: RunMeta = self._runs[0].meta
         self.identities = sorted(run.identity for run in self._runs)
         self.members: list[Checkpoint] = [member for member, _ in self._ranked]
         plural, count = "s" * (len(folders) > 1), len(self._ranked)
@@ -74,7 +76,7 @@ class GluonEnsemble:
         """
         return [
             {
-                "model": run.meta["config"]["model"],
+                "model": run.meta.model,
                 "epoch": member.epoch,
                 "loss": member.loss,
                 "params": member.params.name,
@@ -110,7 +112,7 @@ class GluonEnsemble:
             with mxnet.failures():
                 yield from forward.cams(nets, batches, ctxs, reference)
 
-        size = self.meta["preprocessing"]["size"]
+        size = self.meta.preprocessing.size
         # Maps of different nets are averaged cell by cell, whatever their extents.
         extents = [cam_block.cam_extent(net, size) for net in nets]
         return np.mean(extents, axis=0).tolist(), cam_batches()
@@ -130,7 +132,7 @@ class GluonEnsemble:
         nets = []
         for member, run in self._ranked:
             member.check()
-            model = run.meta["config"]["model"]
+            model = run.meta.model
             nets.append(network.build(model, member.params, list(ctxs), reference))
         return nets
 
@@ -142,7 +144,7 @@ def _check_agreement(runs: Sequence[Run]) -> None:
         _check_compatible(run)
     for run in others:
         for key in _SHARED_KEYS:
-            if run.meta[key] != first.meta[key]:
+            if getattr(run.meta, key) != getattr(first.meta, key):
                 raise XenonError(
                     f"{run.folder} and {first.folder} differ in {key}: their nets "
                     f"cannot be averaged"
@@ -151,11 +153,10 @@ def _check_agreement(runs: Sequence[Run]) -> None:
 
 def _check_compatible(run: Run) -> None:
     """Raise an error if this xenon normalises pixels or builds nets differently."""
-    preprocessing = run.meta["preprocessing"]
-    expected = {"mean": list(MEAN), "std": list(STD)}
-    if {key: preprocessing.get(key) for key in expected} != expected:
+    preprocessing = run.meta.preprocessing
+    if (preprocessing.mean, preprocessing.std) != (MEAN, STD):
         raise XenonError(f"{run.folder}: trained with another mean or std than xenon's")
-    if run.meta["architecture"] != ARCHITECTURE:
+    if run.meta.architecture != ARCHITECTURE:
         raise XenonError(
             f"{run.folder}: trained with another architecture than xenon's"
         )

@@ -10,13 +10,14 @@ import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence, TypeVar
+from typing import Callable, Iterable, Iterator, Sequence, TypeVar
 
 import numpy as np
 
 from xenon_mx.config import PredictConfig
 from xenon_mx.data import datasets, images, mura, packed_folder, recordio
 from xenon_mx.errors import XenonError
+from xenon_mx.runs.run_meta import Preprocessing
 from xenon_mx.runtime import threads
 
 T = TypeVar("T")
@@ -27,8 +28,7 @@ class InputImages:
 
     Args:
         config: The settings of `xenon-predict`.
-        preprocessing: From run.json: `size` and `fit` of the pixels that the nets were
-            trained on.
+        preprocessing: Of the nets' training images.
 
     Attributes:
         images: Every image once, in the order of the inputs.
@@ -39,9 +39,9 @@ class InputImages:
         XenonError: An input is not one of these, or one of its images is missing.
     """
 
-    def __init__(self, config: PredictConfig, preprocessing: Mapping[str, Any]) -> None:
+    def __init__(self, config: PredictConfig, preprocessing: Preprocessing) -> None:
         self._config = config
-        self._preprocessing = {key: preprocessing[key] for key in ("size", "fit")}
+        self._preprocessing = preprocessing
         self._split: packed_folder.Split | None = None
         self.origin: tuple[str, str] | None = None
         if any(path.suffix == ".rec" for path in config.inputs):
@@ -99,7 +99,7 @@ class InputImages:
         packed, split = packed_folder.open_rec(rec)
         self.origin = (packed.fingerprint, split.name)
         for key, value in packed.preprocessing.items():
-            trained = self._preprocessing[key]
+            trained = getattr(self._preprocessing, key)
             if value != trained:
                 raise XenonError(
                     f"{rec}: packed with {key} {value}, but the run was trained with "
@@ -143,11 +143,13 @@ class InputImages:
             gray = _read_gray(image)
         except XenonError as error:
             return str(error)
-        return images.fit_square(gray, **self._preprocessing)
+        return images.fit_square(
+            gray, self._preprocessing.size, self._preprocessing.fit
+        )
 
     def _decode_record(self, record: recordio.Record) -> np.ndarray | str:
         """Return a record's pixels as packed, or the message if they are damaged."""
-        size = self._preprocessing["size"]
+        size = self._preprocessing.size
         name = f"{self._config.inputs[0]}: record {record.number}"
         try:
             gray = images.decode(record.image, name)

@@ -16,13 +16,13 @@ from xenon_mx.data import outputs
 from xenon_mx.errors import XenonError, os_error
 from xenon_mx.inference import onnx_file
 from xenon_mx.models.cam import CamBatch
-from xenon_mx.runs.run_folder import Checkpoint
+from xenon_mx.runs.checkpoints import Checkpoint
+from xenon_mx.runs.run_meta import DataMeta
 from xenon_mx.runtime import devices
 from xenon_mx.runtime.threads import usable_cores
 
 _log = logging.getLogger(__name__)
 
-_REQUIRED = {"data", "study_types", "weights", "preprocessing", "members"}
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _LOG_ERRORS_ONLY = 3  # ONNX Runtime's severity level
 _INSTALL = "pip install 'xenon-mx[onnx]'"
@@ -37,8 +37,8 @@ class OnnxEnsemble:
         members: The largest number of members, the lowest validation losses first.
 
     Attributes:
-        meta: What the file's properties hold of run.json. See `ensembles.Ensemble`, as
-            for the other attributes.
+        meta: The part of run.json in which the runs of all members agree. See
+            `ensembles.Ensemble`, as for the other attributes.
         identities: What identifies the runs that the file was exported from.
         members: The checkpoints; `params` names a place in the file, not a path.
         limit_reason: Why there are no more members.
@@ -56,21 +56,25 @@ class OnnxEnsemble:
                 f"xenon-export: export the run again"
             )
         self._file, self._data = file, data
-        self.meta = onnx_file.read_properties(data)
-        if self.meta.get("format") != onnx_file.FORMAT:
+        properties = onnx_file.read_properties(data)
+        if properties.get("format") != onnx_file.FORMAT:
             raise XenonError(
                 f"{file}: its format is not {onnx_file.FORMAT}, the one that this "
                 f"xenon reads"
             )
-        if not _REQUIRED <= self.meta.keys():
-            raise XenonError(f"{file}: lacks properties that xenon-export writes")
-        described = self.meta["members"]
+        try:
+            self.meta = DataMeta.from_json(properties)
+            self._exported = properties["members"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise XenonError(
+                f"{file}: lacks properties that xenon-export writes"
+            ) from error
         # xenon 0.1.0 recorded nothing that identifies the runs.
-        sums = [member["sha256"] for member in described]
+        sums = [member["sha256"] for member in self._exported]
         self.identities = [
-            self.meta.get(onnx_file.MADE_FROM) or outputs.made_from({"": sums})
+            properties.get(onnx_file.MADE_FROM) or outputs.made_from({"": sums})
         ]
-        self._total = len(described)
+        self._total = len(self._exported)
         self.limit_reason = f"the file holds only {self._total}"
         self.members = [
             Checkpoint(
@@ -79,7 +83,7 @@ class OnnxEnsemble:
                 params=file / f"member_{number}" / member["params"],
                 sha256=member["sha256"],
             )
-            for number, member in enumerate(described[:members], 1)
+            for number, member in enumerate(self._exported[:members], 1)
         ]
 
     @classmethod
@@ -132,7 +136,7 @@ class OnnxEnsemble:
                 mean = cams[:, :count].mean(axis=1)
                 yield CamBatch(pixels, logits[:, :count], mean)
 
-        extents = [member["field"] for member in self.meta["members"][:count]]
+        extents = [member["field"] for member in self._exported[:count]]
         return np.mean(extents, axis=0).tolist(), cam_batches()
 
     def _runner(

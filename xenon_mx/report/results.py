@@ -158,7 +158,8 @@ def evaluate_predictions(config: ReportConfig, run: Run) -> Results:
         _check_flags_without_labels(config, table)
         summary = _summarize_unlabelled(table, config.threshold)
     else:
-        validated_on = (run.meta.get("validated_on") or {}).get("split")
+        validated = run.meta.validated_on
+        validated_on = validated.split if validated else None
         summary = _summarize_labelled(table, images, config.threshold, validated_on)
     return Results(
         source=str(config.predictions),
@@ -175,7 +176,7 @@ def evaluate_predictions(config: ReportConfig, run: Run) -> Results:
 
 def _unknown_types(table: PredictionTable, run: Run) -> list[str]:
     """Return a warning if the table has study types that the run was not trained on."""
-    unknown = set(table.study_types) - {*run.meta["study_types"], ""}
+    unknown = set(table.study_types) - {*run.meta.study_types, ""}
     return [f"the run was not trained on {', '.join(sorted(unknown))}"] * bool(unknown)
 
 

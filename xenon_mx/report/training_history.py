@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Sequence
+from typing import Any, Mapping, Sequence
 
 from xenon_mx.report import plots
 from xenon_mx.report.plots import Curve, Plot
 from xenon_mx.report.tables import Table, format_number
-from xenon_mx.runs.run_folder import Checkpoint, EpochRecord, Run
+from xenon_mx.runs.checkpoints import Checkpoint
+from xenon_mx.runs.epoch_log import EpochRecord
+from xenon_mx.runs.run_folder import Run
+from xenon_mx.runs.run_meta import RunMeta, SplitSize
 
 
 @dataclass(frozen=True)
@@ -54,22 +57,20 @@ def summarize(run: Run) -> TrainingHistory:
     )
 
 
-def _facts(
-    meta: dict[str, Any], epochs: Sequence[EpochRecord]
-) -> list[tuple[str, str]]:
-    config, versions = meta["config"], meta.get("versions", {})
-    size, fit = meta["preprocessing"]["size"], meta["preprocessing"]["fit"]
-    start = meta.get("pretrained")
+def _facts(meta: RunMeta, epochs: Sequence[EpochRecord]) -> list[tuple[str, str]]:
+    config, versions = meta.settings, meta.versions or {}
+    size, fit = meta.preprocessing.size, meta.preprocessing.fit
+    start = meta.pretrained
     seconds = sum(epoch.seconds for epoch in epochs)
     return [
         ("Net", f"{config['model']}, one logit, global average pooling"),
         (
             "Initial weights",
-            f"{start['origin']} (SHA-256 {start['sha256']})" if start else "random",
+            f"{start.origin} (SHA-256 {start.sha256})" if start else "random",
         ),
-        ("Trained on", _split_size(meta, "trained_on")),
-        ("Checkpoints chosen on", _split_size(meta, "validated_on")),
-        ("Data", f"{config.get('packed', 'unknown')} (SHA-256 {meta['data']})"),
+        ("Trained on", _split_size(meta.trained_on)),
+        ("Checkpoints chosen on", _split_size(meta.validated_on)),
+        ("Data", f"{config.get('packed', 'unknown')} (SHA-256 {meta.data})"),
         ("Input", f"gray, {size}x{size} pixels, fitted by {fit}"),
         ("Loss", _loss(config)),
         ("Optimizer", _optimizer(config)),
@@ -78,7 +79,7 @@ def _facts(
     ]
 
 
-def _optimizer(config: dict[str, Any]) -> str:
+def _optimizer(config: Mapping[str, Any]) -> str:
     patience = config.get("patience")
     epochs = "1 epoch" if patience == 1 else f"{patience} epochs"
     is_distributed = str(config.get("kvstore") or "").startswith("dist")
@@ -93,12 +94,11 @@ def _optimizer(config: dict[str, Any]) -> str:
     )
 
 
-def _split_size(meta: dict[str, Any], key: str) -> str:
-    split = meta.get(key)
-    return f"{split['images']:,} images of {split['split']}" if split else "unknown"
+def _split_size(split: SplitSize | None) -> str:
+    return f"{split.images:,} images of {split.split}" if split else "unknown"
 
 
-def _loss(config: dict[str, Any]) -> str:
+def _loss(config: Mapping[str, Any]) -> str:
     if config.get("loss") == "plain":
         return "binary cross entropy, unweighted"
     pooled = config.get("pooled_weights")
@@ -116,10 +116,10 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min" if minutes else f"{seconds:.0f} s"
 
 
-def _weights_table(meta: dict[str, Any]) -> Table:
+def _weights_table(meta: RunMeta) -> Table:
     rows = [
         (name, f"{normal:.4f}", f"{abnormal:.4f}")
-        for name, (normal, abnormal) in zip(meta["study_types"], meta["weights"])
+        for name, (normal, abnormal) in zip(meta.study_types, meta.weights)
     ]
     header = ("study type", "normal image", "abnormal image")
     return Table("Loss weights", header, rows)

@@ -1,1 +1,1 @@
-"""The run folder: what a training leaves, and how it is gone on with."""
+"""The run folder: what training writes, and how a run is resumed."""

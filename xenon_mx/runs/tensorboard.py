@@ -1,8 +1,8 @@
-"""TensorBoard's events: a file of scalars, and never a reason for a run to end.
+"""TensorBoard event files with scalars, whose failures never end a run.
 
-Owns the file's name, its format, and what happens when it cannot be written. Knows no
-run. tensorboardX's own writer has a queue and a thread, which need /dev/shm, and which
-wait for one another for ever once the disk is full; only its messages are taken.
+Owns the file's name, its format, and the handling of a file that cannot be written.
+Must not know what a run is. Of tensorboardX, only the messages are used: its writer has
+a queue and a thread that need /dev/shm, and that deadlock once the disk is full.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from tensorboardX.record_writer import masked_crc32c
 _log = logging.getLogger(__name__)
 
 _PREFIX = "events.out.tfevents."
-_VERSION = "brain.Event:2"  # the first event of a file; TensorBoard refuses others
-_MOST_NAMES = 1000  # of one second; more than anybody has a reason to take
+_VERSION = "brain.Event:2"  # the first event of a file; TensorBoard rejects others
+_MAX_NAMES = 1000  # chosen here: attempts to find an unused name per second
 
 
 def file_name(second: int, number: int = 0) -> str:
-    """Return the name of a file of events, as TensorBoard expects it.
+    """Return the name of an event file, as TensorBoard expects it.
 
     Args:
-        second: When it was begun, in the epoch of Unix.
-        number: Of those begun in that second.
+        second: Unix time of its creation.
+        number: Distinguishes files of the same second.
     """
     host = socket.gethostname().replace(os.sep, "_")
     return f"{_PREFIX}{second}.{host}" + (f".{number}" if number else "")
 
 
 class Writer:
-    """Write events into a new file, each step's at once, as far as the disk lets it.
+    """Writer of a new event file, which flushes after each step.
 
-    What cannot be written is kept and tried again with the next step; a warning says
-    so once.
+    Events that cannot be written are kept and retried with the next step, after one
+    warning.
 
     Args:
-        folder: Where the file goes, when there is something to write.
+        folder: Folder of the file, which is created with the first event.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -62,9 +62,9 @@ class Writer:
         """Write the values of a step.
 
         Args:
-            step: Its number.
+            step: Number of the step.
             values: Tag to value.
-            wall_time: When it was, in the epoch of Unix; now, by default.
+            wall_time: Unix time of the step; now by default.
         """
         now = time.time() if wall_time is None else wall_time
         for tag, value in values.items():
@@ -81,21 +81,21 @@ class Writer:
             return
         try:
             self._file.close()
-        except OSError as error:  # a disk of the network's, over its quota
+        except OSError as error:  # such as a network disk over its quota
             self._warn(error)
         self._file = None
 
     def _write(self) -> None:
-        """Write whole records or none."""
+        """Write all pending records, or none of them."""
         if self._file is None:
-            self._file = _created(self._folder)
-        left = memoryview(self._unwritten)
+            self._file = _create(self._folder)
+        remaining = memoryview(self._unwritten)
         try:
-            while left:  # a full disk takes some of it first
-                left = left[self._file.write(left) :]
+            while remaining:  # a disk that is nearly full takes a part
+                remaining = remaining[self._file.write(remaining) :]
             os.fsync(self._file.fileno())
         except OSError:
-            with contextlib.suppress(OSError):  # the first one tells more
+            with contextlib.suppress(OSError):  # the first error is raised
                 self._file.truncate(self._size)
                 self._file.seek(self._size)
             raise
@@ -105,7 +105,7 @@ class Writer:
     def _warn(self, error: OSError) -> None:
         if not self._has_warned:
             _log.warning(
-                "%s: TensorBoard's events cannot be written: %s; training goes on "
+                "%s: TensorBoard's events cannot be written: %s; training continues "
                 "without them, and --resume writes them again",
                 self._folder,
                 os.strerror(error.errno or 0),
@@ -114,54 +114,56 @@ class Writer:
 
 
 def remove(folder: Path, tags: AbstractSet[str]) -> None:
-    """Remove those files of events from a folder that hold nothing but some tags.
+    """Remove the event files in a folder that contain no other than the given tags.
 
-    Links, and what is no file of events, stay.
+    Links and files that are not event files stay.
 
     Raises:
-        OSError: As the system gives it.
+        OSError: A file cannot be read or removed.
     """
     for file in folder.glob(_PREFIX + "*"):
-        if file.is_file() and not file.is_symlink() and _holds_only(file, tags):
+        if file.is_file() and not file.is_symlink() and _has_only(file, tags):
             file.unlink()
 
 
-def _created(folder: Path) -> IO[bytes]:
-    """Create a file for events, which nobody else has and no link leads away from."""
+def _create(folder: Path) -> IO[bytes]:
+    """Create an event file, exclusively: no existing file or link is opened."""
     second = int(time.time())
-    for number in range(_MOST_NAMES):
+    for number in range(_MAX_NAMES):
         try:
             return open(folder / file_name(second, number), "xb", buffering=0)
         except FileExistsError as error:
-            last = error
-    raise last
+            exists = error
+    raise exists
 
 
 def _record(event: Event) -> bytes:
-    """Frame an event as TensorFlow's TFRecord does: lengths and masked CRC-32C."""
+    """Return an event as a TFRecord: length and message, each with masked CRC-32C."""
     message = event.SerializeToString()
     length = struct.pack("<Q", len(message))
-    sums = (struct.pack("<I", masked_crc32c(part)) for part in (length, message))
-    return length + next(sums) + message + next(sums)
+    length_crc, message_crc = (
+        struct.pack("<I", masked_crc32c(part)) for part in (length, message)
+    )
+    return length + length_crc + message + message_crc
 
 
-def _holds_only(file: Path, tags: AbstractSet[str]) -> bool:
-    """Tell whether a file is one of events with these tags alone."""
+def _has_only(file: Path, tags: AbstractSet[str]) -> bool:
+    """Return whether a file is an event file without other tags."""
     try:
-        found = list(_messages(file))
-        return found[0].file_version == _VERSION and all(
-            value.tag in tags for event in found for value in event.summary.value
+        events = list(_events(file))
+        return events[0].file_version == _VERSION and all(
+            value.tag in tags for event in events for value in event.summary.value
         )
-    except (DecodeError, IndexError):  # the latter, of a file without any
+    except (DecodeError, IndexError):  # IndexError: there is no event
         return False
 
 
-def _messages(file: Path) -> Iterator[Event]:
-    """Yield a file's events, but for one at its end that was not written in full."""
+def _events(file: Path) -> Iterator[Event]:
+    """Yield the events of a file, without an incomplete one at its end."""
     with open(file, "rb") as stream:
         while True:
-            head = stream.read(12)
-            length = struct.unpack("<QI", head)[0] if len(head) == 12 else 0
+            header = stream.read(12)
+            length = struct.unpack("<QI", header)[0] if len(header) == 12 else 0
             if not 0 < length <= file.stat().st_size - stream.tell():
                 return
             message = stream.read(length)

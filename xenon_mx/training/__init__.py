@@ -1,1 +1,1 @@
-"""The training loop, its loss, optimizer, schedule and first weights."""
+"""The training loop, its loss, optimizer, learning rate schedule and first weights."""

@@ -1,4 +1,7 @@
-"""BatchNorm's running statistics over several devices and workers."""
+"""BatchNorm's running statistics over several devices and workers.
+
+Owns how they are averaged. Must not know the training loop.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,12 @@ from xenon_mx.runtime.mxnet import mx
 
 
 def average_running_statistics(net: Net, group: ProcessGroup) -> None:
-    """Give all devices of all workers the mean of BatchNorm's running statistics.
+    """Replace BatchNorm's running statistics by their mean over devices and workers.
 
-    Each device keeps those of the images that it saw; the weights are the same on all.
+    Each device has the statistics of its own images; the weights are the same on all.
     """
-    # MXNet updates the statistics on the way back through the net, and does not let
-    # whoever reads them wait for it: without this, the last batch would be missing, or
-    # overwrite what is shared here.
+    # MXNet updates the statistics in the backward pass, and a read does not wait for
+    # that: without this line, the last batch would be missing, or overwrite the mean.
     mx.nd.waitall()
     for key, param in net._collect_params_with_prefix().items():
         copies = param.list_data()

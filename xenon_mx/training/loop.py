@@ -1,7 +1,8 @@
-"""The loop of training: epoch after epoch of one net on one data set.
+"""The training loop: all epochs of one net on one data set.
 
-Owns the step, the validation and what is decided after an epoch. Knows neither where
-data and weights come from nor how a run is kept.
+Owns the training step, the validation and the decisions after each epoch; the learning
+rate falls in `lr_schedule`. Must not know where data and weights come from, or how a
+run is saved.
 """
 
 from __future__ import annotations
@@ -22,30 +23,49 @@ from xenon_mx.evaluation import metrics
 from xenon_mx.evaluation.studies import aggregate_studies, score
 from xenon_mx.models import forward, network
 from xenon_mx.runs import run_folder
+from xenon_mx.runs.epoch_log import EpochRecord
+from xenon_mx.runs.top_epochs import TopEpochs
+from xenon_mx.runs.training_state import TrainingState
 from xenon_mx.runtime import mxnet, progress
 from xenon_mx.runtime.mxnet import autograd
 from xenon_mx.training import batch_norm, losses, optimizers
-from xenon_mx.training.schedule import ReduceLROnPlateau, TopEpochs
+from xenon_mx.training.lr_schedule import ReduceLROnPlateau
 
 _log = logging.getLogger(__name__)
 
-# Chosen here: above this share, another decoding thread is worth its core. An epoch
-# shorter than that many seconds waits for its first batch, mostly.
-_MOST_WAIT, _LEAST_S = 0.1, 10
+# Chosen here: above this share, a decoding thread more is worth its core. An epoch
+# shorter than _MIN_WARN_S mostly waits for its first batch.
+_MAX_WAIT_SHARE, _MIN_WARN_S = 0.1, 10
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What to train and to validate on."""
+    """The splits to train and to validate on.
+
+    Attributes:
+        packed: Their packed folder.
+        train: The training split.
+        valid: The validation split.
+        weights: (T, 2) loss weights of a normal and an abnormal image.
+    """
 
     packed: packed_folder.PackedFolder
     train: packed_folder.Split
     valid: packed_folder.Split
-    table: np.ndarray  # (T, 2) weights of a normal and of an abnormal image
+    weights: np.ndarray
 
 
 class TrainingLoop:
-    """One epoch after another of one net on one data set."""
+    """Training of a net, epoch by epoch.
+
+    Args:
+        config: The settings of `xenon-train`.
+        data: The splits and the loss weights.
+        net: Initialized on all devices.
+        ctxs: The devices that share each batch.
+        group: The workers that train the same net.
+        bar: Shows the progress of each epoch.
+    """
 
     def __init__(
         self,
@@ -63,200 +83,217 @@ class TrainingLoop:
         self._evaluator = network.validation_block(net, config.reference)
         self._ctxs = ctxs
         self._bar = bar
-        self._loss = losses.WeightedBCE(data.table)
-        # Labels, study types and studies, read once and not at every epoch.
+        self._loss = losses.WeightedBCE(data.weights)
+        # Labels, study types and studies, which are the same in every epoch.
         columns = list(zip(*data.valid.rows()))[:3]
         self._valid_columns = [np.array(column) for column in columns]
-        min_lr = max(config.min_lr, SMALLEST_LR)
-        self._plateau = ReduceLROnPlateau(
-            config.lr, config.patience, config.min_delta, min_lr
+        self._lr_schedule = ReduceLROnPlateau(
+            config.lr,
+            config.patience,
+            config.min_delta,
+            max(config.min_lr, SMALLEST_LR),
         )
-        self._best = TopEpochs(MEMBERS)
-        self._frozen = config.freeze_epochs > 0
-        self._adam = self._new_adam()
-        self._finished = 0
+        self._top_epochs = TopEpochs(MEMBERS)
+        self._is_frozen = config.freeze_epochs > 0
+        self._optimizer = self._new_optimizer()
+        self._epoch = 0  # the last finished one
         self._done = False
 
-    def _new_adam(self) -> optimizers.Adam:
-        """Make an optimizer for what is to be trained now."""
-        trained = self._net.output if self._frozen else self._net
-        return optimizers.Adam(trained, self._config.lr, self._group)
+    def _new_optimizer(self) -> optimizers.Adam:
+        trainable = self._net.output if self._is_frozen else self._net
+        return optimizers.Adam(trainable, self._config.lr, self._group)
 
-    def restore(self, last: run_folder.TrainingState | None) -> None:
-        """Take every worker to where the first one stands.
+    def restore(self, last: TrainingState | None) -> None:
+        """Restore rank 0's training state on all workers.
 
         Args:
-            last: Where the run stands; None begins it, or is not for this worker to
-                know.
+            last: The state to continue from, on rank 0; None to train from the start,
+                and on other workers.
         """
-        known = last and [last.epoch, last.steps, last.handlers, last.done]
-        known = self._group.broadcast(known)
-        network.load_state_dict(self._net, self._shared(last.net if last else None))
-        if not known:
+        state = last and [last.epoch, last.steps, last.handlers, last.done]
+        state = self._group.broadcast(state)
+        net = last.net if last else network.state_dict(self._net)
+        network.load_state_dict(self._net, self._broadcast_arrays("weight", net))
+        if not state:
             return
-        self._finished, steps, handlers, self._done = known
-        self._plateau.load_state_dict(handlers["plateau"])
-        self._best.load_state_dict(handlers["best"])
-        if self._frozen and self._finished > self._config.freeze_epochs:
+        self._epoch, steps, handlers, self._done = state
+        self._lr_schedule.load_state_dict(handlers["plateau"])
+        self._top_epochs.load_state_dict(handlers["best"])
+        if self._is_frozen and self._epoch > self._config.freeze_epochs:
             self._unfreeze()
-        moments = last.trainer if last else self._adam.zero_state()
-        self._adam.restore(self._broadcast_arrays("moment", moments), steps)
-
-    def _shared(self, net: Mapping[str, np.ndarray] | None) -> dict[str, np.ndarray]:
-        """Give the first worker's net, or the one that it is to begin with."""
-        return self._broadcast_arrays("weight", net or network.state_dict(self._net))
+        moments = last.trainer if last else self._optimizer.zero_state()
+        moments = self._broadcast_arrays("moment", moments)
+        self._optimizer.load_state(moments, steps)
 
     def _broadcast_arrays(
-        self, what: str, arrays: Mapping[str, np.ndarray]
+        self, prefix: str, arrays: Mapping[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
-        """Give the first worker's arrays: all the others add zeros."""
-        own = 1.0 if self._group.rank == 0 else 0.0
+        """Return rank 0's arrays: their sum with zeros of all other workers."""
+        factor = 1.0 if self._group.rank == 0 else 0.0
         return {
-            key: self._group.all_reduce(f"{what} {key}", own * array)
+            key: self._group.all_reduce(f"{prefix} {key}", factor * array)
             for key, array in sorted(arrays.items())
         }
 
-    def _last(self, number: int) -> run_folder.TrainingState:
-        """Give what `restore` takes to go on after an epoch."""
-        trainer, steps = self._adam.state()
-        handlers = {
-            "plateau": self._plateau.state_dict(),
-            "best": self._best.state_dict(),
-        }
-        net = network.state_dict(self._net)
-        return run_folder.TrainingState(
-            number, net, trainer, steps, handlers, self._done
+    def _state(self) -> TrainingState:
+        """Return the state after the last finished epoch, for `restore`."""
+        trainer, steps = self._optimizer.state()
+        return TrainingState(
+            epoch=self._epoch,
+            net=network.state_dict(self._net),
+            trainer=trainer,
+            steps=steps,
+            handlers={
+                "plateau": self._lr_schedule.state_dict(),
+                "best": self._top_epochs.state_dict(),
+            },
+            done=self._done,
         )
 
     def run(self, run: run_folder.Run | None) -> None:
-        """Train every epoch that is left; without a run, for the first worker's."""
-        for number in range(self._finished + 1, self._config.epochs + 1):
+        """Train the remaining epochs.
+
+        Args:
+            run: Where rank 0 saves each epoch; None on other workers.
+        """
+        for epoch in range(self._epoch + 1, self._config.epochs + 1):
             if self._done:
                 break
-            epoch = self.epoch(number, self._plateau.lr)
-            self._best.step(number, epoch.val_loss)
-            # While most of the net is frozen, a plateau says nothing of its rate.
-            if number > self._config.freeze_epochs:
-                self._done = not self._plateau.step(epoch.val_loss)
+            record = self.train_epoch(epoch, self._lr_schedule.lr)
+            self._epoch = epoch
+            self._top_epochs.step(epoch, record.val_loss)
+            # While most of the net is frozen, a plateau is none of its learning rate.
+            if epoch > self._config.freeze_epochs:
+                self._done = not self._lr_schedule.step(record.val_loss)
             if run:
-                run.save(epoch, self._last(number), self._best.ranked)
-                _report(epoch, self._config.epochs, self._best)
+                run.save(record, self._state(), self._top_epochs.ranked)
+                _log_epoch(record, self._config.epochs, self._top_epochs)
         if self._done and run:
-            _log.info("the loss stopped falling at the lowest learning rate")
+            _log.info("training ended: the loss reached a plateau at the lowest rate")
 
     def _unfreeze(self) -> None:
-        self._frozen = False
-        self._adam = self._new_adam()
+        self._is_frozen = False
+        self._optimizer = self._new_optimizer()
 
-    def epoch(self, number: int, lr: float) -> run_folder.EpochRecord:
-        """Train on every image once and validate."""
+    def train_epoch(self, epoch: int, lr: float) -> EpochRecord:
+        """Train on each image once, then validate.
+
+        Args:
+            epoch: Number of the epoch, from 1.
+            lr: The learning rate.
+
+        Raises:
+            XenonError: The training loss is not finite.
+        """
         start = time.perf_counter()
-        mxnet.seed(record_iter.epoch_seed(self._config.seed, number, self._group.rank))
-        if self._frozen and number > self._config.freeze_epochs:
-            _log.info("from epoch %d on, all of the net is trained", number)
+        mxnet.seed(record_iter.epoch_seed(self._config.seed, epoch, self._group.rank))
+        if self._is_frozen and epoch > self._config.freeze_epochs:
+            _log.info("from epoch %d on, all layers are trained", epoch)
             self._unfreeze()
-        self._adam.lr = lr
-        waiting = _Stopwatch()
-        train_loss, images = self._train(number, waiting)
-        trained, wait_share = time.perf_counter() - start, waiting.share
-        if wait_share > _MOST_WAIT and trained > _LEAST_S:
-            _log.warning(
-                "%.0f%% of the time was spent waiting for images: more decoding "
-                "threads (--threads %d) would help",
-                100 * wait_share,
-                2 * self._config.threads,
-            )
-        # On the first worker alone, whose word the others take: a learning rate that
-        # differed by a rounding would part their weights.
-        scores = self._validate(number) if self._group.rank == 0 else None
+        self._optimizer.lr = lr
+        timer = _WaitTimer()
+        train_loss, images = self._train(epoch, timer)
+        train_seconds, wait_share = time.perf_counter() - start, timer.share
+        if wait_share > _MAX_WAIT_SHARE and train_seconds > _MIN_WARN_S:
+            _warn_of_waiting(wait_share, self._config.threads)
+        # Only rank 0 validates: learning rates that differed by a rounding would make
+        # the workers' weights diverge.
+        scores = self.validate(epoch) if self._group.rank == 0 else None
         val_loss, kappa, auroc = self._group.broadcast(scores)
-        return run_folder.EpochRecord(
-            number,
-            train_loss,
-            val_loss,
-            kappa,
-            auroc,
-            lr,
-            images / trained,
-            wait_share,
-            time.perf_counter() - start,
+        return EpochRecord(
+            epoch=epoch,
+            train_loss=train_loss,
+            val_loss=val_loss,
+            kappa=kappa,
+            auroc=auroc,
+            lr=lr,
+            images_per_s=images / train_seconds,
+            wait_share=wait_share,
+            seconds=time.perf_counter() - start,
         )
 
-    def _train(self, number: int, waiting: _Stopwatch) -> tuple[float, int]:
-        """Take an epoch's steps; give the mean loss and the number of images."""
+    def _train(self, epoch: int, timer: _WaitTimer) -> tuple[float, int]:
+        """Take all steps of an epoch; return the mean loss and the number of images."""
         config, split = self._config, self._data.train
         part = record_iter.Part(self._group.rank, self._group.num_workers)
         batches = record_iter.training_batches(
-            split, config.batch_size, config.seed, number, config.threads, part
+            split,
+            config.batch_size,
+            seed=config.seed,
+            epoch=epoch,
+            threads=config.threads,
+            part=part,
         )
         steps = record_iter.steps_per_epoch(
             split, config.batch_size, part.workers, config.threads
         )
-        batch_size = min(config.batch_size, split.records)
-        total, images = 0.0, 0
-        label = f"epoch {number}/{config.epochs}"
-        with self._bar(total=steps * batch_size, unit="img", desc=label) as shown:
-            for step, batch in enumerate(waiting.over(batches)):
-                loss = self._step(batch)
+        total = steps * min(config.batch_size, split.records)
+        loss_sum, images = 0.0, 0
+        label = f"epoch {epoch}/{config.epochs}"
+        with self._bar(total=total, unit="img", desc=label) as bar:
+            for step, batch in enumerate(timer.iterate(batches), 1):
+                loss = self.train_step(batch)
                 if not math.isfinite(loss):
                     raise XenonError(
-                        f"the loss is {loss} at step {step + 1} of epoch {number}: "
-                        f"try a lower --lr than {self._adam.lr:g}; the "
-                        f"epochs before this one are in {config.run}"
+                        f"the loss is {loss} at step {step} of epoch {epoch}: try a "
+                        f"lower --lr than {self._optimizer.lr:g}; the epochs before "
+                        f"this one are in {config.run}"
                     )
-                total += loss * len(batch.pixels)
+                loss_sum += loss * len(batch.pixels)
                 images += len(batch.pixels)
-                shown.set_postfix(
-                    loss=f"{total / images:.4f}",
-                    wait=f"{waiting.share:.0%}",
-                    refresh=False,
-                )
-                shown.update(len(batch.pixels))
+                mean, share = f"{loss_sum / images:.4f}", f"{timer.share:.0%}"
+                bar.set_postfix(loss=mean, wait=share, refresh=False)
+                bar.update(len(batch.pixels))
         batch_norm.average_running_statistics(self._net, self._group)
-        totals = self._group.all_reduce("loss", np.array([total, images]))
-        return float(totals[0] / totals[1]), int(totals[1])
+        sums = self._group.all_reduce("loss", np.array([loss_sum, images]))
+        return float(sums[0] / sums[1]), int(sums[1])
 
-    def _step(self, batch: record_iter.Batch) -> float:
-        """Move the weights by one batch; give its mean loss."""
+    def train_step(self, batch: record_iter.Batch) -> float:
+        """Update the weights on one batch; return its mean loss.
+
+        A loss that is not finite leaves the weights as they are.
+        """
         labels = batch.labels[:, 0]
         weights = self._loss.weights(labels, batch.labels[:, 1])
-        spread = [
+        device_arrays = [
             forward.split_to_devices(array, self._ctxs)
             for array in (batch.pixels, labels.reshape(-1, 1), weights.reshape(-1, 1))
         ]
-        results = []
+        device_losses = []
         with autograd.record():
-            for pixels, label, weight in zip(*spread):
+            for pixels, label, weight in zip(*device_arrays):
                 logits = self._forward(network.normalise(pixels))
-                results.append(self._loss(logits, label, weight))
-        autograd.backward(results)
-        # Waits for the loss, before a loss that is not finite could spoil the weights
-        # and so that MXNet's queue cannot grow without bound.
-        loss = float(np.concatenate([each.asnumpy() for each in results]).mean())
+                device_losses.append(self._loss(logits, label, weight))
+        autograd.backward(device_losses)
+        # Reading the loss waits for it: before the update, so that the weights stay
+        # finite, and at every step, so that MXNet's queue stays short.
+        loss = float(
+            np.concatenate([array.asnumpy() for array in device_losses]).mean()
+        )
         if math.isfinite(loss):
-            self._adam.step(len(batch.pixels))
+            self._optimizer.step(len(batch.pixels))
         return loss
 
     def _forward(self, images: Any) -> Any:
-        """Run the net for training; the frozen layers as they run for prediction.
+        """Run the net in training mode, its frozen layers in prediction mode.
 
-        So BatchNorm normalises by the statistics it was pretrained with, and leaves
-        them; and Dropout before the last layer rests.
+        In prediction mode, BatchNorm uses the pretrained statistics and leaves them
+        unchanged, and Dropout is off.
         """
-        if not self._frozen:
+        if not self._is_frozen:
             return self._net(images)
         with autograd.pause(train_mode=False):
-            pooled = self._net.features(images)
-        return self._net.output(pooled)
+            features = self._net.features(images)
+        return self._net.output(features)
 
-    def _validate(self, number: int) -> tuple[float, float, float]:
-        """Give the validation loss, and kappa and AUROC over studies."""
+    def validate(self, epoch: int) -> tuple[float, float, float]:
+        """Return the validation loss, and kappa and AUROC over the studies."""
         split = self._data.valid
         labels, types, studies = self._valid_columns
-        label = f"validating {number}/{self._config.epochs}"
-        with self._bar(total=split.records, unit="img", desc=label) as shown:
+        label = f"validating {epoch}/{self._config.epochs}"
+        with self._bar(total=split.records, unit="img", desc=label) as bar:
             batches = record_iter.evaluation_batches(split, self._config.batch_size)
-            pixels = progress.track((batch.pixels for batch in batches), shown)
+            pixels = progress.track((batch.pixels for batch in batches), bar)
             logits = forward.logits(
                 [self._evaluator], pixels, self._ctxs, self._config.reference
             )[:, 0]
@@ -266,20 +303,20 @@ class TrainingLoop:
         return self._loss.mean(logits, labels, types), kappa, auroc
 
 
-class _Stopwatch:
-    """Adds up the time that a loop waits for its next item."""
+class _WaitTimer:
+    """Timer of how long a loop waits for its items."""
 
     def __init__(self) -> None:
-        self.seconds = 0.0
+        self._waited = 0.0
         self._start = time.perf_counter()
 
     @property
     def share(self) -> float:
-        """The share of all the time until now that was spent waiting."""
-        return self.seconds / (time.perf_counter() - self._start)
+        """The share of the time since the start that was spent waiting."""
+        return self._waited / (time.perf_counter() - self._start)
 
-    def over(self, items: Iterator[Any]) -> Iterator[Any]:
-        """Pass items on, timing how long each takes to come."""
+    def iterate(self, items: Iterator[Any]) -> Iterator[Any]:
+        """Yield items, and measure the wait for each."""
         while True:
             start = time.perf_counter()
             try:
@@ -287,26 +324,35 @@ class _Stopwatch:
             except StopIteration:
                 return
             finally:
-                self.seconds += time.perf_counter() - start
+                self._waited += time.perf_counter() - start
             yield item
 
 
-def _report(epoch: run_folder.EpochRecord, epochs: int, best: TopEpochs) -> None:
-    ranks = {each.epoch: rank for rank, each in enumerate(best.ranked, 1)}
-    rank = ranks.get(epoch.epoch)
+def _warn_of_waiting(wait_share: float, threads: int) -> None:
+    _log.warning(
+        "%.0f%% of the time was spent waiting for images: use more decoding threads, "
+        "such as --threads %d",
+        100 * wait_share,
+        2 * threads,
+    )
+
+
+def _log_epoch(record: EpochRecord, epochs: int, top_epochs: TopEpochs) -> None:
+    places = {kept.epoch: place for place, kept in enumerate(top_epochs.ranked, 1)}
+    place = places.get(record.epoch)
     _log.info(
         "epoch %d/%d  train %.4f  valid %.4f  kappa %.3f  AUROC %.3f  lr %.0e  "
         "%.1f img/s  %s%s",
-        epoch.epoch,
+        record.epoch,
         epochs,
-        epoch.train_loss,
-        epoch.val_loss,
-        epoch.kappa,
-        epoch.auroc,
-        epoch.lr,
-        epoch.images_per_s,
-        _duration(epoch.seconds),
-        f"  best {rank}" if rank else "",
+        record.train_loss,
+        record.val_loss,
+        record.kappa,
+        record.auroc,
+        record.lr,
+        record.images_per_s,
+        _duration(record.seconds),
+        f"  best {place}" if place else "",
     )
 
 

@@ -1,6 +1,6 @@
-"""Adam as the paper sets it, with a state that can be kept without pickle.
+"""Adam with the paper's settings, and a state that is saved without pickle.
 
-Owns MXNet's Trainer. Knows no loss, no data and no disk.
+Owns MXNet's Trainer. Must not know the loss, the data or files.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _MOMENTS = ("mean", "var")
 
 
 class Adam:
-    """Adam on the parameters of a block.
+    """Adam optimizer of the parameters of a block.
 
     Args:
-        block: Initialised on every device that it is trained on.
+        block: Initialized on all devices that it is trained on.
         lr: The learning rate of the first step.
         group: The workers that train the same block.
     """
@@ -36,9 +36,9 @@ class Adam:
             block.collect_params(),
             "adam",
             {"learning_rate": lr, **BETAS},
-            # Several workers sum their gradients themselves, see step.
+            # The gradients of several workers are summed in `step`.
             kvstore="device" if group.num_workers == 1 else None,
-            # With it on, MXNet's servers keep the learning rate they started with.
+            # If True, MXNet's servers would keep the initial learning rate.
             update_on_kvstore=False,
         )
 
@@ -52,16 +52,17 @@ class Adam:
         self._trainer.set_learning_rate(lr)
 
     def step(self, images: int) -> None:
-        """Move the parameters by the gradients, which are sums over `images` losses.
+        """Update the parameters by the gradients of a batch.
 
         Args:
-            images: Of this worker; every worker has as many.
+            images: Number of images of this worker, the same on all workers. The
+                gradients are sums over their losses.
         """
         self._group.all_reduce_gradients(self._params)
         self._trainer.step(images * self._group.num_workers)
 
     def state(self) -> tuple[dict[str, np.ndarray], int]:
-        """Give what `restore` takes to go on from here.
+        """Return the state for `load_state`.
 
         Returns:
             Float32 arrays `<key>.mean` and `<key>.var`, the moments of each parameter,
@@ -71,44 +72,44 @@ class Adam:
         counts = self._trainer._optimizer._index_update_count
         arrays = {
             f"{key}.{moment}": array.asnumpy()
-            for index, key in self._trained()
+            for index, key in self._trainable()
             if index in updater.states
             for moment, array in zip(_MOMENTS, updater.states[index])
         }
         return arrays, max(counts.values(), default=0)
 
     def zero_state(self) -> dict[str, np.ndarray]:
-        """Give the arrays of a `state` before the first step: zeros."""
+        """Return the arrays of `state` before the first step: zeros."""
         return {
             f"{key}.{moment}": np.zeros(self._trainer._params[index].shape, np.float32)
-            for index, key in self._trained()
+            for index, key in self._trainable()
             for moment in _MOMENTS
         }
 
-    def restore(self, arrays: Mapping[str, np.ndarray], steps: int) -> None:
-        """Go on from where a `state` was taken.
+    def load_state(self, arrays: Mapping[str, np.ndarray], steps: int) -> None:
+        """Load a state that `state` returned.
 
         Raises:
-            XenonError: The arrays are not those of these parameters.
+            XenonError: The arrays do not fit these parameters.
         """
         expected = {name: array.shape for name, array in self.zero_state().items()}
         if {name: array.shape for name, array in arrays.items()} != expected:
-            raise XenonError("the state of Adam is not one of this net")
+            raise XenonError("the state of Adam does not fit this net")
         optimizer = self._trainer._optimizer
         for updater, ctx in zip(self._trainer._updaters, self._trainer._contexts):
-            for index, key in self._trained():
+            for index, key in self._trainable():
                 updater.states[index] = tuple(
                     mx.nd.array(arrays[f"{key}.{moment}"], ctx=ctx)
                     for moment in _MOMENTS
                 )
                 updater.states_synced[index] = True
             optimizer._set_current_context(ctx.device_id)
-            for index, _ in self._trained():
+            for index, _ in self._trainable():
                 optimizer._index_update_count[index] = steps
         optimizer.num_update = steps
 
-    def _trained(self) -> list[tuple[int, str]]:
-        """The number in the Trainer and the key of every parameter that is trained."""
+    def _trainable(self) -> list[tuple[int, str]]:
+        """Return the index in the Trainer and the key of each trainable parameter."""
         return [
             (index, self._keys[param.name])
             for index, param in enumerate(self._trainer._params)

@@ -1,7 +1,7 @@
-"""Where a net's first weights come from: a file, a run, Gluon's store, the hub.
+"""The search for a net's first weights: a file, a run, Gluon's model store, the hub.
 
-Owns the order of the search, its time limits and what to say when nothing is found.
-Knows neither what is in a file nor what becomes of it.
+Owns the order of the search, its time limits and its error messages. Must not know the
+content of weights files.
 """
 
 from __future__ import annotations
@@ -14,24 +14,25 @@ import threading
 import time
 import zipfile
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, NamedTuple, Sequence
 
 import huggingface_hub
 import requests
 
 from xenon_mx.errors import XenonError
-from xenon_mx.runs import run_folder
+from xenon_mx.runs.run_folder import Run
+from xenon_mx.runs.run_meta import RUN_JSON, PretrainedSource
 from xenon_mx.runtime import progress
 from xenon_mx.runtime.files import sha256
 from xenon_mx.runtime.mxnet import model_zoo
 
-GLUON, HUB = "gluon", "hub"  # what --pretrained takes beside a path
+GLUON, HUB = "gluon", "hub"  # values of --pretrained beside a path
 
-# How long a server may be silent. All are asked at once, so that a computer without a
-# network has its answer within ten seconds, the import of MXNet included.
-_LIMIT_S = 3.0
+# Chosen here: time for a server to answer. All are asked at once, so that a computer
+# without a network has its error within ten seconds, the import of MXNet included.
+_TIMEOUT_S = 3.0
 
-# The default of MXNet and gluoncv; the environment variable names another.
+# The default of MXNet and gluoncv, which the environment variable overrides.
 _GLUON_REPO = "https://apache-mxnet.s3-accelerate.dualstack.amazonaws.com/"
 _GLUON_REPO_VARIABLE = "MXNET_GLUON_REPO"
 _HUB_FILE = "model.safetensors"
@@ -39,30 +40,27 @@ _CHUNK = 1 << 20
 
 
 class Weights(NamedTuple):
-    """A weights file, and where it is from.
+    """A weights file and its source.
 
     Attributes:
         file: Its path.
         source: `file`, `run`, `gluon` or `hub`.
-        origin: The path that was given, or the name of what was downloaded.
+        origin: The path that the user gave, or the name of the download.
     """
 
     file: Path
     source: str
     origin: str
 
-    def record(self) -> dict[str, str]:
-        """Say for run.json which weights these are."""
-        return {
-            "source": self.source,
-            "origin": self.origin,
-            "file": str(self.file),
-            "sha256": sha256(self.file),
-        }
+    def record(self) -> PretrainedSource:
+        """Return the entry for run.json."""
+        return PretrainedSource(
+            self.source, self.origin, str(self.file), sha256(self.file)
+        )
 
 
 class _MissingError(Exception):
-    """A place does not have the weights; says why."""
+    """The reason why a place does not have the weights."""
 
 
 def find(
@@ -72,73 +70,89 @@ def find(
 
     Args:
         model: The net's name in Gluon's zoo.
-        wanted: A weights file; a run folder, for the best of its epochs; `gluon` or
-            `hub` for one of the two alone. None asks Gluon's cache on this disk, then
-            the hub's, then Gluon's store, then the hub.
-        bar: Shows the download from Gluon's store; the hub's own library shows its.
+        wanted: A weights file; a run folder, for its best epoch; `gluon` or `hub` for
+            that source alone. None searches Gluon's cache on this disk, then the
+            hub's, then Gluon's store, then the hub.
+        bar: Shows the download from Gluon's store; the hub's library has its own bar.
 
     Raises:
-        XenonError: There are none; says what was tried, and what to do.
+        XenonError: There are none; the message lists what was tried and what to do.
     """
     if wanted not in (None, GLUON, HUB):
-        return _given(model, Path(str(wanted)))
+        return _from_path(model, Path(str(wanted)))
     places = [place for place in _places(model) if wanted in (None, place.source)]
     if not places:
         raise XenonError(
-            f"--pretrained {wanted or ''}: nobody is known to have ImageNet weights of "
-            f"{model} there; xenon-train --list-models tells who has"
+            f"--pretrained {wanted or ''}: there are no ImageNet weights of {model} "
+            f"there; xenon-train --list-models lists the sources of each net"
         )
-    reasons = []
+    reasons: list[str] = []
+    weights = _from_caches(places, reasons) or _from_servers(places, bar, reasons)
+    if weights:
+        return weights
+    advice = ", or ".join(place.advice for place in reversed(places))
+    raise XenonError(
+        f"{model}: no ImageNet weights can be found or downloaded: {advice}, and name "
+        f"the file with --pretrained; or start from random weights with "
+        f"--no-pretrained",
+        reasons,
+    )
+
+
+def _from_caches(places: Sequence[_Gluon | _Hub], reasons: list[str]) -> Weights | None:
+    """Return the first weights on this disk; append to `reasons` why there are none."""
     for place in places:
         try:
             return place.cached()
         except _MissingError as reason:
             reasons.append(f"{place.source}, on this disk: {reason}")
-    for place, answer in [(place, _Answer(place.ask)) for place in places]:
+    return None
+
+
+def _from_servers(
+    places: Sequence[_Gluon | _Hub], bar: progress.Bar, reasons: list[str]
+) -> Weights | None:
+    """Download from the first server that answers; append to `reasons` why none did."""
+    checks = [_Request(place.check_server) for place in places]
+    for place, check in zip(places, checks):
         try:
-            answer.wait()
-            return place.fetch(bar)
+            check.wait()
+            return place.download(bar)
         except _MissingError as reason:
             reasons.append(f"{place.source}: {reason}")
-    advice = ", or ".join(place.advice for place in reversed(places))
-    raise XenonError(
-        f"{model}: no ImageNet weights can be had from here: {advice}, and name the "
-        f"file by --pretrained; or start from random weights by --no-pretrained",
-        reasons,
-    )
+    return None
 
 
-def known(model: str) -> list[str]:
-    """Name the sources that have ImageNet weights of a net: `gluon`, `hub` or both."""
+def sources(model: str) -> list[str]:
+    """Return the sources of a net's ImageNet weights: `gluon`, `hub`, both or none."""
     return [place.source for place in _places(model)]
 
 
-def _given(model: str, path: Path) -> Weights:
-    """Take the file that the user named, or the best epoch of the run."""
+def _from_path(model: str, path: Path) -> Weights:
+    """Return the file at a path, or the best checkpoint of the run there."""
     if path.is_dir():
-        members = run_folder.Run.open(path).members()
+        members = Run.open(path).members()
         if not members:
             raise XenonError(f"{path}: the run has no finished epoch to start from")
-        return _member(model, path, members[0].params)
+        return _from_run(model, path, members[0].params)
     if not path.is_file():
         raise XenonError(
-            f"--pretrained {path}: no such file or run; {GLUON!r} and {HUB!r} are the "
-            f"names it knows"
+            f"--pretrained {path}: no such file or run; other values are {GLUON!r} and "
+            f"{HUB!r}"
         )
     run = path.resolve().parent.parent
-    if path.suffix == ".params" and (run / run_folder.RUN_JSON).is_file():
-        return _member(model, run, path)
+    if path.suffix == ".params" and (run / RUN_JSON).is_file():
+        return _from_run(model, run, path)
     return Weights(path, "file", str(path))
 
 
-def _member(model: str, folder: Path, params: Path) -> Weights:
-    """Take an epoch of a run, whole as the run recorded it."""
-    run = run_folder.Run.open(folder)
-    theirs = run.meta["config"]["model"]
-    if theirs != model:
+def _from_run(model: str, folder: Path, params: Path) -> Weights:
+    """Return a checkpoint of a run, checked against its SHA-256."""
+    run = Run.open(folder)
+    if run.meta.model != model:
         raise XenonError(
-            f"--pretrained {params}: of a run of {theirs}, not of {model}: say --model "
-            f"{theirs}, or name other weights"
+            f"--pretrained {params}: of a run of {run.meta.model}, not of {model}: use "
+            f"--model {run.meta.model}, or name other weights"
         )
     for member in run.members():
         if member.params.resolve() == params.resolve():
@@ -147,45 +161,49 @@ def _member(model: str, folder: Path, params: Path) -> Weights:
 
 
 def _places(model: str) -> list[_Gluon | _Hub]:
-    """Everybody who is known to have weights of a net, in the order of asking."""
+    """Return the sources that have weights of a net, in the order of the search."""
     places: list[_Gluon | _Hub] = []
     sha1 = model_zoo.model_store._model_sha1.get(model)
     if sha1:
         places.append(_Gluon(model, sha1))
-    torchvisions = re.fullmatch(r"(densenet\d+|resnet\d+)(_v1b)?", model)
-    if torchvisions and (model.startswith("densenet") or torchvisions.group(2)):
+    name = re.fullmatch(r"(densenet\d+|resnet\d+)(_v1b)?", model)
+    if name and (model.startswith("densenet") or name.group(2)):
         # timm's copies of torchvision's first ImageNet weights.
-        places.append(_Hub(f"timm/{torchvisions.group(1)}.tv_in1k"))
+        places.append(_Hub(f"timm/{name.group(1)}.tv_in1k"))
     return places
 
 
-class _Answer:
-    """What somebody answers, asked on a thread: looking up a name has no time limit."""
+class _Request:
+    """A request on a thread of its own, because a DNS lookup has no time limit."""
 
-    def __init__(self, ask: Callable[[], None]) -> None:
-        self._ask = ask
-        self._reason: str | None = f"no answer within {_LIMIT_S:g} s"
-        self._end = time.monotonic() + _LIMIT_S
-        # A daemon, so that the program does not wait for it at its end.
+    def __init__(self, send: Callable[[], None]) -> None:
+        self._send = send
+        self._failure: str | None = f"no answer within {_TIMEOUT_S:g} s"
+        self._deadline = time.monotonic() + _TIMEOUT_S
+        # A daemon, so that the program's exit does not wait for it.
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         try:
-            self._ask()
-            self._reason = None
+            self._send()
+            self._failure = None
         except _MissingError as error:
-            self._reason = str(error)
+            self._failure = str(error)
 
     def wait(self) -> None:
-        """Wait until the answer has come or its time is over; raise if it is no."""
-        self._thread.join(max(0.0, self._end - time.monotonic()))
-        if self._reason:
-            raise _MissingError(self._reason)
+        """Wait for the answer, at most until the deadline.
+
+        Raises:
+            _MissingError: The request failed, or there was no answer.
+        """
+        self._thread.join(max(0.0, self._deadline - time.monotonic()))
+        if self._failure:
+            raise _MissingError(self._failure)
 
 
 class _Gluon:
-    """Gluon's model store, and the folder in which MXNet keeps what it fetched."""
+    """Gluon's model store, and MXNet's cache of its downloads."""
 
     source = GLUON
 
@@ -196,27 +214,27 @@ class _Gluon:
         self._path = Path(home).expanduser() / "models" / self._file
         repo = os.environ.get(_GLUON_REPO_VARIABLE, _GLUON_REPO).rstrip("/")
         self._url = f"{repo}/gluon/models/{self._file[: -len('.params')]}.zip"
-        self.advice = f"copy {self._file} from somebody who has it"
+        self.advice = f"copy {self._file} from a computer that has it"
 
     def cached(self) -> Weights:
-        """Take the file from the cache."""
+        """Return the file in the cache."""
         if not self._path.is_file():
             raise _MissingError(f"{self._path}: no such file")
         self._check(self._path)
         return Weights(self._path, self.source, self._file)
 
-    def ask(self) -> None:
-        """Ask the server whether it has the file."""
+    def check_server(self) -> None:
+        """Check that the server has the file."""
         with self._request("HEAD"):
             pass
 
-    def fetch(self, bar: progress.Bar) -> Weights:
-        """Download the file into the cache, where it appears when it is whole."""
+    def download(self, bar: progress.Bar) -> Weights:
+        """Download the file into the cache, under its name once it is complete."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=self._path.parent) as folder:
                 archive, part = Path(folder) / "zip", Path(folder) / "params"
-                self._download(archive, bar)
+                self._download_archive(archive, bar)
                 with zipfile.ZipFile(archive) as content:
                     part.write_bytes(content.read(self._file))
                 self._check(part)
@@ -225,7 +243,7 @@ class _Gluon:
             raise _MissingError(f"{self._url}: {error}") from error
         return Weights(self._path, self.source, self._url)
 
-    def _download(self, archive: Path, bar: progress.Bar) -> None:
+    def _download_archive(self, archive: Path, bar: progress.Bar) -> None:
         with self._request("GET") as response, open(archive, "wb") as stream:
             size = int(response.headers.get("Content-Length", 0)) or None
             with bar(total=size, unit="B", unit_scale=True, desc=self._file) as shown:
@@ -236,11 +254,11 @@ class _Gluon:
     def _request(self, method: str) -> Any:
         try:
             response = requests.request(
-                method, self._url, timeout=_LIMIT_S, stream=True, allow_redirects=True
+                method, self._url, timeout=_TIMEOUT_S, stream=True, allow_redirects=True
             )
         except requests.Timeout as error:
             raise _MissingError(
-                f"{self._url}: no answer within {_LIMIT_S:g} s"
+                f"{self._url}: no answer within {_TIMEOUT_S:g} s"
             ) from error
         except requests.RequestException as error:
             raise _MissingError(f"{self._url}: cannot be reached") from error
@@ -254,7 +272,7 @@ class _Gluon:
 
 
 class _Hub:
-    """A repository of the Hugging Face hub, and the cache of the hub's library."""
+    """A repository of the Hugging Face hub, and the cache of huggingface_hub."""
 
     source = HUB
 
@@ -262,27 +280,27 @@ class _Hub:
         self._repo = repo
         self._endpoint = os.environ.get("HF_ENDPOINT")
         self._url = huggingface_hub.hf_hub_url(repo, _HUB_FILE, endpoint=self._endpoint)
-        self.advice = f"download {self._url} on a computer that can"
+        self.advice = f"download {self._url} on a computer with access to it"
 
     def cached(self) -> Weights:
-        """Take the file from the cache."""
+        """Return the file in the cache."""
         path = huggingface_hub.try_to_load_from_cache(self._repo, _HUB_FILE)
         if not isinstance(path, str):
             raise _MissingError(f"{self._repo} is not in the cache of huggingface_hub")
         return self._weights(path)
 
-    def ask(self) -> None:
-        """Ask the server whether it has the file."""
-        self._call(huggingface_hub.get_hf_file_metadata, self._url, timeout=_LIMIT_S)
+    def check_server(self) -> None:
+        """Check that the server has the file."""
+        self._call(huggingface_hub.get_hf_file_metadata, self._url, timeout=_TIMEOUT_S)
 
-    def fetch(self, bar: progress.Bar) -> Weights:
+    def download(self, bar: progress.Bar) -> Weights:
         """Download the file into the cache."""
         return self._weights(
             self._call(
                 huggingface_hub.hf_hub_download,
                 self._repo,
                 _HUB_FILE,
-                etag_timeout=_LIMIT_S,
+                etag_timeout=_TIMEOUT_S,
                 endpoint=self._endpoint,
             )
         )
@@ -294,8 +312,8 @@ class _Hub:
     def _call(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         try:
             return function(*args, **options)
-        # Its library has changed the one that it speaks HTTP with twice, and lets the
-        # errors of each of them through.
+        # huggingface_hub has changed its HTTP library twice, and passes on the errors
+        # of each.
         except Exception as error:
-            why = str(error).strip().splitlines() or [type(error).__name__]
-            raise _MissingError(f"{self._url}: {why[0]}") from error
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise _MissingError(f"{self._url}: {lines[0]}") from error
