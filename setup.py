@@ -82,7 +82,7 @@ setup(
     ],
     keywords="radiography mura densenet mxnet gluon",
     packages=find_packages(include=["xenon_mx", "xenon_mx.*"]),
-    package_data={"xenon_mx": ["py.typed"], "xenon_mx.report": ["templates/*"]},
+    package_data={"xenon_mx": ["py.typed"], "xenon_mx.reporting": ["templates/*"]},
     # 3.13 has no wheel of NumPy 1, which MXNet needs.
     python_requires=">=3.8,<3.13",
     # The lowest were run together on Python 3.8, the newest on 3.8 to 3.12.

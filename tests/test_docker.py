@@ -60,9 +60,13 @@ def setup_arguments(monkeypatch) -> dict:
 
 
 def docker_commands() -> list[list[str]]:
-    """List the docker command lines of the README."""
-    text = (paths.ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
-    return [shlex.split(line) for line in re.findall(r"^ +(docker .+)$", text, re.M)]
+    """List the docker command lines of the docs."""
+    text = (
+        (paths.ROOT / "docs" / "deploy.md")
+        .read_text(encoding="utf-8")
+        .replace("\\\n", " ")
+    )
+    return [shlex.split(line) for line in re.findall(r"^ *(docker .+)$", text, re.M)]
 
 
 def test_the_dockerfile_copies_installs_and_leaves_root():
@@ -160,12 +164,12 @@ def test_constraints_are_exact_and_fit_setup_py(monkeypatch):
             assert str(requirement.specifier).startswith("=="), requirement.name
 
 
-def test_the_readme_publishes_the_repl_on_this_host_only():
+def test_the_docs_publishes_the_repl_on_this_host_only():
     ports = [c[c.index("-p") + 1] for c in docker_commands() if "-p" in c]
     assert ports == [f"127.0.0.1:{PORT}:{PORT}"]
 
 
-def test_the_readme_trains_in_a_container_with_a_command_that_parses():
+def test_the_docs_trains_in_a_container_with_a_command_that_parses():
     (words,) = [c for c in docker_commands() if "xenon-train" in c]
     arguments = words[words.index("xenon-train") + 1 :]
     assert cli.COMMANDS["train"].make_context("xenon-train", arguments).params

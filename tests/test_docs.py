@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import synthetic
-from support import paths
+from support import mura_tree, paths
 
 import xenon_mx
 from xenon_mx import cli
@@ -117,9 +117,18 @@ def test_the_columns_that_are_named_are_written():
 def world(tmp_path_factory):
     """A folder with a small data set where the pages have MURA."""
     folder = tmp_path_factory.mktemp("world")
-    draw = [sys.executable, paths.TOOLS / "phantoms.py", folder / "data"]
-    draw += ["--train-patients", "16", "--valid-patients", "8", "--long-side", "64"]
-    subprocess.run([*map(str, draw)], check=True, capture_output=True)
+    root = folder / "data" / mura_tree.NAME
+    pixels, _ = synthetic.labelled(24)
+    for split, patients in (("train", range(8)), ("valid", range(11185, 11189))):
+        studies = [
+            mura_tree.Study(split, study_type, patient, patient % 2)
+            for study_type in ("XR_ELBOW", "XR_HAND")
+            for patient in patients
+        ]
+        mura_tree.write_images(
+            root, studies, lambda file, n: cv2.imwrite(str(file), pixels[n])
+        )
+        mura_tree.write_csvs(root, split, studies)
     cv2.imwrite(str(folder / "image1.png"), synthetic.blobs(1, 48)[0])
     return folder
 

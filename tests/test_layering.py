@@ -15,7 +15,7 @@ PACKAGE = Path(xenon_mx.__file__).parent
 
 # From the top of the house to its ground; CONTRIBUTING.md says the same in one line.
 ORDER = tuple(
-    "main __main__ cli options exit_status console api commands report inference "
+    "__main__ main cli options exit_status console api commands reporting inference "
     "training distributed runs evaluation models data dicom runtime config errors "
     "__init__".split()
 )
@@ -28,9 +28,9 @@ OWNERS = {
     "pydicom": {"dicom.reader", "dicom.decoders"},
     "onnx": {"inference.onnx_graph"},
     "onnxruntime": {"inference.onnx_ensemble"},
-    "matplotlib": {"report.plots"},
-    "jinja2": {"report.page"},
-    "markupsafe": {"report.page"},
+    "matplotlib": {"reporting.plots"},
+    "jinja2": {"reporting.page"},
+    "markupsafe": {"reporting.page"},
 }
 
 

@@ -112,8 +112,8 @@ def train(
     Args:
         packed: A packed folder.
         run: The run folder to write.
-        resume: Continue `run` after its last finished epoch. Unlike the command,
-            repeat the settings that are not defaults.
+        resume: Continue `run` after its last finished epoch, with the run's own
+            settings where the ones given are defaults.
         model: A net of gluoncv's model zoo.
         pretrained: A weights file, a run, `gluon` or `hub`.
         no_pretrained: Start from random weights.
@@ -139,7 +139,10 @@ def train(
     Raises:
         XenonError: The data or settings cannot be used, or the loss is not finite.
     """
-    config = _config(TrainConfig, locals())
+    given = locals()
+    if resume:
+        given = _with_recorded(given)
+    config = _config(TrainConfig, given)
     from xenon_mx.commands.train import train as run_train
 
     return run_train(config, _bar(progress))
@@ -519,6 +522,20 @@ def _config(kind: Any, given: dict[str, Any]) -> Any:
             value = _path(value)
         settings[each.name] = value
     return kind(**settings)
+
+
+def _with_recorded(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `train`, with a run's own settings for defaults."""
+    from xenon_mx.runs.run_folder import Run
+
+    settings = Run.open(Path(given["run"])).meta.settings
+    defaults = {each.name: each.default for each in fields(TrainConfig)}
+    kept = {
+        name: settings[name]
+        for name, value in given.items()
+        if name in settings and value == defaults.get(name)
+    }
+    return {**given, **kept}
 
 
 def _path(value: AnyPath | None) -> Path | None:

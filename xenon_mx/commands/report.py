@@ -17,7 +17,7 @@ from xenon_mx.config import ReportConfig
 from xenon_mx.data import outputs
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.evaluation.published import PAPER
-from xenon_mx.report import page, results, training_history
+from xenon_mx.reporting import page, results, training_history
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runtime.text import one_line
 

@@ -13,9 +13,9 @@ from xenon_mx.evaluation import competition
 from xenon_mx.evaluation.estimates import Estimate
 from xenon_mx.evaluation.evaluation_set import OVERALL, EvaluationSet
 from xenon_mx.evaluation.published import PAPER
-from xenon_mx.report import plots
-from xenon_mx.report.plots import IntervalRow, Plot
-from xenon_mx.report.tables import NO_BREAK, Table, format_estimate, format_number
+from xenon_mx.reporting import plots
+from xenon_mx.reporting.plots import IntervalRow, Plot
+from xenon_mx.reporting.tables import NO_BREAK, Table, format_estimate, format_number
 
 
 class PaperComparison(NamedTuple):

@@ -18,9 +18,9 @@ from xenon_mx.evaluation.evaluation_set import EvaluationSet
 from xenon_mx.evaluation.prediction_tables import PLURAL
 from xenon_mx.evaluation.published import PAPER
 from xenon_mx.evaluation.studies import UNLABELLED
-from xenon_mx.report import plots
-from xenon_mx.report.plots import Plot
-from xenon_mx.report.tables import format_estimate, format_number
+from xenon_mx.reporting import plots
+from xenon_mx.reporting.plots import Plot
+from xenon_mx.reporting.tables import format_estimate, format_number
 
 
 def roc_plots(

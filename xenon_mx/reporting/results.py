@@ -26,14 +26,14 @@ from xenon_mx.evaluation.prediction_tables import (
     read_table,
 )
 from xenon_mx.evaluation.studies import aggregate_studies
-from xenon_mx.report import gallery, prediction_plots
-from xenon_mx.report.paper_comparison import (
+from xenon_mx.reporting import gallery, prediction_plots
+from xenon_mx.reporting.paper_comparison import (
     PaperComparison,
     compare_with_paper,
     is_comparable,
 )
-from xenon_mx.report.plots import Plot
-from xenon_mx.report.tables import Table, format_estimate, format_number
+from xenon_mx.reporting.plots import Plot
+from xenon_mx.reporting.tables import Table, format_estimate, format_number
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runtime import files
 

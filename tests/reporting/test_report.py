@@ -17,6 +17,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import pytest
+from click import UsageError
 from markdown_it import MarkdownIt
 
 from xenon_mx import cli
@@ -30,7 +31,7 @@ from xenon_mx.evaluation.prediction_tables import read_table
 from xenon_mx.evaluation.published import PAPER
 from xenon_mx.inference import cam_folder
 from xenon_mx.inference.cam_overlay import coarseness_warning
-from xenon_mx.report import gallery, plots
+from xenon_mx.reporting import gallery, plots
 from xenon_mx.runs.epoch_log import EpochRecord
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runs.run_meta import ARCHITECTURE, Preprocessing, RunMeta
@@ -444,7 +445,7 @@ def test_flags_that_need_predictions_are_errors_without(run, tmp_path, flag):
         "-o",
         str(tmp_path / "r.html"),
     ]
-    with pytest.raises(ConfigError, match="has no effect without PREDICTIONS"):
+    with pytest.raises(UsageError, match="has no effect without PREDICTIONS"):
         cli.COMMANDS["report"].main(arguments, standalone_mode=False)
     assert not (tmp_path / "r.html").exists()
 

@@ -10,9 +10,9 @@ import math
 from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
-from xenon_mx.report import plots
-from xenon_mx.report.plots import Curve, Plot
-from xenon_mx.report.tables import Table, format_number
+from xenon_mx.reporting import plots
+from xenon_mx.reporting.plots import Curve, Plot
+from xenon_mx.reporting.tables import Table, format_number
 from xenon_mx.runs.checkpoints import Checkpoint
 from xenon_mx.runs.epoch_log import EpochRecord
 from xenon_mx.runs.run_folder import Run
