@@ -25,7 +25,7 @@ from xenon_mx.errors import XenonError
 from xenon_mx.inference import cam_folder
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runs.run_meta import RUN_JSON
-from xenon_mx.runtime import files
+from xenon_mx.runtime import files, staging
 
 NET = "mobilenet0.25"
 TRAIN = ["--model", NET, "--no-pretrained", "--ctx=cpu()", "--lr=1e-3"]
@@ -315,6 +315,21 @@ def test_two_predictions_lose_no_map_of_one_folder(tmp_path, times):
         values = {float(np.load(path)[0, 0]) for path in arrays}
         assert values == {statuses.index(0) + 1.0}
         assert (out / cam_folder.MAPS_JSON).is_file()
+
+
+def test_the_loser_does_not_remove_the_folder_of_the_winner(tmp_path, monkeypatch):
+    """Both found no folder, and the winner has written nothing into it yet."""
+    out = tmp_path / "out"
+
+    class Winner(staging.Staging):
+        def check(self):
+            monkeypatch.setattr(Path, "exists", lambda path: False)
+            with pytest.raises(XenonError, match="another process is writing"):
+                staging.Staging(out, "marker").__enter__()
+            monkeypatch.undo()
+
+    with Winner(out, "marker") as winner:
+        assert winner.folder.is_dir()
 
 
 def test_a_moved_run_keeps_its_identity(packed, tmp_path):

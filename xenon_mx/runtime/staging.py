@@ -52,12 +52,12 @@ class Staging:
         with self._stack, self._named():
             is_new = not self.out.exists()
             self.out.mkdir(parents=True, exist_ok=True)
-            if is_new:
-                self._stack.callback(self._remove_if_empty)
             folder = files.Folder(self.out)
             self._stack.callback(folder.close)
             if not folder.lock():
                 raise XenonError(f"{self.out}: another process is writing into it")
+            if is_new:  # only under the lock: another process may just have locked it
+                self._stack.callback(self._remove_if_empty)
             self._remove_leftovers(folder.names())
             self.check()
             self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
