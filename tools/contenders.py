@@ -359,13 +359,11 @@ def predict_with(
 
 def torch_net(folder: Path, number: int) -> Any:
     """Build torchvision's DenseNet169 with a member's weights."""
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests/goldens"))
-    import make
+    import goldens
     import safetensors.torch
     import torch
 
-    if not hasattr(make.stub_operators, "library"):
-        make.stub_operators()
+    goldens.stub_operators()
     from torchvision import models
 
     torch.set_num_threads(THREADS)
@@ -476,8 +474,7 @@ def start_xenon(folder: Path) -> Result:
 
 def prepare(folder: Path) -> Result:
     """Pack the data, and create a run of five members with random weights."""
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests/goldens"))
-    import make
+    import goldens
     import safetensors.numpy
 
     from xenon_mx.commands import pack, train
@@ -516,7 +513,7 @@ def prepare(folder: Path) -> Result:
         keys = weight_matching.known_namings(NET, net, zoo)[-1]
         shapes = weight_matching.weight_shapes(net, 1)
         weights = {
-            name: make.draw(f"{number}.{name}", shapes[key])
+            name: goldens.draw(f"{number}.{name}", shapes[key])
             for key, name in keys.items()
         }
         file = folder / f"member-{number}.safetensors"

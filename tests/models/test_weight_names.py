@@ -1,14 +1,15 @@
 """torchvision's weights in Gluon's nets: the same input yields the same logits.
 
-The expected logits are torchvision's own, see tests/goldens/make.py.
+The expected logits are torchvision's own, see tools/goldens.py.
 """
 
 from __future__ import annotations
 
+import goldens
 import numpy as np
 import pytest
+from goldens import golden, state_dict
 from safetensors.numpy import save_file
-from support.goldens import golden, make, state_dict
 
 from xenon_mx.errors import XenonError
 from xenon_mx.models import network, weight_files, weight_names
@@ -40,7 +41,7 @@ def weights(name, folder, rename=str):
 def logits(name, file, size):
     """Compute logits from the net's pooled features and the file's last layer."""
     net = network.build(NETS[name], file)
-    pooled = net.features(mx.nd.array(make.image(size))).asnumpy()
+    pooled = net.features(mx.nd.array(goldens.image(size))).asnumpy()
     arrays = weight_files.read(file)
     head = "classifier" if "classifier.bias" in arrays else "fc"
     return (pooled @ arrays[f"{head}.weight"].T + arrays[f"{head}.bias"])[0]
@@ -55,7 +56,7 @@ def logits(name, file, size):
 )
 def test_the_logits_are_torchvisions_at_224_and_320(name, tmp_path):
     file = weights(name, tmp_path)
-    for size in make.SIZES:
+    for size in goldens.SIZES:
         expected = golden(name)[f"logits_{size}"]
         difference = np.abs(logits(name, file, size) - expected).max()
         assert difference < 1e-5 * np.abs(expected).max()
@@ -127,7 +128,7 @@ def test_a_net_of_pytorch_with_one_logit_is_taken_whole(tmp_path):
     )
     save_file({k: np.ascontiguousarray(a) for k, a in arrays.items()}, tmp_path / "x")
     net = network.build("resnet18_v1b", tmp_path / "x")
-    logit = net(mx.nd.array(make.image(224))).asnumpy()[0, 0]
+    logit = net(mx.nd.array(goldens.image(224))).asnumpy()[0, 0]
     expected = golden("resnet18")["logits_224"]
     assert abs(logit - expected[0]) < 1e-4 * np.abs(expected).max()
 

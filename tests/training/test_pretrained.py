@@ -335,7 +335,7 @@ def test_without_an_answer_xenon_train_stops_soon(run, tmp_path):
 
 
 def test_weights_named_by_timm_start_a_run_of_densenet169(run, tmp_path):
-    from models.test_weight_names import state_dict
+    from goldens import state_dict
 
     served = tmp_path / "served" / HUB_PATH.replace("121", "169")
     served.parent.mkdir(parents=True)

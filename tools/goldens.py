@@ -1,11 +1,11 @@
-"""Make the goldens of test_torch_names.py: torchvision's logits for known weights.
+"""Golden values: known weights, and the logits that torchvision computes with them.
 
     pip install torch==2.13.0 && pip install --no-deps torchvision pillow
-    python tests/goldens/make.py
+    python tools/goldens.py         # writes tests/goldens/
 
 The weights are drawn by NumPy, key by key, so that a test can draw them again without
-PyTorch; a golden holds the keys and shapes of torchvision's net, and its logits.
-Made with torch 2.13.0 (CPU) and torchvision 0.29.2.
+PyTorch; a golden file holds the keys and shapes of torchvision's net, and its logits.
+Written with torch 2.13.0 (CPU) and torchvision 0.29.2.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ import re
 import sys
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-HERE = Path(__file__).parent
+FOLDER = Path(__file__).resolve().parent.parent / "tests" / "goldens"
 NETS = [
     *(f"densenet{depth}" for depth in (121, 161, 169, 201)),
     *(f"resnet{depth}" for depth in (18, 34, 50, 101, 152)),
 ]
 SIZES = (224, 320)
+_libraries: list[Any] = []  # whose definitions live as long as they do
 
 
 def draw(key: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -42,6 +44,18 @@ def draw(key: str, shape: tuple[int, ...]) -> np.ndarray:
     return values.astype(np.float32)
 
 
+def golden(name: str) -> Any:
+    """Load the golden file of one of torchvision's nets."""
+    return np.load(FOLDER / f"{name}.npz")
+
+
+def state_dict(name: str) -> dict[str, np.ndarray]:
+    """Return the known weights of one of torchvision's nets: key to array."""
+    lines = golden(name)["state"].tobytes().decode().splitlines()
+    keys = [line.split() for line in lines]
+    return {key: draw(key, tuple(map(int, shape))) for key, *shape in keys}
+
+
 def image(size: int) -> np.ndarray:
     """Draw the (1, 3, size, size) float32 input."""
     rng = np.random.RandomState(size)
@@ -53,13 +67,19 @@ def stub_operators() -> None:
 
     None of them is called by a classifier.
     """
+    if _libraries:
+        return
     import torch
 
-    root = Path(importlib.util.find_spec("torchvision").origin).parent
+    spec = importlib.util.find_spec("torchvision")
+    assert spec is not None
+    assert spec.origin is not None
+    root = Path(spec.origin).parent
     text = "".join(file.read_text() for file in root.rglob("*.py"))
-    stub_operators.library = torch.library.Library("torchvision", "DEF")
+    library = torch.library.Library("torchvision", "DEF")
     for name in sorted(set(re.findall(r"torchvision::(\w+)", text))):
-        stub_operators.library.define(f"{name}() -> ()")
+        library.define(f"{name}() -> ()")
+    _libraries.append(library)
 
 
 def main() -> None:
@@ -77,7 +97,7 @@ def main() -> None:
             logits = [net(torch.tensor(image(size)))[0].numpy() for size in SIZES]
         lines = [" ".join([key, *map(str, shape)]) for key, shape in shapes.items()]
         np.savez_compressed(
-            HERE / f"{name}.npz",
+            FOLDER / f"{name}.npz",
             state=np.frombuffer("\n".join(lines).encode(), np.uint8),
             **{f"logits_{size}": each for size, each in zip(SIZES, logits)},
         )
