@@ -16,7 +16,7 @@ import xenon_mx
 pytestmark = pytest.mark.slow
 
 DEMO = [
-    "python {tools}/phantoms.py . --train-patients 30 --valid-patients 12"
+    "python {tools}/phantoms.py . --train-patients 80 --valid-patients 20"
     " --long-side 96",
     "xenon-pack MURA-v1.1 packed --size 64",
     "xenon train packed run --model mobilenet0.25 --no-pretrained --epochs 2"

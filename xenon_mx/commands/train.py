@@ -224,7 +224,7 @@ def _loss_weights(
     if one_class:
         raise XenonError(
             f"{config.packed}: {', '.join(one_class)}: the training images are all of "
-            f"one class, so that a weight of the paper's is 0; train with "
+            f"one class, and the paper's formula gives a weight of 0: train with "
             f"--pooled-weights or --loss plain"
         )
     return np.array([weights.get(t, (1.0, 1.0)) for t in types])
