@@ -141,14 +141,15 @@ def train_command(**flags: Any) -> None:
         flags = _with_recorded(flags)
     config = TrainConfig(**flags)
     from xenon_mx.commands import train
+    from xenon_mx.runs.run_meta import RUN_JSON
 
     try:
         best = train.train(config, progress.for_stream(sys.stderr))
     except BaseException:
-        if signals.received() and (config.run / "run.json").exists():
+        if signals.received() and (config.run / RUN_JSON).exists():
             folders = map(text.shell_quote, (config.packed, config.run))
             console.print_line(
-                f"the epoch in progress is discarded; go on with: "
+                f"the epoch in progress is discarded; continue with: "
                 f"xenon-train {' '.join(folders)} --resume"
             )
         raise

@@ -50,5 +50,10 @@ class FileError(XenonError):
 
 
 def os_error(path: object, error: OSError) -> FileError:
-    """Return the error that names a path and the operating system's reason."""
-    return FileError(path, os.strerror(error.errno or 0))
+    """Return the error that names a path and the operating system's reason.
+
+    Args:
+        path: The file or folder, or what else was used, such as `standard output`.
+        error: The operating system's error.
+    """
+    return FileError(path, os.strerror(error.errno) if error.errno else str(error))

@@ -18,7 +18,7 @@ import pandas as pd
 
 from xenon_mx.data.mura import SPLITS, Image, parse, study_type_index
 from xenon_mx.dicom import reader as dicom
-from xenon_mx.errors import XenonError
+from xenon_mx.errors import XenonError, os_error
 
 _log = logging.getLogger(__name__)
 
@@ -218,8 +218,7 @@ def _walk(folder: Path) -> Iterator[Path]:
     """Yield every file below a folder, following links, each real folder once."""
 
     def fail(error: OSError) -> None:  # os.walk would skip the folder
-        reason = os.strerror(error.errno or 0)
-        raise XenonError(f"{error.filename}: {reason}") from error
+        raise os_error(error.filename, error) from error
 
     seen = set()
     for parent, folders, files in os.walk(folder, onerror=fail, followlinks=True):

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import re
 import stat
@@ -39,8 +38,7 @@ def made_from(parts: Mapping[str, Any]) -> str:
     Returns:
         A SHA-256, in hexadecimal.
     """
-    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return files.json_sha256(parts)
 
 
 class RecordedOutput(NamedTuple):

@@ -131,9 +131,14 @@ class GluonEnsemble:
 
         nets = []
         for member, run in self._ranked:
-            member.check()
-            model = run.meta.model
-            nets.append(network.build(model, member.params, list(ctxs), reference))
+            net = network.build(
+                run.meta.model,
+                member.params,
+                list(ctxs),
+                reference,
+                sha256=member.sha256,
+            )
+            nets.append(net)
         return nets
 
 

@@ -80,6 +80,7 @@ def build(
     pretrained: Path | None = None,
     ctx: Any = None,
     reference: bool = False,
+    sha256: str | None = None,
 ) -> Net:
     """Build a net with one logit and its weights.
 
@@ -93,16 +94,20 @@ def build(
         ctx: An MXNet context or a list of them; None is cpu().
         reference: Run the zoo's layers one by one and allocate memory at each pass:
             slower, with the same results to the bit.
+        sha256: The SHA-256 that the weights file must have, if it was recorded.
 
     Raises:
-        XenonError: The name is unknown, or the file does not fit the net.
+        XenonError: The name is unknown, or the file has another SHA-256 or does not fit
+            the net.
     """
     ctxs = [mx.cpu()] if ctx is None else ctx if isinstance(ctx, list) else [ctx]
     net, zoo = build_uninitialized(name)
     he = mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2)
     weights: dict[str, np.ndarray] = {}
     if pretrained:
-        weights = weight_matching.load_matching(pretrained, name, net, zoo)
+        weights = weight_matching.load_matching(
+            pretrained, name, net, zoo, sha256=sha256
+        )
     net.features.initialize(mx.init.Zero() if weights else he, ctx=ctxs)
     net.output.initialize(mx.init.Xavier(), ctx=ctxs)
     params = net._collect_params_with_prefix()

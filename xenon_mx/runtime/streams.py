@@ -13,7 +13,7 @@ import select
 import sys
 from typing import Any, TextIO
 
-from xenon_mx.errors import XenonError
+from xenon_mx.errors import XenonError, os_error
 
 _DESCRIPTORS = (0, 1, 2)  # of standard input, output and error
 
@@ -122,8 +122,7 @@ class _Output(_Descriptor):
     def _handle_failure(self, error: OSError) -> None:
         if error.errno == errno.EPIPE:
             raise NoReader from error
-        message = os.strerror(error.errno or 0)
-        raise XenonError(f"standard output: {message}") from error
+        raise os_error("standard output", error) from error
 
 
 class _ClosedOutput(_Descriptor):

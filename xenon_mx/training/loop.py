@@ -109,6 +109,9 @@ class TrainingLoop:
         Args:
             last: The state to continue from, on rank 0; None to train from the start,
                 and on other workers.
+
+        Raises:
+            XenonError: The state is damaged, or of another net.
         """
         state = last and [last.epoch, last.steps, last.handlers, last.done]
         state = self._group.broadcast(state)
@@ -117,8 +120,14 @@ class TrainingLoop:
         if not state:
             return
         self._epoch, steps, handlers, self._done = state
-        self._lr_schedule.load_state_dict(handlers["plateau"])
-        self._top_epochs.load_state_dict(handlers["best"])
+        try:
+            self._lr_schedule.load_state_dict(handlers["plateau"])
+            self._top_epochs.load_state_dict(handlers["best"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise XenonError(
+                f"{self._config.run}: damaged: the state of its learning rate schedule "
+                f"or of its best epochs is not as xenon-train wrote it"
+            ) from error
         if self._is_frozen and self._epoch > self._config.freeze_epochs:
             self._unfreeze()
         moments = last.trainer if last else self._optimizer.zero_state()
