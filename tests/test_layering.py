@@ -15,9 +15,9 @@ PACKAGE = Path(xenon_mx.__file__).parent
 
 # From the top of the house to its ground; CONTRIBUTING.md says the same in one line.
 ORDER = tuple(
-    "__main__ main cli options exit_status console api commands reporting inference "
-    "training distributed runs evaluation models data dicom runtime config errors "
-    "__init__".split()
+    "__main__ main cli options exit_status console api ensemble arguments commands "
+    "reporting inference training distributed runs evaluation models data dicom runtime "
+    "config errors __init__".split()
 )
 # Other people's packages, and the modules that alone import them.
 OWNERS = {

@@ -57,3 +57,8 @@ def os_error(path: object, error: OSError) -> FileError:
         error: The operating system's error.
     """
     return FileError(path, os.strerror(error.errno) if error.errno else str(error))
+
+
+def link_loop(path: object) -> FileError:
+    """Return the error of a symbolic link that leads to itself."""
+    return FileError(path, "a link that leads to itself")

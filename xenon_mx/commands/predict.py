@@ -236,7 +236,13 @@ def _study_type_metrics(
     def over(name: str, mask: np.ndarray) -> StudyTypeMetrics:
         labels = by_study.labels[mask]
         kappa, auroc = studies.score(labels, by_study.prob[mask], threshold)
-        return StudyTypeMetrics(name, len(labels), int(labels.sum()), kappa, auroc)
+        return StudyTypeMetrics(
+            study_type=name,
+            studies=len(labels),
+            abnormal=int(labels.sum()),
+            kappa=kappa,
+            auroc=auroc,
+        )
 
     rows = [over(name, types == name) for name in sorted(set(by_study.study_types))]
     return [*rows, over("overall", np.ones(len(types), bool))]
@@ -251,9 +257,7 @@ def _check_outputs(config: PredictConfig) -> outputs.Outputs:
     input_paths = [outputs.resolved(path) for path in config.inputs]
     for path, _ in tables:
         if outputs.resolved(path) in input_paths:  # mostly a forgotten OUT.csv
-            raise XenonError(
-                f"{path}: is named twice; an output needs a file of its own"
-            )
+            raise outputs.named_twice(path)
     if config.cam is not None:
         cam_folder.check_folder(config.cam)
         real = outputs.resolved(config.cam)

@@ -21,6 +21,7 @@ from xenon_mx.evaluation.studies import (
     UNLABELLED,
     aggregate_images,
     format_probability,
+    image_labels,
     predict,
 )
 
@@ -53,7 +54,7 @@ def images_csv(images: Sequence[Image], members: np.ndarray, threshold: float) -
     """Return the table of images; the arguments are those of `studies_csv`."""
     columns = [f"{_MEMBER}{i + 1}" for i in range(members.shape[1])]
     prob = np.array([values.mean() for values in members])
-    labels = [UNLABELLED if image.label is None else image.label for image in images]
+    labels = image_labels(images)
     cells = _prediction_cells(prob, labels, threshold)
     rows: list[list[object]] = [[*_IMAGE_COLUMNS, *columns]]
     for image, values, prediction in zip(images, members, cells):

@@ -87,6 +87,7 @@ class OnnxEnsemble:
         self._total = len(checkpoints)
         self.limit_reason = f"the file holds only {self._total}"
         self.members = checkpoints[:members]
+        self._sessions: dict[tuple[str | None, bool], Any] = {}
 
     @classmethod
     def open(cls, file: Path, members: int) -> OnnxEnsemble:
@@ -144,7 +145,10 @@ class OnnxEnsemble:
         self, names: list[str], ctx: str | None, reference: bool
     ) -> Callable[[np.ndarray], list[np.ndarray]]:
         """Return the function from (n, S, S) uint8 pixels to some of the outputs."""
-        session = _open_session(self._file, self._data, ctx, reference)
+        key = ctx, reference
+        if key not in self._sessions:
+            self._sessions[key] = _open_session(self._file, self._data, ctx, reference)
+        session = self._sessions[key]
 
         def run(pixels: np.ndarray) -> list[np.ndarray]:
             try:

@@ -102,23 +102,28 @@ def build(
     """
     ctxs = [mx.cpu()] if ctx is None else ctx if isinstance(ctx, list) else [ctx]
     net, zoo = build_uninitialized(name)
-    he = mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2)
     weights: dict[str, np.ndarray] = {}
     if pretrained:
         weights = weight_matching.load_matching(
             pretrained, name, net, zoo, sha256=sha256
         )
-    net.features.initialize(mx.init.Zero() if weights else he, ctx=ctxs)
-    net.output.initialize(mx.init.Xavier(), ctx=ctxs)
-    params = net._collect_params_with_prefix()
-    for key, array in weights.items():
-        params[key].set_data(mx.nd.array(array))
+    _initialize(net, weights, ctxs)
     # Only DenseNets: oneDNN cannot fuse the gradient of some ResNeXts and MobileNets.
     on_cpu = all(ctx.device_type == "cpu" for ctx in ctxs)
     if on_cpu and not reference and name.startswith("densenet"):
         _fuse(net)
     hybridize(net, reference)
     return net
+
+
+def _initialize(net: Net, weights: Mapping[str, np.ndarray], ctxs: list[Any]) -> None:
+    """Initialize a net on devices, with weights where there are any, else at random."""
+    he = mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2)
+    net.features.initialize(mx.init.Zero() if weights else he, ctx=ctxs)
+    net.output.initialize(mx.init.Xavier(), ctx=ctxs)
+    params = net._collect_params_with_prefix()
+    for key, array in weights.items():
+        params[key].set_data(mx.nd.array(array))
 
 
 def hybridize(block: gluon.Block, reference: bool) -> None:

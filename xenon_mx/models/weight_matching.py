@@ -19,11 +19,7 @@ _MAX_DETAILS = 20  # another net's weights differ in hundreds of ways
 
 
 def load_matching(
-    file: Path,
-    name: str,
-    net: gluon.Block,
-    zoo: gluon.Block,
-    sha256: str | None = None,
+    file: Path, name: str, net: gluon.Block, zoo: gluon.Block, sha256: str | None = None
 ) -> dict[str, np.ndarray]:
     """Load the weights of a net from a file, with every array accounted for.
 
@@ -50,10 +46,11 @@ def load_matching(
     matched.update(head)
     classes = max(map(len, head.values()), default=0)
     differences = _name_differences(naming, current)
-    for key, shape in weight_shapes(net, classes).items():
-        if key in matched and matched[key].shape != shape:
-            source = current[naming[key]]
-            differences.append(f"{source} is {matched[key].shape}, not {shape}")
+    differences += [
+        f"{current[naming[key]]} is {matched[key].shape}, not {shape}"
+        for key, shape in weight_shapes(net, classes).items()
+        if key in matched and matched[key].shape != shape
+    ]
     if differences:
         raise XenonError(
             _mismatch_message(file, name, differences),

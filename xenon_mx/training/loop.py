@@ -239,7 +239,7 @@ class TrainingLoop:
         total = steps * min(config.batch_size, split.records)
         loss_sum, images = 0.0, 0
         label = f"epoch {epoch}/{config.epochs}"
-        with self._bar(total=total, unit="img", desc=label) as bar:
+        with self._bar(total=total, unit="img", desc=label) as progress_bar:
             for step, batch in enumerate(timer.iterate(batches), 1):
                 loss = self.train_step(batch)
                 if not math.isfinite(loss):
@@ -251,8 +251,8 @@ class TrainingLoop:
                 loss_sum += loss * len(batch.pixels)
                 images += len(batch.pixels)
                 mean, share = f"{loss_sum / images:.4f}", f"{timer.share:.0%}"
-                bar.set_postfix(loss=mean, wait=share, refresh=False)
-                bar.update(len(batch.pixels))
+                progress_bar.set_postfix(loss=mean, wait=share, refresh=False)
+                progress_bar.update(len(batch.pixels))
         batch_norm.average_running_statistics(self._net, self._group)
         sums = self._group.all_reduce("loss", np.array([loss_sum, images]))
         return float(sums[0] / sums[1]), int(sums[1])
@@ -300,9 +300,9 @@ class TrainingLoop:
         split = self._data.valid
         labels, types, studies = self._valid_columns
         label = f"validating {epoch}/{self._config.epochs}"
-        with self._bar(total=split.records, unit="img", desc=label) as bar:
+        with self._bar(total=split.records, unit="img", desc=label) as progress_bar:
             batches = record_iter.evaluation_batches(split, self._config.batch_size)
-            pixels = progress.track((batch.pixels for batch in batches), bar)
+            pixels = progress.track((batch.pixels for batch in batches), progress_bar)
             logits = forward.logits(
                 [self._evaluator], pixels, self._ctxs, self._config.reference
             )[:, 0]
