@@ -1,9 +1,9 @@
 """The commands: each reads its flags, calls one function, and prints what it returns.
 
-Owns the arguments, help texts and table of commands. Must not
-know how a command does its work. Standard output holds results only; progress and logs
-go to standard error. MXNet, pandas and scikit-learn are imported only after the flags
-are read, so that `--help` is quick.
+Owns the arguments, help texts and table of commands. Must not know how a command does
+its work. Standard output holds results only; progress and logs go to standard error.
+MXNet, pandas and scikit-learn are imported only after the flags are read, so that
+`--help` is quick.
 """
 
 from __future__ import annotations

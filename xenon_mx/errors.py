@@ -1,4 +1,4 @@
-"""Failures that the user can cause and mend.
+"""Errors that the user can correct.
 
 Owns the exception classes; must not know any other module.
 """

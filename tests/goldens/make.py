@@ -1,4 +1,4 @@
-"""Make the goldens of test_torch_names.py: torchvision's logits for known weights.
+"""Make the goldens of test_weight_names.py: torchvision's logits for known weights.
 
     pip install torch==2.13.0 && pip install --no-deps torchvision pillow
     python tests/goldens/make.py

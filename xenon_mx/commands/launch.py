@@ -27,8 +27,8 @@ _NO_START = "no process can be started"  # in place of a path
 _GRACE_S = 10.0  # chosen here: time from SIGTERM to SIGKILL
 _POLL_S = 0.1
 _ANY_PORT = 9
-# Without the working folder on sys.path: a json.py there, or a checkout of xenon, would
-# shadow the installed modules.
+# Without the working directory on sys.path: a json.py there, or a checkout of xenon,
+# would shadow the installed modules.
 _IMPORT = (
     "import sys; sys.path[:] = [p for p in sys.path if p]; "
     "from xenon_mx.distributed import "
@@ -245,17 +245,17 @@ def _over_ssh(
     """Return the ssh command that runs a command in the same folder on a host."""
     settings = " ".join(f"{k}={shlex.quote(v)}" for k, v in variables.items())
     words = " ".join(shlex.quote(word) for word in command)
-    script = f"cd {shlex.quote(_working_folder())} && env {settings} {words}"
+    script = f"cd {shlex.quote(_working_directory())} && env {settings} {words}"
     # -tt: with a terminal, the remote command ends with the connection.
     return ["ssh", "-tt", "-o", "BatchMode=yes", host, script]
 
 
-def _working_folder() -> str:
+def _working_directory() -> str:
     try:
         return os.getcwd()
     except FileNotFoundError as error:
         raise XenonError(
-            "the working folder has been deleted: cd to the one that the hosts share"
+            "the working directory no longer exists: change to one that the hosts share"
         ) from error
 
 

@@ -157,9 +157,9 @@ def _write_cams(
             first += count
 
     def add(item: tuple[int, np.ndarray, np.ndarray]) -> None:
-        number, pixels, image_map = item
+        number, pixels, cam = item
         radiograph = job.source.radiograph(number, pixels)
-        folder.add(job.source.images[number].path, radiograph, image_map)
+        folder.add(job.source.images[number].path, radiograph, cam)
 
     for _ in threads.map_in_order(add, numbered(), job.config.threads):
         pass

@@ -1,7 +1,7 @@
 """Batches for training and evaluation, by MXNet's ImageRecordIter.
 
-Owns the iterator and avoiding its traps; must not know nets or the loss. Batches are
-copied to NumPy: MXNet writes later batches into the same arrays.
+Owns the iterator and the workarounds for its pitfalls; must not know nets or the loss.
+Batches are copied to NumPy: MXNet writes later batches into the same arrays.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def guard() -> None:
 
     Once a write to standard error fails, everything for it is dropped: messages, bars,
     warnings, tracebacks, and what Python flushes at exit. The first failed write to
-    standard output, or the first to a closed one, raises an XenonError. Streams that
+    standard output, or the first to a closed one, raises a XenonError. Streams that
     are replaced already, as in tests, are left alone.
     """
     closed = [number for number in _DESCRIPTORS if _open_if_closed(number)]
