@@ -60,7 +60,7 @@ def test_a_file_without_hosts_is_refused(tmp_path, content):
 
 
 def test_a_missing_host_file_is_refused(tmp_path):
-    with pytest.raises(XenonError, match="no such file"):
+    with pytest.raises(XenonError, match="No such file"):
         launch._read_hosts(tmp_path / "hosts")
 
 

@@ -159,9 +159,9 @@ def test_no_temporary_file_stays(run):
     assert not list(run.folder.rglob("*.partial"))
 
 
-# Saves seven epochs without training, is killed before the n-th operation on a file, and
-# resumes, for every possible n: each time in a process of its own, forked from a process
-# without MXNet, which must not be forked.
+# Saves seven epochs without training, is killed before the n-th operation on a file,
+# and resumes, for every possible n: each time in a process of its own, forked from a
+# process without MXNet, which must not be forked.
 KILLED = """
 import itertools, os, shutil, signal, sys
 from pathlib import Path

@@ -114,7 +114,7 @@ def read_file(file: Path) -> Image:
 
 
 def natural_key(path: Path) -> list[tuple[bool, int | str]]:
-    """Return a sort key that orders image2 before image10, and equates no two names."""
+    """Return a sort key that orders image2 before image10, different for each name."""
     name = path.as_posix()
     pieces = re.split(r"([0-9]+)", name)
     keys = [(i % 2 == 1, int(p) if i % 2 else p) for i, p in enumerate(pieces)]

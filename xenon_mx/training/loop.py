@@ -1,8 +1,8 @@
 """The training loop: all epochs of one net on one data set.
 
-Owns the training step, the validation and the decisions after each epoch; the learning
-rate falls in `lr_schedule`. Must not know where data and weights come from, or how a
-run is saved.
+Owns the training step, the validation and the decisions after each epoch, except for
+the learning rate (`lr_schedule`). Must not know where data and weights come from, or
+how a run is saved.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from xenon_mx.training.lr_schedule import ReduceLROnPlateau
 
 _log = logging.getLogger(__name__)
 
-# Chosen here: above this share, a decoding thread more is worth its core. An epoch
+# Chosen here: above this share, one more decoding thread is worth its core. An epoch
 # shorter than _MIN_WARN_S mostly waits for its first batch.
 _MAX_WAIT_SHARE, _MIN_WARN_S = 0.1, 10
 
@@ -96,7 +96,7 @@ class TrainingLoop:
         self._top_epochs = TopEpochs(MEMBERS)
         self._is_frozen = config.freeze_epochs > 0
         self._optimizer = self._new_optimizer()
-        self._epoch = 0  # the last finished one
+        self._epoch = 0  # the last finished epoch
         self._done = False
 
     def _new_optimizer(self) -> optimizers.Adam:
@@ -171,7 +171,8 @@ class TrainingLoop:
             record = self.train_epoch(epoch, self._lr_schedule.lr)
             self._epoch = epoch
             self._top_epochs.step(epoch, record.val_loss)
-            # While most of the net is frozen, a plateau is none of its learning rate.
+            # A plateau while most of the net is frozen does not count: the other
+            # layers have yet to be trained at this learning rate.
             if epoch > self._config.freeze_epochs:
                 self._done = not self._lr_schedule.step(record.val_loss)
             if run:
@@ -205,8 +206,8 @@ class TrainingLoop:
         train_seconds, wait_share = time.perf_counter() - start, timer.share
         if wait_share > _MAX_WAIT_SHARE and train_seconds > _MIN_WARN_S:
             _warn_of_waiting(wait_share, self._config.threads)
-        # Only rank 0 validates: learning rates that differed by a rounding would make
-        # the workers' weights diverge.
+        # Only rank 0 validates: losses that differ by rounding could give the workers
+        # different learning rates, and their weights would diverge.
         scores = self.validate(epoch) if self._group.rank == 0 else None
         val_loss, kappa, auroc = self._group.broadcast(scores)
         return EpochRecord(
