@@ -9,11 +9,11 @@ HERE = Path(__file__).parent
 
 MXNET = [
     "gluoncv==0.10.5.post0",
-    # MXNet imports distutils, which Python 3.12 no longer has and setuptools gives.
+    # MXNet imports distutils, which Python 3.12 no longer has; setuptools provides it.
     "setuptools<80; python_version>='3.12'",
 ]
 
-# What the CUDA wheel of MXNet needs and does not bring, all but NVIDIA's driver.
+# What the CUDA wheel of MXNet needs and does not contain, except for NVIDIA's driver.
 CUDA = [
     "nvidia-cuda-runtime-cu11==11.8.89",
     "nvidia-cuda-nvrtc-cu11==11.8.89",
@@ -27,8 +27,8 @@ CUDA = [
     "nvidia-cudnn-cu11==8.9.6.50",
 ]
 
-# Decoders under licences as free as xenon's own: for all but JPEG of 12 bits.
-# The last of each for Python 3.8 and 3.9 are named, lest pip builds newer sources.
+# Decoders under licences as permissive as xenon's own, for all but 12-bit JPEG. The
+# last versions for Python 3.8 and 3.9 are named, so that pip builds no newer sources.
 DICOM = [
     "pydicom>=2.4,<3; python_version<'3.10'",
     "pydicom>=2.4; python_version>='3.10'",
@@ -40,16 +40,16 @@ DICOM = [
     "pillow>=8",
 ]
 
-# 1.18 is the first that can be told to keep all of float32's digits on a GPU.
+# 1.18 is the first version with an option to keep float32's precision on a GPU.
 ONNX_RUNTIME = ["onnxruntime>=1.18"]
-# MXNet's exporter needs onnx.mapping, which 1.17 took away; 1.14 has no wheel for 3.12.
+# MXNet's exporter needs onnx.mapping, which 1.17 removed; 1.14 has no wheel for 3.12.
 EXPORT = [
     *ONNX_RUNTIME,
     "onnx==1.14.1; python_version<'3.12'",
     "onnx==1.16.2; python_version>='3.12'",
 ]
 
-# 3.5 and 3.0 are the oldest that have all that xenon-report asks for.
+# 3.5 and 3.0 are the oldest versions that have all that xenon-report uses.
 REPORT = ["matplotlib>=3.5", "jinja2>=3.0"]
 
 setup(
@@ -85,7 +85,7 @@ setup(
     package_data={"xenon_mx": ["py.typed"], "xenon_mx.reporting": ["templates/*"]},
     # 3.13 has no wheel of NumPy 1, which MXNet needs.
     python_requires=">=3.8,<3.13",
-    # The lowest were run together on Python 3.8, the newest on 3.8 to 3.12.
+    # Tested: the lowest versions together on Python 3.8, the newest on 3.8 to 3.12.
     install_requires=[
         "click>=8.0",
         "huggingface_hub>=0.23",

@@ -17,6 +17,8 @@ import synthetic
 import xenon_mx as xenon
 from xenon_mx import config
 from xenon_mx.data import images as radiographs
+from xenon_mx.inference import onnx_ensemble
+from xenon_mx.models import network
 
 CONFIGS = {
     "pack": config.PackConfig,
@@ -127,6 +129,31 @@ def test_images_may_be_files_or_arrays(world, ensemble):
     np.testing.assert_allclose(found.probability, found.probability[0], atol=1e-8)
     members = found[["member_1", "member_2"]].mean(axis=1)
     np.testing.assert_allclose(found.probability, members, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "builder"),
+    [("run", network, "build"), ("ensemble.onnx", onnx_ensemble, "_open_session")],
+)
+def test_members_are_loaded_once(world, monkeypatch, name, module, builder):
+    calls = []
+    build = getattr(module, builder)
+
+    def counting(*args, **options):
+        calls.append(args)
+        return build(*args, **options)
+
+    monkeypatch.setattr(module, builder, counting)
+    ensemble = xenon.load(world / name, ctx="cpu()")
+    image = np.arange(40 * 60, dtype=np.uint8).reshape(40, 60)
+    first = ensemble.predict_images([image])
+    loaded = len(calls)
+    assert loaded in (1, 2)  # one session, or one net per member
+    pd.testing.assert_frame_equal(ensemble.predict_images([image]), first)
+    several = ensemble.predict_images([image] * 3)
+    np.testing.assert_allclose(several.probability, first.probability[0], atol=1e-6)
+    ensemble.cam(image)
+    assert len(calls) == loaded
 
 
 def test_no_images_are_an_empty_table(ensemble):

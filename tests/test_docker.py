@@ -239,7 +239,7 @@ def python(tmp_path_factory):
 
 
 def repl(python, folder, **environment):
-    """Return Popen's arguments for a REPL in an environment and a working folder."""
+    """Return Popen's arguments for a REPL in an environment and a working directory."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("JUPYTER")}
     # Without PYTHONPATH and in another folder, the kernel imports the installed xenon.
     env.pop("PYTHONPATH", None)

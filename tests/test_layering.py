@@ -1,4 +1,4 @@
-"""The house: a package imports only from those below it, and some things once."""
+"""Layers: a package imports only from those below it, and some things only once."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import xenon_mx
 
 PACKAGE = Path(xenon_mx.__file__).parent
 
-# From the top of the house to its ground; CONTRIBUTING.md says the same in one line.
+# From the highest layer to the lowest; CONTRIBUTING.md has the same order.
 ORDER = tuple(
-    "__main__ main cli options exit_status console api commands reporting inference "
-    "training distributed runs evaluation models data dicom runtime config errors "
-    "__init__".split()
+    "__main__ main cli options exit_status console api ensemble arguments commands "
+    "reporting inference training distributed runs evaluation models data dicom "
+    "runtime config errors __init__".split()
 )
 # Other people's packages, and the modules that alone import them.
 OWNERS = {

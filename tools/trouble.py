@@ -32,7 +32,7 @@ class Command(NamedTuple):
 
     Attributes:
         name: The program.
-        words: Its arguments; paths are relative to the working folder.
+        words: Its arguments; paths are relative to the working directory.
         results: Files and folders that it writes.
         seconds: Its duration when undisturbed.
     """

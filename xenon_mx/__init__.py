@@ -14,16 +14,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xenon_mx.api import (
-        Ensemble,
-        export,
-        launch,
-        load,
-        pack,
-        predict,
-        report,
-        train,
-    )
+    from xenon_mx.api import export, launch, pack, predict, report, train
+    from xenon_mx.ensemble import Ensemble, load
     from xenon_mx.errors import XenonError
 
 __version__ = "0.1.0"
@@ -38,14 +30,16 @@ __all__ = [
     "report",
     "train",
 ]
+# The module of each public name that is not in `api`.
+_HOMES = {"Ensemble": "ensemble", "XenonError": "errors", "load": "ensemble"}
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = "errors" if name == "XenonError" else "api"
-    value = getattr(importlib.import_module(f"xenon_mx.{home}"), name)
+    module = importlib.import_module(f"xenon_mx.{_HOMES.get(name, 'api')}")
+    value = getattr(module, name)
     globals()[name] = value
     return value
 

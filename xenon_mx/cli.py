@@ -1,9 +1,9 @@
 """The commands: each reads its flags, calls one function, and prints what it returns.
 
-Owns the arguments, help texts and table of commands. Must not
-know how a command does its work. Standard output holds results only; progress and logs
-go to standard error. MXNet, pandas and scikit-learn are imported only after the flags
-are read, so that `--help` is quick.
+Owns the arguments, help texts and table of commands. Must not know how a command does
+its work. Standard output holds results only; progress and logs go to standard error.
+MXNet, pandas and scikit-learn are imported only after the flags are read, so that
+`--help` is quick.
 """
 
 from __future__ import annotations
@@ -141,14 +141,15 @@ def train_command(**flags: Any) -> None:
         flags = _with_recorded(flags)
     config = TrainConfig(**flags)
     from xenon_mx.commands import train
+    from xenon_mx.runs.run_meta import RUN_JSON
 
     try:
         best = train.train(config, progress.for_stream(sys.stderr))
     except BaseException:
-        if signals.received() and (config.run / "run.json").exists():
+        if signals.received() and (config.run / RUN_JSON).exists():
             folders = map(text.shell_quote, (config.packed, config.run))
             console.print_line(
-                f"the epoch in progress is discarded; go on with: "
+                f"the epoch in progress is discarded; continue with: "
                 f"xenon-train {' '.join(folders)} --resume"
             )
         raise

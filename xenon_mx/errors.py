@@ -1,4 +1,4 @@
-"""Failures that the user can cause and mend.
+"""Errors that the user can correct.
 
 Owns the exception classes; must not know any other module.
 """
@@ -50,5 +50,15 @@ class FileError(XenonError):
 
 
 def os_error(path: object, error: OSError) -> FileError:
-    """Return the error that names a path and the operating system's reason."""
-    return FileError(path, os.strerror(error.errno or 0))
+    """Return the error that names a path and the operating system's reason.
+
+    Args:
+        path: The file or folder, or what else was used, such as `standard output`.
+        error: The operating system's error.
+    """
+    return FileError(path, os.strerror(error.errno) if error.errno else str(error))
+
+
+def link_loop(path: object) -> FileError:
+    """Return the error of a symbolic link that leads to itself."""
+    return FileError(path, "a link that leads to itself")

@@ -16,7 +16,7 @@ from typing import NoReturn
 import click
 
 from xenon_mx import console
-from xenon_mx.errors import XenonError, os_error
+from xenon_mx.errors import XenonError, link_loop, os_error
 from xenon_mx.runtime import memory, signals, streams, text
 
 _USAGE, _FAILED, _BUG, _INTERRUPTED = 2, 1, 70, 130
@@ -81,7 +81,7 @@ def _translate(error: BaseException) -> BaseException:
         return _translate_os_error(error)
     if isinstance(error, RuntimeError) and str(error).startswith(_SYMLINK_LOOP):
         path = str(error)[len(_SYMLINK_LOOP) :].strip("'\"")
-        return XenonError(f"{path}: a link that leads to itself")
+        return link_loop(path)
     return error
 
 

@@ -699,4 +699,4 @@ def test_a_pack_json_that_may_not_be_read_is_not_called_damaged(
     monkeypatch.setattr(Path, "read_text", refuse)
     with pytest.raises(XenonError) as caught:
         packed_folder.open_packed(folder)
-    assert str(caught.value) == f"{folder / 'pack.json'}: permission denied"
+    assert str(caught.value) == f"{folder / 'pack.json'}: Permission denied"

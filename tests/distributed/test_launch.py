@@ -60,7 +60,7 @@ def test_a_file_without_hosts_is_refused(tmp_path, content):
 
 
 def test_a_missing_host_file_is_refused(tmp_path):
-    with pytest.raises(XenonError, match="no such file"):
+    with pytest.raises(XenonError, match="No such file"):
         launch._read_hosts(tmp_path / "hosts")
 
 
@@ -116,7 +116,7 @@ def test_a_deleted_working_folder_is_refused_in_a_line(tmp_path):
     )
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert "the working folder has been deleted" in done.stderr
+    assert "the working directory no longer exists" in done.stderr
 
 
 def test_lines_are_labelled_by_worker_and_the_exit_status_is_passed_on():

@@ -333,7 +333,7 @@ def test_a_signal_ends_a_worker_that_waits_for_others_to_join(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-# Sends the servers commands that MXNet's own server would unpickle, then goes on.
+# Sends the servers commands that MXNet's own server would unpickle, then continues.
 ATTACK = """
 import pickle, sys
 import numpy as np

@@ -197,7 +197,7 @@ def test_a_file_that_holds_no_params_is_refused(tmp_path, content, message):
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(XenonError, match="no such file"):
+    with pytest.raises(XenonError, match="No such file"):
         network.build("resnet18_v1b", tmp_path / "x.params")
 
 

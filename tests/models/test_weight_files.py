@@ -121,9 +121,9 @@ def test_a_file_without_names_is_refused(tmp_path):
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
-    with pytest.raises(XenonError, match="no such file"):
+    with pytest.raises(XenonError, match="No such file"):
         weight_files.read(tmp_path / "x")
-    with pytest.raises(XenonError, match="is a directory"):
+    with pytest.raises(XenonError, match="Is a directory"):
         weight_files.read(tmp_path)
 
 

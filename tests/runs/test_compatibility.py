@@ -101,7 +101,7 @@ def test_packed_again_by_any_version_the_same_images_are_the_same_data(
     assert (
         again.fingerprint == packed_folder.open_packed(written / "packed").fingerprint
     )
-    # So that a run goes on with it, and is averaged with one that was trained on it.
+    # So that a run resumes with it, and is averaged with a run that was trained on it.
     resumed = train.train(resume(written, packed=again.folder))
     assert resumed
     new = TrainConfig(

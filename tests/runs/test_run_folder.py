@@ -149,7 +149,7 @@ def test_a_run_that_is_removed_in_the_midst_of_a_save_is_called_so(run, monkeypa
     monkeypatch.setattr(
         run._locked, "check_in_place", lambda: shutil.rmtree(run.folder)
     )
-    with pytest.raises(XenonError, match="was moved or removed while it was trained"):
+    with pytest.raises(XenonError, match="was moved or removed during training"):
         save(run, TopEpochs(1), 1, 0.5)
     assert not run.folder.exists()
 
@@ -159,9 +159,9 @@ def test_no_temporary_file_stays(run):
     assert not list(run.folder.rglob("*.partial"))
 
 
-# Trains an imagined run of seven epochs, and dies before the n-th operation on a file;
-# then goes on; for every n that there is. Each in a process of its own, from a process
-# without MXNet, which is not to be forked.
+# Saves seven epochs without training, is killed before the n-th operation on a file,
+# and resumes, for every possible n: each time in a process of its own, forked from a
+# process without MXNet, which must not be forked.
 KILLED = """
 import itertools, os, shutil, signal, sys
 from pathlib import Path
@@ -288,6 +288,45 @@ def test_damaged_json_is_refused_by_name(run, name, content):
         read_all(run.folder)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({key: None} for key in ("epoch", "done", "steps", "handlers", "files")),
+        *({key: None} for key in ("best", "log")),
+        {"epoch": "1"},
+        {"files": {"net-0001.params": "abc"}},
+        {"best": [{"epoch": 1}]},
+        {"best": [3]},
+        {"log": [[1, 0.5]]},
+        {"log": [[]]},
+        {"log": [3]},
+    ],
+)
+def test_a_state_json_with_a_checksum_that_lacks_something_is_refused(run, change):
+    save(run, TopEpochs(1), 1, 0.5)
+    run.close()
+    path = run.folder / "last" / "state.json"
+    content = {**files.read_json(path), **change}
+    for lacking in (content, {k: v for k, v in content.items() if v is not None}):
+        files.write_json(path, lacking)
+        with pytest.raises(XenonError, match=r"state\.json: damaged"):
+            Run.open(run.folder).resume(META.settings)
+
+
+def test_a_run_that_cannot_be_resumed_is_not_left_locked(run):
+    save(run, TopEpochs(1), 1, 0.5)
+    run.close()
+    path = run.folder / "last" / "state.json"
+    content = path.read_bytes()
+    path.write_text("{}")
+    with pytest.raises(XenonError, match=r"state\.json: damaged"):
+        Run.open(run.folder).resume(META.settings)
+    path.write_bytes(content)
+    resumed = Run.open(run.folder)
+    assert resumed.resume(META.settings).epoch == 1
+    resumed.close()
+
+
 @pytest.mark.parametrize("name", ["best.json", "run.json", "last/state.json"])
 def test_a_changed_number_in_json_is_noticed(run, name):
     save(run, TopEpochs(1), 1, 0.5)
@@ -313,7 +352,7 @@ def test_a_damaged_file_of_the_last_epoch_is_refused_by_name(run, name, damage):
         content = bytearray(path.read_bytes())
         content[-20] ^= 1
         path.write_bytes(content)
-    with pytest.raises(XenonError, match=f"{name}: (damaged|no such file)"):
+    with pytest.raises(XenonError, match=f"{name}: (damaged|No such file)"):
         Run.open(run.folder).resume(META.settings)
 
 

@@ -83,7 +83,7 @@ def test_a_new_run_at_the_path_of_another_is_separate(packed, tmp_path, how, tim
         best = train.train(config(packed, run, seed=number))
         output = first.communicate(timeout=60)[1].splitlines()
         assert first.returncode == 1
-        assert output[-1].startswith(f"error: {run}: was moved or removed while")
+        assert output[-1].startswith(f"error: {run}: was moved or removed during")
         assert not [line for line in output if "Traceback" in line]
         again = Run.open(run)
         assert again.meta.settings["seed"] == number

@@ -57,5 +57,5 @@ def test_json_may_be_reformatted_but_not_changed(tmp_path):
 
 
 def test_a_missing_file_is_one_error(tmp_path):
-    with pytest.raises(XenonError, match="x: no such file"):
+    with pytest.raises(XenonError, match="x: No such file"):
         files.read_json(tmp_path / "x")

@@ -86,7 +86,7 @@ def test_sixteen_open_files_are_enough(world, tmp_path, command):
 def test_training_beyond_a_limit_of_files_can_go_on(world, tmp_path):
     status, err = run(world, tmp_path, "train", "-f 100")
     assert status == 1
-    assert err.splitlines()[-1].endswith("mend that, and go on with --resume")
+    assert err.splitlines()[-1].endswith("fix the cause, and continue with --resume")
     assert "File too large" in err
     code = "from xenon_mx import cli; cli.train()"
     words = [sys.executable, "-c", code, "packed", str(tmp_path / "run"), "--resume"]

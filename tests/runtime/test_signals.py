@@ -286,7 +286,7 @@ main.train()
 """
     assert run(code, cwd=tmp_path) == (
         129,
-        "the epoch in progress is discarded; go on with: xenon-train packed run "
+        "the epoch in progress is discarded; continue with: xenon-train packed run "
         "--resume\nhung up\n",
     )
 

@@ -1,4 +1,4 @@
-"""Adam follows the paper's formula, and goes on from a state as if never stopped."""
+"""Adam follows the paper's formula, and continues from a state as if never stopped."""
 
 from __future__ import annotations
 

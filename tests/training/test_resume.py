@@ -69,6 +69,16 @@ def test_resumed_in_the_middle_a_run_ends_with_the_same_bytes(
     assert outcome(tmp_path / "parts") == outcome(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("handlers", [{}, {"plateau": {}, "best": {"ranked": []}}])
+def test_a_state_that_lacks_the_schedule_is_damaged(packed, tmp_path, handlers):
+    run = tmp_path / "run"
+    train.train(config(packed, run, epochs=1))
+    path = run / "last" / "state.json"
+    files.write_json(path, {**files.read_json(path), "handlers": handlers})
+    with pytest.raises(XenonError, match=f"{run}: damaged"):
+        train.train(config(packed, run, resume=True))
+
+
 @pytest.mark.parametrize("stop", [1, 2, 3])
 def test_frozen_epochs_resume_exactly(packed, tmp_path, stop):
     network.build(NETS[1]).save_parameters(str(tmp_path / "start.params"))
@@ -263,7 +273,7 @@ def test_a_disk_that_takes_no_more_ends_the_run_which_then_goes_on(packed, tmp_p
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
         f"error: {run}: cannot be written: File too large; the epochs finished before "
-        f"are complete: fix the cause, and go on with --resume"
+        f"are complete: fix the cause, and continue with --resume"
     )
     assert not list(run.rglob("*.partial"))
     finish(packed, run)

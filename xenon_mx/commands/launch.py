@@ -21,12 +21,14 @@ from typing import Callable, Iterator, NamedTuple, Sequence
 from xenon_mx.config import LaunchConfig
 from xenon_mx.distributed import cluster
 from xenon_mx.distributed.launch_guard import GOODBYE
-from xenon_mx.errors import XenonError
+from xenon_mx.errors import XenonError, os_error
 
+_NO_START = "no process can be started"  # in place of a path
 _GRACE_S = 10.0  # chosen here: time from SIGTERM to SIGKILL
 _POLL_S = 0.1
-# Without the working folder on sys.path: a json.py there, or a checkout of xenon, would
-# shadow the installed modules.
+_ANY_PORT = 9
+# Without the working directory on sys.path: a json.py there, or a checkout of xenon,
+# would shadow the installed modules.
 _IMPORT = (
     "import sys; sys.path[:] = [p for p in sys.path if p]; "
     "from xenon_mx.distributed import "
@@ -63,8 +65,7 @@ def launch(config: LaunchConfig, log: Callable[[str], None]) -> int:
                 processes.append(_Process(task, shared, log))
             return _wait(processes, log)
         except OSError as error:
-            name = error.filename or "no process can be started"
-            raise XenonError(f"{name}: {error.strerror}") from error
+            raise os_error(error.filename or _NO_START, error) from error
         finally:
             _end(processes)
 
@@ -138,7 +139,7 @@ def _guard(mark: str) -> Iterator[None]:
             start_new_session=True,  # so that Ctrl-C does not end it
         )
     except OSError as error:
-        raise XenonError(f"no process can be started: {error.strerror}") from error
+        raise os_error(_NO_START, error) from error
     # No goodbye after a signal: it may have come between the start of a process and its
     # entry in the list of those to end.
     message = b""
@@ -244,17 +245,17 @@ def _over_ssh(
     """Return the ssh command that runs a command in the same folder on a host."""
     settings = " ".join(f"{k}={shlex.quote(v)}" for k, v in variables.items())
     words = " ".join(shlex.quote(word) for word in command)
-    script = f"cd {shlex.quote(_working_folder())} && env {settings} {words}"
+    script = f"cd {shlex.quote(_working_directory())} && env {settings} {words}"
     # -tt: with a terminal, the remote command ends with the connection.
     return ["ssh", "-tt", "-o", "BatchMode=yes", host, script]
 
 
-def _working_folder() -> str:
+def _working_directory() -> str:
     try:
         return os.getcwd()
     except FileNotFoundError as error:
         raise XenonError(
-            "the working folder has been deleted: cd to the one that the hosts share"
+            "the working directory no longer exists: change to one that the hosts share"
         ) from error
 
 
@@ -275,7 +276,7 @@ def _log_failure(processes: Sequence[_Process], log: Callable[[str], None]) -> N
     for process in processes:
         failure = process.failure()
         if failure:
-            log(f"error: {failure}: start again, with --resume to go on with a run")
+            log(f"error: {failure}: start again, with --resume to continue a run")
             return
 
 
@@ -307,7 +308,7 @@ def _read_hosts(file: Path) -> list[str]:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise XenonError(f"{file}: {os.strerror(error.errno or 0).lower()}") from error
+        raise os_error(file, error) from error
     except UnicodeDecodeError as error:
         raise XenonError(f"{file}: not text in UTF-8; one host per line") from error
     hosts = [line.split("#")[0].strip() for line in lines]
@@ -323,9 +324,7 @@ def _own_address(hosts: Sequence[str]) -> str:
         return "127.0.0.1"
     name = hosts[0].split("@")[-1]
     try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.connect((name, 9))  # sends nothing
-            return str(probe.getsockname()[0])
+        return cluster.own_address(name, _ANY_PORT)
     except OSError:
         return socket.gethostname()  # the host is a name from ssh's configuration
 

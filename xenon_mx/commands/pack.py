@@ -21,7 +21,7 @@ from xenon_mx.runtime import progress, threads
 
 _log = logging.getLogger(__name__)
 
-_SAMPLE = 16  # images encoded to estimate the disk space for all
+_PROBES = 16  # images encoded to estimate the disk space for all
 _DISK_MARGIN = 1.1  # chosen here: the estimate is off by a few per cent
 
 
@@ -119,8 +119,8 @@ def _warn_of_leakage(splits: dict[str, list[mura.Image]]) -> None:
 
 def _check_disk(config: PackConfig, all_images: list[mura.Image]) -> None:
     """Log the estimated size of the packed folder, and check that the disk has it."""
-    sample = all_images[:: max(1, len(all_images) // _SAMPLE)]
-    sizes = [len(e.data) for e in map(_encoder(config), sample) if e.error is None]
+    probes = all_images[:: max(1, len(all_images) // _PROBES)]
+    sizes = [len(e.data) for e in map(_encoder(config), probes) if e.error is None]
     if not sizes:
         return  # none can be read: packing reports each with its reason
     needed = round(sum(sizes) / len(sizes) * len(all_images))

@@ -157,9 +157,9 @@ def _write_cams(
             first += count
 
     def add(item: tuple[int, np.ndarray, np.ndarray]) -> None:
-        number, pixels, image_map = item
+        number, pixels, cam = item
         radiograph = job.source.radiograph(number, pixels)
-        folder.add(job.source.images[number].path, radiograph, image_map)
+        folder.add(job.source.images[number].path, radiograph, cam)
 
     for _ in threads.map_in_order(add, numbered(), job.config.threads):
         pass
@@ -236,7 +236,13 @@ def _study_type_metrics(
     def over(name: str, mask: np.ndarray) -> StudyTypeMetrics:
         labels = by_study.labels[mask]
         kappa, auroc = studies.score(labels, by_study.prob[mask], threshold)
-        return StudyTypeMetrics(name, len(labels), int(labels.sum()), kappa, auroc)
+        return StudyTypeMetrics(
+            study_type=name,
+            studies=len(labels),
+            abnormal=int(labels.sum()),
+            kappa=kappa,
+            auroc=auroc,
+        )
 
     rows = [over(name, types == name) for name in sorted(set(by_study.study_types))]
     return [*rows, over("overall", np.ones(len(types), bool))]
@@ -251,9 +257,7 @@ def _check_outputs(config: PredictConfig) -> outputs.Outputs:
     input_paths = [outputs.resolved(path) for path in config.inputs]
     for path, _ in tables:
         if outputs.resolved(path) in input_paths:  # mostly a forgotten OUT.csv
-            raise XenonError(
-                f"{path}: is named twice; an output needs a file of its own"
-            )
+            raise outputs.named_twice(path)
     if config.cam is not None:
         cam_folder.check_folder(config.cam)
         real = outputs.resolved(config.cam)

@@ -78,8 +78,8 @@ def _csv(rows: Sequence[results.MetricRow]) -> str:
     table = csv.writer(out, lineterminator="\n")
     table.writerow(_FIGURES_COLUMNS)
     for row in rows:
-        *sample, value, low, high = row
-        table.writerow([*sample, *map(_six_digits, (value, low, high))])
+        *group, value, low, high = row
+        table.writerow([*group, *map(_six_digits, (value, low, high))])
     return out.getvalue()
 
 

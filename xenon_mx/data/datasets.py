@@ -18,7 +18,7 @@ import pandas as pd
 
 from xenon_mx.data.mura import SPLITS, Image, parse, study_type_index
 from xenon_mx.dicom import reader as dicom
-from xenon_mx.errors import XenonError
+from xenon_mx.errors import XenonError, os_error
 
 _log = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ def read_file(file: Path) -> Image:
 
 
 def natural_key(path: Path) -> list[tuple[bool, int | str]]:
-    """Return a sort key that orders image2 before image10, and equates no two names."""
+    """Return a sort key that orders image2 before image10, different for each name."""
     name = path.as_posix()
     pieces = re.split(r"([0-9]+)", name)
     keys = [(i % 2 == 1, int(p) if i % 2 else p) for i, p in enumerate(pieces)]
@@ -218,8 +218,7 @@ def _walk(folder: Path) -> Iterator[Path]:
     """Yield every file below a folder, following links, each real folder once."""
 
     def fail(error: OSError) -> None:  # os.walk would skip the folder
-        reason = os.strerror(error.errno or 0)
-        raise XenonError(f"{error.filename}: {reason}") from error
+        raise os_error(error.filename, error) from error
 
     seen = set()
     for parent, folders, files in os.walk(folder, onerror=fail, followlinks=True):

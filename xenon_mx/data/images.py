@@ -71,18 +71,23 @@ def decode(data: bytes, name: object = "image") -> np.ndarray:
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
-        if "MAX_IMAGE_PIXELS" in str(error):
-            raise FileError(
-                name,
-                f"declares more than {MOST_PIXELS:,} pixels; if that is right, set the "
-                f"environment variable OPENCV_IO_MAX_IMAGE_PIXELS",
-            ) from error
-        if memory.is_out_of_memory(error):
-            raise MemoryError(str(error)) from error
-        raise FileError(name, f"cannot be decoded: {error.err}") from error
+        raise _decoding_error(error, name) from error
     if image is None:
         raise FileError(name, "not an image, or a damaged one")
     return _to_uint8(image, name)
+
+
+def _decoding_error(error: cv2.error, name: object) -> Exception:
+    """Return the exception to raise for an error of OpenCV."""
+    if "MAX_IMAGE_PIXELS" in str(error):
+        return FileError(
+            name,
+            f"declares more than {MOST_PIXELS:,} pixels; if that is right, set the "
+            f"environment variable OPENCV_IO_MAX_IMAGE_PIXELS",
+        )
+    if memory.is_out_of_memory(error):
+        return MemoryError(str(error))
+    return FileError(name, f"cannot be decoded: {error.err}")
 
 
 def _to_uint8(image: np.ndarray, name: object) -> np.ndarray:

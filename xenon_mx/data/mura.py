@@ -56,10 +56,19 @@ def parse(path: str, file: Path) -> Image:
     parts = PurePosixPath(path).parts
     index = study_type_index(parts[:-3])
     if index is None:
-        return Image(path, file, path, "", "", None)
+        return Image(
+            path=path, file=file, study=path, study_type="", patient="", label=None
+        )
     study = path.rpartition("/")[0] + "/"
     label = next((v for end, v in _LABELS.items() if parts[-2].endswith(end)), None)
-    return Image(path, file, study, parts[index], parts[index + 1], label)
+    return Image(
+        path=path,
+        file=file,
+        study=study,
+        study_type=parts[index],
+        patient=parts[index + 1],
+        label=label,
+    )
 
 
 def study_type_index(parts: Sequence[str]) -> int | None:

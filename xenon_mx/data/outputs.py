@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import re
 import stat
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any, Iterable, Mapping, NamedTuple, Protocol, Sequence
 
 from xenon_mx.data import mura
-from xenon_mx.errors import ConfigError, XenonError
+from xenon_mx.errors import ConfigError, FileError, XenonError, link_loop
 from xenon_mx.runtime import files
 
 _RECORD = ".json"  # appended to the whole name of the output
@@ -39,8 +38,7 @@ def made_from(parts: Mapping[str, Any]) -> str:
     Returns:
         A SHA-256, in hexadecimal.
     """
-    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return files.json_sha256(parts)
 
 
 class RecordedOutput(NamedTuple):
@@ -179,9 +177,7 @@ class Outputs:
         targets = [file.resolve() for file in written]
         for file, target in zip(written, targets):
             if targets.count(target) > 1:
-                raise XenonError(
-                    f"{file}: is named twice; an output needs a file of its own"
-                )
+                raise named_twice(file)
 
     def claim(self, origin: str, inputs: Iterable[Path]) -> None:
         """Check that every file may be written; to be called before the work.
@@ -278,6 +274,11 @@ class Outputs:
         )
 
 
+def named_twice(file: Path) -> FileError:
+    """Return the error of an output that is also an input or another output."""
+    return FileError(file, "is named twice; an output needs a file of its own")
+
+
 def _read_record(file: Path) -> dict[str, Any] | None:
     """Return the content of a record file; None if it is not a record."""
     try:
@@ -325,7 +326,7 @@ def resolved(path: Path) -> Path:
     try:
         return path.resolve()
     except RuntimeError as error:  # pathlib's, before Python 3.13
-        raise XenonError(f"{path}: a link that leads to itself") from error
+        raise link_loop(path) from error
 
 
 def check_folder(folder: Path, path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import IO, Any, Iterator, Mapping, NamedTuple, Sequence
 
 from xenon_mx.data import pack_meta, recordio
 from xenon_mx.data.pack_meta import REPACK, FileMeta, PackMeta
-from xenon_mx.errors import XenonError
+from xenon_mx.errors import XenonError, os_error
 from xenon_mx.runtime import files
 
 PACK_JSON = "pack.json"
@@ -307,5 +307,5 @@ def _read_error(file: Path, error: Exception) -> XenonError:
     An OSError does not mean that the file is damaged.
     """
     if isinstance(error, OSError):
-        return XenonError(f"{file}: {os.strerror(error.errno or 0)}")
+        return os_error(file, error)
     return XenonError(f"{file}: cannot be read: {error}; {REPACK}")

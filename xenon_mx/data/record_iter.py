@@ -1,7 +1,7 @@
 """Batches for training and evaluation, by MXNet's ImageRecordIter.
 
-Owns the iterator and avoiding its traps; must not know nets or the loss. Batches are
-copied to NumPy: MXNet writes later batches into the same arrays.
+Owns the iterator and the workarounds for its pitfalls; must not know nets or the loss.
+Batches are copied to NumPy: MXNet writes later batches into the same arrays.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Batch(NamedTuple):
 
 
 class Part(NamedTuple):
-    """The part of a split that one of several workers trains on."""
+    """The part of a split that one of several workers, or of their threads, reads."""
 
     rank: int
     workers: int
@@ -128,22 +128,31 @@ def training_batches(
     threads, batches = _partition(split, batch_size, part.workers, threads)
     readers = []
     for number in range(part.rank * threads, (part.rank + 1) * threads):
-        iterator = _iterator(
+        iterator = _training_iterator(
             split,
-            batch_size=min(batch_size, split.records),
-            preprocess_threads=1,  # with more, a race decides each image's angle
-            shuffle=True,
+            batch_size,
             seed=epoch_seed(seed, epoch, number),
-            num_parts=part.workers * threads,
-            part_index=number,
-            rand_mirror=True,
-            max_rotate_angle=MAX_ROTATION_DEGREES,  # whole degrees: an int in MXNet
-            fill_value=0,  # black; MXNet's default makes the corners white
+            part=Part(number, part.workers * threads),
         )
         # Prefetched by a Python thread: in a CPU context, fetching a batch from MXNet
         # waits for the step that is still being computed.
         readers.append(prefetch(_copies(iterator, batches)))
     return itertools.chain.from_iterable(zip(*readers))
+
+
+def _training_iterator(split: Split, batch_size: int, seed: int, part: Part) -> Any:
+    return _iterator(
+        split,
+        batch_size=min(batch_size, split.records),
+        preprocess_threads=1,  # with more, a race decides each image's angle
+        shuffle=True,
+        seed=seed,
+        num_parts=part.workers,
+        part_index=part.rank,
+        rand_mirror=True,
+        max_rotate_angle=MAX_ROTATION_DEGREES,  # whole degrees: an int in MXNet
+        fill_value=0,  # black; MXNet's default makes the corners white
+    )
 
 
 def _copies(iterator: Any, number: int) -> Iterator[Batch]:

@@ -133,11 +133,19 @@ def _parse_frame(stream: bytes) -> _Frame | None:
         codec = _FRAME_CODECS.get(stream[offset + 1], "another JPEG")
         header = struct.unpack_from(">BHHB", stream, offset + 4)
         bits, rows, columns, components = header
-        return _Frame(codec, rows, columns, bits, components)
+        return _Frame(
+            codec=codec, rows=rows, columns=columns, bits=bits, components=components
+        )
     offset = stream.find(_JPEG_2000, 0, 4096)  # not at 0 if it is inside JP2 boxes
     if offset < 0:
         return None
     right, bottom, left, top = struct.unpack_from(">4I", stream, offset + 8)
     components, depth = struct.unpack_from(">HB", stream, offset + 40)
     bits = (depth & 0x7F) + 1  # the highest bit marks signed components
-    return _Frame(JPEG_2000, bottom - top, right - left, bits, components)
+    return _Frame(
+        codec=JPEG_2000,
+        rows=bottom - top,
+        columns=right - left,
+        bits=bits,
+        components=components,
+    )

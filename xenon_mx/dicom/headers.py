@@ -1,6 +1,6 @@
 """Elements of a DICOM data set as plain Python values.
 
-Owns how elements and lookup tables are read, with an XenonError of one line for an
+Owns how elements and lookup tables are read, with a XenonError of one line for an
 invalid value; must not know files or pixels.
 """
 

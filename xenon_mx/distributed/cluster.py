@@ -84,3 +84,18 @@ def check_machine(role: str) -> None:
             "processes"
         ) from error
     check_open_files(num_workers, num_servers)
+
+
+def own_address(host: str, port: int) -> str:
+    """Return this computer's address on the interface that leads to another one.
+
+    Args:
+        host: Name or address of the other computer; nothing is sent to it.
+        port: Any port.
+
+    Raises:
+        OSError: The name has no address, or no interface leads to it.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((host, port))
+        return str(probe.getsockname()[0])

@@ -2,7 +2,7 @@
 
 Owns finding and ending those processes. It reads a pipe from the launcher, which the
 system closes when the launcher ends, and finds the processes by an environment variable
-that the launcher sets and that their children inherit. Must not know anything but
+that the launcher sets and that their children inherit. Imports nothing but
 Python's own library.
 """
 

@@ -57,7 +57,7 @@ class ProcessGroup:
             self.abort()
 
     def shutdown(self) -> None:
-        """Leave the group after all workers have come to this call."""
+        """Leave the group after all workers have called this method."""
 
     def abort(self) -> None:
         """Leave the group at once, and end the other workers."""
@@ -109,7 +109,7 @@ class KVStoreGroup(ProcessGroup):
         return json.loads(self.all_reduce("bytes", buffer).astype(np.uint8).tobytes())
 
     def shutdown(self) -> None:
-        """Leave the group after all workers have come to this call."""
+        """Leave the group after all workers have called this method."""
         self.all_reduce("leave", np.zeros(1))
         self._watchdog.shutdown()
         self._signals.close()

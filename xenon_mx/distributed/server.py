@@ -2,8 +2,9 @@
 
     DMLC_ROLE=server python -m xenon_mx.distributed.server
 
-Owns the checks before MXNet takes the role, and failures of one line. The role itself
-is `runtime.mxnet.serve`, which unpickles nothing that a client sends.
+Owns the checks before MXNet starts, and errors of one line. `runtime.mxnet.serve` runs
+the scheduler or server, and unpickles nothing that a client sends. Must not know what
+the workers compute.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import sys
 
 if __name__ == "__main__" and not getattr(sys.flags, "safe_path", False):
-    del sys.path[0]  # the working folder: a json.py there would shadow Python's
+    del sys.path[0]  # the working directory: a json.py there would shadow Python's
 
 import os  # noqa: E402
 import signal  # noqa: E402

@@ -16,6 +16,8 @@ import threading
 import time
 from typing import Any, NoReturn, Sequence
 
+from xenon_mx.distributed import cluster
+
 _HEARTBEAT_S = 5.0  # chosen here: time between heartbeats
 _TIMEOUT_S = 30.0  # chosen here: a worker silent for so long is lost, or its network is
 _WRITE_S = 2.0  # chosen here: time to write the last message; a full pipe blocks
@@ -88,7 +90,9 @@ class Watchdog:
     @classmethod
     def listen(cls, num_workers: int, ending: threading.Event) -> Watchdog:
         """Listen for the other workers, on rank 0."""
-        host = _own_address()
+        host = cluster.own_address(
+            os.environ["DMLC_PS_ROOT_URI"], int(os.environ["DMLC_PS_ROOT_PORT"])
+        )
         listener = socket.create_server((host, 0), backlog=num_workers)
         address = (host, listener.getsockname()[1], secrets.token_hex(16))
         watchdog = cls(address, ending)
@@ -186,11 +190,3 @@ def _receive(connection: socket.socket, count: int) -> bytes:
         return connection.recv(count, socket.MSG_WAITALL)
     except OSError:
         return b""
-
-
-def _own_address() -> str:
-    """Return this machine's address on the interface that leads to the scheduler."""
-    root = (os.environ["DMLC_PS_ROOT_URI"], int(os.environ["DMLC_PS_ROOT_PORT"]))
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(root)  # sends nothing
-        return str(probe.getsockname()[0])

@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +16,12 @@ from typing import Iterable, Mapping, Sequence
 import numpy as np
 
 from xenon_mx.data.mura import Image
-from xenon_mx.errors import ConfigError, XenonError
+from xenon_mx.errors import ConfigError, XenonError, os_error
 from xenon_mx.evaluation.studies import (
     UNLABELLED,
     aggregate_images,
     format_probability,
+    image_labels,
     predict,
 )
 
@@ -54,7 +54,7 @@ def images_csv(images: Sequence[Image], members: np.ndarray, threshold: float) -
     """Return the table of images; the arguments are those of `studies_csv`."""
     columns = [f"{_MEMBER}{i + 1}" for i in range(members.shape[1])]
     prob = np.array([values.mean() for values in members])
-    labels = [UNLABELLED if image.label is None else image.label for image in images]
+    labels = image_labels(images)
     cells = _prediction_cells(prob, labels, threshold)
     rows: list[list[object]] = [[*_IMAGE_COLUMNS, *columns]]
     for image, values, prediction in zip(images, members, cells):
@@ -203,7 +203,7 @@ def _read_rows(file: Path) -> tuple[str, list[tuple[int, dict[str, str]]]]:
                 )
             rows = [(reader.line_num, row) for row in reader]
     except OSError as error:
-        raise XenonError(f"{file}: {os.strerror(error.errno or 0).lower()}") from error
+        raise os_error(file, error) from error
     except UnicodeDecodeError as error:
         raise XenonError(f"{file}: is not a CSV in UTF-8") from error
     except csv.Error as error:

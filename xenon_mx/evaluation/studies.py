@@ -77,13 +77,17 @@ def aggregate_studies(
 
 def aggregate_images(images: Sequence[Image], prob: np.ndarray) -> Studies:
     """Average the (N,) probabilities of N images over each study."""
-    labels = [UNLABELLED if image.label is None else image.label for image in images]
     return aggregate_studies(
         [image.study for image in images],
         [image.study_type for image in images],
-        labels,
+        image_labels(images),
         prob,
     )
+
+
+def image_labels(images: Sequence[Image]) -> list[int]:
+    """Return the label of each image: 1 abnormal, 0 normal, or `UNLABELLED`."""
+    return [UNLABELLED if image.label is None else image.label for image in images]
 
 
 def format_probability(prob: float) -> str:

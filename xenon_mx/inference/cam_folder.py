@@ -189,19 +189,19 @@ class CamFolder(staging.Staging):
         finally:
             super().__exit__(kind, error, trace)
 
-    def add(self, path: str, radiograph: np.ndarray, image_map: np.ndarray) -> None:
+    def add(self, path: str, radiograph: np.ndarray, cam: np.ndarray) -> None:
         """Write an image's overlay and its map; safe to call from several threads.
 
         Args:
             path: One of the `paths`.
             radiograph: (H, W) uint8; the overlay has the same size.
-            image_map: (h, w) float32.
+            cam: Its class activation map, (h, w) float32.
         """
         resized = cam_overlay.resize_to_radiograph(
-            image_map, radiograph.shape, *self._geometry
+            cam, radiograph.shape, *self._geometry
         )
         array = io.BytesIO()
-        np.save(array, image_map)
+        np.save(array, cam)
         overlay = images.encode(cam_overlay.draw_overlay(radiograph, resized), "png", 0)
         for suffix, data in ((OVERLAY, overlay), (ARRAY, array.getvalue())):
             name = relative_path(path) + suffix

@@ -38,7 +38,7 @@ def resize_to_radiograph(
     shape: Sequence[int],
     size: int,
     fit: str,
-    field: Sequence[float],
+    extent: Sequence[float],
 ) -> np.ndarray:
     """Resize a map to the radiograph, undoing `images.fit_square`.
 
@@ -47,8 +47,9 @@ def resize_to_radiograph(
         shape: Height H and width W of the radiograph, px.
         size: The side of the nets' square input, px.
         fit: How the radiograph was fitted into it; the padding of `pad` is cut off.
-        field: Start and end of the map in the square, on both axes, px, as
-            `cam_block.cam_extent` returns them. The map may not cover all of it.
+        extent: Start and end of the map in the square, on both axes, px, as
+            `cam_block.cam_extent` returns them; `field` in maps.json and ONNX files.
+            The map may not cover the whole square.
 
     Returns:
         (H, W) float32: linear between the centres of the cells, constant beyond the
@@ -56,19 +57,19 @@ def resize_to_radiograph(
     """
     regions = images.content_region(shape, size, fit)
     rows, columns = (
-        _interpolation_matrix(cells, pixels, region, field)
+        _interpolation_matrix(cells, pixels, region, extent)
         for cells, pixels, region in zip(cam.shape, shape, regions)
     )
     return rows @ cam @ columns.T
 
 
 def _interpolation_matrix(
-    cells: int, pixels: int, region: slice, field: Sequence[float]
+    cells: int, pixels: int, region: slice, extent: Sequence[float]
 ) -> np.ndarray:
     """Return the weight of each cell in each pixel of a row, (pixels, cells)."""
     scale = (region.stop - region.start) / pixels
     centres = region.start + (np.arange(pixels) + 0.5) * scale  # in the square
-    start, end = field
+    start, end = extent
     position = ((centres - start) / (end - start) * cells - 0.5).clip(0, cells - 1)
     return (1 - np.abs(position[:, None] - np.arange(cells))).clip(0).astype(np.float32)
 

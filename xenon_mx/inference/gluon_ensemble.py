@@ -64,6 +64,7 @@ class GluonEnsemble:
         plural, count = "s" * (len(folders) > 1), len(self._ranked)
         epochs = "epoch" + "s" * (count > 1)
         self.limit_reason = f"the run{plural} finished only {count} {epochs}"
+        self._loaded: dict[tuple[str | None, bool], tuple[list[Any], list[Any]]] = {}
 
     def files(self) -> list[Path]:
         """Return every file that is read: all files of the runs."""
@@ -118,12 +119,14 @@ class GluonEnsemble:
         return np.mean(extents, axis=0).tolist(), cam_batches()
 
     def _load_on(self, ctx: str | None, reference: bool) -> tuple[list[Any], list[Any]]:
-        """Load the members; configure MXNet's threads first, before its import."""
-        if not reference:
-            mxnet.share_cores(len(self.members))
-        ctxs = devices.contexts(ctx)
-        with mxnet.failures():
-            return self.load(ctxs, reference), ctxs
+        """Load the members, unless an earlier call has; return nets and devices."""
+        if (ctx, reference) not in self._loaded:
+            if not reference:  # before MXNet is imported
+                mxnet.share_cores(len(self.members))
+            ctxs = devices.contexts(ctx)
+            with mxnet.failures():
+                self._loaded[ctx, reference] = self.load(ctxs, reference), ctxs
+        return self._loaded[ctx, reference]
 
     def load(self, ctxs: Sequence[Any], reference: bool = False) -> list[Any]:
         """Build the nets, after checking the SHA-256 that their runs recorded."""
@@ -131,9 +134,14 @@ class GluonEnsemble:
 
         nets = []
         for member, run in self._ranked:
-            member.check()
-            model = run.meta.model
-            nets.append(network.build(model, member.params, list(ctxs), reference))
+            net = network.build(
+                run.meta.model,
+                member.params,
+                list(ctxs),
+                reference,
+                sha256=member.sha256,
+            )
+            nets.append(net)
         return nets
 
 

@@ -64,27 +64,30 @@ class OnnxEnsemble:
             )
         try:
             self.meta = DataMeta.from_json(properties)
-            self._exported = properties["members"]
+            exported = properties["members"]
+            checkpoints = [
+                Checkpoint(
+                    loss=member["loss"],
+                    epoch=member["epoch"],
+                    params=file / f"member_{number}" / member["params"],
+                    sha256=member["sha256"],
+                )
+                for number, member in enumerate(exported, 1)
+            ]
+            self._extents = [member["field"] for member in exported]
         except (KeyError, TypeError, ValueError) as error:
             raise XenonError(
                 f"{file}: lacks properties that xenon-export writes"
             ) from error
         # xenon 0.1.0 recorded nothing that identifies the runs.
-        sums = [member["sha256"] for member in self._exported]
+        sums = [member.sha256 for member in checkpoints]
         self.identities = [
             properties.get(onnx_file.MADE_FROM) or outputs.made_from({"": sums})
         ]
-        self._total = len(self._exported)
+        self._total = len(checkpoints)
         self.limit_reason = f"the file holds only {self._total}"
-        self.members = [
-            Checkpoint(
-                loss=member["loss"],
-                epoch=member["epoch"],
-                params=file / f"member_{number}" / member["params"],
-                sha256=member["sha256"],
-            )
-            for number, member in enumerate(self._exported[:members], 1)
-        ]
+        self.members = checkpoints[:members]
+        self._sessions: dict[tuple[str | None, bool], Any] = {}
 
     @classmethod
     def open(cls, file: Path, members: int) -> OnnxEnsemble:
@@ -136,14 +139,16 @@ class OnnxEnsemble:
                 mean = cams[:, :count].mean(axis=1)
                 yield CamBatch(pixels, logits[:, :count], mean)
 
-        extents = [member["field"] for member in self._exported[:count]]
-        return np.mean(extents, axis=0).tolist(), cam_batches()
+        return np.mean(self._extents[:count], axis=0).tolist(), cam_batches()
 
     def _runner(
         self, names: list[str], ctx: str | None, reference: bool
     ) -> Callable[[np.ndarray], list[np.ndarray]]:
         """Return the function from (n, S, S) uint8 pixels to some of the outputs."""
-        session = _open_session(self._file, self._data, ctx, reference)
+        key = ctx, reference
+        if key not in self._sessions:
+            self._sessions[key] = _open_session(self._file, self._data, ctx, reference)
+        session = self._sessions[key]
 
         def run(pixels: np.ndarray) -> list[np.ndarray]:
             try:

@@ -164,18 +164,7 @@ def merge(nets: Sequence[ConvertedNet], size: int, properties: dict[str, Any]) -
         member_nodes, member_weights = _member(net, cells, _prefix(number))
         nodes += member_nodes
         weights += member_weights
-    logits, cams = (
-        [_prefix(number) + name for number in range(1, len(nets) + 1)]
-        for name in (_LOGIT, _RESIZED)
-    )
-    nodes += [
-        helper.make_node("Concat", logits, [LOGITS], LOGITS, axis=1),
-        helper.make_node("Sigmoid", [LOGITS], [MEMBERS], MEMBERS),
-        helper.make_node(
-            "ReduceMean", [MEMBERS], [PROBABILITY], PROBABILITY, axes=[1], keepdims=0
-        ),
-        helper.make_node("Concat", cams, [MAPS], MAPS, axis=1),
-    ]
+    nodes += _averaging(len(nets))
     model = helper.make_model(
         helper.make_graph(
             nodes, "xenon", *_inputs_and_outputs(size, len(nets), cells), weights
@@ -189,6 +178,21 @@ def merge(nets: Sequence[ConvertedNet], size: int, properties: dict[str, Any]) -
     )
     _onnx().checker.check_model(model, full_check=True)
     return model
+
+
+def _averaging(members: int) -> list[Any]:
+    """Join the outputs of all members, and average their probabilities."""
+    make = _onnx().helper.make_node
+    logits, cams = (
+        [_prefix(number) + name for number in range(1, members + 1)]
+        for name in (_LOGIT, _RESIZED)
+    )
+    return [
+        make("Concat", logits, [LOGITS], LOGITS, axis=1),
+        make("Sigmoid", [LOGITS], [MEMBERS], MEMBERS),
+        make("ReduceMean", [MEMBERS], [PROBABILITY], PROBABILITY, axes=[1], keepdims=0),
+        make("Concat", cams, [MAPS], MAPS, axis=1),
+    ]
 
 
 def _prefix(number: int) -> str:

@@ -80,6 +80,7 @@ def build(
     pretrained: Path | None = None,
     ctx: Any = None,
     reference: bool = False,
+    sha256: str | None = None,
 ) -> Net:
     """Build a net with one logit and its weights.
 
@@ -93,27 +94,36 @@ def build(
         ctx: An MXNet context or a list of them; None is cpu().
         reference: Run the zoo's layers one by one and allocate memory at each pass:
             slower, with the same results to the bit.
+        sha256: The SHA-256 that the weights file must have, if it was recorded.
 
     Raises:
-        XenonError: The name is unknown, or the file does not fit the net.
+        XenonError: The name is unknown, or the file has another SHA-256 or does not fit
+            the net.
     """
     ctxs = [mx.cpu()] if ctx is None else ctx if isinstance(ctx, list) else [ctx]
     net, zoo = build_uninitialized(name)
-    he = mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2)
     weights: dict[str, np.ndarray] = {}
     if pretrained:
-        weights = weight_matching.load_matching(pretrained, name, net, zoo)
-    net.features.initialize(mx.init.Zero() if weights else he, ctx=ctxs)
-    net.output.initialize(mx.init.Xavier(), ctx=ctxs)
-    params = net._collect_params_with_prefix()
-    for key, array in weights.items():
-        params[key].set_data(mx.nd.array(array))
+        weights = weight_matching.load_matching(
+            pretrained, name, net, zoo, sha256=sha256
+        )
+    _initialize(net, weights, ctxs)
     # Only DenseNets: oneDNN cannot fuse the gradient of some ResNeXts and MobileNets.
     on_cpu = all(ctx.device_type == "cpu" for ctx in ctxs)
     if on_cpu and not reference and name.startswith("densenet"):
         _fuse(net)
     hybridize(net, reference)
     return net
+
+
+def _initialize(net: Net, weights: Mapping[str, np.ndarray], ctxs: list[Any]) -> None:
+    """Initialize a net on devices, with weights where there are any, else at random."""
+    he = mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2)
+    net.features.initialize(mx.init.Zero() if weights else he, ctx=ctxs)
+    net.output.initialize(mx.init.Xavier(), ctx=ctxs)
+    params = net._collect_params_with_prefix()
+    for key, array in weights.items():
+        params[key].set_data(mx.nd.array(array))
 
 
 def hybridize(block: gluon.Block, reference: bool) -> None:

@@ -7,14 +7,15 @@ because some damaged files make it hang or crash.
 
 from __future__ import annotations
 
-import os
+import io
 import struct
 from pathlib import Path
 from typing import Any, Mapping
 
 import numpy as np
 
-from xenon_mx.errors import XenonError
+from xenon_mx.errors import XenonError, os_error
+from xenon_mx.runtime import files
 
 # Gluon's format, from NDArray::Save and MXNet's C API in src/ndarray/ndarray.cc, all
 # little-endian: u64 magic, u64 0, u64 count, the arrays, u64 count, the names.
@@ -31,12 +32,13 @@ class _DamagedError(Exception):
     """The content of a file contradicts its format."""
 
 
-def read(file: Path) -> dict[str, np.ndarray]:
+def read(file: Path, sha256: str | None = None) -> dict[str, np.ndarray]:
     """Read every array of a file.
 
     Args:
         file: Gluon's .params; .safetensors; or, with PyTorch installed, .pth with a
             state dict, alone or under `state_dict` or `model`.
+        sha256: The SHA-256 that its bytes must have, if it was recorded.
 
     Returns:
         Name to array. The arrays may be read-only.
@@ -46,11 +48,12 @@ def read(file: Path) -> dict[str, np.ndarray]:
             that are not finite.
     """
     try:
-        with open(file, "rb") as stream:
-            head = stream.read(9)
-        arrays = _reader(file, head)(file)
+        data = file.read_bytes()
+        if sha256 is not None:
+            files.check_sha256(file, sha256, data)
+        arrays = _parser(file, data)(file, data)
     except OSError as error:
-        raise XenonError(f"{file}: {os.strerror(error.errno or 0).lower()}") from error
+        raise os_error(file, error) from error
     except _DamagedError as error:
         raise XenonError(f"{file}: damaged: {error}") from error
     if not arrays:
@@ -81,14 +84,14 @@ def encode(arrays: Mapping[str, np.ndarray]) -> bytes:
     return b"".join(parts)
 
 
-def _reader(file: Path, head: bytes) -> Any:
-    """Return the function that reads the format of a file."""
-    if head[:8] == struct.pack("<Q", _LIST_MAGIC):
-        return _read_params
-    if head[8:] == b"{":
-        return _read_safetensors
-    if head.startswith((_ZIP, _PICKLE)):
-        return _read_pth
+def _parser(file: Path, data: bytes) -> Any:
+    """Return the function that parses the format of a file."""
+    if data[:8] == struct.pack("<Q", _LIST_MAGIC):
+        return _parse_params
+    if data[8:9] == b"{":
+        return _parse_safetensors
+    if data.startswith((_ZIP, _PICKLE)):
+        return _parse_pth
     raise XenonError(
         f"{file}: holds no weights: neither Gluon's .params, nor .safetensors, nor "
         f"PyTorch's .pth"
@@ -121,8 +124,8 @@ class _Bytes:
             raise _DamagedError(f"{left:,} bytes follow its end")
 
 
-def _read_params(file: Path) -> dict[str, np.ndarray]:
-    data = _Bytes(file.read_bytes())
+def _parse_params(file: Path, content: bytes) -> dict[str, np.ndarray]:
+    data = _Bytes(content)
     data.numbers("QQ")
     arrays = [_read_array(data) for _ in range(data.number("Q"))]
     count = data.number("Q")
@@ -171,17 +174,17 @@ def _read_shape(data: _Bytes) -> tuple[int, ...]:
     return shape
 
 
-def _read_safetensors(file: Path) -> dict[str, np.ndarray]:
+def _parse_safetensors(file: Path, content: bytes) -> dict[str, np.ndarray]:
     import safetensors
-    from safetensors.numpy import load_file
+    from safetensors.numpy import load
 
     try:
-        return load_file(str(file))
+        return load(content)
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         raise _DamagedError(f"not valid safetensors: {error}") from error
 
 
-def _read_pth(file: Path) -> dict[str, np.ndarray]:
+def _parse_pth(file: Path, content: bytes) -> dict[str, np.ndarray]:
     try:
         import torch
     except ImportError as error:
@@ -191,22 +194,22 @@ def _read_pth(file: Path) -> dict[str, np.ndarray]:
         ) from error
     try:
         # weights_only: executes no code from the file, which may contain only tensors.
-        content = torch.load(str(file), map_location="cpu", weights_only=True)
+        loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # pickle's, zip's and torch's own
         first = (str(error) or repr(error)).splitlines()[0]
         raise XenonError(
             f"{file}: PyTorch does not read it as plain weights: {first}"
         ) from error
     for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict):
+        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
+            loaded = loaded[key]
+    if not isinstance(loaded, dict):
         raise XenonError(f"{file}: holds no state dict")
     # DataParallel prefixes every name with `module.`.
     return {
         str(name)[len("module.") :] if str(name).startswith("module.") else str(name): (
             tensor.detach().float() if tensor.is_floating_point() else tensor
         ).numpy()
-        for name, tensor in content.items()
+        for name, tensor in loaded.items()
         if isinstance(tensor, torch.Tensor)
     }

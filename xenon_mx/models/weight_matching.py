@@ -19,7 +19,7 @@ _MAX_DETAILS = 20  # another net's weights differ in hundreds of ways
 
 
 def load_matching(
-    file: Path, name: str, net: gluon.Block, zoo: gluon.Block
+    file: Path, name: str, net: gluon.Block, zoo: gluon.Block, sha256: str | None = None
 ) -> dict[str, np.ndarray]:
     """Load the weights of a net from a file, with every array accounted for.
 
@@ -28,6 +28,7 @@ def load_matching(
         name: The net's name in `network.NAMES`.
         net: The net.
         zoo: The zoo's net that it was built from.
+        sha256: As for `weight_files.read`.
 
     Returns:
         The net's key to float32 array, without `output` unless the file has one logit.
@@ -35,7 +36,7 @@ def load_matching(
     Raises:
         XenonError: The file cannot be read, or does not fit the net.
     """
-    arrays = weight_files.read(file)
+    arrays = weight_files.read(file, sha256)
     current = weight_names.current_names(arrays)
     namings = known_namings(name, net, zoo)
     # The naming that explains most of the file, so that the message names the rest.
@@ -45,10 +46,11 @@ def load_matching(
     matched.update(head)
     classes = max(map(len, head.values()), default=0)
     differences = _name_differences(naming, current)
-    for key, shape in weight_shapes(net, classes).items():
-        if key in matched and matched[key].shape != shape:
-            source = current[naming[key]]
-            differences.append(f"{source} is {matched[key].shape}, not {shape}")
+    differences += [
+        f"{current[naming[key]]} is {matched[key].shape}, not {shape}"
+        for key, shape in weight_shapes(net, classes).items()
+        if key in matched and matched[key].shape != shape
+    ]
     if differences:
         raise XenonError(
             _mismatch_message(file, name, differences),

@@ -299,7 +299,7 @@ def _summarize_images(table: PredictionTable, threshold: float) -> ImageSummary:
     samples = from_table(table)
     by_type = evaluate_by_study_type(samples, threshold)
     return ImageSummary(
-        about=f"{_extent(samples)}; predicted by {table.members} "
+        about=f"{_sample_counts(samples)}; predicted by {table.members} "
         f"member{'s' * (table.members > 1)}. {_NOT_COMPARABLE}",
         types=_types_table(samples, by_type),
         rows=_metric_rows(samples, by_type),
@@ -309,7 +309,7 @@ def _summarize_images(table: PredictionTable, threshold: float) -> ImageSummary:
 def _about(samples: EvaluationSet, threshold: float) -> str:
     """Return what was predicted, and how to read it."""
     sentences = [
-        f"{_extent(samples)}; predicted abnormal if the probability is above "
+        f"{_sample_counts(samples)}; predicted abnormal if the probability is above "
         f"{threshold:g}."
     ]
     if samples.level == "image":
@@ -321,7 +321,7 @@ def _about(samples: EvaluationSet, threshold: float) -> str:
     return " ".join(sentences)
 
 
-def _extent(samples: EvaluationSet) -> str:
+def _sample_counts(samples: EvaluationSet) -> str:
     """Return the numbers of samples, patients and abnormal labels, in words."""
     patients = len(set(samples.patients))
     return (

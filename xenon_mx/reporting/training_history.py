@@ -63,7 +63,7 @@ def _facts(meta: RunMeta, epochs: Sequence[EpochRecord]) -> list[tuple[str, str]
     start = meta.pretrained
     seconds = sum(epoch.seconds for epoch in epochs)
     return [
-        ("Net", f"{config['model']}, one logit, global average pooling"),
+        ("Net", f"{meta.model}, one logit, global average pooling"),
         (
             "Initial weights",
             f"{start.origin} (SHA-256 {start.sha256})" if start else "random",

@@ -5,12 +5,11 @@ Owns their names and the content of best.json. Must not know how epochs are rank
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any, Mapping, NamedTuple, Sequence
 
-from xenon_mx.errors import XenonError
+from xenon_mx.runs.run_meta import damaged
 from xenon_mx.runtime import files
 
 BEST_JSON, PARAMS = "best.json", "params"
@@ -37,23 +36,7 @@ class Checkpoint(NamedTuple):
         Raises:
             XenonError: It is not.
         """
-        if not self.params.is_file():
-            raise XenonError(f"{self.params}: the file is missing")
-        check_sha256(self.params, self.sha256)
-
-
-def check_sha256(path: Path, recorded: str) -> None:
-    """Check that a file has the SHA-256 that its run recorded.
-
-    Raises:
-        XenonError: It has another, or cannot be read.
-    """
-    try:
-        actual = files.sha256(path)
-    except OSError as error:
-        raise XenonError(f"{path}: {os.strerror(error.errno or 0).lower()}") from error
-    if actual != recorded:
-        raise XenonError(f"{path}: damaged: its bytes are not as training wrote them")
+        files.check_sha256(self.params, self.sha256)
 
 
 def file_name(model: str, epoch: int) -> str:
@@ -66,24 +49,37 @@ def is_file_name(model: str, name: str) -> bool:
     return bool(re.fullmatch(rf"{re.escape(model)}-\d{{4,}}\.params", name))
 
 
-def to_json(
-    model: str, ranked: Sequence[tuple[float, int]], sums: Mapping[int, str]
-) -> list[dict[str, Any]]:
-    """Return the entries of best.json.
-
-    Args:
-        model: The name of the net.
-        ranked: Loss and number of each epoch, the best first.
-        sums: Epoch to SHA-256 of its checkpoint.
-    """
+def to_json(members: Sequence[Checkpoint]) -> list[dict[str, Any]]:
+    """Return the entries of best.json."""
     return [
         {
-            "epoch": epoch,
-            "loss": loss,
-            "params": f"{PARAMS}/{file_name(model, epoch)}",
-            "sha256": sums[epoch],
+            "epoch": member.epoch,
+            "loss": member.loss,
+            "params": f"{PARAMS}/{member.params.name}",
+            "sha256": member.sha256,
         }
-        for loss, epoch in ranked
+        for member in members
+    ]
+
+
+def from_json(folder: Path, entries: Sequence[Mapping[str, Any]]) -> list[Checkpoint]:
+    """Parse the entries of best.json.
+
+    Args:
+        folder: The run folder.
+        entries: The entries, as JSON values.
+
+    Raises:
+        KeyError, TypeError, ValueError: A value is missing or not valid.
+    """
+    return [
+        Checkpoint(
+            loss=float(entry["loss"]),
+            epoch=int(entry["epoch"]),
+            params=folder / entry["params"],
+            sha256=str(entry["sha256"]),
+        )
+        for entry in entries
     ]
 
 
@@ -97,14 +93,6 @@ def read(folder: Path) -> list[Checkpoint]:
     if not path.is_file():
         return []
     try:
-        return [
-            Checkpoint(
-                float(entry["loss"]),
-                int(entry["epoch"]),
-                folder / entry["params"],
-                str(entry["sha256"]),
-            )
-            for entry in files.read_json(path)["best"]
-        ]
+        return from_json(folder, files.read_json(path)["best"])
     except (KeyError, TypeError, ValueError) as error:
-        raise XenonError(f"{path}: damaged: {error!r}") from error
+        raise damaged(path) from error

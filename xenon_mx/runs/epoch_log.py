@@ -5,11 +5,10 @@ Owns its columns and their format. Must not know the other files of a run.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import NamedTuple, Sequence
+from typing import Any, NamedTuple, Sequence
 
-from xenon_mx.errors import XenonError
+from xenon_mx.errors import XenonError, os_error
 
 LOG_CSV = "log.csv"
 
@@ -40,6 +39,11 @@ class EpochRecord(NamedTuple):
     seconds: float
 
 
+def parse(row: Sequence[Any]) -> EpochRecord:
+    """Parse the values of a row; IndexError, TypeError or ValueError if not valid."""
+    return EpochRecord(int(row[0]), *map(float, row[1:]))
+
+
 _HEADER = ",".join(EpochRecord._fields)
 
 
@@ -58,14 +62,12 @@ def read(path: Path) -> list[EpochRecord]:
     try:
         header, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
     except OSError as error:
-        reason = os.strerror(error.errno or 0).lower()
-        raise XenonError(f"{path}: {reason}") from error
+        raise os_error(path, error) from error
     except UnicodeDecodeError as error:
         raise XenonError(f"{path}: damaged: {error}") from error
     if header != _HEADER:
         raise XenonError(f"{path}: damaged: not the header of xenon-train's log")
     try:
-        rows = [line.split(",") for line in lines]
-        return [EpochRecord(int(row[0]), *map(float, row[1:])) for row in rows]
+        return [parse(line.split(",")) for line in lines]
     except (TypeError, ValueError) as error:
         raise XenonError(f"{path}: damaged: {error}") from error

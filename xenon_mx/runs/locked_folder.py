@@ -10,12 +10,11 @@ are ever replaced or removed.
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import AbstractSet, Sequence
 
-from xenon_mx.errors import XenonError
+from xenon_mx.errors import XenonError, os_error
 from xenon_mx.runs import checkpoints, training_state
 from xenon_mx.runs.checkpoints import BEST_JSON, PARAMS
 from xenon_mx.runs.epoch_log import LOG_CSV
@@ -58,7 +57,7 @@ class LockedFolder:
             _check_regular(self.root, self.root.irregular(names))
         except OSError as error:
             self.close()
-            raise XenonError(f"{path}: {os.strerror(error.errno or 0)}") from error
+            raise os_error(path, error) from error
         except XenonError:
             self.close()
             raise
@@ -96,16 +95,16 @@ class LockedFolder:
         """Return the error to raise if a file could not be written."""
         if not self.root.is_in_place():  # since check_in_place
             return self._moved()
+        reason = os_error(self._path, error).reason
         return XenonError(
-            f"{self._path}: cannot be written: {os.strerror(error.errno or 0)}; the "
-            f"epochs finished before are complete: fix the cause, and go on with "
-            f"--resume"
+            f"{self._path}: cannot be written: {reason}; the epochs finished before "
+            f"are complete: fix the cause, and continue with --resume"
         )
 
     def _moved(self) -> XenonError:
         return XenonError(
-            f"{self._path}: was moved or removed while it was trained; its finished "
-            f"epochs are complete where it is now: go on there, with --resume"
+            f"{self._path}: was moved or removed during training; its finished epochs "
+            f"are complete in its new place: continue there, with --resume"
         )
 
     def remove_partial_files(self) -> None:

@@ -10,22 +10,20 @@ when a killed run is resumed.
 
 from __future__ import annotations
 
+import contextlib
 import math
-import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any, Iterator, Mapping, Sequence
 
-from xenon_mx.errors import XenonError
+from xenon_mx.errors import XenonError, os_error
 from xenon_mx.runs import checkpoints, epoch_log, tensorboard, training_state
-from xenon_mx.runs.checkpoints import BEST_JSON, Checkpoint, check_sha256
+from xenon_mx.runs.checkpoints import BEST_JSON, PARAMS, Checkpoint
 from xenon_mx.runs.epoch_log import LOG_CSV, EpochRecord
 from xenon_mx.runs.locked_folder import LockedFolder
 from xenon_mx.runs.run_meta import RUN_JSON, RunMeta
-from xenon_mx.runs.training_state import LAST, STATE_JSON, TrainingState
+from xenon_mx.runs.training_state import LAST, STATE_JSON, StateMeta, TrainingState
 from xenon_mx.runtime import files
-
-_NO_EPOCH: dict[str, Any] = {"best": [], "files": {}}  # state.json before the first
 
 
 class Run:
@@ -58,20 +56,17 @@ class Run:
         """
         check_new(folder)
         run = cls(folder, meta)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            locked = run._lock()
-            check_new(folder)  # another process may have created it meanwhile
-            # First, so that a run killed at any later time can be resumed.
-            locked.root.write_json(RUN_JSON, meta.to_json())
-            locked.open_subfolders()
-            run._publish(locked, _NO_EPOCH)
-        except OSError as error:
-            run.close()
-            raise XenonError(f"{folder}: {os.strerror(error.errno or 0)}") from error
-        except XenonError:
-            run.close()
-            raise
+        with run._closing_on_failure():
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                locked = run._lock()
+                check_new(folder)  # another process may have created it meanwhile
+                # First, so that a run killed at any later time can be resumed.
+                locked.root.write_json(RUN_JSON, meta.to_json())
+                locked.open_subfolders()
+                run._publish(locked, StateMeta())
+            except OSError as error:
+                raise os_error(folder, error) from error
         return run
 
     @classmethod
@@ -118,22 +113,23 @@ class Run:
             XenonError: Another process trains the run, or a file is damaged.
         """
         self.meta = replace(self.meta, settings=settings)
-        locked = self._lock()
-        try:
-            locked.open_subfolders()
-            state, last = _NO_EPOCH, None
-            if self.is_begun:
-                state = self._read_state()
-                last = training_state.read(self.folder, state)
-            locked.root.write_json(RUN_JSON, self.meta.to_json())
-            locked.remove_partial_files()
-            # The events are written again below, so that no epoch appears twice.
-            tensorboard.remove(self.folder, {*EpochRecord._fields})
-            self._publish(locked, state)
-            for epoch in self.epochs:
-                self._add_events(epoch)
-        except OSError as error:
-            raise locked.write_error(error) from error
+        with self._closing_on_failure():
+            locked = self._lock()
+            try:
+                locked.open_subfolders()
+                state, last = StateMeta(), None
+                if self.is_begun:
+                    state = self._read_state()
+                    last = training_state.read(self.folder, state)
+                locked.root.write_json(RUN_JSON, self.meta.to_json())
+                locked.remove_partial_files()
+                # The events are written again below, so that no epoch appears twice.
+                tensorboard.remove(self.folder, {*EpochRecord._fields})
+                self._publish(locked, state)
+                for epoch in self.epochs:
+                    self._add_events(epoch)
+            except OSError as error:
+                raise locked.write_error(error) from error
         return last
 
     def save(
@@ -181,6 +177,15 @@ class Run:
         if self._locked is not None:
             self._locked.close()
 
+    @contextlib.contextmanager
+    def _closing_on_failure(self) -> Iterator[None]:
+        """Close the run after an exception, so that its folder is not left locked."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+
     def _lock(self) -> LockedFolder:
         self._locked = LockedFolder(self.folder, self.meta.model)
         return self._locked
@@ -191,7 +196,7 @@ class Run:
         epoch: EpochRecord,
         last: TrainingState,
         ranked: Sequence[tuple[float, int]],
-    ) -> dict[str, Any]:
+    ) -> StateMeta:
         """Write the files of an epoch, then state.json; return its content."""
         number, model = epoch.epoch, self.meta.model
         net, trainer = training_state.encode(last)
@@ -199,35 +204,40 @@ class Run:
             name = checkpoints.file_name(model, number)
             self._sums[number] = locked.params.write(name, net)
         names = training_state.file_names(number)
-        state = {
-            "epoch": number,
-            "done": last.done,
-            "steps": last.steps,
-            "handlers": last.handlers,
-            "files": {
+        state = StateMeta(
+            epoch=number,
+            done=last.done,
+            steps=last.steps,
+            handlers=last.handlers,
+            files={
                 name: locked.last.write(name, data)
                 for name, data in zip(names, (net, trainer))
             },
-            "best": checkpoints.to_json(model, ranked, self._sums),
-            "log": [list(row) for row in (*self.epochs, epoch)],
-        }
-        locked.last.write_json(STATE_JSON, state)
+            best=[self._checkpoint(*pair) for pair in ranked],
+            log=[*self.epochs, epoch],
+        )
+        locked.last.write_json(STATE_JSON, state.to_json())
         return state
 
-    def _publish(self, locked: LockedFolder, state: Mapping[str, Any]) -> None:
-        """Write best.json and log.csv, and remove files that no longer belong."""
-        locked.root.write_json(BEST_JSON, {"best": state["best"]})
-        locked.root.write(LOG_CSV, epoch_log.encode(self.epochs))
-        params = {Path(entry["params"]).name for entry in state["best"]}
-        locked.remove_other_epochs(params, {*state["files"]})
+    def _checkpoint(self, loss: float, epoch: int) -> Checkpoint:
+        """Return the checkpoint of an epoch that was written by this run."""
+        name = checkpoints.file_name(self.meta.model, epoch)
+        return Checkpoint(loss, epoch, self.folder / PARAMS / name, self._sums[epoch])
 
-    def _read_state(self) -> dict[str, Any]:
+    def _publish(self, locked: LockedFolder, state: StateMeta) -> None:
+        """Write best.json and log.csv, and remove files that no longer belong."""
+        locked.root.write_json(BEST_JSON, {"best": checkpoints.to_json(state.best)})
+        locked.root.write(LOG_CSV, epoch_log.encode(self.epochs))
+        params = {member.params.name for member in state.best}
+        locked.remove_other_epochs(params, {*state.files})
+
+    def _read_state(self) -> StateMeta:
         """Read state.json, and check the checkpoints that it names."""
-        state = files.read_json(self.folder / LAST / STATE_JSON)
-        self.epochs = [EpochRecord(int(row[0]), *row[1:]) for row in state["log"]]
-        for entry in state["best"]:
-            check_sha256(self.folder / entry["params"], entry["sha256"])
-            self._sums[entry["epoch"]] = entry["sha256"]
+        state = training_state.read_meta(self.folder)
+        self.epochs = list(state.log)
+        for member in state.best:
+            member.check()
+            self._sums[member.epoch] = member.sha256
         return state
 
     def _add_events(self, epoch: EpochRecord) -> None:

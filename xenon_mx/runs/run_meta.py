@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Mapping, TypeVar
 
 from xenon_mx.config import FITS
-from xenon_mx.errors import XenonError
+from xenon_mx.errors import FileError, XenonError
 
 RUN_JSON = "run.json"
 FORMAT = 1  # raised when an older xenon would misread the new content
@@ -146,9 +146,7 @@ class RunMeta(DataMeta):
         try:
             return _parse_run(content)
         except (KeyError, TypeError, ValueError) as error:
-            raise XenonError(
-                f"{file}: damaged: it is not as xenon-train wrote it"
-            ) from error
+            raise damaged(file) from error
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of run.json, its keys in the order of the file."""
@@ -185,6 +183,11 @@ class RunMeta(DataMeta):
         fixed = [self.data, self.versions, pretrained]
         fixed += [self.settings.get(key) for key in ("model", "seed", "lr")]
         return hashlib.sha256(json.dumps(fixed).encode()).hexdigest()
+
+
+def damaged(file: Path | str) -> FileError:
+    """Return the error of a file of a run whose values are missing or not valid."""
+    return FileError(file, "damaged: it is not as xenon-train wrote it")
 
 
 def _parse_data(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,8 @@ from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import masked_crc32c
 
+from xenon_mx.errors import os_error
+
 _log = logging.getLogger(__name__)
 
 _PREFIX = "events.out.tfevents."
@@ -108,7 +110,7 @@ class Writer:
                 "%s: TensorBoard's events cannot be written: %s; training continues "
                 "without them, and --resume writes them again",
                 self._folder,
-                os.strerror(error.errno or 0),
+                os_error(self._folder, error).reason,
             )
         self._has_warned = True
 

@@ -21,7 +21,7 @@ import stat
 from pathlib import Path
 from typing import Any, Iterable, Iterator, Mapping
 
-from xenon_mx.errors import XenonError
+from xenon_mx.errors import XenonError, os_error
 
 # A temporary name; short enough for every file system.
 _PARTIAL_NAME = re.compile(r"\.xenon-[0-9a-f]{16}\.partial")
@@ -284,7 +284,7 @@ def _locked(path: Path) -> Iterator[None]:
 def write_error(error: OSError, paths: Iterable[Path]) -> XenonError:
     """Return an error that names the file, or all `paths`, that cannot be written."""
     name = error.filename or ", ".join(map(str, paths))
-    return XenonError(f"{name}: {os.strerror(error.errno or 0)}")
+    return os_error(name, error)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -294,7 +294,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def json_bytes(content: Mapping[str, Any]) -> bytes:
     """Return a JSON object with its checksum as bytes, in UTF-8."""
-    checked = {**content, _CHECKSUM: _checksum(content)}
+    checked = {**content, _CHECKSUM: json_sha256(content)}
     return (json.dumps(checked, indent=2) + "\n").encode()
 
 
@@ -307,18 +307,18 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise XenonError(f"{path}: {os.strerror(error.errno or 0).lower()}") from error
+        raise os_error(path, error) from error
     except (ValueError, RecursionError) as error:
         raise XenonError(f"{path}: damaged: {error}") from error
     if not isinstance(content, dict):
         raise XenonError(f"{path}: damaged: not a JSON object")
-    if content.pop(_CHECKSUM, None) != _checksum(content):
+    if content.pop(_CHECKSUM, None) != json_sha256(content):
         raise XenonError(f"{path}: damaged: its content does not match its checksum")
     return content
 
 
-def _checksum(content: Mapping[str, Any]) -> str:
-    """Compute the checksum of the content, so that reformatting a file is allowed."""
+def json_sha256(content: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of JSON values, whatever their order and white space."""
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -330,3 +330,22 @@ def sha256(file: Path) -> str:
         for chunk in iter(lambda: stream.read(_CHUNK_SIZE), b""):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def check_sha256(file: Path, recorded: str, data: bytes | None = None) -> None:
+    """Check that a file has the SHA-256 that was recorded when it was written.
+
+    Args:
+        file: The file.
+        recorded: The SHA-256, in hexadecimal.
+        data: The file's bytes, if they have been read already.
+
+    Raises:
+        XenonError: The file has another SHA-256, or cannot be read.
+    """
+    try:
+        actual = sha256(file) if data is None else hashlib.sha256(data).hexdigest()
+    except OSError as error:
+        raise os_error(file, error) from error
+    if actual != recorded:
+        raise XenonError(f"{file}: damaged: its SHA-256 is not the one recorded")

@@ -2,9 +2,9 @@
 
     from xenon_mx.runtime.mxnet import gluon, mx
 
-MXNet was retired in 2023 and is unaware of newer libraries. Importing it through this
+MXNet was retired in 2023 and does not fit newer libraries. Importing it through this
 module restores the NumPy names that it uses, loads the CUDA libraries that its wheel
-lacks, and enables all cores; an import that still fails is an `XenonError` with a
+lacks, and enables all cores; an import that still fails is a `XenonError` with a
 remedy. Owns the import, MXNet's process-wide settings and what its errors mean; must
 not know devices, nets or commands.
 """

@@ -51,8 +51,8 @@ def for_stream(stream: TextIO) -> Bar:
     )
 
 
-def track(batches: Iterable[Batch], bar: Any) -> Iterator[Batch]:
+def track(batches: Iterable[Batch], progress_bar: Any) -> Iterator[Batch]:
     """Yield batches, and advance a bar by the length of each after its use."""
     for batch in batches:
         yield batch
-        bar.update(len(batch))
+        progress_bar.update(len(batch))

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path, PurePosixPath
 from typing import Iterable, Iterator, Mapping, TypeVar
 
-from xenon_mx.errors import XenonError
+from xenon_mx.errors import XenonError, os_error
 from xenon_mx.runtime import files
 
 T = TypeVar("T", bound="Staging")
@@ -68,7 +68,7 @@ class Staging:
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         self._stack.close()
         if isinstance(error, OSError):
-            raise self._failure(error) from error
+            raise os_error(self.out, error) from error
 
     def prepare(self, sums: Mapping[str, str], replaced: Mapping[str, str]) -> None:
         """Record the changes that `move` makes, in the manifest.
@@ -128,10 +128,7 @@ class Staging:
         try:
             yield
         except OSError as error:
-            raise self._failure(error) from error
-
-    def _failure(self, error: OSError) -> XenonError:
-        return XenonError(f"{self.out}: {error.strerror or error}")
+            raise os_error(self.out, error) from error
 
 
 def _has_sum(file: Path, digest: str | None) -> bool:

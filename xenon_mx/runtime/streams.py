@@ -13,7 +13,7 @@ import select
 import sys
 from typing import Any, TextIO
 
-from xenon_mx.errors import XenonError
+from xenon_mx.errors import XenonError, os_error
 
 _DESCRIPTORS = (0, 1, 2)  # of standard input, output and error
 
@@ -30,7 +30,7 @@ def guard() -> None:
 
     Once a write to standard error fails, everything for it is dropped: messages, bars,
     warnings, tracebacks, and what Python flushes at exit. The first failed write to
-    standard output, or the first to a closed one, raises an XenonError. Streams that
+    standard output, or the first to a closed one, raises a XenonError. Streams that
     are replaced already, as in tests, are left alone.
     """
     closed = [number for number in _DESCRIPTORS if _open_if_closed(number)]
@@ -122,8 +122,7 @@ class _Output(_Descriptor):
     def _handle_failure(self, error: OSError) -> None:
         if error.errno == errno.EPIPE:
             raise NoReader from error
-        message = os.strerror(error.errno or 0)
-        raise XenonError(f"standard output: {message}") from error
+        raise os_error("standard output", error) from error
 
 
 class _ClosedOutput(_Descriptor):

@@ -1,8 +1,8 @@
 """The training loop: all epochs of one net on one data set.
 
-Owns the training step, the validation and the decisions after each epoch; the learning
-rate falls in `lr_schedule`. Must not know where data and weights come from, or how a
-run is saved.
+Owns the training step, the validation and the decisions after each epoch, except for
+the learning rate (`lr_schedule`). Must not know where data and weights come from, or
+how a run is saved.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from xenon_mx.training.lr_schedule import ReduceLROnPlateau
 
 _log = logging.getLogger(__name__)
 
-# Chosen here: above this share, a decoding thread more is worth its core. An epoch
+# Chosen here: above this share, one more decoding thread is worth its core. An epoch
 # shorter than _MIN_WARN_S mostly waits for its first batch.
 _MAX_WAIT_SHARE, _MIN_WARN_S = 0.1, 10
 
@@ -96,7 +96,7 @@ class TrainingLoop:
         self._top_epochs = TopEpochs(MEMBERS)
         self._is_frozen = config.freeze_epochs > 0
         self._optimizer = self._new_optimizer()
-        self._epoch = 0  # the last finished one
+        self._epoch = 0  # the last finished epoch
         self._done = False
 
     def _new_optimizer(self) -> optimizers.Adam:
@@ -109,6 +109,9 @@ class TrainingLoop:
         Args:
             last: The state to continue from, on rank 0; None to train from the start,
                 and on other workers.
+
+        Raises:
+            XenonError: The state is damaged, or of another net.
         """
         state = last and [last.epoch, last.steps, last.handlers, last.done]
         state = self._group.broadcast(state)
@@ -117,8 +120,14 @@ class TrainingLoop:
         if not state:
             return
         self._epoch, steps, handlers, self._done = state
-        self._lr_schedule.load_state_dict(handlers["plateau"])
-        self._top_epochs.load_state_dict(handlers["best"])
+        try:
+            self._lr_schedule.load_state_dict(handlers["plateau"])
+            self._top_epochs.load_state_dict(handlers["best"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise XenonError(
+                f"{self._config.run}: damaged: the state of its learning rate schedule "
+                f"or of its best epochs is not as xenon-train wrote it"
+            ) from error
         if self._is_frozen and self._epoch > self._config.freeze_epochs:
             self._unfreeze()
         moments = last.trainer if last else self._optimizer.zero_state()
@@ -162,7 +171,8 @@ class TrainingLoop:
             record = self.train_epoch(epoch, self._lr_schedule.lr)
             self._epoch = epoch
             self._top_epochs.step(epoch, record.val_loss)
-            # While most of the net is frozen, a plateau is none of its learning rate.
+            # A plateau while most of the net is frozen does not count: the other
+            # layers have yet to be trained at this learning rate.
             if epoch > self._config.freeze_epochs:
                 self._done = not self._lr_schedule.step(record.val_loss)
             if run:
@@ -196,8 +206,8 @@ class TrainingLoop:
         train_seconds, wait_share = time.perf_counter() - start, timer.share
         if wait_share > _MAX_WAIT_SHARE and train_seconds > _MIN_WARN_S:
             _warn_of_waiting(wait_share, self._config.threads)
-        # Only rank 0 validates: learning rates that differed by a rounding would make
-        # the workers' weights diverge.
+        # Only rank 0 validates: losses that differ by rounding could give the workers
+        # different learning rates, and their weights would diverge.
         scores = self.validate(epoch) if self._group.rank == 0 else None
         val_loss, kappa, auroc = self._group.broadcast(scores)
         return EpochRecord(
@@ -230,7 +240,7 @@ class TrainingLoop:
         total = steps * min(config.batch_size, split.records)
         loss_sum, images = 0.0, 0
         label = f"epoch {epoch}/{config.epochs}"
-        with self._bar(total=total, unit="img", desc=label) as bar:
+        with self._bar(total=total, unit="img", desc=label) as progress_bar:
             for step, batch in enumerate(timer.iterate(batches), 1):
                 loss = self.train_step(batch)
                 if not math.isfinite(loss):
@@ -242,8 +252,8 @@ class TrainingLoop:
                 loss_sum += loss * len(batch.pixels)
                 images += len(batch.pixels)
                 mean, share = f"{loss_sum / images:.4f}", f"{timer.share:.0%}"
-                bar.set_postfix(loss=mean, wait=share, refresh=False)
-                bar.update(len(batch.pixels))
+                progress_bar.set_postfix(loss=mean, wait=share, refresh=False)
+                progress_bar.update(len(batch.pixels))
         batch_norm.average_running_statistics(self._net, self._group)
         sums = self._group.all_reduce("loss", np.array([loss_sum, images]))
         return float(sums[0] / sums[1]), int(sums[1])
@@ -291,9 +301,9 @@ class TrainingLoop:
         split = self._data.valid
         labels, types, studies = self._valid_columns
         label = f"validating {epoch}/{self._config.epochs}"
-        with self._bar(total=split.records, unit="img", desc=label) as bar:
+        with self._bar(total=split.records, unit="img", desc=label) as progress_bar:
             batches = record_iter.evaluation_batches(split, self._config.batch_size)
-            pixels = progress.track((batch.pixels for batch in batches), bar)
+            pixels = progress.track((batch.pixels for batch in batches), progress_bar)
             logits = forward.logits(
                 [self._evaluator], pixels, self._ctxs, self._config.reference
             )[:, 0]

@@ -246,10 +246,11 @@ class _Gluon:
     def _download_archive(self, archive: Path, bar: progress.Bar) -> None:
         with self._request("GET") as response, open(archive, "wb") as stream:
             size = int(response.headers.get("Content-Length", 0)) or None
-            with bar(total=size, unit="B", unit_scale=True, desc=self._file) as shown:
+            options = {"unit": "B", "unit_scale": True, "desc": self._file}
+            with bar(total=size, **options) as progress_bar:
                 for chunk in response.iter_content(_CHUNK):
                     stream.write(chunk)
-                    shown.update(len(chunk))
+                    progress_bar.update(len(chunk))
 
     def _request(self, method: str) -> Any:
         try:

@@ -1,0 +1,49 @@
+"""Arguments of the functions for Python, converted to the settings of the commands.
+
+Owns the conversion; every default is that of `config`. Must not know what a command
+does.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import fields
+from os import PathLike
+from pathlib import Path
+from typing import Any, Mapping, Sequence, Union
+
+from xenon_mx.runtime import progress
+
+AnyPath = Union[str, "PathLike[str]"]
+
+
+def build_config(kind: Any, given: Mapping[str, Any]) -> Any:
+    """Build the config of a command from the arguments of a function.
+
+    Args:
+        kind: A class of `config`.
+        given: Name to value of every setting; paths may be strings, and one path may
+            stand for several.
+    """
+    settings = {}
+    for setting in fields(kind):
+        value = given[setting.name]
+        wanted = str(setting.type)
+        if wanted.startswith("tuple"):
+            value = as_paths(value) if "Path" in wanted else tuple(value)
+        elif "Path" in wanted and value is not None:
+            value = Path(value)
+        settings[setting.name] = value
+    return kind(**settings)
+
+
+def as_paths(value: AnyPath | Sequence[AnyPath]) -> tuple[Path, ...]:
+    """Return one path or several as a tuple."""
+    if isinstance(value, (str, PathLike)):
+        return (Path(value),)
+    return tuple(Path(path) for path in value)
+
+
+def bar(shown: bool) -> progress.Bar:
+    """Return the factory of progress bars on standard error, or of disabled ones."""
+    return progress.for_stream(sys.stderr) if shown else progress.silent

@@ -1,0 +1,240 @@
+"""Ensembles to predict with from Python: `xenon_mx.load`.
+
+Owns what a notebook gives to an ensemble and gets back: images, arrays and data frames.
+The work is done by `inference`, which is imported when it is needed.
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Iterator, Sequence
+
+from xenon_mx import arguments
+from xenon_mx.arguments import AnyPath, as_paths
+from xenon_mx.config import MEMBERS, PredictConfig
+from xenon_mx.errors import XenonError
+from xenon_mx.runtime.progress import track
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from xenon_mx.inference.ensembles import Ensemble as Engine
+
+
+def load(
+    runs: AnyPath | Sequence[AnyPath],
+    *,
+    members: int = MEMBERS,
+    ctx: str | None = None,
+) -> Ensemble:
+    """Load an ensemble to predict with.
+
+    Args:
+        runs: A run folder, several of them, or one ONNX file (which needs no MXNet).
+        members: Maximum number of members, the lowest validation losses first.
+        ctx: Devices as MXNet contexts. Default: gpu(0) if it can be used, else cpu().
+
+    Raises:
+        XenonError: A run cannot be used, or runs cannot be averaged.
+    """
+    from xenon_mx.inference.ensembles import open_ensemble
+
+    return Ensemble(open_ensemble(as_paths(runs), members), ctx)
+
+
+class Ensemble:
+    """Members whose probabilities are averaged, ready to predict.
+
+    The members are loaded by the first prediction, and stay loaded.
+
+    Args:
+        engine: The members, in Gluon or in ONNX Runtime: see `load`.
+        ctx: Devices as MXNet contexts; None is gpu(0) if it can be used, else cpu().
+    """
+
+    def __init__(self, engine: Engine, ctx: str | None) -> None:
+        self._engine, self._ctx = engine, ctx
+
+    def __repr__(self) -> str:
+        names = [Path(member.params).name for member in self._engine.members]
+        return f"<xenon Ensemble of {', '.join(names)}>"
+
+    def predict(
+        self,
+        inputs: AnyPath | Sequence[AnyPath],
+        *,
+        threshold: float = PredictConfig.threshold,
+        root: AnyPath | None = PredictConfig.root,
+        batch_size: int = PredictConfig.batch_size,
+        threads: int = PredictConfig.threads,
+        progress: bool = False,
+    ) -> pd.DataFrame:
+        """Predict studies.
+
+        Args:
+            inputs: Whatever `xenon-predict` takes: CSVs of image paths, folders, image
+                files, or one .rec file.
+            threshold: Abnormal if the probability is above it.
+            root: Folder to which the paths in CSVs are relative.
+            batch_size: Images per forward pass.
+            threads: Decoding threads; 0 uses every core.
+            progress: Show a progress bar on standard error.
+
+        Returns:
+            One row per study, with the columns of the table that `xenon-predict`
+            writes: study, study_type, images, probability, prediction, label (1
+            abnormal, 0 normal, <NA> unknown).
+
+        Raises:
+            XenonError: An input cannot be used.
+        """
+        from xenon_mx.evaluation import prediction_tables
+
+        config = PredictConfig(
+            inputs=as_paths(inputs),
+            out=Path("-"),
+            runs=(),
+            root=None if root is None else Path(root),
+            threshold=threshold,
+            batch_size=batch_size,
+            threads=threads,
+        )
+        images, prob = self._probabilities(config, progress)
+        return _frame(prediction_tables.studies_csv(images, prob, threshold))
+
+    def predict_images(
+        self,
+        images: Sequence[Any],
+        *,
+        threshold: float = PredictConfig.threshold,
+        batch_size: int = PredictConfig.batch_size,
+    ) -> pd.DataFrame:
+        """Predict single images.
+
+        Args:
+            images: Image files, DICOM files, or (H, W) uint8 arrays, 0 black.
+            threshold: Abnormal if the probability is above it.
+            batch_size: Images per forward pass.
+
+        Returns:
+            One row per image, with the columns that `xenon-predict --images` writes:
+            image (the path, or `array 0` and so on), study, study_type, probability,
+            prediction, label, member_1, ....
+
+        Raises:
+            XenonError: A file is not an image, or an array is not (H, W) uint8.
+        """
+        from xenon_mx.evaluation import metrics, prediction_tables
+
+        named = [_named(image, number) for number, image in enumerate(images)]
+        squares = [self._square(_pixels(image)) for image in images]
+        logits = self._engine.logits(_batches(squares, batch_size), self._ctx)
+        prob = metrics.sigmoid(logits)
+        return _frame(prediction_tables.images_csv(named, prob, threshold))
+
+    def cam(self, image: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Compute the class activation map of an image.
+
+        Args:
+            image: An image file, a DICOM file, or an (H, W) uint8 array, 0 black.
+
+        Returns:
+            The overlay, (H, W, 3) uint8 in RGB, as matplotlib shows it; and the map,
+            (h, w) float32, one value per cell of the last feature map: above 0 where
+            it speaks for abnormal.
+
+        Raises:
+            XenonError: The file is not an image, or the array is not (H, W) uint8.
+        """
+        from xenon_mx.inference import cam_overlay
+
+        pixels = _pixels(image)
+        extent, batches = self._engine.cams([self._square(pixels)[None]], self._ctx)
+        (batch,) = batches
+        resized = cam_overlay.resize_to_radiograph(
+            batch.maps[0], pixels.shape, *self._geometry(), extent
+        )
+        return cam_overlay.draw_overlay(pixels, resized)[..., ::-1].copy(), batch.maps[
+            0
+        ]
+
+    def _probabilities(
+        self, config: PredictConfig, progress: bool
+    ) -> tuple[list[Any], np.ndarray]:
+        """Return the images of the inputs, N, and (N, M) probabilities."""
+        from xenon_mx.evaluation import metrics
+        from xenon_mx.inference.inputs import InputImages
+
+        source = InputImages(config, self._engine.meta.preprocessing)
+        bar = arguments.bar(progress)
+        with bar(total=len(source.images), unit="img") as progress_bar:
+            pixels = source.batches(self._engine.uses_mxnet)
+            batches = track(pixels, progress_bar)
+            logits = self._engine.logits(batches, self._ctx)
+        return source.images, metrics.sigmoid(logits)
+
+    def _geometry(self) -> tuple[int, str]:
+        """Return side and fit of the nets' square input, as `fit_square` takes them."""
+        preprocessing = self._engine.meta.preprocessing
+        return preprocessing.size, preprocessing.fit
+
+    def _square(self, pixels: np.ndarray) -> np.ndarray:
+        from xenon_mx.data import images
+
+        return images.fit_square(pixels, *self._geometry())
+
+
+def _named(image: Any, number: int) -> Any:
+    """Return an image as named by its path, or an array as named by its number."""
+    from xenon_mx.data import datasets, mura
+
+    if isinstance(image, (str, PathLike)):
+        return datasets.read_file(Path(image))
+    name = f"array {number}"
+    return mura.parse(name, Path(name))
+
+
+def _pixels(image: Any) -> np.ndarray:
+    """Read an image, or check an array: (H, W) uint8."""
+    import numpy as np
+
+    from xenon_mx.data import images
+
+    if isinstance(image, (str, PathLike)):
+        file = Path(image)
+        return images.decode(images.read(file), str(file))
+    if not (isinstance(image, np.ndarray) and image.ndim == 2 and image.size):
+        raise XenonError(
+            f"an image is a path or an array of shape (H, W), not {_described(image)}"
+        )
+    if image.dtype != np.uint8:
+        raise XenonError(
+            f"an array of {image.dtype}: scale it to uint8, 0 black and 255 white"
+        )
+    return image
+
+
+def _described(value: Any) -> str:
+    shape = getattr(value, "shape", None)
+    return f"an array of shape {shape}" if shape is not None else type(value).__name__
+
+
+def _batches(squares: Sequence[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    import numpy as np
+
+    for start in range(0, len(squares), size):
+        yield np.stack(squares[start : start + size])
+
+
+def _frame(csv: bytes) -> pd.DataFrame:
+    """Return a table of predictions as a data frame; unknown labels are <NA>."""
+    import io
+
+    import pandas as pd
+
+    dtypes = {"study": str, "study_type": str, "image": str, "label": "Int64"}
+    return pd.read_csv(
+        io.BytesIO(csv), dtype=dtypes, keep_default_na=False, na_values={"label": [""]}
+    )
