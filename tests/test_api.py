@@ -187,3 +187,54 @@ def test_what_is_no_image_is_refused_in_a_sentence(ensemble, image, sentence):
         ensemble.predict_images([image])
     with pytest.raises(xenon.XenonError, match=sentence):
         ensemble.cam(image)
+
+
+@pytest.mark.parametrize("images", ["image1.png", np.zeros((4, 4), np.uint8)])
+def test_a_single_image_is_no_list(ensemble, images):
+    with pytest.raises(xenon.XenonError, match="give a list of images"):
+        ensemble.predict_images(images)
+
+
+def test_any_iterable_of_images_is_predicted(ensemble):
+    array = np.zeros((40, 40), np.uint8)
+    assert len(ensemble.predict_images(array for _ in range(3))) == 3
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda w: xenon.load([]), "no path is given"),
+        (lambda w: xenon.load(w / "run", members=0), "--members: must be at least 1"),
+        (lambda w: xenon.load(w / "run", ctx="cuda"), "cuda"),
+        (lambda w: xenon.predict([], w / "o.csv", w / "run"), "no path is given"),
+        (lambda w: xenon.launch("xenon-train a b"), "a command is a list of words"),
+        (lambda w: xenon.launch([]), "a command is a list of words"),
+        (
+            lambda w: xenon.train(w / "packed", w / "new", epochs=1.5),
+            "--epochs: must be a whole number, not 1.5",
+        ),
+        (
+            lambda w: xenon.pack(w / "MURA", w / "new", size="64"),
+            "--size: must be a whole number, not '64'",
+        ),
+        (
+            lambda w: xenon.load(w / "run").predict_images([], batch_size=0),
+            "--batch-size: must be at least 1",
+        ),
+        (
+            lambda w: xenon.load(w / "run").predict_images([], threshold=7),
+            "--threshold: must be at most 1",
+        ),
+    ],
+)
+def test_wrong_arguments_are_refused_in_a_sentence(world, call, sentence):
+    with pytest.raises(xenon.XenonError, match=sentence):
+        call(world)
+    assert not (world / "new").exists()
+
+
+def test_a_packed_folder_stands_for_its_path(world):
+    from xenon_mx.data.packed_folder import open_packed
+
+    packed = open_packed(world / "packed")
+    assert Path(packed) == world / "packed"

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from xenon_mx import cli, config, exit_status
 from xenon_mx.errors import XenonError
@@ -370,3 +371,30 @@ def test_setup_names_every_command():
     assert set(cli.COMMANDS) == set(CONFIGS)
     for command in CONFIGS:
         assert f"xenon-{command} = xenon_mx.main:{command}" in setup
+
+
+def test_xenon_alone_lists_the_commands():
+    done = subprocess.run(
+        [sys.executable, "-m", "xenon_mx"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0
+    listed = [line.split()[0] for line in done.stdout.splitlines() if line[:2] == "  "]
+    assert listed[-len(cli.COMMANDS) :] == list(cli.COMMANDS)
+
+
+@pytest.mark.parametrize("command", ["pack", "train", "predict"])
+def test_the_old_name_of_the_threads_leads_to_the_new(command):
+    result = CliRunner().invoke(cli.COMMANDS[command], ["a", "b", "--workers", "2"])
+    assert result.exit_code == 2
+    assert "--threads" in result.output
+
+
+@pytest.mark.parametrize(
+    ("command", "out"), [("predict", "OUT.csv"), ("export", "OUT.onnx")]
+)
+def test_an_output_that_was_forgotten_is_named(command, out):
+    result = CliRunner().invoke(
+        cli.COMMANDS[command], ["a", "--run=r"][: 2 - (command == "export")]
+    )
+    assert result.exit_code == 2
+    assert f"Missing argument '{out}'" in result.output

@@ -3,7 +3,7 @@
     import xenon_mx as xenon
 
     ensemble = xenon.load("runs/a")
-    studies = ensemble.predict("films/")
+    studies = ensemble.predict("images/")
 
 Importing this package is quick; what a function needs is imported when it is called.
 """
@@ -45,4 +45,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return [*__all__, "__version__"]

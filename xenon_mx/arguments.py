@@ -12,6 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Mapping, Sequence, Union
 
+from xenon_mx.errors import XenonError
 from xenon_mx.runtime import progress
 
 AnyPath = Union[str, "PathLike[str]"]
@@ -30,7 +31,7 @@ def build_config(kind: Any, given: Mapping[str, Any]) -> Any:
         value = given[setting.name]
         wanted = str(setting.type)
         if wanted.startswith("tuple"):
-            value = as_paths(value) if "Path" in wanted else tuple(value)
+            value = as_paths(value) if "Path" in wanted else _as_words(value)
         elif "Path" in wanted and value is not None:
             value = Path(value)
         settings[setting.name] = value
@@ -38,10 +39,27 @@ def build_config(kind: Any, given: Mapping[str, Any]) -> Any:
 
 
 def as_paths(value: AnyPath | Sequence[AnyPath]) -> tuple[Path, ...]:
-    """Return one path or several as a tuple."""
+    """Return one path or several as a tuple.
+
+    Raises:
+        XenonError: There is none.
+    """
     if isinstance(value, (str, PathLike)):
         return (Path(value),)
-    return tuple(Path(path) for path in value)
+    paths = tuple(Path(path) for path in value)
+    if not paths:
+        raise XenonError("no path is given: name at least one file or folder")
+    return paths
+
+
+def _as_words(value: Sequence[str]) -> tuple[str, ...]:
+    """Return the words of a command line."""
+    if isinstance(value, str) or not value:
+        raise XenonError(
+            "a command is a list of words, such as "
+            "['xenon-train', 'data/packed', 'runs/a', '--kvstore', 'dist_sync']"
+        )
+    return tuple(value)
 
 
 def bar(shown: bool) -> progress.Bar:

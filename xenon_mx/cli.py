@@ -183,9 +183,7 @@ def _with_recorded(flags: dict[str, Any]) -> dict[str, Any]:
     context_settings=_SETTINGS,
     short_help="Predict whether each study is abnormal.",
 )
-@click.argument(
-    "inputs", metavar="INPUT...", nargs=-1, required=True, type=options.PATH
-)
+@options.several("inputs", "INPUT...", before="OUT.csv")
 @click.argument("out", metavar="OUT.csv", type=options.PATH)
 @click.option(
     "--run",
@@ -207,7 +205,10 @@ def predict_command(**flags: Any) -> None:
     Not for medical use.
     """
     if flags["out"] != Path("-"):
-        _predict(PredictConfig(**flags))
+        config = PredictConfig(**flags)
+        _predict(config)
+        for path in filter(None, (config.out, config.images, config.cam)):
+            console.print_line(f"written: {path}")
         return
     streams.check_stdout()
     with tempfile.TemporaryDirectory() as folder:
@@ -234,7 +235,7 @@ def _predict(config: PredictConfig) -> None:
     context_settings=_SETTINGS,
     short_help="Write an ensemble as one ONNX file.",
 )
-@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=options.PATH)
+@options.several("runs", "RUN...", before="OUT.onnx")
 @click.argument("out", metavar="OUT.onnx", type=options.PATH)
 @options.from_config(ExportConfig)
 @_version
@@ -331,14 +332,22 @@ class _Xenon(click.Group):
         return list(self.commands)
 
 
-@click.command(cls=_Xenon, commands=COMMANDS, context_settings=_SETTINGS)
+@click.command(
+    cls=_Xenon,
+    commands=COMMANDS,
+    context_settings=_SETTINGS,
+    invoke_without_command=True,
+)
+@click.pass_context
 @_version
-def xenon_command() -> None:
+def xenon_command(context: click.Context) -> None:
     """Predict from bone radiographs whether a study is abnormal.
 
     By the recipe of the MURA paper. `xenon pack` is the same as `xenon-pack`, and so
     on. Not for medical use.
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 def _run(name: str) -> NoReturn:

@@ -9,6 +9,7 @@ options from these fields. Must not know files or the command line.
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,15 @@ def flag_name(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+# What a value of each kind may be: Python's callers may pass anything.
+_KINDS: dict[type, tuple[Any, str]] = {
+    bool: (bool, "True or False"),
+    int: (numbers.Integral, "a whole number"),
+    float: (numbers.Real, "a number"),
+    str: (str, "text"),
+}
+
+
 class _Checked:
     """Base of the configs, which checks every setting against its metadata."""
 
@@ -78,6 +88,9 @@ def _check(setting_field: Field[Any], value: Any) -> None:
     if value is None:
         return
     flag, meta = flag_name(setting_field.name), setting_field.metadata
+    kind, name = _KINDS.get(meta["kind"], (object, ""))
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ConfigError(flag, f"must be {name}, not {value!r}")
     if meta["choices"] and value not in meta["choices"]:
         choices = " or ".join(meta["choices"])
         raise ConfigError(flag, f"must be {choices}, not {value!r}")

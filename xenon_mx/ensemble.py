@@ -40,7 +40,11 @@ def load(
         XenonError: A run cannot be used, or runs cannot be averaged.
     """
     from xenon_mx.inference.ensembles import open_ensemble
+    from xenon_mx.runtime import devices
 
+    _settings(members=members)
+    if ctx is not None:
+        devices.parse_ctx(ctx)
     return Ensemble(open_ensemble(as_paths(runs), members), ctx)
 
 
@@ -58,7 +62,7 @@ class Ensemble:
         self._engine, self._ctx = engine, ctx
 
     def __repr__(self) -> str:
-        names = [Path(member.params).name for member in self._engine.members]
+        names = [str(member.params) for member in self._engine.members]
         return f"<xenon Ensemble of {', '.join(names)}>"
 
     def predict(
@@ -92,10 +96,8 @@ class Ensemble:
         """
         from xenon_mx.evaluation import prediction_tables
 
-        config = PredictConfig(
+        config = _settings(
             inputs=as_paths(inputs),
-            out=Path("-"),
-            runs=(),
             root=None if root is None else Path(root),
             threshold=threshold,
             batch_size=batch_size,
@@ -128,6 +130,10 @@ class Ensemble:
         """
         from xenon_mx.evaluation import metrics, prediction_tables
 
+        _settings(threshold=threshold, batch_size=batch_size)
+        if isinstance(images, (str, PathLike)) or hasattr(images, "shape"):
+            raise XenonError("give a list of images, also for a single one")
+        images = list(images)
         named = [_named(image, number) for number, image in enumerate(images)]
         squares = [self._square(_pixels(image)) for image in images]
         logits = self._engine.logits(_batches(squares, batch_size), self._ctx)
@@ -184,6 +190,11 @@ class Ensemble:
         from xenon_mx.data import images
 
         return images.fit_square(pixels, *self._geometry())
+
+
+def _settings(**given: Any) -> PredictConfig:
+    """Return checked settings of a prediction, which writes no file here."""
+    return PredictConfig(**{"inputs": (), "out": Path("-"), "runs": (), **given})
 
 
 def _named(image: Any, number: int) -> Any:

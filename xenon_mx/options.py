@@ -32,12 +32,45 @@ PATH = _PathType(path_type=Path, readable=False)
 class Command(click.Command):
     """A command that reports an invalid setting as wrong usage of itself."""
 
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments; point to the new name of an option of xenon 0.1.0."""
+        try:
+            return super().parse_args(context, args)
+        except click.NoSuchOption as error:
+            if error.option_name != "--workers":
+                raise
+            raise click.UsageError(
+                "No such option '--workers': decoding threads are '--threads'", context
+            ) from error
+
     def invoke(self, context: click.Context) -> Any:
         """Run the command."""
         try:
             return super().invoke(context)
         except ConfigError as error:
             raise click.UsageError(str(error), context) from error
+
+
+def several(name: str, metavar: str, before: str) -> Decorator:
+    """Return the decorator that adds an argument of one or more paths.
+
+    Args:
+        name: The parameter's name.
+        metavar: Its name in help texts.
+        before: The argument that follows. If only one path is given, click takes the
+            path for that argument, which is the one that was forgotten.
+    """
+
+    def check(
+        context: click.Context, parameter: click.Parameter, paths: tuple[Path, ...]
+    ) -> tuple[Path, ...]:
+        if not paths:
+            raise click.UsageError(
+                f"Missing argument '{before}': it comes after {metavar}", context
+            )
+        return paths
+
+    return click.argument(name, metavar=metavar, nargs=-1, type=PATH, callback=check)
 
 
 def from_config(config: type) -> Decorator:

@@ -17,7 +17,7 @@ from xenon_mx.config import THRESHOLD, ExportConfig
 from xenon_mx.data import outputs
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation import metrics
-from xenon_mx.inference import gluon_ensemble, onnx_ensemble, onnx_file
+from xenon_mx.inference import gluon_ensemble, onnx_ensemble, onnx_metadata
 from xenon_mx.runtime import devices, mxnet, progress
 
 # A Protocol Buffers message holds at most 2 GiB; the graph without its weights takes
@@ -46,7 +46,9 @@ def export(config: ExportConfig, bar: progress.Bar = progress.silent) -> int:
         XenonError: A run cannot be used, or the file cannot be written or would replace
             something else; nothing is written then.
     """
-    output = outputs.Output(config.out, "OUT.onnx", (".onnx",), onnx_file.OnnxRecord())
+    output = outputs.Output(
+        config.out, "OUT.onnx", (".onnx",), onnx_metadata.OnnxRecord()
+    )
     files = outputs.Outputs("xenon-export", [output], config.overwrite)
     ensemble = gluon_ensemble.GluonEnsemble(config.runs, config.members)
     origin = outputs.made_from({"runs": ensemble.identities})
@@ -76,10 +78,10 @@ def _convert(
             extents = [cam_block.cam_extent(net, size) for net in nets]
             properties = {
                 **_properties(ensemble, extents),
-                onnx_file.MADE_FROM: origin,
+                onnx_metadata.MADE_FROM: origin,
             }
             model = onnx_graph.merge(converted, size, properties)
-            data = onnx_file.add_checksum(model.SerializeToString())
+            data = onnx_metadata.add_checksum(model.SerializeToString())
             _compare(out, nets, data, size)
             progress_bar.update()
     return data
@@ -92,7 +94,7 @@ def _properties(
     meta = ensemble.meta.to_json()
     keys = ("data", "study_types", "weights", "preprocessing", "architecture")
     return {
-        "format": onnx_file.FORMAT,
+        "format": onnx_metadata.FORMAT,
         "notice": "Not for medical use.",
         "threshold": THRESHOLD,
         **{key: meta[key] for key in keys},

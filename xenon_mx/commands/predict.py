@@ -19,7 +19,7 @@ from xenon_mx.data import mura, outputs
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation import metrics, prediction_tables, studies
 from xenon_mx.inference import cam_folder, cam_overlay, ensembles, inputs
-from xenon_mx.models.cam import CamBatch
+from xenon_mx.models.cam_average import CamBatch
 from xenon_mx.runtime import files, progress, threads
 from xenon_mx.training import losses
 

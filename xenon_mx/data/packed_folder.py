@@ -227,6 +227,10 @@ class PackedFolder:
     folder: Path
     meta: PackMeta
 
+    def __fspath__(self) -> str:
+        """Return the folder's path, so that the object stands for its folder."""
+        return str(self.folder)
+
     @property
     def splits(self) -> list[str]:
         """Return the names of the splits it holds."""

@@ -14,8 +14,8 @@ import numpy as np
 from xenon_mx.errors import XenonError
 from xenon_mx.inference.gluon_ensemble import GluonEnsemble
 from xenon_mx.inference.onnx_ensemble import OnnxEnsemble
-from xenon_mx.inference.onnx_file import is_onnx_file
-from xenon_mx.models.cam import CamBatch
+from xenon_mx.inference.onnx_metadata import is_onnx_file
+from xenon_mx.models.cam_average import CamBatch
 from xenon_mx.runs.checkpoints import Checkpoint
 from xenon_mx.runs.run_meta import DataMeta
 

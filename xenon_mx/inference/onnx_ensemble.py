@@ -14,8 +14,8 @@ import numpy as np
 
 from xenon_mx.data import outputs
 from xenon_mx.errors import XenonError, os_error
-from xenon_mx.inference import onnx_file
-from xenon_mx.models.cam import CamBatch
+from xenon_mx.inference import onnx_metadata
+from xenon_mx.models.cam_average import CamBatch
 from xenon_mx.runs.checkpoints import Checkpoint
 from xenon_mx.runs.run_meta import DataMeta
 from xenon_mx.runtime import devices
@@ -50,16 +50,16 @@ class OnnxEnsemble:
     uses_mxnet = False
 
     def __init__(self, file: Path, data: bytes, members: int) -> None:
-        if not onnx_file.has_checksum(data):
+        if not onnx_metadata.has_checksum(data):
             raise XenonError(
                 f"{file}: neither a run of xenon-train nor an unchanged ONNX file of "
                 f"xenon-export: export the run again"
             )
         self._file, self._data = file, data
-        properties = onnx_file.read_properties(data)
-        if properties.get("format") != onnx_file.FORMAT:
+        properties = onnx_metadata.read_properties(data)
+        if properties.get("format") != onnx_metadata.FORMAT:
             raise XenonError(
-                f"{file}: its format is not {onnx_file.FORMAT}, the one that this "
+                f"{file}: its format is not {onnx_metadata.FORMAT}, the one that this "
                 f"xenon reads"
             )
         try:
@@ -82,7 +82,7 @@ class OnnxEnsemble:
         # xenon 0.1.0 recorded nothing that identifies the runs.
         sums = [member.sha256 for member in checkpoints]
         self.identities = [
-            properties.get(onnx_file.MADE_FROM) or outputs.made_from({"": sums})
+            properties.get(onnx_metadata.MADE_FROM) or outputs.made_from({"": sums})
         ]
         self._total = len(checkpoints)
         self.limit_reason = f"the file holds only {self._total}"
@@ -114,7 +114,7 @@ class OnnxEnsemble:
             XenonError: ONNX Runtime is not installed, cannot use the device, or runs
                 out of memory.
         """
-        run = self._runner([onnx_file.LOGITS], ctx, reference)
+        run = self._runner([onnx_metadata.LOGITS], ctx, reference)
         results = [np.zeros((0, self._total), np.float32)]
         results += [run(pixels)[0] for pixels in batches]
         return np.concatenate(results)[:, : len(self.members)]
@@ -130,7 +130,7 @@ class OnnxEnsemble:
         Raises:
             XenonError: As for `logits`.
         """
-        run = self._runner([onnx_file.LOGITS, onnx_file.MAPS], ctx, reference)
+        run = self._runner([onnx_metadata.LOGITS, onnx_metadata.MAPS], ctx, reference)
         count = len(self.members)
 
         def cam_batches() -> Iterator[CamBatch]:
@@ -153,7 +153,7 @@ class OnnxEnsemble:
         def run(pixels: np.ndarray) -> list[np.ndarray]:
             try:
                 results: list[np.ndarray] = session.run(
-                    names, {onnx_file.PIXELS: pixels}
+                    names, {onnx_metadata.PIXELS: pixels}
                 )
                 return results
             except Exception as error:  # ONNX Runtime's exceptions are not public

@@ -15,8 +15,8 @@ import numpy as np
 
 from xenon_mx.config import MEAN, STD
 from xenon_mx.errors import XenonError
-from xenon_mx.inference.onnx_file import LOGITS, MAPS, MEMBERS, PIXELS, PROBABILITY
-from xenon_mx.models import cam, cam_block
+from xenon_mx.inference.onnx_metadata import LOGITS, MAPS, MEMBERS, PIXELS, PROBABILITY
+from xenon_mx.models import cam_average, cam_block
 from xenon_mx.runtime.mxnet import exporter, mx
 
 # 13 is the latest opset that MXNet's exporter supports, and 7 the first IR version with
@@ -214,12 +214,12 @@ def _member(net: ConvertedNet, cells: int, prefix: str) -> tuple[list[Any], list
 
 
 def _resizing(old: int, new: int, prefix: str) -> tuple[list[Any], list[Any]]:
-    """Resize a map to `new` cells, as `cam.average_cams` does.
+    """Resize a map to `new` cells, as `cam_average.average_cams` does.
 
     Returns the nodes and their constants.
     """
     onnx = _onnx()
-    matrix = cam.resampling_matrix(old, new).astype(np.float32)
+    matrix = cam_average.resampling_matrix(old, new).astype(np.float32)
     rows, columns, taller = (prefix + x for x in ("rows", "columns", "taller"))
     resized = prefix + _RESIZED
     nodes = [

@@ -10,7 +10,7 @@ from typing import Any, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from xenon_mx.models import cam, cam_block, network
+from xenon_mx.models import cam_average, cam_block, network
 from xenon_mx.runtime.mxnet import gluon, mx
 
 # Chosen here, by measuring DenseNet169 at 320 px: the feature maps of two images fit
@@ -49,7 +49,7 @@ def cams(
     batches: Iterable[np.ndarray],
     ctxs: Sequence[Any],
     reference: bool = False,
-) -> Iterator[cam.CamBatch]:
+) -> Iterator[cam_average.CamBatch]:
     """Compute the logits and the averaged class activation maps of images.
 
     Args:
@@ -66,8 +66,8 @@ def cams(
     for pixels, outputs in _run(blocks, batches, ctxs, reference):
         member_logits = _gather([[logit for logit, _ in parts] for parts in outputs])
         member_maps = _gather([[maps for _, maps in parts] for parts in outputs])
-        mean = cam.average_cams([maps[:, 0] for maps in member_maps])
-        yield cam.CamBatch(pixels, np.concatenate(member_logits, axis=1), mean)
+        mean = cam_average.average_cams([maps[:, 0] for maps in member_maps])
+        yield cam_average.CamBatch(pixels, np.concatenate(member_logits, axis=1), mean)
 
 
 def _run(

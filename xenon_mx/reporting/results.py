@@ -26,7 +26,7 @@ from xenon_mx.evaluation.prediction_tables import (
     read_table,
 )
 from xenon_mx.evaluation.studies import aggregate_studies
-from xenon_mx.reporting import gallery, prediction_plots
+from xenon_mx.reporting import gallery, plot_captions
 from xenon_mx.reporting.paper_comparison import (
     PaperComparison,
     compare_with_paper,
@@ -253,7 +253,7 @@ def _summarize_unlabelled(table: PredictionTable, threshold: float) -> Summary:
             rows,
         ),
         plots=[
-            prediction_plots.histogram_plot(table.prob, table.labels, threshold, plural)
+            plot_captions.histogram_plot(table.prob, table.labels, threshold, plural)
         ],
     )
 
@@ -336,9 +336,9 @@ def _plots(
 ) -> list[Plot]:
     by_name = {estimate.name: estimate for estimate in estimates}
     return [
-        *prediction_plots.roc_plots(samples, by_name, is_comparable(samples)),
-        prediction_plots.calibration_plot(samples, by_name),
-        prediction_plots.histogram_plot(
+        *plot_captions.roc_plots(samples, by_name, is_comparable(samples)),
+        plot_captions.calibration_plot(samples, by_name),
+        plot_captions.histogram_plot(
             samples.prob, samples.labels, threshold, PLURAL[samples.level]
         ),
     ]
