@@ -38,7 +38,7 @@ def resize_to_radiograph(
     shape: Sequence[int],
     size: int,
     fit: str,
-    extent: Sequence[float],
+    field: Sequence[float],
 ) -> np.ndarray:
     """Resize a map to the radiograph, undoing `images.fit_square`.
 
@@ -47,9 +47,9 @@ def resize_to_radiograph(
         shape: Height H and width W of the radiograph, px.
         size: The side of the nets' square input, px.
         fit: How the radiograph was fitted into it; the padding of `pad` is cut off.
-        extent: Start and end of the map in the square, on both axes, px, as
-            `cam_block.cam_extent` returns them; `field` in maps.json and ONNX files.
-            The map may not cover the whole square.
+        field: The map's extent: its start and end in the square, on both axes, px, as
+            `cam_block.cam_extent` returns them. Named as in maps.json. The map may not
+            cover the whole square.
 
     Returns:
         (H, W) float32: linear between the centres of the cells, constant beyond the
@@ -57,7 +57,7 @@ def resize_to_radiograph(
     """
     regions = images.content_region(shape, size, fit)
     rows, columns = (
-        _interpolation_matrix(cells, pixels, region, extent)
+        _interpolation_matrix(cells, pixels, region, field)
         for cells, pixels, region in zip(cam.shape, shape, regions)
     )
     return rows @ cam @ columns.T

@@ -48,7 +48,11 @@ def read(file: Path, sha256: str | None = None) -> dict[str, np.ndarray]:
             that are not finite.
     """
     try:
-        data = file.read_bytes()
+        with open(file, "rb") as stream:
+            if sha256 is None:  # so that no large file of another format is read whole
+                _parser(file, stream.read(9))
+                stream.seek(0)
+            data = stream.read()
         if sha256 is not None:
             files.check_sha256(file, sha256, data)
         arrays = _parser(file, data)(file, data)
