@@ -59,7 +59,7 @@ def outcome(run):
 
 
 @pytest.mark.parametrize("net", NETS)
-@pytest.mark.parametrize("stop", [1, 3])
+@pytest.mark.parametrize("stop", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_resumed_in_the_middle_a_run_ends_with_the_same_bytes(
     packed, tmp_path, net, stop
 ):
@@ -69,7 +69,7 @@ def test_resumed_in_the_middle_a_run_ends_with_the_same_bytes(
     assert outcome(tmp_path / "parts") == outcome(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("stop", [1, 2, 3])
+@pytest.mark.parametrize("stop", [pytest.param(1, marks=pytest.mark.slow), 2, 3])
 def test_frozen_epochs_resume_exactly(packed, tmp_path, stop):
     network.build(NETS[1]).save_parameters(str(tmp_path / "start.params"))
     options = {"no_pretrained": False, "pretrained": str(tmp_path / "start.params")}
@@ -266,7 +266,7 @@ def test_a_disk_that_takes_no_more_ends_the_run_which_then_goes_on(packed, tmp_p
         f"are complete: fix the cause, and go on with --resume"
     )
     assert not list(run.rglob("*.partial"))
-    finish(packed, run)
+    train.train(config(packed, run, epochs=2, resume=True))
     train.train(config(packed, tmp_path / "whole", epochs=2))
     assert outcome(run) == outcome(tmp_path / "whole")
 
