@@ -102,6 +102,9 @@ def test_the_three_commands_take_a_folder_to_csvs(mura_tree, tmp_path, run_here)
     assert out == ""
     assert re.search(r"epoch 2/2 +train [\d.]+ +valid [\d.]+ +kappa", err)
     assert "next: xenon-predict" in err
+    arguments = ("--resume", "--epochs", 3)  # the rest is as the run recorded it
+    _, err = run_here("train", tmp_path / "packed", tmp_path / "run", *arguments)
+    assert re.findall(r"epoch \d/\d", err) == ["epoch 3/3"]
     images = root / "valid_image_paths.csv"
     arguments = (images, tmp_path / "out.csv", "--run", tmp_path / "run")
     out, err = run_here("predict", *arguments, "--ctx", "cpu()")

@@ -136,7 +136,8 @@ def test_workers_train_save_and_resume_as_one_run(packed, tmp_path):
     assert [m.sha256 for m in whole] == [m.sha256 for m in parts]
 
 
-def test_an_error_of_one_worker_ends_all_with_its_status(packed, tmp_path):
+@pytest.mark.slow
+def test_an_error_of_one_training_ends_all_with_its_status(packed, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine").write_text("")
     status, stderr = run_workers(2, *flags(packed, tmp_path / "run"))
@@ -144,9 +145,8 @@ def test_an_error_of_one_worker_ends_all_with_its_status(packed, tmp_path):
     assert re.search(r"^\[worker \d\] error: .* is not empty", stderr, re.MULTILINE)
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_launch_ends_with_all_its_processes(packed, tmp_path, number):
     """After SIGKILL to a worker, or SIGTERM to the launcher."""
     command = [PROGRAMS / "xenon-launch", "-n", "2", "--"]
@@ -356,7 +356,8 @@ def test_a_signal_ends_a_worker_that_waits_for_others_to_join(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-# Sends the servers commands that MXNet's own server would unpickle, then goes on.
+# Sends the servers commands that MXNet's own server would unpickle, then goes on; with
+# "fail", until the worker of rank 1 fails.
 ATTACK = """
 import pickle, sys
 import numpy as np
@@ -370,15 +371,35 @@ with group:
     assert sys.argv[1] in body
     for command in (0, 6, 1000):
         group._kvstore._send_command_to_servers(command, body)
-    assert group.all_reduce("x", np.ones(3)).tolist() == [1, 1, 1]
+    assert group.all_reduce("x", np.ones(3)).tolist() == [group.num_workers] * 3
+    while "fail" in sys.argv:
+        if group.rank == 1:
+            sys.exit("error: of rank 1")
+        group.all_reduce("y", np.ones(3))
 """
 
 
-def test_a_launched_server_unpickles_nothing(tmp_path):
-    status, stderr = run_workers(1, sys.executable, "-c", ATTACK, tmp_path / "ran")
-    assert status == 0, stderr
-    assert not (tmp_path / "ran").exists()
+@pytest.fixture(scope="module")
+def attacked(tmp_path_factory):
+    """Launch workers that attack the server, one of which fails.
+
+    Returns:
+        What the attack would write, the exit status and standard error.
+    """
+    ran = tmp_path_factory.mktemp("attack") / "ran"
+    return ran, *run_workers(2, sys.executable, "-c", ATTACK, ran, "fail")
+
+
+def test_a_launched_server_unpickles_nothing(attacked):
+    ran, _, stderr = attacked
+    assert not ran.exists()
     assert "[server 0] warning: refused command 0" in stderr
+
+
+def test_an_error_of_one_worker_ends_all_with_its_status(attacked):
+    _, status, stderr = attacked
+    assert status == 1
+    assert re.search(r"^\[worker \d\] error: of rank 1$", stderr, re.MULTILINE)
 
 
 @pytest.mark.slow

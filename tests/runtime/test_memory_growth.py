@@ -14,7 +14,7 @@ from xenon_mx.commands import train
 from xenon_mx.config import TrainConfig
 
 SIZE = 32
-FEW, MANY = 60, 600
+FEW, MANY = 40, 400
 MAX_GROWTH = 1.1
 
 

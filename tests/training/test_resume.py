@@ -241,7 +241,7 @@ def test_a_signal_ends_the_run_cleanly_and_says_how_to_go_on(
     assert f"xenon-train {packed.folder} {tmp_path / 'run'} --resume" in said
     assert "Traceback" not in said
     done = len(outcome(tmp_path / "run")[0])
-    finish(packed, tmp_path / "run", "--epochs", done + 2)
+    train.train(config(packed, tmp_path / "run", epochs=done + 2, resume=True))
     train.train(config(packed, tmp_path / "whole", epochs=done + 2))
     assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
 
