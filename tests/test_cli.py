@@ -1,8 +1,13 @@
-"""The commands as processes: files, messages, and every exit status."""
+"""The commands: files, messages, and every exit status.
+
+As processes where the process itself is what is tested, else within this one: starting
+Python and importing MXNet takes longer than most commands.
+"""
 
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import pty
 import re
@@ -19,7 +24,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from xenon_mx import cli, config, exit_status
+from xenon_mx import cli, config, console, exit_status
+from xenon_mx.commands import pack as packing
 from xenon_mx.errors import XenonError
 from xenon_mx.models import network
 
@@ -54,39 +60,66 @@ def run(command, *args, status=0, **options):
 
 
 @pytest.fixture
+def run_here(monkeypatch, capsys):
+    """Return a function that does as `run` does, within this process."""
+    log = logging.getLogger("xenon_mx")
+    level, handlers = log.level, log.handlers[:]
+
+    def call(command, *args, status=0):
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", [f"xenon-{command}", *map(str, args)])
+        log.handlers[:] = []
+        console.log_to_stderr()
+        actual = exit_status.status_of(cli.COMMANDS[command], f"xenon-{command}")
+        out, err = capsys.readouterr()
+        assert actual == status, err
+        assert status == 70 or "Traceback" not in err
+        return out, err
+
+    yield call
+    log.setLevel(level)
+    log.handlers[:] = handlers
+
+
+@pytest.fixture
 def packed(mura_tree, tmp_path):
-    run("pack", mura_tree(), tmp_path / "packed", "--size", 32)
+    packing.pack(config.PackConfig(mura_tree(), tmp_path / "packed", size=32))
     return tmp_path / "packed"
 
 
-TRAIN = ("--model", "resnet18_v1b", "--no-pretrained", "--ctx", "cpu0", "--epochs", 2)
+NET = ("--model", "mobilenet0.25", "--no-pretrained")
+TRAIN = (*NET, "--ctx", "cpu0", "--epochs", 2)
 
 
-def test_the_three_commands_take_a_folder_to_csvs(mura_tree, tmp_path):
+def test_the_three_commands_take_a_folder_to_csvs(mura_tree, tmp_path, run_here):
+    """tests/test_docs.py types the README's lines, as processes."""
     root = mura_tree()
-    out, err = run("pack", root, tmp_path / "packed", "--size", 32)
+    out, err = run_here("pack", root, tmp_path / "packed", "--size", 32)
     assert out == ""
     assert re.search(r"split +study type +images +studies +abnormal +missing", err)
     assert "XR_WRIST" in err
     assert "of disk" in err
-    out, err = run("train", tmp_path / "packed", tmp_path / "run", *TRAIN)
+    out, err = run_here("train", tmp_path / "packed", tmp_path / "run", *TRAIN)
     assert out == ""
     assert re.search(r"epoch 2/2 +train [\d.]+ +valid [\d.]+ +kappa", err)
     assert "next: xenon-predict" in err
+    arguments = ("--resume", "--epochs", 3)  # the rest is as the run recorded it
+    _, err = run_here("train", tmp_path / "packed", tmp_path / "run", *arguments)
+    assert re.findall(r"epoch \d/\d", err) == ["epoch 3/3"]
     images = root / "valid_image_paths.csv"
     arguments = (images, tmp_path / "out.csv", "--run", tmp_path / "run")
-    out, err = run("predict", *arguments, "--ctx", "cpu()")
+    out, err = run_here("predict", *arguments, "--ctx", "cpu()")
     assert out == ""
     assert re.search(r"study type +studies +abnormal +kappa +AUROC", err)
     assert "overall" in err
     table = (tmp_path / "out.csv").read_text()
-    out, _ = run("predict", images, "-", "--run", tmp_path / "run")
+    out, _ = run_here("predict", images, "-", "--run", tmp_path / "run")
     assert out == table
 
 
-def test_training_logs_its_ctx(packed, tmp_path):
-    arguments = ("--model", "resnet18_v1b", "--no-pretrained", "--epochs", 1)
-    _, err = run("train", packed, tmp_path / "run", *arguments)
+def test_training_logs_its_ctx(packed, tmp_path, run_here):
+    arguments = (*NET, "--epochs", 1)
+    _, err = run_here("train", packed, tmp_path / "run", *arguments)
     assert re.search(r"^ctx: (cpu|gpu)\(0\)", err, re.MULTILINE)
 
 
@@ -118,9 +151,9 @@ def test_wrong_usage_exits_2_with_a_message(command, args, message):
     assert f"Usage: xenon-{command}" in err
 
 
-def test_a_wrong_ctx_is_wrong_usage(packed, tmp_path):
-    options = ("--no-pretrained", "--model", "resnet18_v1b", "--ctx", "tpu(0)")
-    _, err = run("train", packed, tmp_path / "run", *options, status=2)
+def test_a_wrong_ctx_is_wrong_usage(packed, tmp_path, run_here):
+    options = (*NET, "--ctx", "tpu(0)")
+    _, err = run_here("train", packed, tmp_path / "run", *options, status=2)
     assert "cpu(), gpu(0)" in err
     assert not (tmp_path / "run").exists()
 
@@ -134,8 +167,11 @@ def test_a_wrong_ctx_is_wrong_usage(packed, tmp_path):
         ("report", ["nowhere"]),
     ],
 )
-def test_a_failure_exits_1_with_one_line(command, args, tmp_path):
-    out, err = run(command, *args, status=1, cwd=tmp_path)
+def test_a_failure_exits_1_with_one_line(
+    command, args, tmp_path, monkeypatch, run_here
+):
+    monkeypatch.chdir(tmp_path)
+    out, err = run_here(command, *args, status=1)
     assert out == ""
     assert err.startswith("error: nowhere")
     assert err.count("\n") == 1
@@ -176,10 +212,13 @@ def test_a_bug_shows_its_traceback_and_exits_70(monkeypatch, capsys):
         ("train", ["{long}", "run"]),
     ],
 )
-def test_an_os_error_is_one_line_and_no_bug(command, args, tmp_path):
+def test_an_os_error_is_one_line_and_no_bug(
+    command, args, tmp_path, monkeypatch, run_here
+):
     """A name too long for any disk; a folder without permission fails alike."""
+    monkeypatch.chdir(tmp_path)
     args = [each.format(long="a" * 300) for each in args]
-    _, err = run(command, *args, status=1, cwd=tmp_path)
+    _, err = run_here(command, *args, status=1)
     assert re.search(r"^error: a+.*(: File n|: its n)ame (is )?too long", err)
 
 
@@ -213,7 +252,11 @@ def test_an_error_keeps_its_details_in_order(monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("number", "status", "message"),
-    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+    [
+        (signal.SIGINT, 130, "interrupted"),
+        # tests/training/test_resume.py sends SIGTERM to a training, too.
+        pytest.param(signal.SIGTERM, 143, "terminated", marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_ends_training_with_its_status(
     packed, tmp_path, number, status, message
@@ -276,19 +319,27 @@ def test_version_and_help_exit_0(command):
     assert out.startswith(f"Usage: xenon-{command}")
 
 
-def test_list_models_prints_every_net_on_standard_output():
-    out, _ = run("train", "--list-models", "224")
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["densenet169", "mobilenet0.25"],
+        pytest.param(network.NAMES, marks=pytest.mark.slow, id="all"),
+    ],
+)
+def test_list_models_prints_every_net_on_standard_output(names, monkeypatch, run_here):
+    monkeypatch.setattr(network, "NAMES", names)
+    out, _ = run_here("train", "--list-models", "224")
     head, *rows = [re.split(r"  +", line) for line in out.splitlines()]
     assert head == ["net", "ImageNet weights", "parameters", "GFLOP at 224 px"]
-    assert {row[0] for row in rows} == set(network.NAMES)
+    assert {row[0] for row in rows} == set(names)
     # torchvision's documentation: 14,149,480 parameters with 1000 classes and 1664
     # features, and 3.36 G multiply-adds.
     (row,) = [row for row in rows if row[0] == "densenet169"]
     assert row[1:] == ["gluon, hub", f"{14_149_480 - 999 * 1665:,}", "6.7"]
 
 
-def test_check_tells_a_whole_packed_folder_from_a_damaged_one(packed):
-    out, _ = run("pack", "--check", packed)
+def test_check_tells_a_whole_packed_folder_from_a_damaged_one(packed, run_here):
+    out, _ = run_here("pack", "--check", packed)
     assert out == (
         f"{packed}: train: 36 records, whole\n{packed}: valid: 25 records, whole\n"
     )
@@ -296,7 +347,7 @@ def test_check_tells_a_whole_packed_folder_from_a_damaged_one(packed):
     content = bytearray(rec.read_bytes())
     content[len(content) // 2] ^= 1
     rec.write_bytes(content)
-    _, err = run("pack", "--check", packed, status=1)
+    _, err = run_here("pack", "--check", packed, status=1)
     assert err.startswith(f"error: {rec}")
 
 

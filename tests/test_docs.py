@@ -56,12 +56,15 @@ def typed():
 
 
 @pytest.mark.parametrize(("page", "line"), typed())
-def test_a_command_line_parses(page, line):
+def test_a_command_line_parses(page, line, monkeypatch):
     name, *arguments = shlex.split(line)
     if arguments[0].startswith("--") and name != "xenon-launch":
         arguments = ["a", "b", *arguments]  # a flag that a sentence is about
     # Some flags act at once and exit; whether they exist is enough here.
     at_once = {"--list-models", "--check", "--help"} & set(arguments)
+    for param in cli.COMMANDS[name.split("-")[1]].params:
+        if at_once & set(param.opts):
+            monkeypatch.setattr(param, "callback", None)
     if name == "xenon-launch" and "--" not in arguments:
         arguments += ["--", "true"]
     command = cli.COMMANDS[name.split("-")[1]]
@@ -91,15 +94,9 @@ def test_files_that_are_named_exist():
 
 
 def test_modules_that_are_named_exist():
-    for name in set(re.findall(r"`(xenon_mx(?:\.\w+)+)`", EVERYTHING)):
-        done = subprocess.run(
-            [
-                sys.executable,
-                "-c",
-                f"import pkgutil; assert pkgutil.resolve_name('{name}')",
-            ]
-        )
-        assert done.returncode == 0, name
+    names = set(re.findall(r"`(xenon_mx(?:\.\w+)+)`", EVERYTHING))
+    code = "import pkgutil, sys; [pkgutil.resolve_name(x) for x in sys.argv[1:]]"
+    subprocess.run([sys.executable, "-c", code, *names], check=True)
 
 
 def test_the_columns_that_are_named_are_written():

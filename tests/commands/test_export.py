@@ -34,7 +34,7 @@ from xenon_mx.runs.run_meta import Preprocessing
 from xenon_mx.runtime.mxnet import mx
 
 SIZE = 64
-MODELS = {"run": "mobilenet0.25", "other": "resnet18_v1b"}
+MODELS = {"run": "mobilenet0.25", "other": "mobilenetv2_0.25"}
 
 
 @pytest.fixture(scope="module")
@@ -307,8 +307,10 @@ def test_the_maps_of_the_file_are_those_of_the_runs(world, tmp_path, members):
 
 
 def test_maps_of_nets_whose_maps_differ_in_size_keep_their_means(tmp_path):
-    """A SqueezeNet's map is finer than a ResNet's: all get the finer size."""
-    nets = [network.build(n, reference=True) for n in ("squeezenet1.1", "resnet18_v1b")]
+    """A SqueezeNet's map is finer than a MobileNet's: all get the finer size."""
+    nets = [
+        network.build(n, reference=True) for n in ("squeezenet1.1", "mobilenet0.25")
+    ]
     model = onnx_graph.merge([onnx_graph.convert(net, 96) for net in nets], 96, {})
     (tmp_path / "two.onnx").write_bytes(model.SerializeToString())
     pixels = synthetic.blobs(2, 96)
@@ -351,7 +353,9 @@ predict.predict(PredictConfig((given,), out, (run,), cam=out.with_name("maps")))
 """
 
 
-@pytest.mark.parametrize("given", [INPUTS[0], INPUTS[2]])
+@pytest.mark.parametrize(
+    "given", [INPUTS[2], pytest.param(INPUTS[0], marks=pytest.mark.slow)]
+)
 def test_no_mxnet_is_needed_and_nothing_else_is_logged(world, tmp_path, given):
     arguments = [str(world / given), str(tmp_path / "o.csv"), str(world / "run.onnx")]
     done = subprocess.run(

@@ -28,6 +28,7 @@ from xenon_mx.runs.run_folder import Run
 from xenon_mx.runtime import files
 from xenon_mx.runtime.mxnet import mx
 
+NET = "mobilenet0.25"
 SIZE = 32
 TYPES = ("XR_WRIST", "XR_HAND")
 
@@ -63,7 +64,7 @@ def world(tmp_path_factory):
         config = TrainConfig(
             base / "packed",
             base / name,
-            model="resnet18_v1b",
+            model=NET,
             no_pretrained=True,
             epochs=3,
             ctx="cpu()",
@@ -108,7 +109,7 @@ def test_the_tables_have_the_documented_columns(world, tmp_path):
 def test_a_study_is_the_mean_of_its_images_and_an_image_of_its_members(world, tmp_path):
     studies, images, _ = ask(world, tmp_path, valid_csv(world))
     members = [m.params for m in Run.open(world / "run").members()]
-    nets = [network.build("resnet18_v1b", each) for each in members]
+    nets = [network.build(NET, each) for each in members]
     for row in images:
         file = world / row["image"]
         pixels = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)[np.newaxis]
@@ -542,7 +543,7 @@ def test_cam_writes_the_maps_and_changes_no_probability(world, tmp_path):
         for column in ("probability", "member_1", "member_2", "member_3"):
             assert float(one[column]) == pytest.approx(float(two[column]), abs=1e-6)
     members = [m.params for m in Run.open(world / "run").members()]
-    nets = [network.build("resnet18_v1b", each) for each in members]
+    nets = [network.build(NET, each) for each in members]
     bias = np.mean([net.output.bias.data().asscalar() for net in nets])
     for row in images:
         cam = np.load(tmp_path / "cam" / f"{row['image']}.cam.npy")

@@ -50,7 +50,7 @@ def count_refused(process, cases):
 def whole(tmp_path_factory):
     """Return a folder with a data set, its packed folder and a run."""
     folder = tmp_path_factory.mktemp("damage") / "cases"
-    assert count_refused(through_commands(10, 3, folder), 10) > 0
+    assert count_refused(through_commands(4, 3, folder), 4) > 0
     return folder / "whole"
 
 

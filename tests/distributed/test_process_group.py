@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import synthetic
 from support import paths
+from support import steps as train_steps
 from support.processes import environment_of, left_over, listeners, wait_for
 
 from xenon_mx.commands import launch
@@ -68,6 +69,14 @@ def steps(packed, out, model, count, batch, epochs):
     return weight_files.read(out)
 
 
+def single(packed, out, monkeypatch):
+    """Train as `steps` does, within this process, as a worker without others."""
+    monkeypatch.setattr(record_iter, "training_batches", None)  # restored at the end
+    monkeypatch.setattr(process_group, "join", lambda _: process_group.ProcessGroup())
+    train_steps.main(str(packed.folder), str(out), "plain", "8", "3")
+    return weight_files.read(out)
+
+
 def in_order(folder, order):
     """Pack the same 32 images in another order."""
     pixels, labels = synthetic.labelled(32)
@@ -76,13 +85,13 @@ def in_order(folder, order):
     return synthetic.pack(folder, splits, types=("XR_A",))
 
 
-def test_two_workers_with_half_batches_take_the_steps_of_one(tmp_path):
+def test_two_workers_with_half_batches_take_the_steps_of_one(tmp_path, monkeypatch):
     """Half of each batch of the single worker lies in the part of either worker."""
     whole = np.arange(32)
     halves = whole.reshape(4, 2, 4).transpose(1, 0, 2).ravel()
     one = in_order(tmp_path / "p1", whole)
     two = in_order(tmp_path / "p2", halves)
-    one = steps(one, tmp_path / "1", "plain", 1, 8, 3)
+    one = single(one, tmp_path / "1", monkeypatch)
     two = steps(two, tmp_path / "2", "plain", 2, 4, 3)
     assert one["rate"] == two["rate"] == pytest.approx(1e-4)  # one plateau
     for key, array in one.items():
@@ -127,7 +136,8 @@ def test_workers_train_save_and_resume_as_one_run(packed, tmp_path):
     assert [m.sha256 for m in whole] == [m.sha256 for m in parts]
 
 
-def test_an_error_of_one_worker_ends_all_with_its_status(packed, tmp_path):
+@pytest.mark.slow
+def test_an_error_of_one_training_ends_all_with_its_status(packed, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine").write_text("")
     status, stderr = run_workers(2, *flags(packed, tmp_path / "run"))
@@ -135,9 +145,8 @@ def test_an_error_of_one_worker_ends_all_with_its_status(packed, tmp_path):
     assert re.search(r"^\[worker \d\] error: .* is not empty", stderr, re.MULTILINE)
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_launch_ends_with_all_its_processes(packed, tmp_path, number):
     """After SIGKILL to a worker, or SIGTERM to the launcher."""
     command = [PROGRAMS / "xenon-launch", "-n", "2", "--"]
@@ -218,8 +227,9 @@ def _run_roles(environment, worker, server, stderr, count):
             process.communicate()
 
 
-@pytest.mark.parametrize("lost", [1, pytest.param(0, marks=pytest.mark.slow)])
-def test_workers_started_by_hand_do_not_wait_for_a_lost_one(packed, tmp_path, lost):
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [0, 1])
+def test_trainings_started_by_hand_do_not_wait_for_a_lost_one(packed, tmp_path, lost):
     with by_hand(flags(packed, tmp_path / "run", "--epochs", "100000")) as processes:
         workers = processes[2:]
         while not (tmp_path / "run" / "last" / "state.json").exists():
@@ -252,6 +262,19 @@ def wait_until_joined(folder, count):
     files = [folder / str(rank) for rank in range(count)]
     wait_for(lambda: all(file.exists() and file.read_text() for file in files))
     return [int(file.read_text()) for file in files]
+
+
+def test_workers_started_by_hand_do_not_wait_for_a_lost_one(tmp_path):
+    with by_hand((sys.executable, "-c", ENDLESS, tmp_path)) as processes:
+        pids = wait_until_joined(tmp_path, 2)
+        listening = listeners([process.pid for process in processes])
+        assert listening
+        assert {address for address, _ in listening} == {"127.0.0.1"}
+        os.kill(pids[1], signal.SIGKILL)
+        (other,) = (process for process in processes if process.pid == pids[0])
+        stderr = other.communicate(timeout=150)[1]
+        assert other.returncode == 1
+        assert re.search(r"error: .* is lost.*--resume$", stderr.strip())
 
 
 @contextlib.contextmanager
@@ -333,7 +356,8 @@ def test_a_signal_ends_a_worker_that_waits_for_others_to_join(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-# Sends the servers commands that MXNet's own server would unpickle, then continues.
+# Sends the servers commands that MXNet's own server would unpickle, then continues; with
+# "fail", until the worker of rank 1 fails.
 ATTACK = """
 import pickle, sys
 import numpy as np
@@ -347,15 +371,35 @@ with group:
     assert sys.argv[1] in body
     for command in (0, 6, 1000):
         group._kvstore._send_command_to_servers(command, body)
-    assert group.all_reduce("x", np.ones(3)).tolist() == [1, 1, 1]
+    assert group.all_reduce("x", np.ones(3)).tolist() == [group.num_workers] * 3
+    while "fail" in sys.argv:
+        if group.rank == 1:
+            sys.exit("error: of rank 1")
+        group.all_reduce("y", np.ones(3))
 """
 
 
-def test_a_launched_server_unpickles_nothing(tmp_path):
-    status, stderr = run_workers(1, sys.executable, "-c", ATTACK, tmp_path / "ran")
-    assert status == 0, stderr
-    assert not (tmp_path / "ran").exists()
+@pytest.fixture(scope="module")
+def attacked(tmp_path_factory):
+    """Launch workers that attack the server, one of which fails.
+
+    Returns:
+        What the attack would write, the exit status and standard error.
+    """
+    ran = tmp_path_factory.mktemp("attack") / "ran"
+    return ran, *run_workers(2, sys.executable, "-c", ATTACK, ran, "fail")
+
+
+def test_a_launched_server_unpickles_nothing(attacked):
+    ran, _, stderr = attacked
+    assert not ran.exists()
     assert "[server 0] warning: refused command 0" in stderr
+
+
+def test_an_error_of_one_worker_ends_all_with_its_status(attacked):
+    _, status, stderr = attacked
+    assert status == 1
+    assert re.search(r"^\[worker \d\] error: of rank 1$", stderr, re.MULTILINE)
 
 
 @pytest.mark.slow

@@ -14,7 +14,9 @@ from xenon_mx.runtime.mxnet import mx
 @pytest.fixture(scope="module")
 def nets():
     """Two nets on two contexts each."""
-    return [network.build("resnet18_v1b", ctx=[mx.cpu(0), mx.cpu(1)]) for _ in range(2)]
+    return [
+        network.build("mobilenet0.25", ctx=[mx.cpu(0), mx.cpu(1)]) for _ in range(2)
+    ]
 
 
 @pytest.mark.parametrize("reference", [False, True])
@@ -88,7 +90,7 @@ def test_cams_returns_logits_and_maps_in_order(nets, batch_size, devices, refere
 
 def test_the_mean_of_the_ensembles_map_is_that_of_the_logits():
     """Also of nets whose maps differ in size."""
-    nets = [network.build(name) for name in ("resnet18_v1b", "squeezenet1.1")]
+    nets = [network.build(name) for name in ("mobilenet0.25", "squeezenet1.1")]
     for net, bias in zip(nets, (0.5, -2.0)):
         net.output.bias.set_data(mx.nd.array([bias]))
     (results,) = cams(nets, [synthetic.blobs(2, 96)], [mx.cpu()])

@@ -96,7 +96,14 @@ def test_a_logit_of_squeezenet_is_linear_in_its_last_layer():
     assert (net(image(64)).asnumpy() == -before).all()
 
 
-@pytest.mark.parametrize("name", ["densenet121", "resnet18_v1", "squeezenet1.1"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("densenet121", marks=pytest.mark.slow),
+        "resnet18_v1",
+        "squeezenet1.1",
+    ],
+)
 def test_names_without_dots_as_mxnet_once_saved_them_are_understood(
     name, zoo_params, tmp_path
 ):
@@ -158,9 +165,9 @@ def test_parameter_keys_are_those_of_the_zoo(zoo_params):
 
 
 def test_a_saved_net_is_loaded_whole(tmp_path):
-    net = network.build("resnet18_v1b")
+    net = network.build("mobilenet0.25")
     net.save_parameters(str(tmp_path / "net.params"))
-    again = network.build("resnet18_v1b", tmp_path / "net.params")
+    again = network.build("mobilenet0.25", tmp_path / "net.params")
     assert (net(image(64)).asnumpy() == again(image(64)).asnumpy()).all()
 
 
@@ -169,7 +176,7 @@ def test_random_weights_repeat_with_the_seed_and_only_with_it():
 
     def first_layer(seed):
         mxnet.seed(seed)
-        return network.build("resnet18_v1b").features[0].weight.data().asnumpy()
+        return network.build("mobilenet0.25").features[0].weight.data().asnumpy()
 
     assert (first_layer(1) == first_layer(1)).all()
     assert (first_layer(1) != first_layer(2)).any()
@@ -193,29 +200,29 @@ def test_weights_of_another_net_are_refused_by_their_differences(zoo_params):
 def test_a_file_that_holds_no_params_is_refused(tmp_path, content, message):
     (tmp_path / "x.params").write_bytes(content)
     with pytest.raises(XenonError, match=message):
-        network.build("resnet18_v1b", tmp_path / "x.params")
+        network.build("mobilenet0.25", tmp_path / "x.params")
 
 
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(XenonError, match="No such file"):
-        network.build("resnet18_v1b", tmp_path / "x.params")
+        network.build("mobilenet0.25", tmp_path / "x.params")
 
 
 def test_values_that_are_not_finite_are_refused(tmp_path):
-    net = network.build("resnet18_v1b")
+    net = network.build("mobilenet0.25")
     net.output.bias.set_data(mx.nd.array([np.nan]))
     net.save_parameters(str(tmp_path / "x.params"))
     with pytest.raises(XenonError, match="finite"):
-        network.build("resnet18_v1b", tmp_path / "x.params")
+        network.build("mobilenet0.25", tmp_path / "x.params")
 
 
 def test_a_misshapen_array_is_named(tmp_path):
-    net = network.build("resnet18_v1b")
+    net = network.build("mobilenet0.25")
     arrays = {k: p.data() for k, p in net._collect_params_with_prefix().items()}
     arrays["features.0.weight"] = mx.nd.zeros((64, 3, 5, 5))
     mx.nd.save(str(tmp_path / "x.params"), arrays)
     with pytest.raises(XenonError, match=r"features\.0\.weight"):
-        network.build("resnet18_v1b", tmp_path / "x.params")
+        network.build("mobilenet0.25", tmp_path / "x.params")
 
 
 def test_normalise_follows_the_formula():
@@ -250,7 +257,10 @@ def test_every_listed_net_takes_a_step_at_320(name):
     assert np.isfinite(net(image(320)).asnumpy()).all()
 
 
-FAST = ["densenet121", "resnet18_v1", "resnet18_v2", "mobilenet0.25"]
+FAST = [
+    *(pytest.param(x, marks=pytest.mark.slow) for x in ("densenet121", "resnet18_v1")),
+    *("resnet18_v2", "mobilenet0.25"),
+]
 
 
 def step(net, pixels):
@@ -350,7 +360,7 @@ def test_cam_extent_of_known_nets(name, start, end):
     "name",
     [
         pytest.param("densenet121", marks=pytest.mark.slow),
-        "resnet18_v1b",
+        pytest.param("resnet18_v1b", marks=pytest.mark.slow),
         "mobilenet0.25",
         "squeezenet1.1",
     ],
@@ -379,7 +389,7 @@ def test_a_cell_is_centred_where_cam_extent_puts_it(name):
 
 
 def test_a_cam_block_does_not_change_its_net():
-    net = settled("resnet18_v1b")
+    net = settled("mobilenet0.25")
     before = net(image(64)).asnumpy()
     keys = list(net._collect_params_with_prefix())
     cam_block.build(net)(image(64))

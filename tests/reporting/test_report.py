@@ -6,6 +6,7 @@ import base64
 import csv
 import io
 import os
+import pickle
 import re
 import shutil
 import subprocess
@@ -63,6 +64,29 @@ META = {
     "weights": [[0.4, 0.6], [0.25, 0.75], [0.5, 0.5]],
     "pretrained": None,
 }
+
+
+DRAWN: dict = {}
+
+
+def drawn_once(draw):
+    """Return a function that draws only what was not drawn before."""
+
+    def drawn(*args, **options):
+        key = draw.__name__, pickle.dumps((args, options))
+        if key not in DRAWN:
+            DRAWN[key] = draw(*args, **options)
+        return DRAWN[key]
+
+    return drawn
+
+
+@pytest.fixture(autouse=True)
+def _drawn_once(monkeypatch):
+    """Drawing takes most of the time of a report, and most tests draw the same."""
+    for name in dir(plots):
+        if name.startswith("draw_"):
+            monkeypatch.setattr(plots, name, drawn_once(getattr(plots, name)))
 
 
 def make_run(folder):
@@ -319,7 +343,9 @@ def test_every_image_has_an_alt_text_and_nothing_is_loaded(whole):
 
 
 def test_the_same_facts_give_the_same_page(run):
-    assert report(run)[1] == report(run)[1]
+    first = report(run)[1]
+    DRAWN.clear()
+    assert report(run)[1] == first
 
 
 def test_one_class_only_is_undefined_and_not_a_number(run, tmp_path):

@@ -25,7 +25,7 @@ from xenon_mx.errors import XenonError
 from xenon_mx.inference import cam_folder
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runs.run_meta import RUN_JSON
-from xenon_mx.runtime import files, staging
+from xenon_mx.runtime import files, progress, staging
 
 NET = "mobilenet0.25"
 TRAIN = ["--model", NET, "--no-pretrained", "--ctx=cpu()", "--lr=1e-3"]
@@ -58,6 +58,14 @@ def wait_for(path, process):
 
 
 # --- a run ---
+
+
+@pytest.fixture(scope="module")
+def begun(packed, tmp_path_factory):
+    """A run of one epoch, to be copied."""
+    run = tmp_path_factory.mktemp("begun") / "run"
+    train.train(config(packed, run, epochs=1))
+    return run
 
 
 @pytest.mark.parametrize(
@@ -131,10 +139,10 @@ def test_of_two_that_start_the_same_run_one_is_rejected(packed, tmp_path, times)
 
 @pytest.mark.parametrize("name", ["params", "last"])
 def test_a_link_in_the_place_of_a_folder_of_a_run_is_refused_and_left_alone(
-    packed, tmp_path, name
+    packed, begun, tmp_path, name
 ):
     run, precious = tmp_path / "run", tmp_path / "precious"
-    train.train(config(packed, run, epochs=1))
+    shutil.copytree(begun, run)
     (run / name).rename(precious)
     (precious / "net-0042.params").write_text("mine")
     (run / name).symlink_to(precious)
@@ -148,10 +156,10 @@ def test_a_link_in_the_place_of_a_folder_of_a_run_is_refused_and_left_alone(
     "name", ["log.csv", "best.json", "run.json", "last/state.json", "params/*"]
 )
 def test_a_link_in_the_place_of_a_file_of_a_run_is_refused_and_not_followed(
-    packed, tmp_path, name
+    packed, begun, tmp_path, name
 ):
     run, precious = tmp_path / "run", tmp_path / "precious"
-    train.train(config(packed, run, epochs=1))
+    shutil.copytree(begun, run)
     (file,) = run.glob(name)
     file.rename(precious)
     file.symlink_to(precious)
@@ -161,9 +169,9 @@ def test_a_link_in_the_place_of_a_file_of_a_run_is_refused_and_not_followed(
     assert precious.read_bytes() == before
 
 
-def test_only_files_with_names_of_a_run_are_ever_removed(packed, tmp_path):
+def test_only_files_with_names_of_a_run_are_ever_removed(packed, begun, tmp_path):
     run = tmp_path / "run"
-    train.train(config(packed, run, epochs=1))
+    shutil.copytree(begun, run)
     own = ("notes.txt", "notes.partial", "other-0001.params", "net-1.params")
     for folder in ("params", "last", "."):
         for name in own:
@@ -179,22 +187,24 @@ def test_only_files_with_names_of_a_run_are_ever_removed(packed, tmp_path):
 def test_a_run_ends_if_its_packed_folder_is_replaced(packed, tmp_path):
     folder = Path(shutil.copytree(packed.folder, tmp_path / "packed"))
     run = tmp_path / "run"
-    with start("xenon-train", folder, run, *TRAIN, "--epochs=100000") as process:
-        wait_for(run / "last" / "state.json", process)
-        other = synthetic.pack(
-            tmp_path / "other",
-            {
-                "train": synthetic.labelled(24, seed=5),
-                "valid": synthetic.labelled(8, seed=6),
-            },
-        )
-        for name in ("train.rec", "train.idx", "train.lst"):
-            os.replace(other.folder / name, folder / name)
-        output = process.communicate(timeout=60)[1]
-    assert process.returncode == 1
-    last = output.splitlines()[-1]
-    assert last.startswith(f"error: {folder}/train.")
-    assert "was packed again, changed or removed" in last
+    splits = {
+        "train": synthetic.labelled(24, seed=5),
+        "valid": synthetic.labelled(8, seed=6),
+    }
+    other = synthetic.pack(tmp_path / "other", splits)
+
+    def replacing(total, unit, desc):
+        if desc.startswith("validating 1/"):
+            for name in ("train.rec", "train.idx", "train.lst"):
+                os.replace(other.folder / name, folder / name)
+        return progress.silent(total=total, unit=unit, desc=desc)
+
+    there = packed_folder.open_packed(folder)
+    with pytest.raises(XenonError) as caught:
+        train.train(config(there, run, epochs=100), replacing)
+    assert str(caught.value).startswith(f"{folder}/train.")
+    assert "was packed again, changed or removed" in str(caught.value)
+    assert len(Run.open(run).log()) == 1
     for member in Run.open(run).members():
         member.check()
 

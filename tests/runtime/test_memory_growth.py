@@ -14,7 +14,7 @@ from xenon_mx.commands import train
 from xenon_mx.config import TrainConfig
 
 SIZE = 32
-FEW, MANY = 60, 600
+FEW, MANY = 40, 400
 MAX_GROWTH = 1.1
 
 
@@ -64,7 +64,7 @@ def test_packing_ten_times_the_images_takes_no_more_memory(data, tmp_path):
     assert many < MAX_GROWTH * few
 
 
-@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("packed", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_predicting_ten_times_the_images_takes_no_more_memory(data, tmp_path, packed):
     run = tmp_path / "run"
     splits = {

@@ -70,6 +70,30 @@ def test_restored_it_takes_the_same_steps():
     assert second.state()[1] == 5
 
 
+class Pair(ProcessGroup):
+    """Two workers with the same batch."""
+
+    num_workers = 2
+
+    def all_reduce_gradients(self, params):
+        """Add the gradients of the other worker."""
+        for param in params.values():
+            param.grad()[:] *= 2
+
+
+def test_of_several_workers_the_gradients_are_averaged():
+    """A factor would not change Adam's steps, but its state and its epsilon's share."""
+    one, two = net(), net()
+    alone, together = Adam(one, 0.1, ProcessGroup()), Adam(two, 0.1, Pair())
+    for scale in (1, 2):
+        step(one, alone, scale)
+        step(two, together, scale)
+    expected, actual = alone.state()[0], together.state()[0]
+    assert expected.keys() == actual.keys()
+    for key, array in expected.items():
+        np.testing.assert_allclose(actual[key], array, rtol=1e-6)
+
+
 def test_the_state_of_another_net_is_refused():
     adam = Adam(net(), 0.1, ProcessGroup())
     with pytest.raises(XenonError, match="does not fit this net"):

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import http.server
 import json
+import logging
 import os
 import shutil
 import socket
@@ -252,7 +253,7 @@ def run(tmp_path_factory):
     config = TrainConfig(
         packed.folder,
         folder / "run",
-        model="resnet18_v1b",
+        model="mobilenet0.25",
         no_pretrained=True,
         ctx="cpu()",
         epochs=3,
@@ -264,16 +265,16 @@ def run(tmp_path_factory):
 
 def test_a_run_gives_its_best_epoch_and_any_of_its_five(run):
     best, *others = json.loads((run / "best.json").read_text())["best"]
-    found = pretrained.find("resnet18_v1b", str(run))
+    found = pretrained.find("mobilenet0.25", str(run))
     assert (found.source, found.file) == ("run", run / best["params"])
     assert found.record().sha256 == best["sha256"]
     named = run / others[0]["params"]
-    assert pretrained.find("resnet18_v1b", str(named)).file == named
+    assert pretrained.find("mobilenet0.25", str(named)).file == named
 
 
 def test_a_run_of_another_net_is_refused_by_both_names(run):
-    with pytest.raises(XenonError, match=r"of resnet18_v1b, not of resnet34_v1b"):
-        pretrained.find("resnet34_v1b", str(run))
+    with pytest.raises(XenonError, match=r"of mobilenet0\.25, not of mobilenet0\.5"):
+        pretrained.find("mobilenet0.5", str(run))
 
 
 def test_a_damaged_epoch_of_a_run_is_refused(run, tmp_path):
@@ -285,14 +286,14 @@ def test_a_damaged_epoch_of_a_run_is_refused(run, tmp_path):
     params.write_bytes(content)
     for named in (copy, params):
         with pytest.raises(XenonError, match="damaged"):
-            pretrained.find("resnet18_v1b", str(named))
+            pretrained.find("mobilenet0.25", str(named))
 
 
 def test_a_run_started_from_a_run_begins_with_its_net_whole(run, tmp_path):
     config = TrainConfig(
         run.parent / "packed",
         tmp_path / "next",
-        model="resnet18_v1b",
+        model="mobilenet0.25",
         pretrained=str(run),
         ctx="cpu()",
         epochs=1,
@@ -303,7 +304,7 @@ def test_a_run_started_from_a_run_begins_with_its_net_whole(run, tmp_path):
     meta = json.loads((tmp_path / "next" / "run.json").read_text())["pretrained"]
     assert meta["source"] == "run"
     before = mx.nd.load(meta["file"])
-    after = mx.nd.load(str(tmp_path / "next" / "params" / "resnet18_v1b-0001.params"))
+    after = mx.nd.load(str(tmp_path / "next" / "params" / "mobilenet0.25-0001.params"))
     still = [k for k in before if "running" not in k]
     assert all((before[k] == after[k]).asnumpy().all() for k in still)
 
@@ -317,6 +318,7 @@ def xenon_train(*arguments, **environment):
     return done, time.monotonic() - started
 
 
+@pytest.mark.slow
 def test_without_an_answer_xenon_train_stops_soon(run, tmp_path):
     with silence() as url:
         done, seconds = xenon_train(
@@ -334,6 +336,27 @@ def test_without_an_answer_xenon_train_stops_soon(run, tmp_path):
     )  # two servers, three seconds each; MXNet itself waits for minutes
 
 
+def test_weights_named_by_timm_start_a_run(run, tmp_path, monkeypatch, caplog):
+    from models.test_weight_names import state_dict
+
+    repository = "timm/resnet18.tv_in1k"
+    served = (
+        tmp_path / "served" / HUB_PATH.replace("timm/densenet121.tv_in1k", repository)
+    )
+    served.parent.mkdir(parents=True)
+    save_file(state_dict("resnet18"), served)
+    with serving(tmp_path / "served") as url, caplog.at_level(logging.INFO):
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        options = {"model": "resnet18_v1b", "ctx": "cpu()", "epochs": 1}
+        train.train(TrainConfig(run.parent / "packed", tmp_path / "run", **options))
+    meta = json.loads((tmp_path / "run" / "run.json").read_text())["pretrained"]
+    assert meta["source"] == "hub"
+    assert meta["origin"] == f"{repository}@{COMMIT}"
+    assert meta["sha256"] == hashlib.sha256(served.read_bytes()).hexdigest()
+    assert f"from hub: {repository}@{COMMIT}" in caplog.text
+
+
+@pytest.mark.slow
 def test_weights_named_by_timm_start_a_run_of_densenet169(run, tmp_path):
     from goldens import state_dict
 

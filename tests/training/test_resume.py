@@ -59,7 +59,7 @@ def outcome(run):
 
 
 @pytest.mark.parametrize("net", NETS)
-@pytest.mark.parametrize("stop", [1, 3])
+@pytest.mark.parametrize("stop", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_resumed_in_the_middle_a_run_ends_with_the_same_bytes(
     packed, tmp_path, net, stop
 ):
@@ -79,7 +79,7 @@ def test_a_state_that_lacks_the_schedule_is_damaged(packed, tmp_path, handlers):
         train.train(config(packed, run, resume=True))
 
 
-@pytest.mark.parametrize("stop", [1, 2, 3])
+@pytest.mark.parametrize("stop", [pytest.param(1, marks=pytest.mark.slow), 2, 3])
 def test_frozen_epochs_resume_exactly(packed, tmp_path, stop):
     network.build(NETS[1]).save_parameters(str(tmp_path / "start.params"))
     options = {"no_pretrained": False, "pretrained": str(tmp_path / "start.params")}
@@ -251,7 +251,7 @@ def test_a_signal_ends_the_run_cleanly_and_says_how_to_go_on(
     assert f"xenon-train {packed.folder} {tmp_path / 'run'} --resume" in said
     assert "Traceback" not in said
     done = len(outcome(tmp_path / "run")[0])
-    finish(packed, tmp_path / "run", "--epochs", done + 2)
+    train.train(config(packed, tmp_path / "run", epochs=done + 2, resume=True))
     train.train(config(packed, tmp_path / "whole", epochs=done + 2))
     assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
 
@@ -276,7 +276,7 @@ def test_a_disk_that_takes_no_more_ends_the_run_which_then_goes_on(packed, tmp_p
         f"are complete: fix the cause, and continue with --resume"
     )
     assert not list(run.rglob("*.partial"))
-    finish(packed, run)
+    train.train(config(packed, run, epochs=2, resume=True))
     train.train(config(packed, tmp_path / "whole", epochs=2))
     assert outcome(run) == outcome(tmp_path / "whole")
 

@@ -124,10 +124,13 @@ class _Bar:
         assert wait.endswith("%")
 
 
-def test_the_reference_trains_to_the_same_bytes(packed, tmp_path):
-    for name, reference in (("fast", False), ("plain", True)):
-        options = {"epochs": 2, "model": "resnet18_v1", "reference": reference}
-        train.train(config(packed, tmp_path / name, **options))
+@pytest.mark.parametrize(
+    "name", [NET, pytest.param("resnet18_v1", marks=pytest.mark.slow)]
+)
+def test_the_reference_trains_to_the_same_bytes(packed, tmp_path, name):
+    for folder, reference in (("fast", False), ("plain", True)):
+        options = {"epochs": 2, "model": name, "reference": reference}
+        train.train(config(packed, tmp_path / folder, **options))
     for fast in sorted((tmp_path / "fast" / "params").iterdir()):
         plain = tmp_path / "plain" / "params" / fast.name
         assert fast.read_bytes() == plain.read_bytes()
@@ -151,7 +154,9 @@ def test_the_bar_is_filled_for_training_and_for_validation(packed, tmp_path):
     assert bar.done == {"epoch 1/1": [32, 32], "validating 1/1": [18, 18]}
 
 
-@pytest.mark.parametrize("name", ["densenet121", NET])
+@pytest.mark.parametrize(
+    "name", [NET, pytest.param("densenet121", marks=pytest.mark.slow)]
+)
 def test_one_step_moves_every_trainable_parameter(packed, tmp_path, name):
     start = network.build(name)
     start.save_parameters(str(tmp_path / "start.params"))
@@ -167,7 +172,9 @@ def test_one_step_moves_every_trainable_parameter(packed, tmp_path, name):
     assert still == []  # the running statistics moved, too
 
 
-@pytest.mark.parametrize("name", ["resnet18_v1b", "densenet121"])
+@pytest.mark.parametrize(
+    "name", ["resnet18_v1b", pytest.param("densenet121", marks=pytest.mark.slow)]
+)
 def test_eight_images_are_learnt_by_heart(tmp_path, name):
     pixels, labels = synthetic.labelled(8)
     many = np.concatenate([pixels] * 8), labels * 8
