@@ -356,8 +356,8 @@ def test_a_signal_ends_a_worker_that_waits_for_others_to_join(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-# Sends the servers commands that MXNet's own server would unpickle, then continues; with
-# "fail", until the worker of rank 1 fails.
+# Sends the servers commands that MXNet's own server would unpickle, then continues;
+# with "fail", until the worker of rank 1 fails.
 ATTACK = """
 import pickle, sys
 import numpy as np
