@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from support.processes import environment_of, left_over, listeners, wait_for
 
 from xenon_mx.commands import launch
 from xenon_mx.data import record_iter
-from xenon_mx.distributed import cluster, process_group
+from xenon_mx.distributed import cluster, process_group, watchdog
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.models import weight_files
 from xenon_mx.runs.run_folder import Run
@@ -459,7 +460,7 @@ def send_over_zeromq(port, body):
     ready = b"\x05READY" + prop(b"Socket-Type", b"DEALER") + prop(b"Identity", b"ps99")
     with socket.create_connection(("127.0.0.1", port), 60) as stream:
         stream.sendall(greeting)
-        assert len(stream.recv(64, socket.MSG_WAITALL)) == 64
+        assert len(watchdog._receive(stream, 64)) == 64
         stream.sendall(frame(ready, 4))  # 4: a command
         assert stream.recv(1)
         stream.sendall(frame(body, 0))
@@ -625,3 +626,22 @@ def test_too_few_images_for_so_many_workers_are_refused(tmp_path):
     data = synthetic.pack(tmp_path / "p", {"train": synthetic.labelled(10)})
     with pytest.raises(XenonError, match="10 images are too few for 4 workers"):
         record_iter.steps_per_epoch(data.split("train"), 2, 4)
+
+
+def test_a_message_that_arrives_in_pieces_is_received_whole():
+    """A socket with a timeout returns what is there, even where all is asked for."""
+    ours, peer = socket.socketpair()
+    with ours, peer:
+        ours.settimeout(30)
+
+        def send():
+            for byte in b"token":
+                peer.sendall(bytes([byte]))
+                time.sleep(0.02)
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        assert watchdog._receive(ours, 5) == b"token"
+        sender.join()
+        peer.close()
+        assert watchdog._receive(ours, 1) == b""

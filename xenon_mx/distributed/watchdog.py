@@ -186,7 +186,12 @@ def _print(message: str) -> None:
 
 def _receive(connection: socket.socket, count: int) -> bytes:
     """Receive `count` bytes; fewer if the peer closed or was silent too long."""
-    try:
-        return connection.recv(count, socket.MSG_WAITALL)
-    except OSError:
-        return b""
+    received = b""
+    # MSG_WAITALL does not wait on a socket that has a timeout.
+    with contextlib.suppress(OSError):
+        while len(received) < count:
+            part = connection.recv(count - len(received))
+            if not part:
+                break
+            received += part
+    return received
