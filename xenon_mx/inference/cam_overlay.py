@@ -1,7 +1,7 @@
 """Drawing class activation maps over the radiographs they were computed from.
 
 Owns the geometry from the net's square input back to the radiograph, and the colours;
-must not know nets or files. `models.cam` defines what a map is.
+must not know nets or files. `models.cam_average` defines what a map is.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import pytest
 
 from xenon_mx.evaluation.estimates import evaluate
 from xenon_mx.evaluation.evaluation_set import EvaluationSet
-from xenon_mx.reporting import plots, prediction_plots
+from xenon_mx.reporting import plot_captions, plots
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_the_roc_curve_has_sensitivity_over_false_positives(axes):
     patients = [f"patient{number}" for number in range(7)]
     samples = EvaluationSet(labels, prob, patients, ["XR_HAND"] * 7)
     estimates = {each.name: each for each in evaluate(samples, repeats=0)}
-    prediction_plots.roc_plots(samples, estimates, with_paper=False)
+    plot_captions.roc_plots(samples, estimates, with_paper=False)
     _, curve, point = (call.args[:2] for call in axes.plot.call_args_list)
     x, y = (np.asarray(values) for values in curve)
     # Ten of the twelve pairs of an abnormal and a normal sample are in order.
