@@ -127,6 +127,7 @@ def test_the_installer_refuses(arguments, why):
     assert why in done.stderr
 
 
+@pytest.mark.slow
 def test_the_installers_check_loads_mxnet_and_opencv():
     (code,) = re.findall(r'python -c \\\n +"(.+)"', installer())
     loaded = "; import sys; assert {'mxnet', 'cv2'} <= set(sys.modules)"
