@@ -192,7 +192,14 @@ class Outputs:
         self._origin = origin
         self._refuse_inputs(inputs)
         for output in self._outputs:
-            self._check_replaceable(output)
+            try:
+                self._check_replaceable(output)
+            except XenonError:
+                # Another process may have moved the record and not yet its file.
+                with contextlib.suppress(OSError), files.locked([output.path.parent]):
+                    self._check_replaceable(output)
+                    continue
+                raise
 
     def write(self, contents: Mapping[Path, bytes]) -> None:
         """Write all files, or none.
