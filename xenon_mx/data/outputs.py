@@ -18,7 +18,7 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import Any, Iterable, Mapping, NamedTuple, Protocol, Sequence
+from typing import Any, Iterable, Iterator, Mapping, NamedTuple, Protocol, Sequence
 
 from xenon_mx.data import mura
 from xenon_mx.errors import ConfigError, FileError, XenonError, link_loop
@@ -191,15 +191,9 @@ class Outputs:
         """
         self._origin = origin
         self._refuse_inputs(inputs)
-        for output in self._outputs:
-            try:
+        with self._locked():
+            for output in self._outputs:
                 self._check_replaceable(output)
-            except XenonError:
-                # Another process may have moved the record and not yet its file.
-                with contextlib.suppress(OSError), files.locked([output.path.parent]):
-                    self._check_replaceable(output)
-                    continue
-                raise
 
     def write(self, contents: Mapping[Path, bytes]) -> None:
         """Write all files, or none.
@@ -212,16 +206,23 @@ class Outputs:
                 full; or a file that may not be replaced was created since `claim`.
         """
         assert self._origin, "call claim first"
+        with self._locked():
+            written: dict[Path, bytes] = {}
+            for output in self._outputs:
+                if output.path in contents:
+                    self._check_replaceable(output)
+                    written.update(self._with_record(output, contents[output.path]))
+            files.write_all(written)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep other processes from moving a record without its file meanwhile."""
+        paths = [output.path for output in self._outputs]
         try:
-            with files.locked(path.resolve().parent for path in contents):
-                written: dict[Path, bytes] = {}
-                for output in self._outputs:
-                    if output.path in contents:
-                        self._check_replaceable(output)
-                        written.update(self._with_record(output, contents[output.path]))
-                files.write_all(written)
+            with files.locked(path.resolve().parent for path in paths):
+                yield
         except OSError as error:
-            raise files.write_error(error, contents) from error
+            raise files.write_error(error, paths) from error
 
     def _with_record(self, output: Output, data: bytes) -> dict[Path, bytes]:
         return output.record.add(output.path, data, self._writer, self._origin)
