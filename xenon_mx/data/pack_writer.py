@@ -121,7 +121,7 @@ class PackTransaction(staging.Staging):
             sums.update({file: entry.sha256 for file, entry in split.files.items()})
         self.prepare(sums, dict.fromkeys(self._existing(), ""))
         self.move()
-        return packed_folder.open_packed(self.out)
+        return PackedFolder(self.out, written.meta)
 
     def _existing(self) -> list[str]:
         """Return the names of a packed folder's files that OUT already holds."""
