@@ -15,19 +15,12 @@ import pytest
 import synthetic
 
 import xenon_mx as xenon
-from xenon_mx import config
+from xenon_mx import cli, config
 from xenon_mx.data import images as radiographs
 from xenon_mx.inference import onnx_ensemble
 from xenon_mx.models import network
 
-CONFIGS = {
-    "pack": config.PackConfig,
-    "train": config.TrainConfig,
-    "predict": config.PredictConfig,
-    "export": config.ExportConfig,
-    "report": config.ReportConfig,
-    "launch": config.LaunchConfig,
-}
+CONFIGS = {name: getattr(config, f"{name.capitalize()}Config") for name in cli.COMMANDS}
 
 
 @pytest.mark.parametrize("name", CONFIGS)

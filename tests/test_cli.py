@@ -29,14 +29,7 @@ from xenon_mx.commands import pack as packing
 from xenon_mx.errors import XenonError
 from xenon_mx.models import network
 
-CONFIGS = {
-    "pack": config.PackConfig,
-    "train": config.TrainConfig,
-    "predict": config.PredictConfig,
-    "export": config.ExportConfig,
-    "report": config.ReportConfig,
-    "launch": config.LaunchConfig,
-}
+CONFIGS = {name: getattr(config, f"{name.capitalize()}Config") for name in cli.COMMANDS}
 
 
 def start(command, *args, **options):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Sequence
+from typing import TYPE_CHECKING, Sequence
 
 from tqdm import tqdm
 
@@ -131,10 +131,12 @@ def train(
     Raises:
         XenonError: The data or settings cannot be used, or the loss is not finite.
     """
-    given = locals()
+    settings = locals()
     if resume:
-        given = _with_recorded(given)
-    config = arguments.build_config(TrainConfig, given)
+        defaults = {setting.name: setting.default for setting in fields(TrainConfig)}
+        given = {n for n, value in settings.items() if value != defaults.get(n)}
+        settings = arguments.with_recorded(settings, given)
+    config = arguments.build_config(TrainConfig, settings)
     from xenon_mx.commands.train import train as run_train
 
     return run_train(config, arguments.bar(progress))
@@ -292,17 +294,3 @@ def launch(
     from xenon_mx.commands.launch import launch as run_launch
 
     return run_launch(config, lambda line: tqdm.write(line, file=sys.stderr))
-
-
-def _with_recorded(given: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of `train`, with a run's own settings for defaults."""
-    from xenon_mx.runs.run_folder import Run
-
-    settings = Run.open(Path(given["run"])).meta.settings
-    defaults = {setting.name: setting.default for setting in fields(TrainConfig)}
-    kept = {
-        name: settings[name]
-        for name, value in given.items()
-        if name in settings and value == defaults.get(name)
-    }
-    return {**given, **kept}

@@ -10,7 +10,7 @@ import sys
 from dataclasses import fields
 from os import PathLike
 from pathlib import Path
-from typing import Any, Mapping, Sequence, Union
+from typing import Any, Container, Mapping, Sequence, Union
 
 from xenon_mx.errors import XenonError
 from xenon_mx.runtime import progress
@@ -36,6 +36,22 @@ def build_config(kind: Any, given: Mapping[str, Any]) -> Any:
             value = Path(value)
         settings[setting.name] = value
     return kind(**settings)
+
+
+def with_recorded(settings: Mapping[str, Any], given: Container[str]) -> dict[str, Any]:
+    """Return settings of `xenon-train --resume`, the run's own where none was given.
+
+    Args:
+        settings: Name to value of every setting; `run` is the run.
+        given: The names of those that the user gave.
+    """
+    from xenon_mx.runs.run_folder import Run
+
+    recorded = Run.open(Path(settings["run"])).meta.settings
+    return {
+        name: value if name in given else recorded.get(name, value)
+        for name, value in settings.items()
+    }
 
 
 def as_paths(value: AnyPath | Sequence[AnyPath]) -> tuple[Path, ...]:

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import click
 
-from xenon_mx import __version__, console, exit_status, options
+from xenon_mx import __version__, arguments, console, exit_status, options
 from xenon_mx.config import (
     ExportConfig,
     LaunchConfig,
@@ -27,8 +27,22 @@ from xenon_mx.config import (
 )
 from xenon_mx.runtime import memory, progress, signals, streams, text
 
-_SETTINGS = {"help_option_names": ["-h", "--help"]}
 _version = click.version_option(__version__, "--version", prog_name="xenon")
+
+
+@click.command(
+    cls=options.Group, context_settings=options.HELP, invoke_without_command=True
+)
+@click.pass_context
+@_version
+def xenon_command(context: click.Context) -> None:
+    """Predict from bone radiographs whether a study is abnormal.
+
+    By the recipe of the MURA paper. `xenon pack` is the same as `xenon-pack`, and so
+    on. Not for medical use.
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 def _check_packed(context: click.Context, _: click.Parameter, out: Path | None) -> None:
@@ -46,12 +60,7 @@ def _check_packed(context: click.Context, _: click.Parameter, out: Path | None) 
     context.exit()
 
 
-@click.command(
-    "pack",
-    cls=options.Command,
-    context_settings=_SETTINGS,
-    short_help="Pack radiographs into record files.",
-)
+@xenon_command.command("pack", short_help="Pack radiographs into record files.")
 @click.argument("source", type=options.PATH)
 @click.argument("out", type=options.PATH)
 @options.from_config(PackConfig)
@@ -107,12 +116,7 @@ def _list_models(context: click.Context, _: click.Parameter, size: int | None) -
     context.exit()
 
 
-@click.command(
-    "train",
-    cls=options.Command,
-    context_settings=_SETTINGS,
-    short_help="Train a net and keep its five best epochs.",
-)
+@xenon_command.command("train", short_help="Train a net and keep its five best epochs.")
 @click.argument("packed", type=options.PATH)
 @click.argument("run", type=options.PATH)
 @options.from_config(TrainConfig)
@@ -138,7 +142,10 @@ def train_command(**flags: Any) -> None:
     """
     memory.check(memory.MXNET)
     if flags["resume"]:
-        flags = _with_recorded(flags)
+        source = click.get_current_context().get_parameter_source
+        default = click.core.ParameterSource.DEFAULT
+        given = {name for name in flags if source(name) is not default}
+        flags = arguments.with_recorded(flags, given)
     config = TrainConfig(**flags)
     from xenon_mx.commands import train
     from xenon_mx.runs.run_meta import RUN_JSON
@@ -162,27 +169,7 @@ def train_command(**flags: Any) -> None:
     console.print_line(f"next: xenon-predict INPUT OUT.csv --run {run}")
 
 
-def _with_recorded(flags: dict[str, Any]) -> dict[str, Any]:
-    """Return the flags, with those not given replaced by the settings of the run."""
-    from xenon_mx.runs import run_folder
-
-    recorded = run_folder.Run.open(flags["run"]).meta.settings
-    source = click.get_current_context().get_parameter_source
-    given = {
-        name for name in flags if source(name) is not click.core.ParameterSource.DEFAULT
-    }
-    return {
-        name: value if name in given else recorded.get(name, value)
-        for name, value in flags.items()
-    }
-
-
-@click.command(
-    "predict",
-    cls=options.Command,
-    context_settings=_SETTINGS,
-    short_help="Predict whether each study is abnormal.",
-)
+@xenon_command.command("predict", short_help="Predict whether each study is abnormal.")
 @options.several("inputs", "INPUT...", before="OUT.csv")
 @click.argument("out", metavar="OUT.csv", type=options.PATH)
 @click.option(
@@ -229,12 +216,7 @@ def _predict(config: PredictConfig) -> None:
     console.print_metrics(predictions.metrics)
 
 
-@click.command(
-    "export",
-    cls=options.Command,
-    context_settings=_SETTINGS,
-    short_help="Write an ensemble as one ONNX file.",
-)
+@xenon_command.command("export", short_help="Write an ensemble as one ONNX file.")
 @options.several("runs", "RUN...", before="OUT.onnx")
 @click.argument("out", metavar="OUT.onnx", type=options.PATH)
 @options.from_config(ExportConfig)
@@ -258,12 +240,7 @@ def export_command(**flags: Any) -> None:
     console.print_line(f"next: xenon-predict INPUT OUT.csv --run {out}")
 
 
-@click.command(
-    "report",
-    cls=options.Command,
-    context_settings=_SETTINGS,
-    short_help="Report on a run in one HTML page.",
-)
+@xenon_command.command("report", short_help="Report on a run in one HTML page.")
 @click.argument("run", type=options.PATH)
 @click.argument(
     "predictions", metavar="[PREDICTIONS]", required=False, type=options.PATH
@@ -287,10 +264,9 @@ def report_command(**flags: Any) -> None:
         console.print_line(f"written: {path}")
 
 
-@click.command(
+@xenon_command.command(
     "launch",
-    cls=options.Command,
-    context_settings={**_SETTINGS, "allow_interspersed_args": False},
+    context_settings={"allow_interspersed_args": False},
     short_help="Train with several workers.",
 )
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
@@ -314,40 +290,7 @@ def launch_command(**flags: Any) -> None:
 
 
 # Every command by its name, which is also the name of its entry point.
-COMMANDS: dict[str, click.Command] = {
-    "pack": pack_command,
-    "train": train_command,
-    "predict": predict_command,
-    "export": export_command,
-    "report": report_command,
-    "launch": launch_command,
-}
-
-
-class _Xenon(click.Group):
-    """The group of all commands, listed in the order in which they are used."""
-
-    def list_commands(self, context: click.Context) -> list[str]:
-        """Return the names of the commands in the order of the table."""
-        return list(self.commands)
-
-
-@click.command(
-    cls=_Xenon,
-    commands=COMMANDS,
-    context_settings=_SETTINGS,
-    invoke_without_command=True,
-)
-@click.pass_context
-@_version
-def xenon_command(context: click.Context) -> None:
-    """Predict from bone radiographs whether a study is abnormal.
-
-    By the recipe of the MURA paper. `xenon pack` is the same as `xenon-pack`, and so
-    on. Not for medical use.
-    """
-    if context.invoked_subcommand is None:
-        click.echo(context.get_help())
+COMMANDS = xenon_command.commands
 
 
 def _run(name: str) -> NoReturn:

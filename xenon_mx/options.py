@@ -29,8 +29,19 @@ class _PathType(click.Path):
 PATH = _PathType(path_type=Path, readable=False)
 
 
+HELP = {"help_option_names": ["-h", "--help"]}
+
+
 class Command(click.Command):
     """A command that reports an invalid setting as wrong usage of itself."""
+
+    def __init__(
+        self,
+        name: str | None,
+        context_settings: dict[str, Any] | None = None,
+        **rest: Any,
+    ) -> None:
+        super().__init__(name, {**HELP, **(context_settings or {})}, **rest)
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
         """Read the arguments; point to the new name of an option of xenon 0.1.0."""
@@ -49,6 +60,16 @@ class Command(click.Command):
             return super().invoke(context)
         except ConfigError as error:
             raise click.UsageError(str(error), context) from error
+
+
+class Group(click.Group):
+    """A group of such commands, listed in the order in which they are defined."""
+
+    command_class = Command
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """Return the names of the commands, in the order of their definition."""
+        return list(self.commands)
 
 
 def several(name: str, metavar: str, before: str) -> Decorator:
