@@ -474,15 +474,15 @@ def start_xenon(folder: Path) -> Result:
 
 def prepare(folder: Path) -> Result:
     """Pack the data, and create a run of five members with random weights."""
-    import goldens
-    import safetensors.numpy
+    packed = _prepare_data(folder)
+    _prepare_run(folder, packed)
+    return {"images": 1, "seconds": 1.0, "outputs": None}
 
-    from xenon_mx.commands import pack, train
-    from xenon_mx.config import PackConfig, TrainConfig
-    from xenon_mx.models import network, weight_matching
-    from xenon_mx.runs.epoch_log import EpochRecord
-    from xenon_mx.runs.run_folder import Run
-    from xenon_mx.runs.training_state import TrainingState
+
+def _prepare_data(folder: Path) -> Any:
+    """Pack the data whole and in part, and list the images to predict."""
+    from xenon_mx.commands import pack
+    from xenon_mx.config import PackConfig
 
     sizes = json.loads((folder / "sizes.json").read_text())
     packed = pack.pack(
@@ -501,6 +501,19 @@ def prepare(folder: Path) -> Result:
     listed = files(folder)[:: len(files(folder)) // sizes["predict"]]
     lines = [f"{f.relative_to(folder)}\n" for f in listed[: sizes["predict"]]]
     (folder / "asked.csv").write_text("".join(lines))
+    return packed
+
+
+def _prepare_run(folder: Path, packed: Any) -> None:
+    """Create a run whose members have random weights."""
+    import safetensors.numpy
+
+    from xenon_mx.commands import train
+    from xenon_mx.config import TrainConfig
+    from xenon_mx.models import network
+    from xenon_mx.runs.epoch_log import EpochRecord
+    from xenon_mx.runs.run_folder import Run
+    from xenon_mx.runs.training_state import TrainingState
 
     config = TrainConfig(folder / "packed", folder / "run", no_pretrained=True)
     data = train._open_data(config, packed)
@@ -509,21 +522,28 @@ def prepare(folder: Path) -> Result:
     run = Run.create(folder / "run", meta)
     ranked = []
     for number in range(1, MEMBERS + 1):
-        net, zoo = network.build_uninitialized(NET)
-        keys = weight_matching.known_namings(NET, net, zoo)[-1]
-        shapes = weight_matching.weight_shapes(net, 1)
-        weights = {
-            name: goldens.draw(f"{number}.{name}", shapes[key])
-            for key, name in keys.items()
-        }
         file = folder / f"member-{number}.safetensors"
-        safetensors.numpy.save_file(weights, str(file))
+        safetensors.numpy.save_file(_draw_weights(number), str(file))
         state = network.state_dict(network.build(NET, file))
         ranked.append((float(number), number))
         epoch = EpochRecord(number, 1, number, 0, 0, 1e-4, 1, 0, 1)
         run.save(epoch, TrainingState(number, state, {}, 1, {}, False), ranked)
     run.close()
-    return {"images": 1, "seconds": 1.0, "outputs": None}
+
+
+def _draw_weights(number: int) -> dict[str, np.ndarray]:
+    """Draw a member's weights, under torchvision's names."""
+    import goldens
+
+    from xenon_mx.models import network, weight_matching
+
+    net, zoo = network.build_uninitialized(NET)
+    keys = weight_matching.known_namings(NET, net, zoo)[-1]
+    shapes = weight_matching.weight_shapes(net, 1)
+    return {
+        name: goldens.draw(f"{number}.{name}", shapes[key])
+        for key, name in keys.items()
+    }
 
 
 def _cut(packed: Any, out: Path, counts: dict[str, int]) -> None:
