@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import os
@@ -20,9 +19,10 @@ import pytest
 import synthetic
 from onnx import helper
 from support import paths
+from support.predictions import predict_tables, read
 
 from xenon_mx import cli
-from xenon_mx.commands import export, pack, predict, train
+from xenon_mx.commands import export, pack, train
 from xenon_mx.config import ExportConfig, PackConfig, PredictConfig, TrainConfig
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.inference import inputs, onnx_graph
@@ -225,20 +225,8 @@ def test_five_densenets_at_320_px_pool_all_of_the_map(tmp_path):
 
 def ask(world, tmp_path, *inputs_, runs=("run.onnx",), **options):
     """Predict; return the rows of OUT.csv, those of --images, and the Predictions."""
-    config = PredictConfig(
-        tuple(world / each for each in inputs_),
-        tmp_path / "out.csv",
-        tuple(world / run for run in runs),
-        images=tmp_path / "images.csv",
-        **{"ctx": "cpu()", "overwrite": True, **options},
-    )
-    result = predict.predict(config)
-    return read(tmp_path / "out.csv"), read(tmp_path / "images.csv"), result
-
-
-def read(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
+    runs = [world / run for run in runs]
+    return predict_tables(tmp_path, [world / i for i in inputs_], runs, **options)
 
 
 INPUTS = ("MURA-v1.1/valid_image_paths.csv", "MURA-v1.1/valid", "packed/valid.rec")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import errno
 import json
 import logging
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 import synthetic
 from support import mura_tree
+from support.predictions import predict_tables, read
 
 from xenon_mx.commands import pack, predict, train
 from xenon_mx.config import PackConfig, PredictConfig, TrainConfig
@@ -76,20 +76,8 @@ def world(tmp_path_factory):
 
 def ask(world, tmp_path, *inputs, runs=("run",), **options):
     """Predict; return the rows of OUT.csv, those of --images, and the Predictions."""
-    config = PredictConfig(
-        tuple(Path(i) for i in inputs),
-        tmp_path / "out.csv",
-        tuple(world / run for run in runs),
-        images=tmp_path / "images.csv",
-        **{"ctx": "cpu()", "overwrite": True, **options},
-    )
-    result = predict.predict(config)
-    return read(tmp_path / "out.csv"), read(tmp_path / "images.csv"), result
-
-
-def read(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
+    runs = [world / run for run in runs]
+    return predict_tables(tmp_path, map(Path, inputs), runs, **options)
 
 
 def valid_csv(world):

@@ -264,7 +264,7 @@ FAST = [
 
 
 def step(net, pixels):
-    """Take one step of gradient descent; return the loss and the new state dict."""
+    """Compute one step of gradient descent; return the loss and the new state dict."""
     with autograd.record():
         loss = (net(pixels) ** 2).mean()
     loss.backward()

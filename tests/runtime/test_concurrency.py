@@ -12,14 +12,15 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import synthetic
+from support.runs import NET, train_config
 
 from xenon_mx.commands import train
-from xenon_mx.config import TrainConfig
 from xenon_mx.data import packed_folder, record_iter
 from xenon_mx.errors import XenonError
 from xenon_mx.inference import cam_folder
@@ -27,7 +28,6 @@ from xenon_mx.runs.run_folder import Run
 from xenon_mx.runs.run_meta import RUN_JSON
 from xenon_mx.runtime import files, progress, staging
 
-NET = "mobilenet0.25"
 TRAIN = ["--model", NET, "--no-pretrained", "--ctx=cpu()", "--lr=1e-3"]
 TIMES = [1, pytest.param(50, marks=pytest.mark.slow)]
 ONLY_SLOW = [pytest.param(50, marks=pytest.mark.slow)]
@@ -40,9 +40,7 @@ def packed(tmp_path_factory):
     return synthetic.pack(folder, splits)
 
 
-def config(packed, run, **options):
-    defaults = {"model": NET, "no_pretrained": True, "ctx": "cpu()", "epochs": 2}
-    return TrainConfig(packed.folder, run, **{"lr": 1e-3, **defaults, **options})
+config = partial(train_config, lr=1e-3, epochs=2)
 
 
 def start(program, *args, **options):

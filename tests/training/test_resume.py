@@ -12,20 +12,21 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 import synthetic
+from support.runs import NET, train_config
 
 from xenon_mx.commands import train
-from xenon_mx.config import TrainConfig
 from xenon_mx.errors import XenonError
 from xenon_mx.models import network
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runtime import files
 
 # The first has Dropout and no BatchNorm, the second the other way round.
-NETS = ["squeezenet1.1", "mobilenet0.25"]
+NETS = ["squeezenet1.1", NET]
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +36,7 @@ def packed(tmp_path_factory):
     return synthetic.pack(folder, splits)
 
 
-def config(packed, run, **options):
-    defaults = {"model": NETS[1], "no_pretrained": True, "ctx": "cpu()", "epochs": 4}
-    return TrainConfig(packed.folder, run, **{"lr": 1e-3, **defaults, **options})
+config = partial(train_config, lr=1e-3, epochs=4)
 
 
 def outcome(run):

@@ -6,13 +6,14 @@ import csv
 import json
 import logging
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 import synthetic
+from support.runs import NET, train_config
 
 from xenon_mx.commands import train
-from xenon_mx.config import TrainConfig
 from xenon_mx.data import packed_folder, record_iter
 from xenon_mx.distributed import process_group
 from xenon_mx.errors import ConfigError, XenonError
@@ -23,8 +24,6 @@ from xenon_mx.runtime.mxnet import autograd, mx
 from xenon_mx.training import loop, losses
 from xenon_mx.training.loop import TrainingLoop
 
-NET = "mobilenet0.25"
-
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory):
@@ -33,9 +32,7 @@ def packed(tmp_path_factory):
     return synthetic.pack(folder, splits)
 
 
-def config(packed, run, **options):
-    defaults = {"model": NET, "no_pretrained": True, "ctx": "cpu()", "epochs": 1}
-    return TrainConfig(packed.folder, run, **{**defaults, **options})
+config = partial(train_config, epochs=1)
 
 
 def log(run):

@@ -223,7 +223,7 @@ class TrainingLoop:
         )
 
     def _train(self, epoch: int, timer: _WaitTimer) -> tuple[float, int]:
-        """Take all steps of an epoch; return the mean loss and the number of images."""
+        """Train on every batch of an epoch; return the mean loss and image count."""
         config, split = self._config, self._data.train
         part = record_iter.Part(self._group.rank, self._group.num_workers)
         batches = record_iter.training_batches(
