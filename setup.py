@@ -90,11 +90,14 @@ setup(
         "click>=8.0",
         "huggingface_hub>=0.23",
         "numpy>=1.18.5,<2",
-        "opencv-python>=4.2.0.34,<4.12",
+        # 4.10 and 4.11 write out of bounds on crafted files (CVE-2025-53644), and 4.12
+        # needs NumPy 2.
+        "opencv-python>=4.2.0.34,<4.10",
         "pandas>=1.0.5",
         "requests>=2.20",
         "safetensors>=0.3.1",
         "scikit-learn>=0.22.2",
+        "simplejpeg>=1.7.3",
         "tensorboardX>=2.6",
         "tqdm>=4.40",
     ],

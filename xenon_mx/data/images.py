@@ -12,6 +12,7 @@ from typing import Sequence
 
 import numpy as np
 
+from xenon_mx.data import visibility
 from xenon_mx.dicom import reader as dicom
 from xenon_mx.errors import FileError, XenonError, os_error
 from xenon_mx.runtime import memory
@@ -43,7 +44,7 @@ def read(file: Path) -> bytes:
 
 
 def decode(data: bytes, name: object = "image") -> np.ndarray:
-    """Decode an image file into gray pixels.
+    """Decode an image file into gray pixels, and check that they show something.
 
     Colour becomes luma (0.299 R + 0.587 G + 0.114 B), alpha is dropped, palettes are
     resolved, EXIF rotation is applied, and 16 bits are scaled to 8 (65535 to 255).
@@ -61,6 +62,15 @@ def decode(data: bytes, name: object = "image") -> np.ndarray:
             that uses only the lowest 12 bits: scaled by 65535 it would be black.
         MemoryError: There is too little memory for the image.
     """
+    gray = _decode(data, name)
+    try:
+        visibility.check(gray)
+    except XenonError as error:
+        raise FileError(name, str(error)) from error
+    return gray
+
+
+def _decode(data: bytes, name: object) -> np.ndarray:
     if dicom.is_dicom(data):
         return dicom.decode(data, name, MOST_PIXELS)
     if data.startswith(_JPEG) and data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN):

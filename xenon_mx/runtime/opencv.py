@@ -24,7 +24,7 @@ try:
     import cv2
 except ModuleNotFoundError as error:
     raise XenonError(
-        "OpenCV is not installed: pip install 'opencv-python<4.12'"
+        "OpenCV is not installed: pip install 'opencv-python<4.10'"
     ) from error
 except ImportError as error:
     if memory.is_out_of_memory(error):
