@@ -37,7 +37,6 @@ DICOM = [
     "pylibjpeg-openjpeg>=2.0",
     "python-gdcm>=3.0.10,<3.0.26; python_version<'3.10'",
     "python-gdcm>=3.0.10; python_version>='3.10'",
-    "pillow>=8",
 ]
 
 # 1.18 is the first version with an option to keep float32's precision on a GPU.
@@ -94,6 +93,7 @@ setup(
         # needs NumPy 2.
         "opencv-python>=4.2.0.34,<4.10",
         "pandas>=1.0.5",
+        "pillow>=8",
         "requests>=2.20",
         "safetensors>=0.3.1",
         "scikit-learn>=0.22.2",
@@ -111,8 +111,8 @@ setup(
         "report": REPORT,
         # pylibjpeg-libjpeg is under the GPL: for the tests only.
         "test": [
-            *("pytest>=7", "pytest-xdist>=3", "pillow", "pylibjpeg-libjpeg>=2.0"),
-            "markdown-it-py>=2",
+            *("pytest>=7", "pytest-xdist>=3", "pylibjpeg-libjpeg>=2.0"),
+            *("markdown-it-py>=2", "tifffile", "imagecodecs"),
             *DICOM,
             *EXPORT,
             *REPORT,

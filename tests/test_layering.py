@@ -17,7 +17,7 @@ PACKAGE = Path(xenon_mx.__file__).parent
 ORDER = tuple(
     "__main__ main cli options exit_status console api ensemble arguments commands "
     "reporting inference training distributed runs evaluation models data dicom "
-    "runtime config errors __init__".split()
+    "formats runtime config errors __init__".split()
 )
 # Other people's packages, and the modules that alone import them.
 OWNERS = {
@@ -25,6 +25,8 @@ OWNERS = {
     "gluoncv": {"runtime.mxnet"},
     "cv2": {"runtime.opencv"},
     "click": {"cli", "options", "exit_status", "console"},
+    "simplejpeg": {"formats.jpeg"},
+    "PIL": {"formats.tiff"},
     "pydicom": {"dicom.reader", "dicom.decoders"},
     "onnx": {"inference.onnx_graph"},
     "onnxruntime": {"inference.onnx_ensemble"},

@@ -345,7 +345,7 @@ def project_limb(limb: Limb, view: View) -> Projection:
     lead = metal.sum() / 255
     if limb.finding == "implant":
         mask = cv2.dilate(metal, np.ones((3, 3), np.uint8))
-        return Projection(bones, metal, mask > 0, 0.0)
+        return Projection(bones, metal, np.greater(mask, 0), 0.0)
     mask, none = np.zeros_like(metal), np.zeros_like(metal)
     if limb.finding == "fracture":
         intact = bones
@@ -355,4 +355,4 @@ def project_limb(limb: Limb, view: View) -> Projection:
         x, y = view.pixels(limb.site)
         radius = round(1.5 * limb.width * view.scale)
         cv2.circle(mask, (round(x), round(y)), radius, (1,), -1)
-    return Projection(bones, none, mask > 0, lead)
+    return Projection(bones, none, np.greater(mask, 0), lead)

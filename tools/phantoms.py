@@ -118,7 +118,7 @@ def _spongy_texture(rng: np.random.RandomState, height: int, width: int) -> np.n
 def _soft_tissue(bones: np.ndarray, thickness: float) -> np.ndarray:
     """Draw `thickness` px of soft tissue around all bones, (H, W) float32 in [0, 1]."""
     air = (bones < 0.05).astype(np.uint8)
-    distance = cv2.distanceTransform(air, cv2.DIST_L2, 5) / thickness
+    distance = np.divide(cv2.distanceTransform(air, cv2.DIST_L2, 5), thickness)
     tissue = np.sqrt(np.clip(1.2 - distance, 0, 1))
     return cv2.GaussianBlur(tissue, (0, 0), 0.1 * thickness)
 

@@ -7,19 +7,41 @@ prediction; must not know labels or records. An image is (H, W) uint8, 0 black.
 from __future__ import annotations
 
 import errno
+import functools
 from pathlib import Path
-from typing import Sequence
+from typing import Callable, Sequence
 
 import numpy as np
 
-from xenon_mx.data import visibility
 from xenon_mx.dicom import reader as dicom
 from xenon_mx.errors import FileError, XenonError, os_error
+from xenon_mx.formats import bmp, ifd, jpeg, png, tiff, visibility
 from xenon_mx.runtime import memory
 from xenon_mx.runtime.opencv import MOST_PIXELS, cv2
 
-_JPEG, _JPEG_SCAN, _JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
-_TWELVE_BITS = 4095
+# The formats that are read, by a file's first bytes.
+_DECODERS: dict[bytes, Callable[[bytes], np.ndarray]] = {
+    png.SIGNATURE: png.decode,
+    jpeg.SIGNATURE: jpeg.decode,
+    bmp.SIGNATURE: bmp.decode,
+    **dict.fromkeys(ifd.SIGNATURES, tiff.decode),
+}
+# Others that people have, for the error.
+_OTHER_FORMATS = {
+    b"GIF8": "GIF",
+    b"\0\0\0\x0cjP  ": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
+    b"\x59\xa6\x6a\x95": "Sun raster",
+    b"8BPS": "Photoshop",
+    b"%PDF": "PDF",
+    b"\x76\x2f\x31\x01": "OpenEXR",
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"PK\x03\x04": "ZIP",
+    b"\x1f\x8b": "gzip",
+    b"NRRD": "NRRD",
+    **{b"P%d" % kind: "Netpbm" for kind in range(1, 7)},
+}
 
 # Errors of the process, not of the file, which --skip-bad must not leave out for them.
 _PROCESS_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
@@ -46,9 +68,9 @@ def read(file: Path) -> bytes:
 def decode(data: bytes, name: object = "image") -> np.ndarray:
     """Decode an image file into gray pixels, and check that they show something.
 
+    PNG, JPEG, BMP, TIFF and DICOM are recognized by their content, never by the name.
     Colour becomes luma (0.299 R + 0.587 G + 0.114 B), alpha is dropped, palettes are
-    resolved, EXIF rotation is applied, and 16 bits are scaled to 8 (65535 to 255).
-    DICOM files are recognized by their content and decoded by `dicom`.
+    resolved, orientations are applied, and 16 bits are scaled to 8 (65535 to 255).
 
     Args:
         data: The file's bytes.
@@ -58,61 +80,44 @@ def decode(data: bytes, name: object = "image") -> np.ndarray:
         (H, W) uint8.
 
     Raises:
-        FileError: The bytes are not an image, are truncated, or are a 16-bit image
-            that uses only the lowest 12 bits: scaled by 65535 it would be black.
+        FileError: The bytes are not such an image, are damaged, have no certain
+            meaning, or show nothing.
         MemoryError: There is too little memory for the image.
     """
-    gray = _decode(data, name)
     try:
+        gray = _decoder(data, name)(data)
         visibility.check(gray)
+        return gray
+    except FileError:  # of a DICOM file
+        raise
     except XenonError as error:
         raise FileError(name, str(error)) from error
-    return gray
-
-
-def _decode(data: bytes, name: object) -> np.ndarray:
-    if dicom.is_dicom(data):
-        return dicom.decode(data, name, MOST_PIXELS)
-    if data.startswith(_JPEG) and data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN):
-        # Some decoders fill the missing part with gray, without an error. An end marker
-        # before the last scan belongs to a thumbnail in the header.
-        raise FileError(name, "the JPEG file is cut short")
-    flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
-        raise _decoding_error(error, name) from error
-    if image is None:
-        raise FileError(name, "not an image, or a damaged one")
-    return _to_uint8(image, name)
+        if memory.is_out_of_memory(error):
+            raise MemoryError(str(error)) from error
+        raise FileError(name, f"cannot be decoded: {error.err}") from error
 
 
-def _decoding_error(error: cv2.error, name: object) -> Exception:
-    """Return the exception to raise for an error of OpenCV."""
-    if "MAX_IMAGE_PIXELS" in str(error):
-        return FileError(
-            name,
-            f"declares more than {MOST_PIXELS:,} pixels; if that is right, set the "
-            f"environment variable OPENCV_IO_MAX_IMAGE_PIXELS",
-        )
-    if memory.is_out_of_memory(error):
-        return MemoryError(str(error))
-    return FileError(name, f"cannot be decoded: {error.err}")
+def _decoder(data: bytes, name: object) -> Callable[[bytes], np.ndarray]:
+    """Return the function that decodes a file, by its first bytes."""
+    if dicom.is_dicom(data):
+        return functools.partial(dicom.decode, name=name, max_pixels=MOST_PIXELS)
+    for signature, decoder in _DECODERS.items():
+        if data.startswith(signature):
+            return decoder
+    known = [name for start, name in _OTHER_FORMATS.items() if data.startswith(start)]
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        known = ["WebP"]
+    raise XenonError(
+        f"a {known[0]} file: store it as PNG, JPEG, BMP, TIFF or DICOM"
+        if known
+        else "not an image: neither PNG, JPEG, BMP, TIFF nor DICOM"
+    )
 
 
-def _to_uint8(image: np.ndarray, name: object) -> np.ndarray:
-    """Scale 16 bits to 8; 8 bits are returned unchanged."""
-    if image.dtype == np.uint8:
-        return image
-    if image.dtype != np.uint16:
-        raise FileError(name, f"pixels of type {image.dtype}; expected 8 or 16 bits")
-    if image.max() <= _TWELVE_BITS:
-        raise FileError(
-            name,
-            f"a 16-bit image whose brightest pixel is {image.max()}: scale it "
-            f"to the full range of 65535 first",
-        )
-    return np.round(image / 257.0).astype(np.uint8)  # 65535 / 257 = 255
+def oddity(data: bytes) -> str:
+    """Return in words what is odd about an image file but harmless, else empty."""
+    return jpeg.oddity(data) if data.startswith(jpeg.SIGNATURE) else ""
 
 
 def fit_square(image: np.ndarray, size: int, fit: str) -> np.ndarray:
