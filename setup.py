@@ -37,6 +37,7 @@ DICOM = [
     "pylibjpeg-openjpeg>=2.0",
     "python-gdcm>=3.0.10,<3.0.26; python_version<'3.10'",
     "python-gdcm>=3.0.10; python_version>='3.10'",
+    "pillow>=8",
 ]
 
 # 1.18 is the first version with an option to keep float32's precision on a GPU.
@@ -88,12 +89,12 @@ setup(
     install_requires=[
         "click>=8.0",
         "huggingface_hub>=0.23",
+        "isal>=1.5",
         "numpy>=1.18.5,<2",
         # 4.10 and 4.11 write out of bounds on crafted files (CVE-2025-53644), and 4.12
         # needs NumPy 2.
         "opencv-python>=4.2.0.34,<4.10",
         "pandas>=1.0.5",
-        "pillow>=8",
         "requests>=2.20",
         "safetensors>=0.3.1",
         "scikit-learn>=0.22.2",

@@ -26,7 +26,7 @@ OWNERS = {
     "cv2": {"runtime.opencv"},
     "click": {"cli", "options", "exit_status", "console"},
     "simplejpeg": {"formats.jpeg"},
-    "PIL": {"formats.tiff"},
+    "isal": {"formats.compression"},
     "pydicom": {"dicom.reader", "dicom.decoders"},
     "onnx": {"inference.onnx_graph"},
     "onnxruntime": {"inference.onnx_ensemble"},

@@ -143,7 +143,7 @@ def bmp(
         extra: What follows the first 40 bytes of the header, such as masks.
     """
     height, width = pixels.shape[:2]
-    rows = pixels.reshape(height, -1) if top_down else pixels[::-1].reshape(height, -1)
+    rows = pixels if top_down else pixels[::-1]
     lines = [packed(row.reshape(1, -1), min(bits, 8)) for row in rows]
     body = b"".join(line + bytes(-len(line) % 4) for line in lines)
     if header == 12:
@@ -306,7 +306,11 @@ def compressed(
         part = np.diff(part, axis=1, prepend=part[:, :1] * 0)
         part = part & np.array((1 << bits) - 1, part.dtype)
     if compression == 7:
-        return bytes(imagecodecs.jpeg8_encode(part.squeeze(), level=95))
+        return bytes(
+            imagecodecs.jpeg8_encode(
+                part if part.shape[2] > 1 else part[..., 0], level=95
+            )
+        )
     plain = packed(part.reshape(len(part), -1), bits, order)
     if compression == 5:
         return bytes(imagecodecs.lzw_encode(plain))

@@ -24,7 +24,7 @@ from xenon_mx.errors import XenonError
 from xenon_mx.formats import ifd, pixels
 from xenon_mx.runtime import memory
 
-SIGNATURE = b"\xff\xd8\xff"
+SIGNATURE = b"\xff\xd8"
 
 _START, _END, _SCAN = 0xD8, 0xD9, 0xDA
 _TABLES = (0xC4, 0xDB, 0xDD)  # Huffman, quantisation, restart interval

@@ -1,22 +1,18 @@
 """Decoding of TIFF files.
 
 Owns the tags of TIFF 6.0 and how the pixels follow from them. Only what has one meaning
-is read; everything else is refused by name. Strips and tiles of LZW and PackBits are
-decompressed by Pillow's libtiff, which is shown them as plain bytes.
+is read; everything else is refused by name. `compression` decompresses its strips.
 """
 
 from __future__ import annotations
 
-import io
-import struct
-import zlib
 from dataclasses import dataclass
 from typing import Sequence
 
 import numpy as np
 
 from xenon_mx.errors import XenonError
-from xenon_mx.formats import ifd, jpeg, pixels
+from xenon_mx.formats import compression, ifd, jpeg, pixels
 from xenon_mx.formats.ifd import Tags
 
 # Tags, by TIFF 6.0.
@@ -32,6 +28,11 @@ _NOT_THE_FILM = 0b101  # bits of the subfile type: a reduced copy, a mask
 _OLD_REDUCED = 2
 _UNCOMPRESSED, _LZW, _JPEG, _PACK_BITS = 1, 5, 7, 32773
 _DEFLATE = (8, 32946)
+_UNPACK = {
+    _LZW: compression.unpack_lzw,
+    _PACK_BITS: compression.unpack_bits,
+    **dict.fromkeys(_DEFLATE, compression.inflate),
+}
 _COMPRESSIONS = {
     2: "CCITT",
     3: "CCITT",
@@ -44,14 +45,20 @@ _COMPRESSIONS = {
     50001: "WebP",
 }
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
-_PHOTOMETRICS = {4: "mask", 5: "CMYK", 6: "YCbCr", 8: "CIELAB", 9: "ICCLAB"}
+_PHOTOMETRICS = {
+    2: "RGB",
+    3: "a palette",
+    4: "mask",
+    5: "CMYK",
+    6: "YCbCr",
+    8: "CIELAB",
+    9: "ICCLAB",
+}
 _SAMPLE_BITS = (2, 4, 8, 10, 12, 14, 16)
 _CHUNKY, _PLANES = 1, 2
 _PREMULTIPLIED = 1  # of ExtraSamples
 _UNSIGNED = 1
 _NO_PREDICTOR, _DIFFERENCES = 1, 2
-_LARGEST_STRIP = 1 << 26  # bytes; chosen here: less than Pillow warns of
-_HEADER = struct.Struct("<4sI")
 _SAVE_AS = "store it as PNG, or as a TIFF without compression"
 
 
@@ -146,7 +153,7 @@ def _film(pages: Sequence[Tags]) -> Tags:
 def _check_kind(tags: Tags) -> None:
     """Check that the pixels of a page have only one meaning."""
     compression = _number(tags, _COMPRESSION, _UNCOMPRESSED)
-    if compression not in (_UNCOMPRESSED, _LZW, _JPEG, _PACK_BITS, *_DEFLATE):
+    if compression not in (_UNCOMPRESSED, _JPEG, *_UNPACK):
         name = _COMPRESSIONS.get(compression, "unknown")
         raise XenonError(f"a TIFF with {name} compression ({compression}): {_SAVE_AS}")
     _check_photometric(tags, compression)
@@ -186,7 +193,7 @@ def _layout(tags: Tags) -> _Layout:
     bits, samples, planes = _bits(tags), _sample_count(tags), 1
     if _number(tags, _COMPRESSION, _UNCOMPRESSED) == _JPEG:
         if bits != 8:
-            raise XenonError(f"a TIFF of {bits} bits, compressed as JPEG: {_SAVE_AS}")
+            raise XenonError(f"a TIFF with {bits} bits, compressed as JPEG: {_SAVE_AS}")
         samples = 1  # the luma that is decoded of them
     elif _number(tags, _PLANAR, _CHUNKY) == _PLANES:
         planes = samples
@@ -217,10 +224,10 @@ def _bits(tags: Tags) -> int:
     bits = _number(tags, _BITS, 1)
     if every != {bits} or bits not in _SAMPLE_BITS:
         names = " and ".join(str(number) for number in sorted(every))
-        raise XenonError(f"a TIFF of {names} bits: store it with 8 or 16")
+        raise XenonError(f"a TIFF with {names} bits a sample: store it with 8 or 16")
     is_differences = _number(tags, _PREDICTOR, _NO_PREDICTOR) == _DIFFERENCES
     if is_differences and bits not in (8, 16):
-        raise XenonError(f"a TIFF of {bits} bits with a predictor: {_SAVE_AS}")
+        raise XenonError(f"a TIFF with {bits} bits and a predictor: {_SAVE_AS}")
     return bits
 
 
@@ -301,10 +308,9 @@ def _block(content: bytes, tags: Tags, layout: _Layout, rows: int) -> np.ndarray
             raise XenonError("a damaged TIFF: a JPEG in it has another size")
         return gray.reshape(shape)
     size = rows * layout.row_bytes
-    if compression in _DEFLATE:
-        content = _inflate(content, layout.row_bytes * layout.block_height)
-    elif compression != _UNCOMPRESSED:
-        content = _decompress(content, compression, layout.row_bytes, rows)
+    unpack = _UNPACK.get(compression)
+    if unpack:
+        content = unpack(content, layout.block_height * layout.row_bytes)
     if len(content) < size:
         raise XenonError("a damaged TIFF: a strip or tile is too short")
     if layout.bits == 16:
@@ -312,40 +318,3 @@ def _block(content: bytes, tags: Tags, layout: _Layout, rows: int) -> np.ndarray
     packed = np.frombuffer(content, np.uint8, size).reshape(rows, -1)
     per_row = layout.block_width * layout.depth
     return pixels.unpack(packed, layout.bits, per_row).reshape(shape)
-
-
-def _inflate(content: bytes, limit: int) -> bytes:
-    """Decompress zlib data, of at most `limit` bytes."""
-    stream = zlib.decompressobj()
-    try:
-        plain = stream.decompress(content, limit + 1)  # one more reaches the checksum
-    except zlib.error as error:
-        raise XenonError(f"a damaged TIFF: {error}") from error
-    if not stream.eof:
-        raise XenonError("a damaged TIFF: a strip or tile has another size")
-    return plain
-
-
-def _decompress(content: bytes, compression: int, width: int, rows: int) -> bytes:
-    """Decompress LZW or PackBits, as the pixels of a gray TIFF of 8 bits."""
-    from PIL import Image  # only some TIFFs need it
-
-    if width * rows > _LARGEST_STRIP:
-        raise XenonError(f"a TIFF of a single large strip: {_SAVE_AS}")
-    entries = [
-        (_WIDTH, width),
-        (_HEIGHT, rows),
-        (_BITS, 8),
-        (_COMPRESSION, compression),
-        (_PHOTOMETRIC, _BLACK_IS_ZERO),
-        (_STRIPS[0], _HEADER.size + 2 + 12 * 8 + 4),
-        (_ROWS_PER_STRIP, rows),
-        (_STRIPS[1], len(content)),
-    ]
-    directory = b"".join(struct.pack("<HHII", tag, 4, 1, n) for tag, n in entries)
-    header = _HEADER.pack(b"II*\0", _HEADER.size) + struct.pack("<H", len(entries))
-    try:
-        with Image.open(io.BytesIO(header + directory + bytes(4) + content)) as image:
-            return image.tobytes()
-    except (OSError, SyntaxError, ValueError) as error:
-        raise XenonError("a damaged TIFF: a strip or tile is damaged") from error
