@@ -209,9 +209,8 @@ def _parse_pth(file: Path, content: bytes) -> dict[str, np.ndarray]:
             loaded = loaded[key]
     if not isinstance(loaded, dict):
         raise XenonError(f"{file}: holds no state dict")
-    # DataParallel prefixes every name with `module.`.
     return {
-        str(name)[len("module.") :] if str(name).startswith("module.") else str(name): (
+        str(name): (
             tensor.detach().float() if tensor.is_floating_point() else tensor
         ).numpy()
         for name, tensor in loaded.items()
