@@ -8,7 +8,7 @@ what wrappers put before a name (`weight_prefixes`).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Iterable, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -60,7 +60,9 @@ def load_matching(
             the same weight.
     """
     arrays = weight_files.read(file, sha256)
-    match = _best_match(file, arrays, known_namings(name, net, zoo))
+    splits = {each: weight_prefixes.split(each, zoo.prefix) for each in arrays}
+    match = _best_match(splits, known_namings(name, net, zoo))
+    _check_one_array_per_weight(file, splits, match)
     matched = {
         key: arrays[match.files[n]]
         for key, n in match.naming.items()
@@ -85,16 +87,12 @@ def load_matching(
 
 
 def _best_match(
-    file: Path, names: Iterable[str], namings: list[dict[str, str]]
+    splits: dict[str, weight_prefixes.Split], namings: list[dict[str, str]]
 ) -> _Match:
     """Return the naming and the prefix that explain most of a file's names.
 
     The message about a file that does not fit can then name the rest.
-
-    Raises:
-        XenonError: Two names are those of the same weight.
     """
-    splits = {name: weight_prefixes.split(name) for name in names}
     by_prefix: dict[str, dict[str, str]] = {}
     for name, (prefix, rest) in splits.items():
         if weight_names.is_weight(rest):
@@ -105,9 +103,7 @@ def _best_match(
         for naming in namings
         for prefix, files in (by_prefix or {"": {}}).items()
     ]
-    best = max(matches, key=lambda m: len(m.files.keys() & set(m.naming.values())))
-    _check_one_array_per_weight(file, splits, best)
-    return best
+    return max(matches, key=lambda m: len(m.files.keys() & set(m.naming.values())))
 
 
 def _outside(prefix: str, by_prefix: dict[str, dict[str, str]]) -> list[str]:
