@@ -14,10 +14,12 @@ import numpy as np
 
 from xenon_mx.errors import XenonError
 from xenon_mx.models import weight_files, weight_names, weight_prefixes
+from xenon_mx.runtime import text
 from xenon_mx.runtime.mxnet import gluon
 
 _HEAD = {"output.weight", "output.bias"}
 _MAX_DETAILS = 20  # another net's weights differ in hundreds of ways
+_MAX_NAMES = 3  # of a file of which no name is known
 
 
 class _Match(NamedTuple):
@@ -71,16 +73,12 @@ def load_matching(
     head = {k: _as_linear(array) for k, array in matched.items() if k in _HEAD}
     matched.update(head)
     classes = max(map(len, head.values()), default=0)
-    differences = _name_differences(match)
-    differences += [
-        f"{match.files[match.naming[key]]} is {matched[key].shape}, not {shape}"
-        for key, shape in weight_shapes(net, classes).items()
-        if key in matched and matched[key].shape != shape
-    ]
+    if not matched:
+        raise XenonError(_no_weight_message(file, name, list(arrays)))
+    differences = _differences(match, matched, weight_shapes(net, classes))
     if differences:
         raise XenonError(
-            _mismatch_message(file, name, differences),
-            sorted(differences)[:_MAX_DETAILS],
+            _mismatch_message(file, name, differences), differences[:_MAX_DETAILS]
         )
     dropped = () if classes == 1 else _HEAD
     return {k: a.astype(np.float32) for k, a in matched.items() if k not in dropped}
@@ -127,9 +125,10 @@ def _check_one_array_per_weight(
         weight = next((end for end in ends if end in weights), None)
         chosen = match.files.get(weight, name) if weight else name
         if chosen != name:
+            both = text.one_line(f"{chosen} and {name}")
             raise XenonError(
-                f"{file}: two arrays for the same weight, {chosen} and {name}: write a "
-                f"file with the arrays of one net only"
+                f"{file}: two arrays for the same weight, {both}: write a file with "
+                f"the arrays of one net only"
             )
 
 
@@ -139,16 +138,29 @@ def _ends(name: str) -> list[str]:
     return [".".join(parts[start:]) for start in range(len(parts))]
 
 
-def _name_differences(match: _Match) -> list[str]:
-    """List the names that the file lacks, and those that the net does not have."""
+def _differences(
+    match: _Match,
+    matched: dict[str, np.ndarray],
+    shapes: dict[str, tuple[int, ...]],
+) -> list[str]:
+    """List how a file differs from a net, with the names in the file first.
+
+    Args:
+        match: The names.
+        matched: The net's key to array of the file.
+        shapes: The net's key to its shape.
+    """
     names = set(match.naming.values())
     unknown = [match.files[n] for n in match.files.keys() - names]
     if not weight_prefixes.is_wrapper(match.prefix):
         unknown += match.outside
-    missing = [match.prefix + n for n in names - match.files.keys()]
-    return [f"{n} is missing" for n in missing] + [
-        f"{n} is unknown to the net" for n in unknown
-    ]
+    wrong = [f"{n} is unknown to the net" for n in unknown]
+    for key, array in matched.items():
+        own = match.files[match.naming[key]]
+        if array.shape != shapes[key]:
+            wrong.append(f"{own} is {array.shape}, not {shapes[key]}")
+    missing = [f"{match.prefix}{n} is missing" for n in names - match.files.keys()]
+    return [text.one_line(line) for line in (*sorted(wrong), *sorted(missing))]
 
 
 def _mismatch_message(file: Path, name: str, differences: list[str]) -> str:
@@ -156,7 +168,15 @@ def _mismatch_message(file: Path, name: str, differences: list[str]) -> str:
     shown = f", of which {_MAX_DETAILS} are above" if total > _MAX_DETAILS else ""
     return (
         f"{file}: does not fit {name}: {total} differences{shown}, such as: "
-        f"{min(differences)}; are these the weights of another --model?"
+        f"{differences[0]}; are these the weights of another --model?"
+    )
+
+
+def _no_weight_message(file: Path, name: str, names: list[str]) -> str:
+    first = text.one_line(", ".join(names[:_MAX_NAMES]))
+    return (
+        f"{file}: has no weight of {name}: the first names in it are {first}; are "
+        f"these the weights of another --model?"
     )
 
 
