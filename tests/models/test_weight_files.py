@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import struct
 import sys
@@ -68,6 +69,37 @@ def test_what_earlier_versions_of_mxnet_wrote_is_read(tmp_path, version):
 def test_safetensors_are_read_whatever_the_name(tmp_path):
     save_file(ARRAYS, tmp_path / "weights.params")
     same(weight_files.read(tmp_path / "weights.params"), ARRAYS)
+
+
+def stored(dtype, values, data):
+    """Return the bytes of a .safetensors file of one array `a` with a dtype."""
+    spec = {"dtype": dtype, "shape": [values], "data_offsets": [0, len(data)]}
+    header = json.dumps({"a": spec}).encode()
+    return struct.pack("<Q", len(header)) + header + data
+
+
+def test_half_precision_is_read_from_safetensors(tmp_path):
+    half = {"a": np.array([1.5, -2, 65504], np.float16)}
+    save_file(half, tmp_path / "half")
+    same(weight_files.read(tmp_path / "half"), half)
+    # The upper halves of float32: 1, -2, the largest, and the smallest of all.
+    content = struct.pack("<4H", 0x3F80, 0xC000, 0x7F7F, 0x0001)
+    (tmp_path / "brain").write_bytes(stored("BF16", 4, content))
+    expected = np.array([1, -2, (2 - 2**-7) * 2.0**127, 2.0**-133], np.float32)
+    same(weight_files.read(tmp_path / "brain"), {"a": expected})
+
+
+def test_infinities_of_bfloat16_are_refused(tmp_path):
+    (tmp_path / "x").write_bytes(stored("BF16", 1, struct.pack("<H", 0x7F80)))
+    with pytest.raises(XenonError, match="a holds values that are not finite"):
+        weight_files.read(tmp_path / "x")
+
+
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2"])
+def test_dtypes_that_numpy_lacks_are_refused_by_the_arrays_name(tmp_path, dtype):
+    (tmp_path / "x").write_bytes(stored(dtype, 2, b"\0\0"))
+    with pytest.raises(XenonError, match=f"x: a is of {dtype}, .* float32"):
+        weight_files.read(tmp_path / "x")
 
 
 @pytest.mark.parametrize("write", [params, lambda file: save_file(ARRAYS, file)])
@@ -183,3 +215,29 @@ def test_a_damaged_pth_is_refused(tmp_path, zipped):
         file.write_bytes(content[:length])
         with pytest.raises(XenonError, match=r"x\.pth"):
             weight_files.read(file)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_a_pth_of_any_precision_is_read(tmp_path, dtype):
+    import torch
+
+    values = torch.tensor([1.5, -2.0], dtype=getattr(torch, dtype))
+    torch.save({"a": torch.nn.Parameter(values)}, tmp_path / "x.pth")
+    same(weight_files.read(tmp_path / "x.pth"), {"a": np.array([1.5, -2], np.float32)})
+
+
+@pytest.mark.torch
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("kind", ["quantized", "sparse"])
+def test_tensors_that_are_no_plain_arrays_are_refused_by_name(tmp_path, kind):
+    import torch
+
+    dense = torch.ones(2)
+    make = {
+        "quantized": lambda: torch.quantize_per_tensor(dense, 1.0, 0, torch.qint8),
+        "sparse": dense.to_sparse,
+    }
+    torch.save({"good": dense, "bad": make[kind]()}, tmp_path / "x.pth")
+    with pytest.raises(XenonError, match=r"x\.pth: bad is no plain array"):
+        weight_files.read(tmp_path / "x.pth")

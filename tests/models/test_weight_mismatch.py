@@ -59,3 +59,10 @@ def test_names_with_line_breaks_stay_on_one_line(tmp_path):
     )
     assert error.details == (r"a\nb is unknown to the net",)
     assert r"a\nb is unknown" in str(error)
+
+
+def test_whole_numbers_are_no_weights(tmp_path):
+    arrays = state_dict("resnet18")
+    arrays["conv1.weight"] = arrays["conv1.weight"].astype(np.int8)
+    error = refusal("resnet18_v1b", tmp_path / "x", arrays)
+    assert "conv1.weight is of int8, not of floating point" in str(error)

@@ -25,6 +25,14 @@ _DTYPES = ("<f4", "<f8", "<f2", "u1", "<i4", "i1", "<i8")  # mshadow's type flag
 _DENSE, _CPU = 0, 1
 _MAX_AXES = 32  # NumPy's own limit
 
+_SAFETENSORS_DTYPES = {
+    **{f"F{8 * size}": f"<f{size}" for size in (2, 4, 8)},
+    **{f"I{8 * size}": f"<i{size}" for size in (1, 2, 4, 8)},
+    **{f"U{8 * size}": f"<u{size}" for size in (1, 2, 4, 8)},
+    "BOOL": "?",
+    "C64": "<c8",
+}
+
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"  # torch.save since 1.6, and before
 
 
@@ -180,12 +188,25 @@ def _read_shape(data: _Bytes) -> tuple[int, ...]:
 
 def _parse_safetensors(file: Path, content: bytes) -> dict[str, np.ndarray]:
     import safetensors
-    from safetensors.numpy import load
 
     try:
-        return load(content)
-    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+        stored = safetensors.deserialize(content)
+    except safetensors.SafetensorError as error:
         raise _DamagedError(f"not valid safetensors: {error}") from error
+    return {name: _view(file, name, **array) for name, array in stored}
+
+
+def _view(file: Path, name: str, dtype: str, shape: Any, data: bytes) -> np.ndarray:
+    """Return an array of a .safetensors file."""
+    if dtype == "BF16":  # which NumPy lacks: the upper half of a float32
+        upper = np.frombuffer(data, "<u2").astype("<u4")
+        return (upper << 16).view("<f4").reshape(shape)
+    if dtype not in _SAFETENSORS_DTYPES:
+        raise XenonError(
+            f"{file}: {name} is of {dtype}, which NumPy lacks: convert the weights "
+            f"to float32"
+        )
+    return np.frombuffer(data, _SAFETENSORS_DTYPES[dtype]).reshape(shape)
 
 
 def _parse_pth(file: Path, content: bytes) -> dict[str, np.ndarray]:
@@ -210,9 +231,21 @@ def _parse_pth(file: Path, content: bytes) -> dict[str, np.ndarray]:
     if not isinstance(loaded, dict):
         raise XenonError(f"{file}: holds no state dict")
     return {
-        str(name): (
-            tensor.detach().float() if tensor.is_floating_point() else tensor
-        ).numpy()
+        str(name): _as_array(file, str(name), tensor)
         for name, tensor in loaded.items()
         if isinstance(tensor, torch.Tensor)
     }
+
+
+def _as_array(file: Path, name: str, tensor: Any) -> np.ndarray:
+    """Return a tensor of PyTorch as an array; of float32 if it is of floating point."""
+    try:
+        # NumPy lacks bfloat16.
+        return (
+            tensor.detach().float() if tensor.is_floating_point() else tensor
+        ).numpy()
+    except (TypeError, RuntimeError) as error:  # sparse, or quantized
+        raise XenonError(
+            f"{file}: {name} is no plain array: save the weights as dense tensors of "
+            f"float32"
+        ) from error

@@ -159,6 +159,8 @@ def _differences(
         own = match.files[match.naming[key]]
         if array.shape != shapes[key]:
             wrong.append(f"{own} is {array.shape}, not {shapes[key]}")
+        elif array.dtype.kind != "f":  # quantized: their scale is not known
+            wrong.append(f"{own} is of {array.dtype}, not of floating point")
     missing = [f"{match.prefix}{n} is missing" for n in names - match.files.keys()]
     return [text.one_line(line) for line in (*sorted(wrong), *sorted(missing))]
 
