@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
+import pathlib
+import re
 import struct
 import sys
 
@@ -170,7 +173,18 @@ def test_a_pth_without_pytorch_is_refused_with_the_package_to_install(
 
 @pytest.mark.torch
 @pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("wrap", [None, "state_dict", "model"])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        None,
+        "state_dict",
+        "model",
+        "model_state_dict",
+        "model_state",
+        "net",
+        "params",
+    ],
+)
 def test_a_pth_is_read_in_every_form_that_training_scripts_write(
     tmp_path, zipped, wrap
 ):
@@ -183,6 +197,127 @@ def test_a_pth_is_read_in_every_form_that_training_scripts_write(
         _use_new_zipfile_serialization=zipped,
     )
     same(weight_files.read(tmp_path / "x.pth"), ARRAYS)
+
+
+def lightning(arrays):
+    """Return a checkpoint with what Lightning 2 puts beside the state dict."""
+    return {
+        "epoch": 3,
+        "global_step": 40,
+        "pytorch-lightning_version": "2.4.0",
+        "state_dict": {f"model.{name}": array for name, array in arrays.items()},
+        "loops": {"fit_loop": {"state_dict": {}, "epoch_progress": {"total": {}}}},
+        "callbacks": {"ModelCheckpoint{'monitor': 'loss'}": {"best_k_models": {}}},
+        "optimizer_states": [{"state": {0: {"exp_avg": next(iter(arrays.values()))}}}],
+        "lr_schedulers": [],
+        "hparams_name": "kwargs",
+        "hyper_parameters": {"model": {"name": "densenet169"}, "lr": 1e-4},
+        "params": {"lr": 1e-4},
+    }
+
+
+@pytest.mark.torch
+def test_settings_beside_a_state_dict_are_no_second_one(tmp_path):
+    import torch
+
+    arrays = {name: torch.tensor(array) for name, array in ARRAYS.items()}
+    torch.save(lightning(arrays), tmp_path / "x.ckpt")
+    expected = {f"model.{name}": array for name, array in ARRAYS.items()}
+    same(weight_files.read(tmp_path / "x.ckpt"), expected)
+    torch.save({"model": {"state_dict": arrays, "name": "d"}}, tmp_path / "x.ckpt")
+    same(weight_files.read(tmp_path / "x.ckpt"), ARRAYS)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("state_dict", "state_dict_ema"),  # timm
+        ("model", "model_ema"),  # torchvision
+        ("params", "params_ema"),  # BasicSR
+        ("model", "net"),
+    ],
+)
+def test_several_state_dicts_in_a_pth_are_refused_by_name(tmp_path, first, second):
+    import torch
+
+    arrays = {name: torch.tensor(array) for name, array in ARRAYS.items()}
+    torch.save({first: arrays, second: arrays, "epoch": 3}, tmp_path / "x.pth")
+    with pytest.raises(XenonError, match=rf"x\.pth: .* {first} and {second}: "):
+        weight_files.read(tmp_path / "x.pth")
+    torch.save({second: arrays, "epoch": 3}, tmp_path / "x.pth")
+    same(weight_files.read(tmp_path / "x.pth"), ARRAYS)
+
+
+@pytest.mark.torch
+def test_a_dictionary_that_holds_itself_is_refused(tmp_path):
+    import torch
+
+    endless = {"epoch": 3}
+    endless["model"] = endless
+    torch.save(endless, tmp_path / "x.pth")
+    with pytest.raises(XenonError, match=r"x\.pth: holds no state dict"):
+        weight_files.read(tmp_path / "x.pth")
+
+
+@pytest.mark.torch
+def test_other_words_of_pytorch_are_one_line_without_its_advice(tmp_path):
+    # A pickle whose second opcode does not exist.
+    (tmp_path / "x.pth").write_bytes(b"\x80\x02\xfe.")
+    with pytest.raises(XenonError) as caught:
+        weight_files.read(tmp_path / "x.pth")
+    assert "plain weights: Unsupported operand 254" in str(caught.value)
+    assert "weights_only" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("content", [[1], {"epoch": 3}, {"state_dict": {}}])
+def test_a_pth_without_tensors_is_refused(tmp_path, content):
+    import torch
+
+    torch.save(content, tmp_path / "x.pth")
+    with pytest.raises(XenonError, match=r"x\.pth: holds no state dict"):
+        weight_files.read(tmp_path / "x.pth")
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    ("extra", "kind"),
+    [
+        (lambda torch: argparse.Namespace(lr=1), "argparse.Namespace"),
+        (lambda torch: pathlib.PurePosixPath("x"), "pathlib.PurePosixPath"),
+        (lambda torch: np.float64(0.9), r"numpy.*\.scalar"),
+        (lambda torch: torch.nn.Linear(1, 1), "torch.nn.modules.linear.Linear"),
+    ],
+)
+def test_objects_in_a_pth_are_refused_by_their_type(tmp_path, zipped, extra, kind):
+    import torch
+
+    torch.save(
+        {"state_dict": {"a": torch.ones(1)}, "extra": extra(torch)},
+        tmp_path / "x.pth",
+        _use_new_zipfile_serialization=zipped,
+    )
+    with pytest.raises(XenonError) as caught:
+        weight_files.read(tmp_path / "x.pth")
+    assert re.search(
+        rf"x\.pth: PyTorch does not read it as plain weights: it holds {kind}; save "
+        r"the tensors alone: torch\.save\(net\.state_dict\(\), \S+\)$",
+        str(caught.value),
+    )
+
+
+@pytest.mark.torch
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_torchscript_is_refused_as_such(tmp_path):
+    import torch
+
+    torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), str(tmp_path / "x.pt"))
+    with pytest.raises(XenonError, match=r"TorchScript.*; save the tensors alone"):
+        weight_files.read(tmp_path / "x.pt")
 
 
 @pytest.mark.torch
