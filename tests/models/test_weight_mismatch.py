@@ -25,8 +25,7 @@ def test_when_nothing_fits_the_files_first_names_are_shown(tmp_path):
     assert "x: has no weight of resnet50_v1b: the first names in it are " in message
     shown = message.split("names in it are ")[1].split(";")[0]
     names = shown.split(", ")
-    assert len(names) == 3
-    assert set(names) <= set(arrays)
+    assert names == sorted(arrays)[:3]  # the order of a .safetensors is by chance
     assert "--model" in message
     assert not error.details
 

@@ -206,7 +206,9 @@ def _parse_safetensors(file: Path, content: bytes) -> dict[str, np.ndarray]:
         stored = safetensors.deserialize(content)
     except safetensors.SafetensorError as error:
         raise _DamagedError(f"not valid safetensors: {error}") from error
-    return {name: _view(file, name, **array) for name, array in stored}
+    # The library returns them in an order that changes from call to call.
+    arrays = dict(sorted(stored, key=lambda item: item[0]))
+    return {name: _view(file, name, **array) for name, array in arrays.items()}
 
 
 def _view(file: Path, name: str, dtype: str, shape: Any, data: bytes) -> np.ndarray:
