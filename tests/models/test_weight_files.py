@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import json
 import os
+import pathlib
+import re
 import struct
 import sys
 
@@ -68,6 +72,37 @@ def test_what_earlier_versions_of_mxnet_wrote_is_read(tmp_path, version):
 def test_safetensors_are_read_whatever_the_name(tmp_path):
     save_file(ARRAYS, tmp_path / "weights.params")
     same(weight_files.read(tmp_path / "weights.params"), ARRAYS)
+
+
+def stored(dtype, values, data):
+    """Return the bytes of a .safetensors file of one array `a` with a dtype."""
+    spec = {"dtype": dtype, "shape": [values], "data_offsets": [0, len(data)]}
+    header = json.dumps({"a": spec}).encode()
+    return struct.pack("<Q", len(header)) + header + data
+
+
+def test_half_precision_is_read_from_safetensors(tmp_path):
+    half = {"a": np.array([1.5, -2, 65504], np.float16)}
+    save_file(half, tmp_path / "half")
+    same(weight_files.read(tmp_path / "half"), half)
+    # The upper halves of float32: 1, -2, the largest, and the smallest of all.
+    content = struct.pack("<4H", 0x3F80, 0xC000, 0x7F7F, 0x0001)
+    (tmp_path / "brain").write_bytes(stored("BF16", 4, content))
+    expected = np.array([1, -2, (2 - 2**-7) * 2.0**127, 2.0**-133], np.float32)
+    same(weight_files.read(tmp_path / "brain"), {"a": expected})
+
+
+def test_infinities_of_bfloat16_are_refused(tmp_path):
+    (tmp_path / "x").write_bytes(stored("BF16", 1, struct.pack("<H", 0x7F80)))
+    with pytest.raises(XenonError, match="a holds values that are not finite"):
+        weight_files.read(tmp_path / "x")
+
+
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2"])
+def test_dtypes_that_numpy_lacks_are_refused_by_the_arrays_name(tmp_path, dtype):
+    (tmp_path / "x").write_bytes(stored(dtype, 2, b"\0\0"))
+    with pytest.raises(XenonError, match=f"x: a is of {dtype}, .* float32"):
+        weight_files.read(tmp_path / "x")
 
 
 @pytest.mark.parametrize("write", [params, lambda file: save_file(ARRAYS, file)])
@@ -138,20 +173,151 @@ def test_a_pth_without_pytorch_is_refused_with_the_package_to_install(
 
 @pytest.mark.torch
 @pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("wrap", [None, "state_dict", "model"])
-@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        None,
+        "state_dict",
+        "model",
+        "model_state_dict",
+        "model_state",
+        "net",
+        "params",
+    ],
+)
 def test_a_pth_is_read_in_every_form_that_training_scripts_write(
-    tmp_path, zipped, wrap, prefix
+    tmp_path, zipped, wrap
 ):
     import torch
 
-    arrays = {prefix + name: torch.tensor(array) for name, array in ARRAYS.items()}
+    arrays = {name: torch.tensor(array) for name, array in ARRAYS.items()}
     torch.save(
         {wrap: arrays, "epoch": 3} if wrap else arrays,
         tmp_path / "x.pth",
         _use_new_zipfile_serialization=zipped,
     )
     same(weight_files.read(tmp_path / "x.pth"), ARRAYS)
+
+
+def lightning(arrays):
+    """Return a checkpoint with what Lightning 2 puts beside the state dict."""
+    return {
+        "epoch": 3,
+        "global_step": 40,
+        "pytorch-lightning_version": "2.4.0",
+        "state_dict": {f"model.{name}": array for name, array in arrays.items()},
+        "loops": {"fit_loop": {"state_dict": {}, "epoch_progress": {"total": {}}}},
+        "callbacks": {"ModelCheckpoint{'monitor': 'loss'}": {"best_k_models": {}}},
+        "optimizer_states": [{"state": {0: {"exp_avg": next(iter(arrays.values()))}}}],
+        "lr_schedulers": [],
+        "hparams_name": "kwargs",
+        "hyper_parameters": {"model": {"name": "densenet169"}, "lr": 1e-4},
+        "params": {"lr": 1e-4},
+    }
+
+
+@pytest.mark.torch
+def test_settings_beside_a_state_dict_are_no_second_one(tmp_path):
+    import torch
+
+    arrays = {name: torch.tensor(array) for name, array in ARRAYS.items()}
+    torch.save(lightning(arrays), tmp_path / "x.ckpt")
+    expected = {f"model.{name}": array for name, array in ARRAYS.items()}
+    same(weight_files.read(tmp_path / "x.ckpt"), expected)
+    torch.save({"model": {"state_dict": arrays, "name": "d"}}, tmp_path / "x.ckpt")
+    same(weight_files.read(tmp_path / "x.ckpt"), ARRAYS)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("state_dict", "state_dict_ema"),  # timm
+        ("model", "model_ema"),  # torchvision
+        ("params", "params_ema"),  # BasicSR
+        ("model", "net"),
+    ],
+)
+def test_several_state_dicts_in_a_pth_are_refused_by_name(tmp_path, first, second):
+    import torch
+
+    arrays = {name: torch.tensor(array) for name, array in ARRAYS.items()}
+    torch.save({first: arrays, second: arrays, "epoch": 3}, tmp_path / "x.pth")
+    with pytest.raises(XenonError, match=rf"x\.pth: .* {first} and {second}: "):
+        weight_files.read(tmp_path / "x.pth")
+    torch.save({second: arrays, "epoch": 3}, tmp_path / "x.pth")
+    same(weight_files.read(tmp_path / "x.pth"), ARRAYS)
+
+
+@pytest.mark.torch
+def test_a_dictionary_that_holds_itself_is_refused(tmp_path):
+    import torch
+
+    endless = {"epoch": 3}
+    endless["model"] = endless
+    torch.save(endless, tmp_path / "x.pth")
+    with pytest.raises(XenonError, match=r"x\.pth: holds no state dict"):
+        weight_files.read(tmp_path / "x.pth")
+
+
+@pytest.mark.torch
+def test_other_words_of_pytorch_are_one_line_without_its_advice(tmp_path):
+    # A pickle whose second opcode does not exist.
+    (tmp_path / "x.pth").write_bytes(b"\x80\x02\xfe.")
+    with pytest.raises(XenonError) as caught:
+        weight_files.read(tmp_path / "x.pth")
+    assert "plain weights: Unsupported operand 254" in str(caught.value)
+    assert "weights_only" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("content", [[1], {"epoch": 3}, {"state_dict": {}}])
+def test_a_pth_without_tensors_is_refused(tmp_path, content):
+    import torch
+
+    torch.save(content, tmp_path / "x.pth")
+    with pytest.raises(XenonError, match=r"x\.pth: holds no state dict"):
+        weight_files.read(tmp_path / "x.pth")
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    ("extra", "kind"),
+    [
+        (lambda torch: argparse.Namespace(lr=1), "argparse.Namespace"),
+        (lambda torch: pathlib.PurePosixPath("x"), "pathlib.PurePosixPath"),
+        (lambda torch: np.float64(0.9), r"numpy.*\.scalar"),
+        (lambda torch: torch.nn.Linear(1, 1), "torch.nn.modules.linear.Linear"),
+    ],
+)
+def test_objects_in_a_pth_are_refused_by_their_type(tmp_path, zipped, extra, kind):
+    import torch
+
+    torch.save(
+        {"state_dict": {"a": torch.ones(1)}, "extra": extra(torch)},
+        tmp_path / "x.pth",
+        _use_new_zipfile_serialization=zipped,
+    )
+    with pytest.raises(XenonError) as caught:
+        weight_files.read(tmp_path / "x.pth")
+    assert re.search(
+        rf"x\.pth: PyTorch does not read it as plain weights: it holds {kind}; save "
+        r"the tensors alone: torch\.save\(net\.state_dict\(\), \S+\)$",
+        str(caught.value),
+    )
+
+
+@pytest.mark.torch
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_torchscript_is_refused_as_such(tmp_path):
+    import torch
+
+    torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), str(tmp_path / "x.pt"))
+    with pytest.raises(XenonError, match=r"TorchScript.*; save the tensors alone"):
+        weight_files.read(tmp_path / "x.pt")
 
 
 @pytest.mark.torch
@@ -184,3 +350,29 @@ def test_a_damaged_pth_is_refused(tmp_path, zipped):
         file.write_bytes(content[:length])
         with pytest.raises(XenonError, match=r"x\.pth"):
             weight_files.read(file)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_a_pth_of_any_precision_is_read(tmp_path, dtype):
+    import torch
+
+    values = torch.tensor([1.5, -2.0], dtype=getattr(torch, dtype))
+    torch.save({"a": torch.nn.Parameter(values)}, tmp_path / "x.pth")
+    same(weight_files.read(tmp_path / "x.pth"), {"a": np.array([1.5, -2], np.float32)})
+
+
+@pytest.mark.torch
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("kind", ["quantized", "sparse"])
+def test_tensors_that_are_no_plain_arrays_are_refused_by_name(tmp_path, kind):
+    import torch
+
+    dense = torch.ones(2)
+    make = {
+        "quantized": lambda: torch.quantize_per_tensor(dense, 1.0, 0, torch.qint8),
+        "sparse": dense.to_sparse,
+    }
+    torch.save({"good": dense, "bad": make[kind]()}, tmp_path / "x.pth")
+    with pytest.raises(XenonError, match=r"x\.pth: bad is no plain array"):
+        weight_files.read(tmp_path / "x.pth")

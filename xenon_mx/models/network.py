@@ -87,8 +87,9 @@ def build(
     Args:
         name: One of `NAMES`.
         pretrained: A weights file, in any format that `weight_files.read` supports and
-            with the key names of Gluon's zoo, of torchvision and timm, or of this
-            module. If it has one logit, its last layer is loaded too; otherwise that
+            with the key names of Gluon's zoo, of MXNet's export, of torchvision and
+            timm, or of this module, also after the prefix of a wrapper such as
+            `module.`. If it has one logit, its last layer is loaded too; otherwise that
             layer is initialized at random. None initializes all weights at random (He
             et al. 2015).
         ctx: An MXNet context or a list of them; None is cpu().

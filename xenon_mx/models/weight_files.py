@@ -8,6 +8,7 @@ because some damaged files make it hang or crash.
 from __future__ import annotations
 
 import io
+import re
 import struct
 from pathlib import Path
 from typing import Any, Mapping
@@ -15,7 +16,7 @@ from typing import Any, Mapping
 import numpy as np
 
 from xenon_mx.errors import XenonError, os_error
-from xenon_mx.runtime import files
+from xenon_mx.runtime import files, text
 
 # Gluon's format, from NDArray::Save and MXNet's C API in src/ndarray/ndarray.cc, all
 # little-endian: u64 magic, u64 0, u64 count, the arrays, u64 count, the names.
@@ -25,7 +26,27 @@ _DTYPES = ("<f4", "<f8", "<f2", "u1", "<i4", "i1", "<i8")  # mshadow's type flag
 _DENSE, _CPU = 0, 1
 _MAX_AXES = 32  # NumPy's own limit
 
+_SAFETENSORS_DTYPES = {
+    **{f"F{8 * size}": f"<f{size}" for size in (2, 4, 8)},
+    **{f"I{8 * size}": f"<i{size}" for size in (1, 2, 4, 8)},
+    **{f"U{8 * size}": f"<u{size}" for size in (1, 2, 4, 8)},
+    "BOOL": "?",
+    "C64": "<c8",
+}
+
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"  # torch.save since 1.6, and before
+
+# Where training scripts keep a state dict in a checkpoint, and the average of the
+# weights beside it (timm, torchvision's references, BasicSR).
+_STATE_DICT_KEYS = (
+    *("state_dict", "model_state_dict", "model_state", "model", "net", "params"),
+    *("state_dict_ema", "model_ema", "params_ema"),
+)
+_MAX_DEPTH = 3  # a damaged file's dictionary can hold itself
+
+# PyTorch's words for a type that it does not read: since 2.4, and before.
+_UNSUPPORTED = re.compile(r"Unsupported (?:global: GLOBAL|class) ([\w.]*\w)")
+_SAVE_TENSORS = "save the tensors alone: torch.save(net.state_dict(), 'weights.pth')"
 
 
 class _DamagedError(Exception):
@@ -37,7 +58,7 @@ def read(file: Path, sha256: str | None = None) -> dict[str, np.ndarray]:
 
     Args:
         file: Gluon's .params; .safetensors; or, with PyTorch installed, .pth with a
-            state dict, alone or under `state_dict` or `model`.
+            state dict, alone or under one of `_STATE_DICT_KEYS`.
         sha256: The SHA-256 that its bytes must have, if it was recorded.
 
     Returns:
@@ -180,12 +201,27 @@ def _read_shape(data: _Bytes) -> tuple[int, ...]:
 
 def _parse_safetensors(file: Path, content: bytes) -> dict[str, np.ndarray]:
     import safetensors
-    from safetensors.numpy import load
 
     try:
-        return load(content)
-    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+        stored = safetensors.deserialize(content)
+    except safetensors.SafetensorError as error:
         raise _DamagedError(f"not valid safetensors: {error}") from error
+    # The library returns them in an order that changes from call to call.
+    arrays = dict(sorted(stored, key=lambda item: item[0]))
+    return {name: _view(file, name, **array) for name, array in arrays.items()}
+
+
+def _view(file: Path, name: str, dtype: str, shape: Any, data: bytes) -> np.ndarray:
+    """Return an array of a .safetensors file."""
+    if dtype == "BF16":  # which NumPy lacks: the upper half of a float32
+        upper = np.frombuffer(data, "<u2").astype("<u4")
+        return (upper << 16).view("<f4").reshape(shape)
+    if dtype not in _SAFETENSORS_DTYPES:
+        raise XenonError(
+            f"{file}: {name} is of {dtype}, which NumPy lacks: convert the weights "
+            f"to float32"
+        )
+    return np.frombuffer(data, _SAFETENSORS_DTYPES[dtype]).reshape(shape)
 
 
 def _parse_pth(file: Path, content: bytes) -> dict[str, np.ndarray]:
@@ -200,20 +236,67 @@ def _parse_pth(file: Path, content: bytes) -> dict[str, np.ndarray]:
         # weights_only: executes no code from the file, which may contain only tensors.
         loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # pickle's, zip's and torch's own
-        first = (str(error) or repr(error)).splitlines()[0]
         raise XenonError(
-            f"{file}: PyTorch does not read it as plain weights: {first}"
+            f"{file}: PyTorch does not read it as plain weights: {_reason(error)}"
         ) from error
-    for key in ("state_dict", "model"):
-        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
-            loaded = loaded[key]
-    if not isinstance(loaded, dict):
+    found = _state_dicts(loaded, torch.Tensor)
+    if not found:
         raise XenonError(f"{file}: holds no state dict")
-    # DataParallel prefixes every name with `module.`.
-    return {
-        str(name)[len("module.") :] if str(name).startswith("module.") else str(name): (
+    if len(found) > 1:
+        raise XenonError(
+            f"{file}: holds several state dicts, under {' and '.join(found)}: save the "
+            f"one to use in a file of its own"
+        )
+    (tensors,) = found.values()
+    return {name: _as_array(file, name, tensor) for name, tensor in tensors.items()}
+
+
+def _reason(error: Exception) -> str:
+    """Return in one line why PyTorch did not read a file, and what to do."""
+    message = str(error)
+    found = _UNSUPPORTED.search(message)
+    if found:
+        return f"it holds {found.group(1)}; {_SAVE_TENSORS}"
+    if "TorchScript" in message:
+        return f"it is a TorchScript archive; {_SAVE_TENSORS}"
+    # The rest explains how to execute the file, which nobody should.
+    inner = message.split("WeightsUnpickler error: ")[-1].strip() or repr(error)
+    return text.one_line(inner.splitlines()[0])
+
+
+def _state_dicts(
+    loaded: Any, tensor_type: type, path: str = ""
+) -> dict[str, dict[str, Any]]:
+    """Return every state dict of a checkpoint.
+
+    Args:
+        loaded: What PyTorch read.
+        tensor_type: PyTorch's type of tensors.
+        path: The keys under which it was.
+
+    Returns:
+        The keys with dots between them, such as `state_dict`, to name to tensor. What
+        stands beside a state dict, or is no tensor, is left out.
+    """
+    if not isinstance(loaded, dict) or path.count(".") == _MAX_DEPTH:
+        return {}
+    found: dict[str, dict[str, Any]] = {}
+    for key in _STATE_DICT_KEYS:
+        below = f"{path}.{key}" if path else key
+        found.update(_state_dicts(loaded.get(key), tensor_type, below))
+    tensors = {str(k): v for k, v in loaded.items() if isinstance(v, tensor_type)}
+    return found or ({path: tensors} if tensors else {})
+
+
+def _as_array(file: Path, name: str, tensor: Any) -> np.ndarray:
+    """Return a tensor of PyTorch as an array; of float32 if it is of floating point."""
+    try:
+        # NumPy lacks bfloat16.
+        return (
             tensor.detach().float() if tensor.is_floating_point() else tensor
         ).numpy()
-        for name, tensor in loaded.items()
-        if isinstance(tensor, torch.Tensor)
-    }
+    except (TypeError, RuntimeError) as error:  # sparse, or quantized
+        raise XenonError(
+            f"{file}: {name} is no plain array: save the weights as dense tensors of "
+            f"float32"
+        ) from error

@@ -8,7 +8,7 @@ strides; only the names differ. timm uses torchvision's names.
 from __future__ import annotations
 
 import re
-from typing import Callable, Iterable
+from typing import Callable
 
 # Not a weight: the number of batches that BatchNorm has seen, which Gluon lacks.
 _COUNTER = "num_batches_tracked"
@@ -41,20 +41,14 @@ def torchvision_naming(net: str) -> Callable[[str], str] | None:
     return None
 
 
-def current_names(names: Iterable[str]) -> dict[str, str]:
-    """Return torchvision's current name of every weight in a file.
+def is_weight(name: str) -> bool:
+    """Check that a name is not that of a counter of BatchNorm."""
+    return not name.endswith(_COUNTER)
 
-    Args:
-        names: As in the file, current or old.
 
-    Returns:
-        Current name to the name in the file, without the counters of BatchNorm.
-    """
-    return {
-        _OLD_DENSELAYER.sub(r"\1\2.", name): name
-        for name in names
-        if not name.endswith(_COUNTER)
-    }
+def current_name(name: str) -> str:
+    """Return torchvision's current name of a weight that may have an old one."""
+    return _OLD_DENSELAYER.sub(r"\1\2.", name)
 
 
 def _rename_array(name: str) -> str:
