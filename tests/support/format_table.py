@@ -71,6 +71,11 @@ class Outcomes:
         ]
 
 
+def _order(item: tuple[str, list[int]]) -> tuple[bool, str]:
+    """Order kinds of pixels before specialities, each by the alphabet."""
+    return not item[1], item[0].lower()
+
+
 def _joined(kinds: list[str]) -> str:
     """Join kinds, those that differ only in their bits into one."""
     bits: dict[str, list[int]] = {}
@@ -81,7 +86,7 @@ def _joined(kinds: list[str]) -> str:
         if match:
             numbers.append(int(match[2]))
     parts = []
-    for name, numbers in sorted(bits.items(), key=lambda item: not item[1]):
+    for name, numbers in sorted(bits.items(), key=_order):
         listed = ", ".join(map(str, sorted(numbers)))
         unit = "bit" if numbers == [1] else "bits"
         parts.append(f"{name} ({listed} {unit})" if numbers else name)

@@ -653,7 +653,7 @@ def others(rng: random.Random, number: int) -> Iterator[Sample]:
     for index in range(number):
         kind = list(writers)[index % len(writers)]
         pixels = files.samples(film(rng), 8, 3)
-        yield Sample("other", kind, writers[kind](pixels), None)
+        yield Sample("other formats", kind, writers[kind](pixels), None)
 
 
 def _by_opencv(suffix: str, pixels: np.ndarray) -> bytes:

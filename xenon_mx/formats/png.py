@@ -99,7 +99,7 @@ def _read_chunks(data: bytes) -> tuple[dict[bytes, bytes], int]:
         elif kind == b"eXIf":
             orientation = ifd.orientation(content)
         elif kind == b"acTL":
-            raise XenonError("an animated PNG: store its film as a single image")
+            raise XenonError("an animated PNG: store it as a single image")
         elif not kind[0] & 0x20:  # a capital: not to be ignored
             raise XenonError(f"a PNG of another kind: it has a chunk {_name(kind)}")
     return {kind: b"".join(parts) for kind, parts in chunks.items()}, orientation

@@ -24,7 +24,7 @@ _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS = 322, 323, 324
 _TILES = (_TILE_OFFSETS, 325)
 _COLOUR_MAP, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _JPEG_TABLES = 320, 338, 339, 347
 
-_NOT_THE_FILM = 0b101  # bits of the subfile type: a reduced copy, a mask
+_NOT_THE_IMAGE = 0b101  # bits of the subfile type: a reduced copy, a mask
 _OLD_REDUCED = 2
 _UNCOMPRESSED, _LZW, _JPEG, _PACK_BITS = 1, 5, 7, 32773
 _DEFLATE = (8, 32946)
@@ -109,11 +109,11 @@ def decode(data: bytes) -> np.ndarray:
     are scaled to 8.
 
     Raises:
-        XenonError: The file is damaged, has not exactly one film, or is of a kind that
+        XenonError: The file is damaged, has not exactly one image, or is of a kind that
             cannot be read with certainty; the reason names it.
         MemoryError: There is too little memory for the image.
     """
-    tags = _film(ifd.read_pages(data))
+    tags = _only_image(ifd.read_pages(data))
     _check_kind(tags)
     layout = _layout(tags)
     samples = _samples(data, tags, layout)
@@ -132,19 +132,19 @@ def _number(tags: Tags, tag: int, absent: int | None = None) -> int:
     return ifd.first(value, absent or 0)
 
 
-def _film(pages: Sequence[Tags]) -> Tags:
+def _only_image(pages: Sequence[Tags]) -> Tags:
     """Return the only page that is neither a reduced copy nor a mask."""
-    films = [
+    images = [
         tags
         for tags in pages
-        if not _number(tags, _SUBFILE_TYPE, 0) & _NOT_THE_FILM
+        if not _number(tags, _SUBFILE_TYPE, 0) & _NOT_THE_IMAGE
         and _number(tags, _OLD_SUBFILE_TYPE, 0) != _OLD_REDUCED
     ]
-    if not films:
+    if not images:
         raise XenonError("a TIFF without a page of full size")
-    if len(films) > 1:
-        raise XenonError(f"a TIFF of {len(films)} pages: store each as a file")
-    return films[0]
+    if len(images) > 1:
+        raise XenonError(f"a TIFF of {len(images)} pages: store each as a file")
+    return images[0]
 
 
 # --- what is read ---

@@ -1,4 +1,4 @@
-"""The check that a film shows something.
+"""The check that an image shows something.
 
 Owns what counts as nothing to see, by gray values alone, so that it holds for every
 format and every cause: a wrong window, an overflow, 12 bits in 16, a blank plate.
@@ -19,7 +19,7 @@ _BORDER = 0.05  # of each side, left out: frames and collimators
 
 
 def check(gray: np.ndarray) -> None:
-    """Check that a film shows something.
+    """Check that an image shows something.
 
     By shares of pixels rather than extremes, so that a dead pixel, a burnt-in marker
     or a border changes nothing.
@@ -36,7 +36,7 @@ def check(gray: np.ndarray) -> None:
     most = _SHARE * inner.size
     if counts[0] + counts[255] >= most:
         raise XenonError(
-            "a film with nothing to see: its pixels are black or white, without grays"
+            "an image with nothing to see: its pixels are black or white, without grays"
         )
     below = np.concatenate([[0], np.cumsum(counts)])
     within = below[_SPAN + 1 :] - below[: -_SPAN - 1]  # from each gray on
@@ -46,7 +46,7 @@ def check(gray: np.ndarray) -> None:
     is_uniform = counts.max() == inner.size and _SPAN < gray[0, 0] < 255 - _SPAN
     if within[darkest] >= most and not is_uniform:
         raise XenonError(
-            f"a film with nothing to see: {within[darkest] / inner.size:.0%} of its "
+            f"an image with nothing to see: {within[darkest] / inner.size:.0%} of its "
             f"pixels lie between {darkest} and {darkest + _SPAN} of 255; if they have "
             f"fewer bits than the file says, scale them to its full range first"
         )
