@@ -85,7 +85,8 @@ def test_the_hottest_point_lies_on_what_is_bright(tmp_path, fit, shape):
     for down, across in ((0.1, 0.1), (0.1, 0.9), (0.9, 0.1)):
         distance = np.hypot(rows - down * shape[0], columns - across * shape[1])
         radiograph = str(folder / f"{len(distances)}.png")
-        cv2.imwrite(radiograph, 50 + 200 * np.exp(-((distance / 35) ** 2)))
+        bright = 170 * np.exp(-((distance / 35) ** 2))
+        cv2.imwrite(radiograph, 20 + 50 * rows / shape[0] + bright)
         distances[f"{radiograph[1:]}.cam"] = distance
     config = PredictConfig(
         (folder,), tmp_path / "out.csv", (tmp_path / "run",), cam=cam, ctx="cpu()"

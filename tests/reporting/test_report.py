@@ -669,6 +669,9 @@ def test_the_most_confident_of_each_outcome_are_chosen(run, tmp_path, monkeypatc
     assert [section.is_error for section in sections] == [True, True, False, False]
 
 
+DARKEST = 20  # the gray of the first study's radiographs: not nearly black
+
+
 @pytest.fixture
 def radiographs(tmp_path):
     """Write two radiographs per study of `predicted`, each of another gray."""
@@ -677,7 +680,7 @@ def radiographs(tmp_path):
         folder = tmp_path / "data" / row[0]
         folder.mkdir(parents=True)
         for view in (1, 2):
-            pixels = np.full((600, 300), 4 * number + view, np.uint8)
+            pixels = np.full((600, 300), DARKEST + 4 * number + view, np.uint8)
             cv2.imwrite(str(folder / f"image{view}.png"), pixels)
     return write(tmp_path / "data" / "out.csv", rows), rows
 
@@ -695,7 +698,7 @@ def test_the_gallery_shows_the_radiographs_of_the_study_that_it_names(run, radio
     page, _ = report(run, table)
     thumbnails = list(jpegs(page))
     assert len(thumbnails) >= 2 * 4
-    gray = {row[0]: 4 * number for number, row in enumerate(rows)}
+    gray = {row[0]: DARKEST + 4 * number for number, row in enumerate(rows)}
     for alt, pixels in thumbnails:
         view, name = re.fullmatch(r"Radiograph, view (\d) of 2 of (.+)", alt).groups()
         assert pixels.shape[:2] == (320, 160)
@@ -767,7 +770,7 @@ def test_files_of_absolute_paths_are_found(radiographs, tmp_path, level):
         "Class activation map",
     ] * count
     pixels = np.frombuffer(thumbnails[0].bytes, np.uint8)
-    assert cv2.imdecode(pixels, 0).mean() == pytest.approx(4 * 3 + 1, abs=1)
+    assert cv2.imdecode(pixels, 0).mean() == pytest.approx(DARKEST + 4 * 3 + 1, abs=1)
 
 
 def test_an_absolute_path_is_not_searched_below_the_root(tmp_path):
