@@ -17,7 +17,7 @@ from xenon_mx import __version__
 from xenon_mx.config import PackConfig
 from xenon_mx.data import datasets, images, mura, pack_meta, pack_writer, packed_folder
 from xenon_mx.errors import FileError, XenonError
-from xenon_mx.runtime import progress, threads
+from xenon_mx.runtime import progress, text, threads
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +58,9 @@ def pack(
             small. OUT is left unchanged.
     """
     if config.out.resolve() == config.source.resolve():
-        raise XenonError(f"{config.out}: is the data set itself; name another folder")
+        raise XenonError(
+            f"{text.folder_name(config.out)}: is the data set itself; name another folder"
+        )
     splits = _read_splits(config)
     all_images = [image for listed in splits.values() for image in listed]
     types = sorted({image.study_type for image in all_images})
