@@ -21,6 +21,7 @@ from support.predictions import predict_tables, read
 
 from xenon_mx.commands import pack, predict, train
 from xenon_mx.config import PackConfig, PredictConfig, TrainConfig
+from xenon_mx.data import datasets
 from xenon_mx.errors import XenonError
 from xenon_mx.models import network
 from xenon_mx.models import weight_files as arrays
@@ -45,6 +46,7 @@ def draw(root: Path, split: str, studies: int, seed: int) -> None:
             patient=seed * 100 + number // 4,  # two studies, two types
             label=number % 2,
             views=count,
+            number=1 + number % 2,
         )
         listed.append(study)
         views += list(pixels[3 * number : 3 * number + count])
@@ -171,8 +173,7 @@ def test_submission_has_exactly_the_competitions_format(world, tmp_path):
     unlabelled = []
     for line in lines:
         test = line.replace("/valid/", "/test/")
-        test = test.replace("_positive", "").replace("_negative", "")
-        unlabelled.append(test.replace("study1", f"study{'_positive' in line:d}"))
+        unlabelled.append(test.replace("_positive", "").replace("_negative", ""))
         copy = world / unlabelled[-1]
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes((world / line).read_bytes())
@@ -324,6 +325,31 @@ def test_studies_of_one_name_in_two_folders_are_not_merged(world, tmp_path):
         (detail,) = caught.value.details
         assert f"{tmp_path}/A/" in detail
         assert f"{tmp_path}/B/" in detail
+    assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.parametrize("form", ["folder", "files", "csv", "rec"])
+def test_a_study_under_both_labels_is_refused(world, tmp_path, monkeypatch, form):
+    root = tmp_path / "MURA-v1.1"
+    pair = [mura_tree.Study("valid", "XR_HAND", 7, label) for label in (1, 0)]
+    pixels = synthetic.blobs(2, SIZE)
+    mura_tree.write_images(root, pair, lambda f, n: cv2.imwrite(str(f), pixels[n]))
+    mura_tree.write_csvs(root, "valid", pair)
+    inputs = {
+        "folder": [root / "valid" / "XR_HAND"],
+        "files": list(root.rglob("*.png")),
+        "csv": [root / "valid_image_paths.csv"],
+        "rec": [tmp_path / "packed" / "valid.rec"],
+    }[form]
+    if form == "rec":  # packed by a version that did not check this
+        with monkeypatch.context() as patched:
+            patched.setattr(datasets, "check_labels_of_folders", list)
+            pack.pack(PackConfig(root, tmp_path / "packed", size=SIZE))
+    with pytest.raises(XenonError, match="1 study is in several folders") as caught:
+        ask(world, tmp_path, *inputs)
+    (detail,) = caught.value.details
+    names = sorted(f"MURA-v1.1/{study.folder}" for study in pair)
+    assert sorted(detail.split(" and ")) == names
     assert not (tmp_path / "out.csv").exists()
 
 

@@ -275,8 +275,56 @@ def test_labels_not_0_or_1_are_refused_with_their_line(
 def test_labels_study_with_both_is_refused(tmp_path: Path) -> None:
     row = "MURA-v1.1/train/XR_HAND/p1/study1/"
     labelled_set(tmp_path, "p1/study1", f"{row},1", f"{row},0")
-    with pytest.raises(XenonError, match=r":2: .*p1/study1/ has both labels"):
+    with pytest.raises(XenonError, match="1 study has both labels") as caught:
         datasets.read_dataset(tmp_path)
+    csv = tmp_path / "train_labeled_studies.csv"
+    assert caught.value.details == (f"{csv}:2: {row}",)
+
+
+BOTH = ("p1/study1_positive", "p1/study1_negative", "p2/study2_positive")
+
+
+@pytest.mark.parametrize("csvs", ["none", "paths", "labels of both", "labels of one"])
+def test_a_study_in_folders_of_both_labels_is_refused(
+    tmp_path: Path, csvs: str
+) -> None:
+    root = tmp_path / "MURA-v1.1"
+    names = [f"MURA-v1.1/train/XR_HAND/{study}/" for study in BOTH]
+    touch(tmp_path, *(f"{name}image1.png" for name in names))
+    if csvs != "none":
+        paths = [f"{name}image1.png" for name in names]
+        write(root / "train_image_paths.csv", *paths)
+    if csvs.startswith("labels"):
+        rows = [f"{name},{int('positive' in name)}" for name in names]
+        rows = rows[:2] if csvs == "labels of both" else rows[1:]
+        write(root / "train_labeled_studies.csv", *rows)
+
+    with pytest.raises(XenonError, match="1 study is in several folders") as caught:
+        datasets.read_dataset(root)
+
+    (detail,) = caught.value.details
+    assert sorted(detail.split(" and ")) == sorted(names[:2])
+
+
+def test_a_study_with_both_labels_in_the_labels_csv_alone_is_refused(
+    tmp_path: Path,
+) -> None:
+    rows = [f"MURA-v1.1/train/XR_HAND/{s},{int('pos' in s)}" for s in BOTH]
+    labelled_set(tmp_path, f"{BOTH[0]} {BOTH[2]}", *rows)
+    with pytest.raises(XenonError, match="1 study is in several folders"):
+        datasets.read_dataset(tmp_path)
+
+
+def test_a_study_with_another_label_in_each_split_is_refused(tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        "train/XR_HAND/p1/study1_positive/image1.png",
+        "valid/XR_HAND/p1/study1_negative/image1.png",
+    )
+    with pytest.raises(XenonError, match="1 study is in several folders") as caught:
+        datasets.read_dataset(tmp_path)
+    assert "train/XR_HAND" in caught.value.details[0]
+    assert "valid/XR_HAND" in caught.value.details[0]
 
 
 def test_labels_file_with_a_header_is_refused(tmp_path: Path) -> None:

@@ -58,9 +58,8 @@ def pack(
             small. OUT is left unchanged.
     """
     if config.out.resolve() == config.source.resolve():
-        raise XenonError(
-            f"{text.folder_name(config.out)}: is the data set itself; name another folder"
-        )
+        name = text.folder_name(config.out)
+        raise XenonError(f"{name}: is the data set itself; name another folder")
     splits = _read_splits(config)
     all_images = [image for listed in splits.values() for image in listed]
     types = sorted({image.study_type for image in all_images})

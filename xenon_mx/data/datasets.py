@@ -6,6 +6,7 @@ or nets.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import re
@@ -16,7 +17,14 @@ from typing import Iterator, Sequence
 
 import pandas as pd
 
-from xenon_mx.data.mura import SPLITS, Image, parse, study_type_index
+from xenon_mx.data.mura import (
+    SPLITS,
+    Image,
+    check_labels_of_folders,
+    parse,
+    study_tail,
+    study_type_index,
+)
 from xenon_mx.dicom import reader as dicom
 from xenon_mx.errors import XenonError, os_error
 
@@ -49,12 +57,15 @@ def read_dataset(source: Path, root: Path | None = None) -> dict[str, list[Image
     for split in SPLITS:
         csv = source / f"{split}_image_paths.csv"
         if csv.is_file():
-            images = read_paths(csv, root)
+            splits[split] = read_paths(csv, root)
         elif (source / split).is_dir():
-            images = read_folder(source.resolve() / split)
-        else:
-            continue
-        splits[split] = _labelled(images, source / f"{split}_labeled_studies.csv")
+            splits[split] = read_folder(source.resolve() / split)
+    csvs = {split: source / f"{split}_labeled_studies.csv" for split in splits}
+    labels = {split: _read_labels(csv) for split, csv in csvs.items() if csv.is_file()}
+    listed = [image.study for images in splits.values() for image in images]
+    check_labels_of_folders([*listed, *itertools.chain(*labels.values())])
+    for split, images in splits.items():
+        splits[split] = _labelled(images, labels.get(split), csvs[split])
     if not any(splits.values()):
         raise XenonError(
             f"{source}: no images: expected train_image_paths.csv and "
@@ -256,7 +267,9 @@ def _is_dicom(file: Path) -> bool:
     return dicom.has_preamble(head) if has_suffix else dicom.is_dicom(head)
 
 
-def _labelled(images: Sequence[Image], csv: Path) -> list[Image]:
+def _labelled(
+    images: Sequence[Image], labels: dict[str, int] | None, csv: Path
+) -> list[Image]:
     """Return the images with their studies' labels, from the CSV if there is one."""
     outside = [image.path for image in images if not image.study_type]
     if outside:
@@ -266,8 +279,8 @@ def _labelled(images: Sequence[Image], csv: Path) -> list[Image]:
             outside,
         )
     check_listable(images)
-    if csv.is_file():
-        images = _with_labels(images, _read_labels(csv), csv)
+    if labels is not None:
+        images = _with_labels(images, labels, csv)
     unlabelled = sorted({image.study for image in images if image.label is None})
     if unlabelled:
         raise XenonError(
@@ -297,7 +310,7 @@ def _with_labels(
     images: Sequence[Image], labels: dict[str, int], csv: Path
 ) -> list[Image]:
     """Apply the CSV's labels; the folders' names must not contradict them."""
-    studies = {_tail(image.study): image.study for image in images}
+    studies = {study_tail(image.study): image.study for image in images}
     missing = sorted(study for tail, study in studies.items() if tail not in labels)
     if missing:
         raise XenonError(f"{csv}: {len(missing)} studies have no label in it", missing)
@@ -309,7 +322,7 @@ def _with_labels(
             len(unused),
             unused[0],
         )
-    result = [replace(image, label=labels[_tail(image.study)]) for image in images]
+    result = [replace(image, label=labels[study_tail(image.study)]) for image in images]
     contradictions = sorted(
         {
             f"{old.study} is {new.label} in the CSV"
@@ -329,15 +342,13 @@ def _with_labels(
 def _read_labels(csv: Path) -> dict[str, int]:
     """Read `study/,label` rows: label by the study's path from `XR_*` on."""
     labels: dict[str, int] = {}
+    both = {}
     for number, (study, label) in enumerate(_rows(csv, columns=2), 1):
         if label not in ("0", "1"):
             raise XenonError(f"{csv}:{number}: the label must be 0 or 1, not {label!r}")
-        if labels.setdefault(_tail(study), int(label)) != int(label):
-            raise XenonError(f"{csv}:{number}: {study} has both labels")
+        if labels.setdefault(study_tail(study), int(label)) != int(label):
+            both[study_tail(study)] = f"{csv}:{number}: {study}"
+    if both:
+        counted = "1 study has" if len(both) == 1 else f"{len(both)} studies have"
+        raise XenonError(f"{csv}: {counted} both labels", list(both.values()))
     return labels
-
-
-def _tail(study: str) -> str:
-    """Return a study's path from `XR_*` on, whatever the data set is called."""
-    parts = PurePosixPath(study).parts
-    return "/".join(parts[study_type_index(parts) or 0 :])

@@ -50,6 +50,7 @@ class InputImages:
             self.images = [_packed_image(self._split, row) for row in rows]
         else:
             self.images = _list_inputs(config)
+        mura.check_labels_of_folders(image.study for image in self.images)
 
     def batches(self, with_mxnet: bool = True) -> Iterator[np.ndarray]:
         """Yield the pixels of `images` in order, in batches of (n, S, S) uint8.
