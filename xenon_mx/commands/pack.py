@@ -60,7 +60,7 @@ def pack(
     if config.out.resolve() == config.source.resolve():
         name = text.folder_name(config.out)
         raise XenonError(f"{name}: is the data set itself; name another folder")
-    splits = _read_splits(config)
+    splits, rules = _read_splits(config)
     all_images = [image for listed in splits.values() for image in listed]
     types = sorted({image.study_type for image in all_images})
     fingerprint = hashlib.sha256()
@@ -74,14 +74,14 @@ def pack(
                 with pack_writer.SplitWriter(out.folder, name) as writer:
                     written[name] = _write_split(writer, types, listed, encoded)
         _check_bad(written, config.skip_bad)
-        meta = _describe(config, types, written, fingerprint.hexdigest())
+        meta = _describe(config, types, written, fingerprint.hexdigest(), rules)
         _warn_of_single_classes(meta)
         return out.commit(meta)
 
 
-def _read_splits(config: PackConfig) -> dict[str, list[mura.Image]]:
+def _read_splits(config: PackConfig) -> datasets.DataSet:
     """List the images of each split in record order."""
-    splits = datasets.read_dataset(config.source, config.root)
+    splits, rules = datasets.read_dataset(config.source, config.root)
     _warn_of_leakage(splits)
     if config.holdout:
         if not splits.get("train"):
@@ -89,6 +89,7 @@ def _read_splits(config: PackConfig) -> dict[str, list[mura.Image]]:
         splits["train"], splits["holdout"] = mura.hold_out(
             splits["train"], config.holdout, config.seed
         )
+        rules["holdout"] = rules["train"]
         if not splits["train"] or not splits["holdout"]:
             raise XenonError(
                 f"--holdout {config.holdout} leaves a split empty: use another "
@@ -100,7 +101,9 @@ def _read_splits(config: PackConfig) -> dict[str, list[mura.Image]]:
         splits["train"] = mura.shuffled(
             splits["train"], lambda image: image.path, config.seed
         )
-    return {name: listed for name, listed in splits.items() if listed}
+    return datasets.DataSet(
+        {name: each for name, each in splits.items() if each}, rules
+    )
 
 
 def _warn_of_leakage(splits: dict[str, list[mura.Image]]) -> None:
@@ -217,7 +220,11 @@ def _check_bad(written: dict[str, _Written], skip_bad: bool) -> None:
 
 
 def _describe(
-    config: PackConfig, types: list[str], written: dict[str, _Written], source: str
+    config: PackConfig,
+    types: list[str],
+    written: dict[str, _Written],
+    source: str,
+    rules: dict[str, str],
 ) -> pack_meta.PackMeta:
     """Return the content of pack.json, which depends only on data set and settings."""
     train = written["train"].good if "train" in written else []
@@ -239,6 +246,7 @@ def _describe(
             for name, split in written.items()
             for image, error in split.bad
         ),
+        images_from={name: rules[name] for name in written},
     )
 
 

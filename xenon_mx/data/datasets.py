@@ -13,10 +13,11 @@ import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Iterator, Sequence
+from typing import Iterator, Mapping, NamedTuple, Sequence
 
 import pandas as pd
 
+from xenon_mx.data import roots
 from xenon_mx.data.mura import (
     SPLITS,
     Image,
@@ -25,8 +26,10 @@ from xenon_mx.data.mura import (
     study_tail,
     study_type_index,
 )
+from xenon_mx.data.roots import Root
 from xenon_mx.dicom import reader as dicom
 from xenon_mx.errors import XenonError, os_error
+from xenon_mx.runtime import text
 
 _log = logging.getLogger(__name__)
 
@@ -34,10 +37,38 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm")
 _DICOM_HEAD = 132  # bytes: the preamble and `DICM`
 # What would break a line of a .lst file; Python decodes stray bytes to surrogates.
 _UNLISTABLE = re.compile("[\\t\\n\\r\\ud800-\\udfff]")
-_PROBES = 64  # paths looked up to find a CSV's root: enough to cover every study type
 
 
-def read_dataset(source: Path, root: Path | None = None) -> dict[str, list[Image]]:
+class DataSet(NamedTuple):
+    """The images of a data set.
+
+    Attributes:
+        splits: Split name to images, in the order of the CSV or else in natural order.
+        rules: Split name to how its images were found: `source`, `parent`, `root` or
+            `working directory`, see `roots`.
+    """
+
+    splits: dict[str, list[Image]]
+    rules: dict[str, str]
+
+
+class _Found(NamedTuple):
+    """The images of one split, and how they were found.
+
+    Attributes:
+        images: The images.
+        rule: The rule, see `roots`.
+        base: The folder that their paths are relative to.
+        folder: The data set's folder.
+    """
+
+    images: list[Image]
+    rule: str
+    base: Path
+    folder: Path
+
+
+def read_dataset(source: Path, root: Path | None = None) -> DataSet:
     """List the images of each split of a data set, with a label for every one.
 
     Args:
@@ -45,21 +76,21 @@ def read_dataset(source: Path, root: Path | None = None) -> dict[str, list[Image
             in the split's folder belong to it.
         root: The folder that the CSVs' paths are relative to; None searches for it.
 
-    Returns:
-        Split name to images, in the order of the CSV or else in natural order.
-
     Raises:
         XenonError: There is no split, or labels are missing or contradictory.
     """
     if not source.is_dir():
-        raise XenonError(f"{source}: no such folder; give the root of MURA-v1.1")
-    splits = {}
+        name = text.folder_name(source)
+        raise XenonError(f"{name}: no such folder; give the root of MURA-v1.1")
+    found = {}
     for split in SPLITS:
         csv = source / f"{split}_image_paths.csv"
         if csv.is_file():
-            splits[split] = read_paths(csv, root)
+            found[split] = _read_csv(csv, root)
         elif (source / split).is_dir():
-            splits[split] = read_folder(source.resolve() / split)
+            images = read_folder(source.resolve() / split)
+            found[split] = _Found(images, roots.SOURCE, source, source)
+    splits = {split: each.images for split, each in found.items()}
     csvs = {split: source / f"{split}_labeled_studies.csv" for split in splits}
     labels = {split: _read_labels(csv) for split, csv in csvs.items() if csv.is_file()}
     listed = [image.study for images in splits.values() for image in images]
@@ -68,25 +99,34 @@ def read_dataset(source: Path, root: Path | None = None) -> dict[str, list[Image
         splits[split] = _labelled(images, labels.get(split), csvs[split])
     if not any(splits.values()):
         raise XenonError(
-            f"{source}: no images: expected train_image_paths.csv and "
-            f"valid_image_paths.csv, or folders train/XR_*/ and valid/XR_*/"
+            f"{text.folder_name(source)}: no images: expected train_image_paths.csv "
+            f"and valid_image_paths.csv, or folders train/XR_*/ and valid/XR_*/"
         )
-    return splits
+    _check_places(source, found)
+    return DataSet(splits, {split: each.rule for split, each in found.items()})
 
 
 def read_paths(csv: Path, root: Path | None = None) -> list[Image]:
     """Read a CSV of image paths, in the format of MURA and its competition.
 
+    Logs the folder in which the images were found.
+
     Args:
         csv: One path per line, without a header.
-        root: The folder that the paths are relative to. None tries the working
-            directory, the CSV's folder and its parent, each also with the leading
-            `MURA-v1.1/` dropped, and uses the one with most of the images.
+        root: The folder that the paths are relative to. None tries the CSV's folder,
+            its parent and the working directory, see `roots`.
 
     Raises:
         XenonError: The CSV cannot be read, lists an image twice, has a path outside
             the root, or none of its images exists.
     """
+    found = _read_csv(csv, root)
+    _log.info("%s: images from %s", csv, os.path.abspath(found.folder))
+    return found.images
+
+
+def _read_csv(csv: Path, root: Path | None) -> _Found:
+    """Read a CSV of image paths, and find its images."""
     paths = [row[0] for row in _rows(csv, columns=1)]
     duplicates = [path for path, n in Counter(paths).items() if n > 1]
     if duplicates:
@@ -99,7 +139,29 @@ def read_paths(csv: Path, root: Path | None = None) -> list[Image]:
             f"{csv}: {len(outside)} paths leave the root; absolute paths need --root",
             outside,
         )
-    return [parse(path, file) for path, file in zip(paths, _resolve(paths, csv, root))]
+    files, found = _resolve(paths, csv, root)
+    images = [parse(path, file) for path, file in zip(paths, files)]
+    return _Found(images, found.rule, found.base, found.data_set(paths))
+
+
+def _check_places(source: Path, found: Mapping[str, _Found]) -> None:
+    """Check that all splits were found alike; log in which folders.
+
+    In a copy of a data set that lacks a whole split, that split could otherwise be
+    replaced by another data set's.
+    """
+    splits: dict[str, list[str]] = {}
+    for split, each in found.items():
+        splits.setdefault(os.path.abspath(each.folder), []).append(split)
+    if len({os.path.abspath(each.base) for each in found.values()}) > 1:
+        places = (f"{', '.join(of)} in {folder}" for folder, of in splits.items())
+        raise XenonError(
+            f"{text.folder_name(source)}: its splits were found in different folders, "
+            f"{'; '.join(places)}: if that is right, name the folder that holds all of "
+            f"them with --root"
+        )
+    for folder, of_folder in splits.items():
+        _log.info("%s: images from %s", ", ".join(of_folder), folder)
 
 
 def read_folder(folder: Path) -> list[Image]:
@@ -161,53 +223,20 @@ def _is_outside(path: str, root: Path | None) -> bool:
     )
 
 
-def candidate_roots(csv: Path, root: Path | None) -> list[tuple[Path, bool]]:
-    """List the folders that a CSV's paths may be relative to.
-
-    Args:
-        csv: The CSV.
-        root: The folder, if it is known; None for the working directory, the CSV's
-            folder and its parent.
-
-    Returns:
-        Pairs of `join_root`'s `base` and `drop`.
-    """
-    folder = csv.absolute().parent
-    bases = [root] if root is not None else [Path(), folder, folder.parent]
-    return [(base, drop) for base in bases for drop in (False, True)]
-
-
-def join_root(base: Path, path: str, drop: bool) -> Path:
-    """Join a root and a path; an absolute path is returned unchanged.
-
-    Args:
-        base: The root.
-        path: As in the CSV.
-        drop: Whether to drop its first folder, the data set's former name.
-    """
-    pure = PurePosixPath(path)
-    is_dropped = drop and len(pure.parts) > 1 and not pure.is_absolute()
-    return base.joinpath(*pure.parts[is_dropped:])
-
-
-def _resolve(paths: Sequence[str], csv: Path, root: Path | None) -> list[Path]:
-    """Find the root that a CSV's paths are relative to, and join it with them."""
-    candidates = candidate_roots(csv, root)
-    probes = paths[:: max(1, len(paths) // _PROBES)]
-    best, most = candidates[0], (0, 0)
-    for base, drop in candidates:
-        counts = _count_existing([join_root(base, path, drop) for path in probes], base)
-        if counts > most:
-            best, most = (base, drop), counts
-    if most == (0, 0):
-        tried = dict.fromkeys(str(base.resolve()) for base, _ in candidates)
+def _resolve(
+    paths: Sequence[str], csv: Path, root: Path | None
+) -> tuple[list[Path], Root]:
+    """Find the folder that a CSV's paths are relative to, and join it with them."""
+    tried = roots.candidates(paths, csv.parent, root)
+    found = roots.find(paths, tried)
+    if found is None:
+        folders = dict.fromkeys(str(each.base.resolve()) for each in tried)
         raise XenonError(
             f"{csv}: none of its {len(paths)} images was found, such as {paths[0]}; "
-            f"looked below {', '.join(tried)}; name the right folder with --root"
+            f"looked below {', '.join(folders)}; name the right folder with --root"
         )
-    base, drop = best
-    files = [join_root(base, path, drop) for path in paths]
-    real = base.resolve()
+    files = [found.join(path) for path in paths]
+    real = found.base.resolve()
     outside = [p for p, f in zip(paths, files) if real not in f.resolve().parents]
     if outside:
         raise XenonError(
@@ -215,14 +244,7 @@ def _resolve(paths: Sequence[str], csv: Path, root: Path | None) -> list[Path]:
             f"holds links and files with --root",
             outside,
         )
-    return files
-
-
-def _count_existing(files: Sequence[Path], base: Path) -> tuple[int, int]:
-    """Count the files that exist, and those of them inside a folder, links resolved."""
-    existing = [file for file in files if file.is_file()]
-    real = base.resolve()
-    return len(existing), sum(real in file.resolve().parents for file in existing)
+    return files, found
 
 
 def _walk(folder: Path) -> Iterator[Path]:
