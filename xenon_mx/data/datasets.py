@@ -236,8 +236,13 @@ def _resolve(
             f"looked below {', '.join(folders)}; name the right folder with --root"
         )
     files = [found.join(path) for path in paths]
-    real = found.base.resolve()
-    outside = [p for p, f in zip(paths, files) if real not in f.resolve().parents]
+    real = os.path.realpath(found.base)
+    inside = os.path.join(real, "")
+    outside = [
+        path
+        for path, file in zip(paths, files)
+        if not os.path.realpath(file).startswith(inside)
+    ]
     if outside:
         raise XenonError(
             f"{csv}: {len(outside)} links lead out of {real}; name the folder that "
