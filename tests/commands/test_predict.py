@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import synthetic
 from support import mura_tree
+from support.dicom_files import written
 from support.predictions import predict_tables, read
 
 from xenon_mx.commands import pack, predict, train
@@ -294,6 +295,42 @@ def test_an_input_without_images_is_refused(world, tmp_path, name, message):
     (tmp_path / "empty").mkdir()
     with pytest.raises(XenonError, match=message):
         ask(world, tmp_path, tmp_path / name)
+
+
+def test_of_an_archives_export_the_radiographs_are_predicted(world, tmp_path, caplog):
+    """Of several folders, one line counts what is left out."""
+    nothing = dict.fromkeys(("Rows", "Columns", "PixelData"))
+    pixels = synthetic.blobs(1, 40)[0]
+    for folder in ("a", "b"):
+        export = tmp_path / folder / "DICOM" / "PAT1"
+        export.mkdir(parents=True)
+        (export / "IM1").write_bytes(written(pixels))
+        (export / "PR1").write_bytes(written(pixels, Modality="PR", **nothing))
+        (export / "CT1.dcm").write_bytes(written(pixels, Modality="CT"))
+        (tmp_path / folder / "report.pdf").write_text("%PDF-1.4")
+    studies, _, _ = ask(world, tmp_path, tmp_path / "a", tmp_path / "b")
+    assert [Path(row["study"]).name for row in studies] == ["IM1", "IM1"]
+    assert [message for message in caplog.messages if "left out" in message] == [
+        "left out 6 files that are no images: 2 .pdf, 2 DICOM CT, 2 DICOM PR "
+        "(presentation state)"
+    ]
+
+
+@pytest.mark.parametrize("form", ["file", "csv", "folder"])
+def test_a_dicom_file_that_is_no_radiograph_is_an_error_if_it_is_named(
+    world, tmp_path, form
+):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    slice_ = folder / "slice.dcm"
+    slice_.write_bytes(written(synthetic.blobs(1, 40)[0], Modality="CT"))
+    (tmp_path / "in.csv").write_text("in/slice.dcm\n")
+    given = {"file": slice_, "csv": tmp_path / "in.csv", "folder": folder}[form]
+    message = "1 images cannot be read"
+    if form == "folder":
+        message = "in: no image in this folder or below: 1 DICOM CT"
+    with pytest.raises(XenonError, match=message):
+        ask(world, tmp_path, given)
 
 
 def test_an_image_given_twice_is_refused(world, tmp_path):

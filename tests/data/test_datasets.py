@@ -12,7 +12,7 @@ from typing import Any, Callable
 
 import pytest
 
-from xenon_mx.data import datasets, mura
+from xenon_mx.data import datasets, folders, mura
 from xenon_mx.errors import XenonError
 
 WRIST = "MURA-v1.1/train/XR_WRIST/patient00001/study1_positive/image1.png"
@@ -70,8 +70,8 @@ def test_read_folder_orders_numbers_by_value(tmp_path: Path) -> None:
 
 def test_natural_equal_numbers_are_ordered_whatever_comes_first() -> None:
     names = [Path("image1.png"), Path("image01.png"), Path("image1²3.png")]
-    assert sorted(names, key=datasets.natural_key) == sorted(
-        names[::-1], key=datasets.natural_key
+    assert sorted(names, key=folders.natural_key) == sorted(
+        names[::-1], key=folders.natural_key
     )
 
 
@@ -124,6 +124,22 @@ def test_read_dataset_with_a_csv_ignores_other_files_in_the_folders(
     listed = [i.path for i in datasets.read_dataset(root).splits["train"]]
 
     assert not any(path.endswith("image99.png") for path in listed)
+
+
+def test_read_dataset_walked_counts_what_it_leaves_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    study = "XR_HAND/p1/study1_positive"
+    touch(tmp_path, f"train/{study}/image1.png", f"train/{study}/image2.webp")
+    touch(tmp_path, "valid/notes.txt", "outside.pdf")
+    datasets.read_dataset(tmp_path)
+    assert caplog.messages == ["left out 2 files that are no images: 1 .txt, 1 .webp"]
+
+
+def test_read_dataset_without_an_image_says_what_there_is(tmp_path: Path) -> None:
+    touch(tmp_path, "train/XR_HAND/p1/study1_positive/image1.webp")
+    with pytest.raises(XenonError, match=r"no images: .*, but found 1 \.webp"):
+        datasets.read_dataset(tmp_path)
 
 
 def test_read_dataset_without_csvs_finds_the_same_images(

@@ -13,11 +13,11 @@ import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Iterator, Mapping, NamedTuple, Sequence
+from typing import Mapping, NamedTuple, Sequence
 
 import pandas as pd
 
-from xenon_mx.data import roots
+from xenon_mx.data import folders, roots
 from xenon_mx.data.mura import (
     SPLITS,
     Image,
@@ -27,16 +27,25 @@ from xenon_mx.data.mura import (
     study_type_index,
 )
 from xenon_mx.data.roots import Root
-from xenon_mx.dicom import reader as dicom
-from xenon_mx.errors import XenonError, os_error
+from xenon_mx.errors import XenonError
 from xenon_mx.runtime import text
 
 _log = logging.getLogger(__name__)
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm")
-_DICOM_HEAD = 132  # bytes: the preamble and `DICM`
 # What would break a line of a .lst file; Python decodes stray bytes to surrogates.
 _UNLISTABLE = re.compile("[\\t\\n\\r\\ud800-\\udfff]")
+
+
+class Listing(NamedTuple):
+    """The images of an input.
+
+    Attributes:
+        images: The images.
+        left_out: The number of other files by kind, see `folders.FolderFiles`.
+    """
+
+    images: list[Image]
+    left_out: Counter[str]
 
 
 class DataSet(NamedTuple):
@@ -83,12 +92,14 @@ def read_dataset(source: Path, root: Path | None = None) -> DataSet:
         name = text.folder_name(source)
         raise XenonError(f"{name}: no such folder; give the root of MURA-v1.1")
     found = {}
+    left_out = Counter[str]()
     for split in SPLITS:
         csv = source / f"{split}_image_paths.csv"
         if csv.is_file():
             found[split] = _read_csv(csv, root)
         elif (source / split).is_dir():
-            images = read_folder(source.resolve() / split)
+            images, others = list_folder(source.resolve() / split)
+            left_out += others
             found[split] = _Found(images, roots.SOURCE, source, source)
     splits = {split: each.images for split, each in found.items()}
     csvs = {split: source / f"{split}_labeled_studies.csv" for split in splits}
@@ -101,7 +112,9 @@ def read_dataset(source: Path, root: Path | None = None) -> DataSet:
         raise XenonError(
             f"{text.folder_name(source)}: no images: expected train_image_paths.csv "
             f"and valid_image_paths.csv, or folders train/XR_*/ and valid/XR_*/"
+            + (f", but found {folders.in_words(left_out)}" if left_out else "")
         )
+    folders.warn_of_left_out(left_out)
     _check_places(source, found)
     return DataSet(splits, {split: each.rule for split, each in found.items()})
 
@@ -165,12 +178,14 @@ def _check_places(source: Path, found: Mapping[str, _Found]) -> None:
 
 
 def read_folder(folder: Path) -> list[Image]:
-    """List the images below a folder, in natural order, without hidden files.
+    """List the images below a folder, in natural order, see `folders`."""
+    return list_folder(folder).images
 
-    Files with an image's suffix, and DICOM files of any name.
-    """
-    files = sorted(_walk(folder), key=natural_key)
-    return [read_file(file) for file in files if _is_image(file, below=folder)]
+
+def list_folder(folder: Path) -> Listing:
+    """List the images below a folder, and count the other files."""
+    files, left_out = folders.find_images(folder)
+    return Listing([read_file(file) for file in files], left_out)
 
 
 def read_file(file: Path) -> Image:
@@ -184,14 +199,6 @@ def read_file(file: Path) -> Image:
     if index is None:
         return parse(file.as_posix(), file)
     return parse("/".join(parts[max(1, index - 2) :]), file)
-
-
-def natural_key(path: Path) -> list[tuple[bool, int | str]]:
-    """Return a sort key that orders image2 before image10, different for each name."""
-    name = path.as_posix()
-    pieces = re.split(r"([0-9]+)", name)
-    keys = [(i % 2 == 1, int(p) if i % 2 else p) for i, p in enumerate(pieces)]
-    return [*keys, (False, name)]
 
 
 def _rows(csv: Path, columns: int) -> list[tuple[str, ...]]:
@@ -250,48 +257,6 @@ def _resolve(
             outside,
         )
     return files, found
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """Yield every file below a folder, following links, each real folder once."""
-
-    def fail(error: OSError) -> None:  # os.walk would skip the folder
-        raise os_error(error.filename, error) from error
-
-    seen = set()
-    for parent, folders, files in os.walk(folder, onerror=fail, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in seen:  # a link to a folder that was walked already
-            folders.clear()
-            continue
-        seen.add(real)
-        yield from (Path(parent, file) for file in files)
-
-
-def _is_image(file: Path, below: Path) -> bool:
-    """Return whether a file is an image, and not macOS's companion (`._image1.png`)."""
-    parts = file.relative_to(below).parts
-    is_hidden = any(part.startswith((".", "__MACOSX")) for part in parts)
-    if is_hidden or file.name.upper() == "DICOMDIR":  # a medium's list of images
-        return False
-    return file.suffix.lower() in SUFFIXES or _is_dicom(file)
-
-
-def _is_dicom(file: Path) -> bool:
-    """Return whether a file such as `IM000001` or `1.ima` is DICOM, by its first bytes.
-
-    With the suffix of another format, only a preamble counts; without a suffix, or with
-    one of digits (`1.2.840.10008.5`), a first data element does, too.
-    """
-    if not file.is_file():  # a pipe, for example
-        return False
-    try:
-        with file.open("rb", buffering=0) as stream:  # reads no more than it needs
-            head = stream.read(_DICOM_HEAD)
-    except OSError:
-        return True  # reading the image will raise the error
-    has_suffix = file.suffix and not file.suffix[1:].isdigit()
-    return dicom.has_preamble(head) if has_suffix else dicom.is_dicom(head)
 
 
 def _labelled(
