@@ -43,13 +43,14 @@ def test_an_image_of_any_name_that_can_be_read_is_found(
     assert folders.find_images(tmp_path) == ([file], Counter())
 
 
+@pytest.mark.parametrize("content", [b"", b"no image" * 99, bytes(range(256)) * 3])
 def test_a_damaged_file_with_the_suffix_of_an_image_is_not_left_out(
-    tmp_path: Path,
+    tmp_path: Path, content: bytes
 ) -> None:
     """So that reading it is an error that names it."""
     names = [f"a{end}" for end in (*READ, ".JPE", ".jfif", ".dib", ".dcm", ".dicom")]
     for name in names:
-        (tmp_path / name).write_bytes(b"")
+        (tmp_path / name).write_bytes(content)
     found = folders.find_images(tmp_path)
     assert sorted(file.name for file in found.images) == sorted(names)
     assert not found.left_out

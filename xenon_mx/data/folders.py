@@ -23,7 +23,7 @@ from xenon_mx.errors import os_error
 
 _log = logging.getLogger(__name__)
 
-# By these suffixes alone, a file is an image, so that a damaged one is an error.
+# By these suffixes alone, or DICOM's, a file is an image: a damaged one is an error.
 _SUFFIXES = frozenset(".png .jpg .jpeg .jpe .jfif .bmp .dib .tif .tiff".split())
 _DICOM_SUFFIXES = (".dcm", ".dicom")
 # The first bytes of PNG, JPEG, BMP (whose two letters say little: with the size of its
@@ -138,16 +138,18 @@ def _other_kind(file: Path) -> str:
             head = stream.read(_HEAD)
     except OSError:
         return ""
-    if suffix in _DICOM_SUFFIXES or _is_dicom(suffix, head):
+    if _is_dicom(suffix, head):
         return dicom.other_kind(file) or ""
-    return "" if _SIGNATURES.match(head) else in_words
+    is_image = suffix in _DICOM_SUFFIXES or _SIGNATURES.match(head)
+    return "" if is_image else in_words
 
 
 def _is_dicom(suffix: str, head: bytes) -> bool:
     """Return whether a file such as `IM000001` or `1.ima` is DICOM, by its first bytes.
 
-    With the suffix of another format, only a preamble counts; without a suffix, or with
-    one of digits (`1.2.840.10008.5`), a first data element does, too.
+    With the suffix of another format, only a preamble counts; with DICOM's, without a
+    suffix, or with one of digits (`1.2.840.10008.5`), a first data element does, too.
     """
-    has_suffix = suffix and not suffix[1:].isdigit()
+    is_foreign = suffix and suffix not in _DICOM_SUFFIXES
+    has_suffix = is_foreign and not suffix[1:].isdigit()
     return dicom.has_preamble(head) if has_suffix else dicom.is_dicom(head)
