@@ -85,7 +85,8 @@ def _read_splits(config: PackConfig) -> datasets.DataSet:
     _warn_of_leakage(splits)
     if config.holdout:
         if not splits.get("train"):
-            raise XenonError(f"{config.source}: --holdout needs a train split")
+            name = text.folder_name(config.source)
+            raise XenonError(f"{name}: --holdout needs a train split")
         splits["train"], splits["holdout"] = mura.hold_out(
             splits["train"], config.holdout, config.seed
         )
@@ -137,8 +138,8 @@ def _check_disk(config: PackConfig, all_images: list[mura.Image]) -> None:
     )
     if needed * _DISK_MARGIN > free:
         raise XenonError(
-            f"{config.out}: the disk has {_format_bytes(free)} free, but about "
-            f"{_format_bytes(needed)} are needed"
+            f"{text.folder_name(config.out)}: the disk has {_format_bytes(free)} free, "
+            f"but about {_format_bytes(needed)} are needed"
         )
 
 
