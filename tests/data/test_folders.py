@@ -107,9 +107,26 @@ def test_what_an_archive_exports_beside_radiographs_is_counted(
     found = folders.find_images(tmp_path)
     assert [file.name for file in found.images] == ["CR0", "DX1.dcm"]
     assert folders.in_words(found.left_out) == (
-        "2 DICOM CT, 1 .pdf, 1 DICOM DOC (encapsulated document), 1 DICOM KO (key "
-        "objects), 1 DICOM PR (presentation state), 1 DICOM SR (structured report)"
+        "2 DICOM CT, 1 .pdf, 1 DICOM DOC (document), 1 DICOM KO (key objects), 1 DICOM "
+        "PR (presentation state), 1 DICOM SR (structured report)"
     )
+
+
+@pytest.mark.parametrize(
+    "elements",
+    [
+        {"Modality": None},
+        {"PresentationIntentType": "FOR PROCESSING"},
+        {"NumberOfFrames": 3},
+        {"PixelData": None},
+    ],
+)
+def test_a_radiograph_that_is_refused_is_not_left_out(
+    tmp_path: Path, elements: dict
+) -> None:
+    """So that reading it is an error that says why."""
+    (tmp_path / "IM1").write_bytes(written(PIXELS, **elements))
+    assert [file.name for file in folders.find_images(tmp_path).images] == ["IM1"]
 
 
 def test_many_kinds_are_one_short_line() -> None:

@@ -1038,30 +1038,3 @@ def test_pack_names_every_rejected_dicom_file(tmp_path):
     lines = sorted(caught.value.details)
     assert f"{first}: the raw image of a detector" in lines[0]
     assert f"{second}: it has no pixel data" in lines[1]
-
-
-@pytest.mark.parametrize(
-    ("elements", "kind"),
-    [
-        ({"Modality": "CR"}, None),
-        ({"Modality": "DX", "PresentationIntentType": "FOR PROCESSING"}, None),
-        ({"Modality": "CT"}, "DICOM CT"),
-        ({"Modality": None}, "DICOM without a modality"),
-        ({"Modality": "PR", "Rows": None}, "DICOM PR (presentation state)"),
-        ({"Modality": "CR", "Rows": None}, "DICOM CR without pixels"),
-    ],
-)
-def test_the_kind_of_a_dicom_file_that_is_no_radiograph(tmp_path, elements, kind):
-    data = written(noise(8), **elements)
-    for number, content in enumerate((data, without_meta(data))):
-        (tmp_path / str(number)).write_bytes(content)
-        assert reader.other_kind(tmp_path / str(number)) == kind
-
-
-def test_a_file_that_cannot_be_read_has_no_other_kind(tmp_path):
-    file = tmp_path / "a.dcm"
-    start = written(noise(8), Modality="CT")[:140]
-    for data in (b"", b"DICM", b"\xff" * 300, start):
-        file.write_bytes(data)
-        assert reader.other_kind(file) is None
-    assert reader.other_kind(tmp_path / "none.dcm") is None

@@ -34,7 +34,7 @@ _MODALITY_WORDS = {
     "PR": "presentation state",
     "SR": "structured report",
     "KO": "key objects",
-    "DOC": "encapsulated document",
+    "DOC": "document",
 }
 
 _MAGIC_OFFSET, _MAGIC = 128, b"DICM"  # PS3.10, 7.1
@@ -99,13 +99,12 @@ def other_kind(file: Path) -> str | None:
     try:
         header = _read_header(file)
         modality = header.text("Modality")
-        has_pixels = "Rows" in header and "Columns" in header
     except Exception:  # pydicom raises many types for damaged bytes
         return None
-    if modality in MODALITIES:
-        return None if has_pixels else f"DICOM {modality} without pixels"
+    if not modality or modality in MODALITIES:  # which may be damaged
+        return None
     words = f" ({_MODALITY_WORDS[modality]})" if modality in _MODALITY_WORDS else ""
-    return f"DICOM {modality or 'without a modality'}{words}"
+    return f"DICOM {modality}{words}"
 
 
 def _read_header(file: Path) -> Header:
