@@ -614,6 +614,24 @@ def test_a_copy_without_a_split_does_not_get_another_data_sets(
     assert re.search(wanted, str(caught.value))
 
 
+def test_a_split_in_source_and_one_below_root_are_read(
+    mura_tree: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    root = mura_tree()
+    source = tmp_path / "source"
+    shutil.copytree(root / "valid", source / "valid")
+    shutil.copy(root / "train_image_paths.csv", source)
+    with pytest.raises(XenonError, match="splits were found in different"):
+        datasets.read_dataset(source)
+    rules = datasets.read_dataset(source, tmp_path).rules
+    assert rules == {"train": "root", "valid": "source"}
+    assert caplog.messages == [
+        f"train: images from {root}",
+        f"valid: images from {source}",
+    ]
+
+
 def test_splits_of_two_data_sets_beside_a_folder_of_csvs_are_found(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -166,12 +166,14 @@ def _check_places(source: Path, found: Mapping[str, _Found]) -> None:
     splits: dict[str, list[str]] = {}
     for split, each in found.items():
         splits.setdefault(os.path.abspath(each.folder), []).append(split)
-    if len({os.path.abspath(each.base) for each in found.values()}) > 1:
+    bases = {os.path.abspath(each.base) for each in found.values()}
+    is_told = any(each.rule == roots.ROOT for each in found.values())
+    if len(bases) > 1 and not is_told:
         places = (f"{', '.join(of)} in {folder}" for folder, of in splits.items())
         raise XenonError(
             f"{text.folder_name(source)}: its splits were found in different folders, "
-            f"{'; '.join(places)}: if that is right, name the folder that holds all of "
-            f"them with --root"
+            f"{'; '.join(places)}: if that is right, name the folder that the CSVs' "
+            f"paths are relative to with --root"
         )
     for folder, of_folder in splits.items():
         _log.info("%s: images from %s", ", ".join(of_folder), folder)
