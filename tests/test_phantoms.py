@@ -23,7 +23,7 @@ def dataset(tmp_path_factory):
 
 
 def test_the_layout_is_that_of_mura(dataset):
-    splits = datasets.read_dataset(dataset / "MURA-v1.1")
+    splits = datasets.read_dataset(dataset / "MURA-v1.1").splits
     assert list(splits) == ["train", "valid"]
     patients = [{image.patient for image in images} for images in splits.values()]
     assert not patients[0] & patients[1]
@@ -60,7 +60,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path):
 
 
 def test_the_mask_is_there_for_the_abnormal_and_for_nothing_else(dataset):
-    images = datasets.read_dataset(dataset / "MURA-v1.1")["train"]
+    images = datasets.read_dataset(dataset / "MURA-v1.1").splits["train"]
     for image in images[:80]:
         mask = dataset / "masks" / image.path
         assert mask.is_file() == bool(image.label)
@@ -82,7 +82,7 @@ def statistics(file):
 
 def test_global_pixel_statistics_do_not_tell_the_label(dataset):
     """Of one view per study and the study type, cross-validated."""
-    images = datasets.read_dataset(dataset / "MURA-v1.1")["train"]
+    images = datasets.read_dataset(dataset / "MURA-v1.1").splits["train"]
     first = list({image.study: image for image in images}.values())
     features = np.array([statistics(image.file) for image in first])
     names = sorted({image.study_type for image in first})

@@ -56,7 +56,8 @@ def _check_packed(context: click.Context, _: click.Parameter, out: Path | None) 
     for name in packed.splits:
         packed.split(name)
         count = packed.meta.splits[name].records
-        click.echo(text.one_line(f"{out}: {name}: {count:,} records, whole"))
+        folder = text.folder_name(out)
+        click.echo(text.one_line(f"{folder}: {name}: {count:,} records, whole"))
     context.exit()
 
 

@@ -113,8 +113,8 @@ _OVERWRITE = (
     "is never replaced."
 )
 _ROOT = (
-    "Folder to which the paths in a CSV are relative. Default: the working directory, "
-    "the CSV's folder or its parent, whichever holds most of the files."
+    "Folder to which the paths in a CSV are relative. Default: the CSV's folder, its "
+    "parent or the working directory, the first that holds any of the files."
 )
 
 
@@ -352,7 +352,8 @@ class ReportConfig(_Checked):
     root: Path | None = setting(
         None,
         "Folder to which the studies' paths are relative, to find their radiographs. "
-        "Default: the working directory, the folder of PREDICTIONS or its parent.",
+        "Default: the folder of PREDICTIONS, its parent or the working directory, the "
+        "first that holds any of them.",
         kind=Path,
     )
     cam: Path | None = setting(

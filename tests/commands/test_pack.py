@@ -26,7 +26,7 @@ from xenon_mx.config import PackConfig
 from xenon_mx.data import packed_folder
 from xenon_mx.data.pack_meta import FileMeta
 from xenon_mx.errors import XenonError
-from xenon_mx.runtime import progress
+from xenon_mx.runtime import files, progress
 from xenon_mx.runtime import threads as parallel
 
 Tree = Callable[..., Path]
@@ -109,7 +109,45 @@ def test_pack_csvs_away_from_the_images_needs_root(
 
     with pytest.raises(XenonError, match="--root"):
         pack(lists, tmp_path / "out")
-    assert snapshot(pack(lists, tmp_path / "out", root=tmp_path).folder) == wanted
+    packed = pack(lists, tmp_path / "out", root=tmp_path)
+    assert packed.meta.images_from == {"train": "root", "valid": "root"}
+    written = snapshot(packed.folder)
+    assert written.pop("pack.json") != wanted.pop("pack.json")
+    assert written == wanted
+
+
+def test_pack_takes_the_images_of_source_and_not_of_the_working_directory(
+    mura_tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy of MURA beside MURA itself, both with the same paths in their CSVs."""
+    root = mura_tree()
+    shutil.copytree(root, tmp_path / "cleaned")
+    for file in (tmp_path / "cleaned").rglob("*.png"):
+        cv2.imwrite(str(file), 255 - cv2.imread(str(file), cv2.IMREAD_GRAYSCALE))
+    monkeypatch.chdir(tmp_path)
+    packed = pack(Path("cleaned"), Path("out"), encoding="png")
+    for file, pixels in decoded(packed, "train"):
+        copy = tmp_path / "cleaned" / file.relative_to("MURA-v1.1")
+        assert np.array_equal(pixels, square_of(copy, "stretch")), copy
+
+
+@pytest.mark.parametrize("csvs", [True, False])
+def test_pack_json_has_the_rule_by_which_images_were_found_and_no_path(
+    mura_tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, csvs: bool
+) -> None:
+    root = mura_tree(csvs=csvs)
+    monkeypatch.chdir(tmp_path)
+    packed = pack(root, tmp_path / "a", holdout=0.4)
+    rule = "parent" if csvs else "source"
+    wanted = dict.fromkeys(("train", "valid", "holdout"), rule)
+    assert packed.meta.images_from == wanted
+    content = json.loads((packed.folder / "pack.json").read_text())
+    assert content["images_from"] == wanted
+    assert str(tmp_path) not in json.dumps(content)
+    # Runs of all versions identify the data by what 0.1.0 would have written.
+    del content["images_from"], content["checksum"]
+    first = files.json_bytes({**content, "xenon": "0.1.0"})
+    assert packed.fingerprint == hashlib.sha256(first).hexdigest()
 
 
 # --- pixels ---

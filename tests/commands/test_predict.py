@@ -17,10 +17,12 @@ import numpy as np
 import pytest
 import synthetic
 from support import mura_tree
+from support.dicom_files import written
 from support.predictions import predict_tables, read
 
 from xenon_mx.commands import pack, predict, train
 from xenon_mx.config import PackConfig, PredictConfig, TrainConfig
+from xenon_mx.data import datasets
 from xenon_mx.errors import XenonError
 from xenon_mx.models import network
 from xenon_mx.models import weight_files as arrays
@@ -45,6 +47,7 @@ def draw(root: Path, split: str, studies: int, seed: int) -> None:
             patient=seed * 100 + number // 4,  # two studies, two types
             label=number % 2,
             views=count,
+            number=1 + number % 2,
         )
         listed.append(study)
         views += list(pixels[3 * number : 3 * number + count])
@@ -171,8 +174,7 @@ def test_submission_has_exactly_the_competitions_format(world, tmp_path):
     unlabelled = []
     for line in lines:
         test = line.replace("/valid/", "/test/")
-        test = test.replace("_positive", "").replace("_negative", "")
-        unlabelled.append(test.replace("study1", f"study{'_positive' in line:d}"))
+        unlabelled.append(test.replace("_positive", "").replace("_negative", ""))
         copy = world / unlabelled[-1]
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes((world / line).read_bytes())
@@ -295,6 +297,42 @@ def test_an_input_without_images_is_refused(world, tmp_path, name, message):
         ask(world, tmp_path, tmp_path / name)
 
 
+def test_of_an_archives_export_the_radiographs_are_predicted(world, tmp_path, caplog):
+    """Of several folders, one line counts what is left out."""
+    nothing = dict.fromkeys(("Rows", "Columns", "PixelData"))
+    pixels = synthetic.blobs(1, 40)[0]
+    for folder in ("a", "b"):
+        export = tmp_path / folder / "DICOM" / "PAT1"
+        export.mkdir(parents=True)
+        (export / "IM1").write_bytes(written(pixels))
+        (export / "PR1").write_bytes(written(pixels, Modality="PR", **nothing))
+        (export / "CT1.dcm").write_bytes(written(pixels, Modality="CT"))
+        (tmp_path / folder / "report.pdf").write_text("%PDF-1.4")
+    studies, _, _ = ask(world, tmp_path, tmp_path / "a", tmp_path / "b")
+    assert [Path(row["study"]).name for row in studies] == ["IM1", "IM1"]
+    assert [message for message in caplog.messages if "left out" in message] == [
+        "left out 6 files that are no images: 2 .pdf, 2 DICOM CT, 2 DICOM PR "
+        "(presentation state)"
+    ]
+
+
+@pytest.mark.parametrize("form", ["file", "csv", "folder"])
+def test_a_dicom_file_that_is_no_radiograph_is_an_error_if_it_is_named(
+    world, tmp_path, form
+):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    slice_ = folder / "slice.dcm"
+    slice_.write_bytes(written(synthetic.blobs(1, 40)[0], Modality="CT"))
+    (tmp_path / "in.csv").write_text("in/slice.dcm\n")
+    given = {"file": slice_, "csv": tmp_path / "in.csv", "folder": folder}[form]
+    message = "1 images cannot be read"
+    if form == "folder":
+        message = "in: no image in this folder or below: 1 DICOM CT"
+    with pytest.raises(XenonError, match=message):
+        ask(world, tmp_path, given)
+
+
 def test_an_image_given_twice_is_refused(world, tmp_path):
     root = world / "MURA-v1.1"
     with pytest.raises(XenonError, match="given more than once"):
@@ -324,6 +362,31 @@ def test_studies_of_one_name_in_two_folders_are_not_merged(world, tmp_path):
         (detail,) = caught.value.details
         assert f"{tmp_path}/A/" in detail
         assert f"{tmp_path}/B/" in detail
+    assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.parametrize("form", ["folder", "files", "csv", "rec"])
+def test_a_study_under_both_labels_is_refused(world, tmp_path, monkeypatch, form):
+    root = tmp_path / "MURA-v1.1"
+    pair = [mura_tree.Study("valid", "XR_HAND", 7, label) for label in (1, 0)]
+    pixels = synthetic.blobs(2, SIZE)
+    mura_tree.write_images(root, pair, lambda f, n: cv2.imwrite(str(f), pixels[n]))
+    mura_tree.write_csvs(root, "valid", pair)
+    inputs = {
+        "folder": [root / "valid" / "XR_HAND"],
+        "files": list(root.rglob("*.png")),
+        "csv": [root / "valid_image_paths.csv"],
+        "rec": [tmp_path / "packed" / "valid.rec"],
+    }[form]
+    if form == "rec":  # packed by a version that did not check this
+        with monkeypatch.context() as patched:
+            patched.setattr(datasets, "check_labels_of_folders", list)
+            pack.pack(PackConfig(root, tmp_path / "packed", size=SIZE))
+    with pytest.raises(XenonError, match="1 study is in several folders") as caught:
+        ask(world, tmp_path, *inputs)
+    (detail,) = caught.value.details
+    names = sorted(f"MURA-v1.1/{study.folder}" for study in pair)
+    assert sorted(detail.split(" and ")) == names
     assert not (tmp_path / "out.csv").exists()
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
+import re
+import shutil
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 import pytest
 
-from xenon_mx.data import datasets, mura
+from xenon_mx.data import datasets, folders, mura
 from xenon_mx.errors import XenonError
 
 WRIST = "MURA-v1.1/train/XR_WRIST/patient00001/study1_positive/image1.png"
@@ -66,8 +70,8 @@ def test_read_folder_orders_numbers_by_value(tmp_path: Path) -> None:
 
 def test_natural_equal_numbers_are_ordered_whatever_comes_first() -> None:
     names = [Path("image1.png"), Path("image01.png"), Path("image1²3.png")]
-    assert sorted(names, key=datasets.natural_key) == sorted(
-        names[::-1], key=datasets.natural_key
+    assert sorted(names, key=folders.natural_key) == sorted(
+        names[::-1], key=folders.natural_key
     )
 
 
@@ -101,7 +105,7 @@ def test_read_dataset_with_csvs_lists_them_in_their_order(
 ) -> None:
     root = mura_tree()
 
-    splits = datasets.read_dataset(root)
+    splits = datasets.read_dataset(root).splits
 
     for split in ("train", "valid"):
         lines = (root / f"{split}_image_paths.csv").read_text().splitlines()
@@ -117,19 +121,35 @@ def test_read_dataset_with_a_csv_ignores_other_files_in_the_folders(
     study = next((root / "train" / "XR_HAND").glob("*/*"))
     touch(study, "image99.png")
 
-    listed = [i.path for i in datasets.read_dataset(root)["train"]]
+    listed = [i.path for i in datasets.read_dataset(root).splits["train"]]
 
     assert not any(path.endswith("image99.png") for path in listed)
+
+
+def test_read_dataset_walked_counts_what_it_leaves_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    study = "XR_HAND/p1/study1_positive"
+    touch(tmp_path, f"train/{study}/image1.png", f"train/{study}/image2.webp")
+    touch(tmp_path, "valid/notes.txt", "outside.pdf")
+    datasets.read_dataset(tmp_path)
+    assert caplog.messages == ["left out 2 files that are no images: 1 .txt, 1 .webp"]
+
+
+def test_read_dataset_without_an_image_says_what_there_is(tmp_path: Path) -> None:
+    touch(tmp_path, "train/XR_HAND/p1/study1_positive/image1.webp")
+    with pytest.raises(XenonError, match=r"no images: .*, but found 1 \.webp"):
+        datasets.read_dataset(tmp_path)
 
 
 def test_read_dataset_without_csvs_finds_the_same_images(
     mura_tree: Callable[..., Path],
 ) -> None:
     root = mura_tree()
-    listed = datasets.read_dataset(root)
+    listed = datasets.read_dataset(root).splits
     for csv in root.glob("*.csv"):
         csv.unlink()
-    walked = datasets.read_dataset(root)
+    walked = datasets.read_dataset(root).splits
 
     for split in ("train", "valid"):
         by_path = {i.path: (i.study, i.label) for i in listed[split]}
@@ -141,17 +161,17 @@ def test_read_dataset_walked_through_a_link_names_the_folder_behind_it(
 ) -> None:
     touch(tmp_path, WRIST)
     (tmp_path / "link").symlink_to("MURA-v1.1")
-    assert datasets.read_dataset(tmp_path / "link")["train"][0].path == WRIST
+    assert datasets.read_dataset(tmp_path / "link").splits["train"][0].path == WRIST
 
 
 def test_read_dataset_one_split_without_a_csv_is_walked(
     mura_tree: Callable[..., Path],
 ) -> None:
     root = mura_tree()
-    expected = {i.path for i in datasets.read_dataset(root)["valid"]}
+    expected = {i.path for i in datasets.read_dataset(root).splits["valid"]}
     (root / "valid_image_paths.csv").unlink()
 
-    assert {i.path for i in datasets.read_dataset(root)["valid"]} == expected
+    assert {i.path for i in datasets.read_dataset(root).splits["valid"]} == expected
 
 
 def test_read_dataset_same_patient_under_two_types_is_two_studies(
@@ -160,7 +180,7 @@ def test_read_dataset_same_patient_under_two_types_is_two_studies(
     for study_type in ("XR_HAND", "XR_WRIST"):
         touch(tmp_path, f"train/{study_type}/patient00001/study1_positive/image1.png")
 
-    images = datasets.read_dataset(tmp_path)["train"]
+    images = datasets.read_dataset(tmp_path).splits["train"]
 
     assert len({i.study for i in images}) == 2
     assert {i.patient for i in images} == {"patient00001"}
@@ -212,19 +232,19 @@ def test_labels_without_suffix_come_from_the_csv(tmp_path: Path) -> None:
         "MURA-v1.1/train/XR_HAND/p1/study1/,1",
         "MURA-v1.1/train/XR_HAND/p2/study1/,0",
     )
-    assert [i.label for i in datasets.read_dataset(tmp_path)["train"]] == [1, 0]
+    assert [i.label for i in datasets.read_dataset(tmp_path).splits["train"]] == [1, 0]
 
 
 def test_labels_study_without_trailing_slash_is_the_same_study(tmp_path: Path) -> None:
     labelled_set(tmp_path, "p1/study1", "MURA-v1.1/train/XR_HAND/p1/study1,1")
-    assert datasets.read_dataset(tmp_path)["train"][0].label == 1
+    assert datasets.read_dataset(tmp_path).splits["train"][0].label == 1
 
 
 def test_labels_data_set_named_like_a_study_type_are_found(tmp_path: Path) -> None:
     root = labelled_set(
         tmp_path / "XR_all", "p1/study1", "MURA-v1.1/train/XR_HAND/p1/study1/,1"
     )
-    assert datasets.read_dataset(root)["train"][0].label == 1
+    assert datasets.read_dataset(root).splits["train"][0].label == 1
 
 
 def test_labels_against_the_folder_name_are_refused_and_all_listed(
@@ -275,8 +295,56 @@ def test_labels_not_0_or_1_are_refused_with_their_line(
 def test_labels_study_with_both_is_refused(tmp_path: Path) -> None:
     row = "MURA-v1.1/train/XR_HAND/p1/study1/"
     labelled_set(tmp_path, "p1/study1", f"{row},1", f"{row},0")
-    with pytest.raises(XenonError, match=r":2: .*p1/study1/ has both labels"):
+    with pytest.raises(XenonError, match="1 study has both labels") as caught:
         datasets.read_dataset(tmp_path)
+    csv = tmp_path / "train_labeled_studies.csv"
+    assert caught.value.details == (f"{csv}:2: {row}",)
+
+
+BOTH = ("p1/study1_positive", "p1/study1_negative", "p2/study2_positive")
+
+
+@pytest.mark.parametrize("csvs", ["none", "paths", "labels of both", "labels of one"])
+def test_a_study_in_folders_of_both_labels_is_refused(
+    tmp_path: Path, csvs: str
+) -> None:
+    root = tmp_path / "MURA-v1.1"
+    names = [f"MURA-v1.1/train/XR_HAND/{study}/" for study in BOTH]
+    touch(tmp_path, *(f"{name}image1.png" for name in names))
+    if csvs != "none":
+        paths = [f"{name}image1.png" for name in names]
+        write(root / "train_image_paths.csv", *paths)
+    if csvs.startswith("labels"):
+        rows = [f"{name},{int('positive' in name)}" for name in names]
+        rows = rows[:2] if csvs == "labels of both" else rows[1:]
+        write(root / "train_labeled_studies.csv", *rows)
+
+    with pytest.raises(XenonError, match="1 study is in several folders") as caught:
+        datasets.read_dataset(root)
+
+    (detail,) = caught.value.details
+    assert sorted(detail.split(" and ")) == sorted(names[:2])
+
+
+def test_a_study_with_both_labels_in_the_labels_csv_alone_is_refused(
+    tmp_path: Path,
+) -> None:
+    rows = [f"MURA-v1.1/train/XR_HAND/{s},{int('pos' in s)}" for s in BOTH]
+    labelled_set(tmp_path, f"{BOTH[0]} {BOTH[2]}", *rows)
+    with pytest.raises(XenonError, match="1 study is in several folders"):
+        datasets.read_dataset(tmp_path)
+
+
+def test_a_study_with_another_label_in_each_split_is_refused(tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        "train/XR_HAND/p1/study1_positive/image1.png",
+        "valid/XR_HAND/p1/study1_negative/image1.png",
+    )
+    with pytest.raises(XenonError, match="1 study is in several folders") as caught:
+        datasets.read_dataset(tmp_path)
+    assert "train/XR_HAND" in caught.value.details[0]
+    assert "valid/XR_HAND" in caught.value.details[0]
 
 
 def test_labels_file_with_a_header_is_refused(tmp_path: Path) -> None:
@@ -442,27 +510,142 @@ def test_read_paths_with_root_looks_nowhere_else(tmp_path: Path) -> None:
         datasets.read_paths(csv, tmp_path / "other")
 
 
-def test_read_paths_found_in_two_places_takes_the_working_directory(
+# The places of an image that a CSV in `data/set` lists, in the order to try them.
+PLACES = [
+    f"data/set/{WRIST}",
+    WRIST.replace("MURA-v1.1", "data/set"),
+    f"data/{WRIST}",
+    WRIST.replace("MURA-v1.1", "data"),
+    f"work/{WRIST}",
+    WRIST.replace("MURA-v1.1", "work"),
+]
+RULES = ["source", "parent", "parent", "parent", *["working directory"] * 2]
+
+
+@pytest.mark.parametrize("first", range(len(PLACES)))
+def test_an_image_in_several_places_is_taken_from_the_first(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    first: int,
+) -> None:
+    touch(tmp_path, *PLACES[first:])
+    csv = write(tmp_path / "data" / "set" / "train_image_paths.csv", WRIST)
+    (tmp_path / "work").mkdir(exist_ok=True)
+    monkeypatch.chdir(tmp_path / "work")
+    caplog.set_level(logging.INFO)
+
+    assert located(csv) == tmp_path / PLACES[first]
+    folder = str(tmp_path / PLACES[first])[: -len(WRIST) + len("MURA-v1.1")]
+    folder = folder if PLACES[first].endswith(WRIST) else str(located(csv).parents[4])
+    assert caplog.messages[0] == f"{csv}: images from {folder}"
+    assert datasets.read_dataset(csv.parent).rules == {"train": RULES[first]}
+
+
+def test_an_incomplete_copy_is_not_replaced_by_another_data_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for place in ("here", "there"):
-        touch(tmp_path / place, WRIST)
-    csv = write(tmp_path / "there" / "paths.csv", WRIST)
-    monkeypatch.chdir(tmp_path / "here")
+    """The copy holds one image of 200, which a sample of the paths would miss."""
+    names = [WRIST.replace("image1", f"image{n}") for n in range(1, 201)]
+    touch(tmp_path, *names)
+    copy = names[170].replace("MURA-v1.1", "cleaned")
+    touch(tmp_path, copy)
+    csv = write(tmp_path / "cleaned" / "paths.csv", *names)
+    monkeypatch.chdir(tmp_path)
 
-    assert located(csv) == tmp_path / "here" / WRIST
+    images = datasets.read_paths(csv)
+
+    assert {i.file.resolve().parents[4] for i in images} == {tmp_path / "cleaned"}
+    assert [i.file.is_file() for i in images].count(True) == 1
+    assert images[170].file.is_file()
 
 
-def test_read_paths_uses_the_root_with_most_of_the_images(
+def test_two_data_sets_of_one_csv_do_not_become_one(tmp_path: Path) -> None:
+    names = [WRIST, WRIST.replace("MURA-v1.1", "LERA")]
+    touch(tmp_path, WRIST.replace("MURA-v1.1", "both"))
+    csv = write(tmp_path / "both" / "paths.csv", *names)
+    with pytest.raises(XenonError, match="none of its 2 images was found"):
+        datasets.read_paths(csv)
+
+
+def test_a_source_that_may_not_be_read_is_not_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    touch(tmp_path / "here", "1.png")
-    touch(tmp_path / "there", "1.png", "2.png")
-    csv = write(tmp_path / "there" / "paths.csv", "1.png", "2.png")
-    monkeypatch.chdir(tmp_path / "here")
+    """Root may read any folder, so this is patched."""
+    touch(tmp_path, WRIST, WRIST.replace("MURA-v1.1", "cleaned"))
+    csv = write(tmp_path / "cleaned" / "paths.csv", WRIST)
+    monkeypatch.chdir(tmp_path)
+    stat = os.stat
 
-    files = [i.file.resolve() for i in datasets.read_paths(csv)]
-    assert files == [tmp_path / "there" / "1.png", tmp_path / "there" / "2.png"]
+    def refusing(path: Any, **options: Any) -> os.stat_result:
+        if "cleaned/train" in str(path):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", refusing)
+    with pytest.raises(XenonError, match="cleaned/train.*: Permission denied"):
+        datasets.read_paths(csv)
+
+
+def test_the_folder_of_the_images_is_logged_once_if_splits_agree(
+    mura_tree: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    root = mura_tree()
+    monkeypatch.chdir(tmp_path)
+    caplog.set_level(logging.INFO)
+    datasets.read_dataset(Path("MURA-v1.1"))
+    (root / "valid_image_paths.csv").unlink()  # walked from now on
+    datasets.read_dataset(Path("MURA-v1.1"))
+    assert caplog.messages == [f"train, valid: images from {root}"] * 2
+
+
+def test_a_copy_without_a_split_does_not_get_another_data_sets(
+    mura_tree: Callable[..., Path], tmp_path: Path
+) -> None:
+    root = mura_tree()
+    shutil.copytree(root, tmp_path / "cleaned")
+    shutil.rmtree(tmp_path / "cleaned" / "valid")
+    with pytest.raises(XenonError, match="splits were found in different") as caught:
+        datasets.read_dataset(tmp_path / "cleaned")
+    wanted = f"train in {tmp_path}/cleaned; valid in {root}: .* with --root"
+    assert re.search(wanted, str(caught.value))
+
+
+def test_a_split_in_source_and_one_below_root_are_read(
+    mura_tree: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    root = mura_tree()
+    source = tmp_path / "source"
+    shutil.copytree(root / "valid", source / "valid")
+    shutil.copy(root / "train_image_paths.csv", source)
+    with pytest.raises(XenonError, match="splits were found in different"):
+        datasets.read_dataset(source)
+    rules = datasets.read_dataset(source, tmp_path).rules
+    assert rules == {"train": "root", "valid": "source"}
+    assert caplog.messages == [
+        f"train: images from {root}",
+        f"valid: images from {source}",
+    ]
+
+
+def test_splits_of_two_data_sets_beside_a_folder_of_csvs_are_found(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    other = "LERA/valid/XR_FOOT/p1/study1_negative/image1.png"
+    touch(tmp_path, WRIST, other)
+    write(tmp_path / "lists" / "train_image_paths.csv", WRIST)
+    write(tmp_path / "lists" / "valid_image_paths.csv", other)
+    rules = datasets.read_dataset(tmp_path / "lists").rules
+    assert rules == {"train": "parent", "valid": "parent"}
+    assert caplog.messages == [
+        f"train: images from {tmp_path}/MURA-v1.1",
+        f"valid: images from {tmp_path}/LERA",
+    ]
 
 
 def test_read_paths_nothing_found_names_the_folders_searched(
@@ -530,7 +713,7 @@ def patients_of(images: list[mura.Image]) -> set[str]:
 
 
 def test_hold_out_no_patient_is_on_both_sides(mura_tree: Callable[..., Path]) -> None:
-    images = datasets.read_dataset(mura_tree(patients=12))["train"]
+    images = datasets.read_dataset(mura_tree(patients=12)).splits["train"]
 
     rest, holdout = mura.hold_out(images, 0.3, seed=0)
 
@@ -573,5 +756,5 @@ def test_a_linked_study_type_is_walked_and_a_loop_of_links_ends(tmp_path: Path) 
     folder.mkdir(parents=True)
     (folder / "XR_HAND").symlink_to(tmp_path / "store" / "XR_HAND")
     (folder / "XR_LOOP").symlink_to(folder)
-    (image,) = datasets.read_dataset(tmp_path / "MURA-v1.1")["train"]
+    (image,) = datasets.read_dataset(tmp_path / "MURA-v1.1").splits["train"]
     assert image.path == "MURA-v1.1/train/XR_HAND/p1/study1_positive/image1.png"

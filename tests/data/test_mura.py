@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from xenon_mx.data import mura
+from xenon_mx.errors import XenonError
 
 WRIST = "MURA-v1.1/train/XR_WRIST/patient00001/study1_positive/image1.png"
 
@@ -69,6 +70,40 @@ def test_parse_outside_the_layout_is_a_study_by_itself(path: str) -> None:
     assert mura.parse(path, Path(path)) == mura.Image(
         path, Path(path), path, "", "", None
     )
+
+
+STUDY = "MURA-v1.1/train/XR_HAND/p1/study1"
+
+
+@pytest.mark.parametrize(
+    "studies",
+    [
+        [f"{STUDY}_positive/", f"{STUDY}_negative/"],
+        [f"{STUDY}_positive/", f"{STUDY}/"],
+        # The name of the data set and the split are no part of a study's name.
+        [f"{STUDY}_positive", "cleaned/valid/XR_HAND/p1/study1_negative/"],
+    ],
+)
+def test_a_study_under_both_labels_is_refused(studies: list[str]) -> None:
+    others = ["a/XR_HAND/p2/study1_positive/", "a/XR_HAND/p3/study1_negative/"]
+    with pytest.raises(XenonError, match="^1 study is in several folders") as caught:
+        mura.check_labels_of_folders([*studies, *others, *studies])
+    assert caught.value.details == (f"{studies[0]} and {studies[1]}",)
+
+
+@pytest.mark.parametrize(
+    "studies",
+    [
+        [f"{STUDY}_positive/", f"{STUDY}_positive"],
+        [f"{STUDY}_positive/", "b/XR_HAND/p1/study1_positive/"],
+        [f"{STUDY}_positive/", f"{STUDY.replace('p1', 'p2')}_negative/"],
+        [f"{STUDY}_positive/", f"{STUDY.replace('HAND', 'WRIST')}_negative/"],
+        [f"{STUDY}_positive/", f"{STUDY}_negative_positive/"],
+        ["scan_positive/", "scan_negative/", "XR_HAND_positive", "XR_HAND_negative"],
+    ],
+)
+def test_studies_under_one_label_each_are_accepted(studies: list[str]) -> None:
+    mura.check_labels_of_folders(studies)
 
 
 def patients_of(images: list[mura.Image]) -> set[str]:

@@ -28,6 +28,19 @@ def test_fingerprint_is_the_sha256_of_what_the_first_version_wrote() -> None:
     assert later.fingerprint == hashlib.sha256(WRITTEN.read_bytes()).hexdigest()
 
 
+def test_how_images_were_found_is_read_back_and_is_not_in_the_fingerprint(
+    tmp_path: Path,
+) -> None:
+    written = pack_meta.read(WRITTEN)
+    assert written.images_from is None
+    rules = {"train": "source", "valid": "working directory"}
+    later = dataclasses.replace(written, images_from=rules)
+    files.write_json(tmp_path / "pack.json", later.to_json())
+    again = pack_meta.read(tmp_path / "pack.json")
+    assert again == later
+    assert again.fingerprint == written.fingerprint
+
+
 def test_values_are_those_of_the_json() -> None:
     meta = pack_meta.read(WRITTEN)
     assert (meta.size, meta.fit, meta.encoding, meta.quality) == (
@@ -49,6 +62,8 @@ def test_values_are_those_of_the_json() -> None:
         ("skipped", [{"split": "train", "path": "a.png"}]),
         ("study_types", ["XR_ELBOW"]),
         ("study_types", [1, 2]),
+        ("images_from", "source"),
+        ("images_from", {"train": 1}),
         ("weights", {"XR_ELBOW": [0.5]}),
         ("weights", {"XR_ELBOW": [1, 0]}),
     ],

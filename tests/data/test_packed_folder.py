@@ -203,14 +203,34 @@ def test_open_rec_without_pack_json_is_refused(tmp_path: Path) -> None:
     with pytest.raises(XenonError, match="no such file"):
         packed_folder.open_rec(tmp_path / "train.rec")
     (tmp_path / "train.rec").touch()
-    with pytest.raises(XenonError, match="not a packed folder"):
+    with pytest.raises(XenonError, match=r"train\.rec: .* no pack\.json beside it"):
         packed_folder.open_rec(tmp_path / "train.rec")
 
 
 def test_open_rec_of_another_name_is_refused(folder: Path) -> None:
     shutil.copy(folder / "train.rec", folder / "mine.rec")
-    with pytest.raises(XenonError, match="holds no mine split, only train, valid"):
+    wanted = r"mine\.rec: .* holds no mine split, only train, valid"
+    with pytest.raises(XenonError, match=wanted):
         packed_folder.open_rec(folder / "mine.rec")
+
+
+def test_what_is_refused_in_the_working_directory_has_a_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a file, its own name; of the working directory, where it is."""
+    shutil.copy(folder / "train.rec", folder / "mine.rec")
+    (folder / "elsewhere").mkdir()
+    shutil.copy(folder / "train.rec", folder / "elsewhere" / "train.rec")
+    monkeypatch.chdir(folder)
+    with pytest.raises(XenonError, match=r"^mine\.rec: "):
+        packed_folder.open_rec(Path("mine.rec"))
+    with pytest.raises(XenonError, match=f"^{folder}: holds no holdout split"):
+        packed_folder.open_packed(Path()).split("holdout")
+    monkeypatch.chdir("elsewhere")
+    with pytest.raises(XenonError, match=r"^train\.rec: "):
+        packed_folder.open_rec(Path("train.rec"))
+    with pytest.raises(XenonError, match=f"^{folder}/elsewhere: not a packed folder"):
+        packed_folder.open_packed(Path())
 
 
 def test_preprocessing_is_size_and_fit(folder: Path) -> None:

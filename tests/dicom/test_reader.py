@@ -1028,12 +1028,13 @@ def test_dicom_files_are_predicted_like_the_same_pixels_as_png(
 def test_pack_names_every_rejected_dicom_file(tmp_path):
     root = tree(tmp_path / "MURA-v1.1", ".dcm")
     first, second = sorted(root.rglob("*.dcm"))[:2]
-    first.write_bytes(written(noise(8), Modality="CT"))
+    raw = written(noise(8), PresentationIntentType="FOR PROCESSING")
+    first.write_bytes(raw)
     dataset = pydicom.dcmread(second)
     del dataset.PixelData
     second.write_bytes(saved(dataset))
     with pytest.raises(XenonError, match="2 images cannot be read") as caught:
         pack.pack(PackConfig(root, tmp_path / "packed", size=32))
     lines = sorted(caught.value.details)
-    assert f"{first}: its modality is CT" in lines[0]
+    assert f"{first}: the raw image of a detector" in lines[0]
     assert f"{second}: it has no pixel data" in lines[1]

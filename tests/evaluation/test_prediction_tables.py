@@ -9,7 +9,7 @@ import pytest
 
 from xenon_mx.data import mura
 from xenon_mx.errors import XenonError
-from xenon_mx.evaluation import prediction_tables
+from xenon_mx.evaluation import evaluation_set, prediction_tables
 
 STUDY = "MURA-v1.1/valid/XR_WRIST/patient11185/study1_positive/"
 IMAGES = [
@@ -75,6 +75,20 @@ def test_what_is_written_is_read_back(tmp_path, write, level, members):
         assert table.studies == [STUDY, "loose.png", STUDY]
         assert table.images.tolist() == [1, 1, 1]
         assert table.study_types == ["XR_WRIST", "", "XR_WRIST"]
+
+
+@pytest.mark.parametrize(
+    "write", [prediction_tables.studies_csv, prediction_tables.images_csv]
+)
+def test_a_study_under_both_labels_is_refused(tmp_path, write):
+    file = tmp_path / "out.csv"
+    other = STUDY.replace("positive", "negative")
+    views = [*IMAGES[:2], mura.parse(f"{other}image1.png", Path())]
+    file.write_bytes(write(views, MEMBERS, 0.5))
+    message = "out.csv: 1 study is in several folders"
+    with pytest.raises(XenonError, match=message) as caught:
+        evaluation_set.read_predictions(file)
+    assert caught.value.details == (f"{STUDY} and {other}",)
 
 
 @pytest.mark.parametrize(

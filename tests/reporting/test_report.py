@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import logging
 import os
 import pickle
 import re
@@ -827,6 +828,37 @@ def test_a_folder_without_any_of_the_studies_is_an_error(run, radiographs, tmp_p
     for option in ("root", "cam"):
         with pytest.raises(XenonError, match="none of the studies"):
             report(run, table, **{option: tmp_path / "other"})
+
+
+def test_radiographs_beside_the_table_come_before_those_of_the_working_directory(
+    run, tmp_path, monkeypatch, caplog
+):
+    """The first folder that holds any of the studies is used, not the fullest."""
+    caplog.set_level(logging.INFO)
+    rows = predicted()
+    chosen = gallery.most_confident(
+        read_table(write(tmp_path / "rows.csv", rows)), 0, 1, 0.5
+    )
+    names = [rows[row][0] for row in chosen]
+    copy = names[-1].replace("MURA-v1.1", "cleaned")
+    pixels = np.tile(np.arange(0, 240, 4, np.uint8), (60, 1))
+    for name in (*names, copy):
+        (tmp_path / name).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / name / "image1.png"), pixels)
+    monkeypatch.chdir(tmp_path)
+    for place in ("cleaned", "cleaned/tables"):
+        (tmp_path / place).mkdir(exist_ok=True)
+        table = write(tmp_path / place / "out.csv", rows)
+        study_files = gallery.StudyFiles(table, names, None, None)
+        assert study_files.folder == tmp_path / "cleaned"
+        assert [bool(study_files.thumbnails(name)[0]) for name in names[-2:]] == [
+            False,
+            True,
+        ]
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    table = write(tmp_path / "far" / "away" / "out.csv", rows)
+    report(run, table)
+    assert f"gallery: radiographs from {tmp_path}/MURA-v1.1" in caplog.messages
 
 
 def test_without_radiographs_the_gallery_has_a_note(run, tmp_path, monkeypatch):

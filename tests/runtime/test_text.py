@@ -38,5 +38,14 @@ def test_a_name_can_be_pasted_into_a_shell(name):
     assert (done.stdout, done.stderr) == (name, b"")
 
 
+def test_the_working_directory_is_named_in_full(tmp_path, monkeypatch):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a" / "b")
+    assert text.folder_name(Path()) == str(tmp_path / "a" / "b")
+    assert text.folder_name(Path("..")) == str(tmp_path / "a")
+    assert text.folder_name(Path("../b")) == "../b"
+    assert text.folder_name(Path("./b")) == "b"
+
+
 def test_a_plain_name_is_not_quoted():
     assert text.shell_quote(Path("a/b-c_1.csv")) == "a/b-c_1.csv"

@@ -17,7 +17,7 @@ from xenon_mx import __version__
 from xenon_mx.config import PackConfig
 from xenon_mx.data import datasets, images, mura, pack_meta, pack_writer, packed_folder
 from xenon_mx.errors import FileError, XenonError
-from xenon_mx.runtime import progress, threads
+from xenon_mx.runtime import progress, text, threads
 
 _log = logging.getLogger(__name__)
 
@@ -58,8 +58,9 @@ def pack(
             small. OUT is left unchanged.
     """
     if config.out.resolve() == config.source.resolve():
-        raise XenonError(f"{config.out}: is the data set itself; name another folder")
-    splits = _read_splits(config)
+        name = text.folder_name(config.out)
+        raise XenonError(f"{name}: is the data set itself; name another folder")
+    splits, rules = _read_splits(config)
     all_images = [image for listed in splits.values() for image in listed]
     types = sorted({image.study_type for image in all_images})
     fingerprint = hashlib.sha256()
@@ -73,21 +74,23 @@ def pack(
                 with pack_writer.SplitWriter(out.folder, name) as writer:
                     written[name] = _write_split(writer, types, listed, encoded)
         _check_bad(written, config.skip_bad)
-        meta = _describe(config, types, written, fingerprint.hexdigest())
+        meta = _describe(config, types, written, fingerprint.hexdigest(), rules)
         _warn_of_single_classes(meta)
         return out.commit(meta)
 
 
-def _read_splits(config: PackConfig) -> dict[str, list[mura.Image]]:
+def _read_splits(config: PackConfig) -> datasets.DataSet:
     """List the images of each split in record order."""
-    splits = datasets.read_dataset(config.source, config.root)
+    splits, rules = datasets.read_dataset(config.source, config.root)
     _warn_of_leakage(splits)
     if config.holdout:
         if not splits.get("train"):
-            raise XenonError(f"{config.source}: --holdout needs a train split")
+            name = text.folder_name(config.source)
+            raise XenonError(f"{name}: --holdout needs a train split")
         splits["train"], splits["holdout"] = mura.hold_out(
             splits["train"], config.holdout, config.seed
         )
+        rules["holdout"] = rules["train"]
         if not splits["train"] or not splits["holdout"]:
             raise XenonError(
                 f"--holdout {config.holdout} leaves a split empty: use another "
@@ -99,7 +102,9 @@ def _read_splits(config: PackConfig) -> dict[str, list[mura.Image]]:
         splits["train"] = mura.shuffled(
             splits["train"], lambda image: image.path, config.seed
         )
-    return {name: listed for name, listed in splits.items() if listed}
+    return datasets.DataSet(
+        {name: each for name, each in splits.items() if each}, rules
+    )
 
 
 def _warn_of_leakage(splits: dict[str, list[mura.Image]]) -> None:
@@ -133,8 +138,8 @@ def _check_disk(config: PackConfig, all_images: list[mura.Image]) -> None:
     )
     if needed * _DISK_MARGIN > free:
         raise XenonError(
-            f"{config.out}: the disk has {_format_bytes(free)} free, but about "
-            f"{_format_bytes(needed)} are needed"
+            f"{text.folder_name(config.out)}: the disk has {_format_bytes(free)} free, "
+            f"but about {_format_bytes(needed)} are needed"
         )
 
 
@@ -216,7 +221,11 @@ def _check_bad(written: dict[str, _Written], skip_bad: bool) -> None:
 
 
 def _describe(
-    config: PackConfig, types: list[str], written: dict[str, _Written], source: str
+    config: PackConfig,
+    types: list[str],
+    written: dict[str, _Written],
+    source: str,
+    rules: dict[str, str],
 ) -> pack_meta.PackMeta:
     """Return the content of pack.json, which depends only on data set and settings."""
     train = written["train"].good if "train" in written else []
@@ -238,6 +247,7 @@ def _describe(
             for name, split in written.items()
             for image, error in split.bad
         ),
+        images_from={name: rules[name] for name in written},
     )
 
 

@@ -6,30 +6,78 @@ or nets.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Iterator, Sequence
+from typing import Mapping, NamedTuple, Sequence
 
 import pandas as pd
 
-from xenon_mx.data.mura import SPLITS, Image, parse, study_type_index
-from xenon_mx.dicom import reader as dicom
-from xenon_mx.errors import XenonError, os_error
+from xenon_mx.data import folders, roots
+from xenon_mx.data.mura import (
+    SPLITS,
+    Image,
+    check_labels_of_folders,
+    parse,
+    study_tail,
+    study_type_index,
+)
+from xenon_mx.data.roots import Root
+from xenon_mx.errors import XenonError
+from xenon_mx.runtime import text
 
 _log = logging.getLogger(__name__)
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm")
-_DICOM_HEAD = 132  # bytes: the preamble and `DICM`
 # What would break a line of a .lst file; Python decodes stray bytes to surrogates.
 _UNLISTABLE = re.compile("[\\t\\n\\r\\ud800-\\udfff]")
-_PROBES = 64  # paths looked up to find a CSV's root: enough to cover every study type
 
 
-def read_dataset(source: Path, root: Path | None = None) -> dict[str, list[Image]]:
+class Listing(NamedTuple):
+    """The images of an input.
+
+    Attributes:
+        images: The images.
+        left_out: The number of other files by kind, see `folders.FolderFiles`.
+    """
+
+    images: list[Image]
+    left_out: Counter[str]
+
+
+class DataSet(NamedTuple):
+    """The images of a data set.
+
+    Attributes:
+        splits: Split name to images, in the order of the CSV or else in natural order.
+        rules: Split name to how its images were found: `source`, `parent`, `root` or
+            `working directory`, see `roots`.
+    """
+
+    splits: dict[str, list[Image]]
+    rules: dict[str, str]
+
+
+class _Found(NamedTuple):
+    """The images of one split, and how they were found.
+
+    Attributes:
+        images: The images.
+        rule: The rule, see `roots`.
+        base: The folder that their paths are relative to.
+        folder: The data set's folder.
+    """
+
+    images: list[Image]
+    rule: str
+    base: Path
+    folder: Path
+
+
+def read_dataset(source: Path, root: Path | None = None) -> DataSet:
     """List the images of each split of a data set, with a label for every one.
 
     Args:
@@ -37,45 +85,61 @@ def read_dataset(source: Path, root: Path | None = None) -> dict[str, list[Image
             in the split's folder belong to it.
         root: The folder that the CSVs' paths are relative to; None searches for it.
 
-    Returns:
-        Split name to images, in the order of the CSV or else in natural order.
-
     Raises:
         XenonError: There is no split, or labels are missing or contradictory.
     """
     if not source.is_dir():
-        raise XenonError(f"{source}: no such folder; give the root of MURA-v1.1")
-    splits = {}
+        name = text.folder_name(source)
+        raise XenonError(f"{name}: no such folder; give the root of MURA-v1.1")
+    found = {}
+    left_out = Counter[str]()
     for split in SPLITS:
         csv = source / f"{split}_image_paths.csv"
         if csv.is_file():
-            images = read_paths(csv, root)
+            found[split] = _read_csv(csv, root)
         elif (source / split).is_dir():
-            images = read_folder(source.resolve() / split)
-        else:
-            continue
-        splits[split] = _labelled(images, source / f"{split}_labeled_studies.csv")
+            images, others = list_folder(source.resolve() / split)
+            left_out += others
+            found[split] = _Found(images, roots.SOURCE, source, source)
+    splits = {split: each.images for split, each in found.items()}
+    csvs = {split: source / f"{split}_labeled_studies.csv" for split in splits}
+    labels = {split: _read_labels(csv) for split, csv in csvs.items() if csv.is_file()}
+    listed = [image.study for images in splits.values() for image in images]
+    check_labels_of_folders([*listed, *itertools.chain(*labels.values())])
+    for split, images in splits.items():
+        splits[split] = _labelled(images, labels.get(split), csvs[split])
     if not any(splits.values()):
         raise XenonError(
-            f"{source}: no images: expected train_image_paths.csv and "
-            f"valid_image_paths.csv, or folders train/XR_*/ and valid/XR_*/"
+            f"{text.folder_name(source)}: no images: expected train_image_paths.csv "
+            f"and valid_image_paths.csv, or folders train/XR_*/ and valid/XR_*/"
+            + (f", but found {folders.in_words(left_out)}" if left_out else "")
         )
-    return splits
+    folders.warn_of_left_out(left_out)
+    _check_places(source, found)
+    return DataSet(splits, {split: each.rule for split, each in found.items()})
 
 
 def read_paths(csv: Path, root: Path | None = None) -> list[Image]:
     """Read a CSV of image paths, in the format of MURA and its competition.
 
+    Logs the folder in which the images were found.
+
     Args:
         csv: One path per line, without a header.
-        root: The folder that the paths are relative to. None tries the working
-            directory, the CSV's folder and its parent, each also with the leading
-            `MURA-v1.1/` dropped, and uses the one with most of the images.
+        root: The folder that the paths are relative to. None tries the CSV's folder,
+            its parent and the working directory, see `roots`.
 
     Raises:
         XenonError: The CSV cannot be read, lists an image twice, has a path outside
             the root, or none of its images exists.
     """
+    found = _read_csv(csv, root)
+    _log.info("%s: images from %s", csv, os.path.abspath(found.folder))
+    return found.images
+
+
+def _read_csv(csv: Path, root: Path | None) -> _Found:
+    """Read a CSV of image paths, and find its images."""
     paths = [row[0] for row in _rows(csv, columns=1)]
     duplicates = [path for path, n in Counter(paths).items() if n > 1]
     if duplicates:
@@ -88,16 +152,42 @@ def read_paths(csv: Path, root: Path | None = None) -> list[Image]:
             f"{csv}: {len(outside)} paths leave the root; absolute paths need --root",
             outside,
         )
-    return [parse(path, file) for path, file in zip(paths, _resolve(paths, csv, root))]
+    files, found = _resolve(paths, csv, root)
+    images = [parse(path, file) for path, file in zip(paths, files)]
+    return _Found(images, found.rule, found.base, found.data_set(paths))
+
+
+def _check_places(source: Path, found: Mapping[str, _Found]) -> None:
+    """Check that all splits were found alike; log in which folders.
+
+    In a copy of a data set that lacks a whole split, that split could otherwise be
+    replaced by another data set's.
+    """
+    splits: dict[str, list[str]] = {}
+    for split, each in found.items():
+        splits.setdefault(os.path.abspath(each.folder), []).append(split)
+    bases = {os.path.abspath(each.base) for each in found.values()}
+    is_told = any(each.rule == roots.ROOT for each in found.values())
+    if len(bases) > 1 and not is_told:
+        places = (f"{', '.join(of)} in {folder}" for folder, of in splits.items())
+        raise XenonError(
+            f"{text.folder_name(source)}: its splits were found in different folders, "
+            f"{'; '.join(places)}: if that is right, name the folder that the CSVs' "
+            f"paths are relative to with --root"
+        )
+    for folder, of_folder in splits.items():
+        _log.info("%s: images from %s", ", ".join(of_folder), folder)
 
 
 def read_folder(folder: Path) -> list[Image]:
-    """List the images below a folder, in natural order, without hidden files.
+    """List the images below a folder, in natural order, see `folders`."""
+    return list_folder(folder).images
 
-    Files with an image's suffix, and DICOM files of any name.
-    """
-    files = sorted(_walk(folder), key=natural_key)
-    return [read_file(file) for file in files if _is_image(file, below=folder)]
+
+def list_folder(folder: Path) -> Listing:
+    """List the images below a folder, and count the other files."""
+    files, left_out = folders.find_images(folder)
+    return Listing([read_file(file) for file in files], left_out)
 
 
 def read_file(file: Path) -> Image:
@@ -111,14 +201,6 @@ def read_file(file: Path) -> Image:
     if index is None:
         return parse(file.as_posix(), file)
     return parse("/".join(parts[max(1, index - 2) :]), file)
-
-
-def natural_key(path: Path) -> list[tuple[bool, int | str]]:
-    """Return a sort key that orders image2 before image10, different for each name."""
-    name = path.as_posix()
-    pieces = re.split(r"([0-9]+)", name)
-    keys = [(i % 2 == 1, int(p) if i % 2 else p) for i, p in enumerate(pieces)]
-    return [*keys, (False, name)]
 
 
 def _rows(csv: Path, columns: int) -> list[tuple[str, ...]]:
@@ -150,113 +232,38 @@ def _is_outside(path: str, root: Path | None) -> bool:
     )
 
 
-def candidate_roots(csv: Path, root: Path | None) -> list[tuple[Path, bool]]:
-    """List the folders that a CSV's paths may be relative to.
-
-    Args:
-        csv: The CSV.
-        root: The folder, if it is known; None for the working directory, the CSV's
-            folder and its parent.
-
-    Returns:
-        Pairs of `join_root`'s `base` and `drop`.
-    """
-    folder = csv.absolute().parent
-    bases = [root] if root is not None else [Path(), folder, folder.parent]
-    return [(base, drop) for base in bases for drop in (False, True)]
-
-
-def join_root(base: Path, path: str, drop: bool) -> Path:
-    """Join a root and a path; an absolute path is returned unchanged.
-
-    Args:
-        base: The root.
-        path: As in the CSV.
-        drop: Whether to drop its first folder, the data set's former name.
-    """
-    pure = PurePosixPath(path)
-    is_dropped = drop and len(pure.parts) > 1 and not pure.is_absolute()
-    return base.joinpath(*pure.parts[is_dropped:])
-
-
-def _resolve(paths: Sequence[str], csv: Path, root: Path | None) -> list[Path]:
-    """Find the root that a CSV's paths are relative to, and join it with them."""
-    candidates = candidate_roots(csv, root)
-    probes = paths[:: max(1, len(paths) // _PROBES)]
-    best, most = candidates[0], (0, 0)
-    for base, drop in candidates:
-        counts = _count_existing([join_root(base, path, drop) for path in probes], base)
-        if counts > most:
-            best, most = (base, drop), counts
-    if most == (0, 0):
-        tried = dict.fromkeys(str(base.resolve()) for base, _ in candidates)
+def _resolve(
+    paths: Sequence[str], csv: Path, root: Path | None
+) -> tuple[list[Path], Root]:
+    """Find the folder that a CSV's paths are relative to, and join it with them."""
+    tried = roots.candidates(paths, csv.parent, root)
+    found = roots.find(paths, tried)
+    if found is None:
+        folders = dict.fromkeys(str(each.base.resolve()) for each in tried)
         raise XenonError(
             f"{csv}: none of its {len(paths)} images was found, such as {paths[0]}; "
-            f"looked below {', '.join(tried)}; name the right folder with --root"
+            f"looked below {', '.join(folders)}; name the right folder with --root"
         )
-    base, drop = best
-    files = [join_root(base, path, drop) for path in paths]
-    real = base.resolve()
-    outside = [p for p, f in zip(paths, files) if real not in f.resolve().parents]
+    files = [found.join(path) for path in paths]
+    real = os.path.realpath(found.base)
+    inside = os.path.join(real, "")
+    outside = [
+        path
+        for path, file in zip(paths, files)
+        if not os.path.realpath(file).startswith(inside)
+    ]
     if outside:
         raise XenonError(
             f"{csv}: {len(outside)} links lead out of {real}; name the folder that "
             f"holds links and files with --root",
             outside,
         )
-    return files
+    return files, found
 
 
-def _count_existing(files: Sequence[Path], base: Path) -> tuple[int, int]:
-    """Count the files that exist, and those of them inside a folder, links resolved."""
-    existing = [file for file in files if file.is_file()]
-    real = base.resolve()
-    return len(existing), sum(real in file.resolve().parents for file in existing)
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """Yield every file below a folder, following links, each real folder once."""
-
-    def fail(error: OSError) -> None:  # os.walk would skip the folder
-        raise os_error(error.filename, error) from error
-
-    seen = set()
-    for parent, folders, files in os.walk(folder, onerror=fail, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in seen:  # a link to a folder that was walked already
-            folders.clear()
-            continue
-        seen.add(real)
-        yield from (Path(parent, file) for file in files)
-
-
-def _is_image(file: Path, below: Path) -> bool:
-    """Return whether a file is an image, and not macOS's companion (`._image1.png`)."""
-    parts = file.relative_to(below).parts
-    is_hidden = any(part.startswith((".", "__MACOSX")) for part in parts)
-    if is_hidden or file.name.upper() == "DICOMDIR":  # a medium's list of images
-        return False
-    return file.suffix.lower() in SUFFIXES or _is_dicom(file)
-
-
-def _is_dicom(file: Path) -> bool:
-    """Return whether a file such as `IM000001` or `1.ima` is DICOM, by its first bytes.
-
-    With the suffix of another format, only a preamble counts; without a suffix, or with
-    one of digits (`1.2.840.10008.5`), a first data element does, too.
-    """
-    if not file.is_file():  # a pipe, for example
-        return False
-    try:
-        with file.open("rb", buffering=0) as stream:  # reads no more than it needs
-            head = stream.read(_DICOM_HEAD)
-    except OSError:
-        return True  # reading the image will raise the error
-    has_suffix = file.suffix and not file.suffix[1:].isdigit()
-    return dicom.has_preamble(head) if has_suffix else dicom.is_dicom(head)
-
-
-def _labelled(images: Sequence[Image], csv: Path) -> list[Image]:
+def _labelled(
+    images: Sequence[Image], labels: dict[str, int] | None, csv: Path
+) -> list[Image]:
     """Return the images with their studies' labels, from the CSV if there is one."""
     outside = [image.path for image in images if not image.study_type]
     if outside:
@@ -266,8 +273,8 @@ def _labelled(images: Sequence[Image], csv: Path) -> list[Image]:
             outside,
         )
     check_listable(images)
-    if csv.is_file():
-        images = _with_labels(images, _read_labels(csv), csv)
+    if labels is not None:
+        images = _with_labels(images, labels, csv)
     unlabelled = sorted({image.study for image in images if image.label is None})
     if unlabelled:
         raise XenonError(
@@ -297,7 +304,7 @@ def _with_labels(
     images: Sequence[Image], labels: dict[str, int], csv: Path
 ) -> list[Image]:
     """Apply the CSV's labels; the folders' names must not contradict them."""
-    studies = {_tail(image.study): image.study for image in images}
+    studies = {study_tail(image.study): image.study for image in images}
     missing = sorted(study for tail, study in studies.items() if tail not in labels)
     if missing:
         raise XenonError(f"{csv}: {len(missing)} studies have no label in it", missing)
@@ -309,7 +316,7 @@ def _with_labels(
             len(unused),
             unused[0],
         )
-    result = [replace(image, label=labels[_tail(image.study)]) for image in images]
+    result = [replace(image, label=labels[study_tail(image.study)]) for image in images]
     contradictions = sorted(
         {
             f"{old.study} is {new.label} in the CSV"
@@ -329,15 +336,13 @@ def _with_labels(
 def _read_labels(csv: Path) -> dict[str, int]:
     """Read `study/,label` rows: label by the study's path from `XR_*` on."""
     labels: dict[str, int] = {}
+    both = {}
     for number, (study, label) in enumerate(_rows(csv, columns=2), 1):
         if label not in ("0", "1"):
             raise XenonError(f"{csv}:{number}: the label must be 0 or 1, not {label!r}")
-        if labels.setdefault(_tail(study), int(label)) != int(label):
-            raise XenonError(f"{csv}:{number}: {study} has both labels")
+        if labels.setdefault(study_tail(study), int(label)) != int(label):
+            both[study_tail(study)] = f"{csv}:{number}: {study}"
+    if both:
+        counted = "1 study has" if len(both) == 1 else f"{len(both)} studies have"
+        raise XenonError(f"{csv}: {counted} both labels", list(both.values()))
     return labels
-
-
-def _tail(study: str) -> str:
-    """Return a study's path from `XR_*` on, whatever the data set is called."""
-    parts = PurePosixPath(study).parts
-    return "/".join(parts[study_type_index(parts) or 0 :])

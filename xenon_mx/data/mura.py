@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Callable, Iterable, Mapping, NamedTuple, Sequence, TypeVar
 
+from xenon_mx.errors import XenonError
+
 SPLITS = ("train", "valid")
 _STUDY_TYPE = re.compile(r"XR_\w+")
 _LABELS = {"_positive": 1, "_negative": 0}
@@ -75,6 +77,49 @@ def study_type_index(parts: Sequence[str]) -> int | None:
     """Return the index of the last folder named `XR_*`; None if there is none."""
     indices = [i for i, part in enumerate(parts) if _STUDY_TYPE.fullmatch(part)]
     return indices[-1] if indices else None
+
+
+def study_tail(study: str) -> str:
+    """Return a study's path from `XR_*` on, whatever the data set is called."""
+    parts = PurePosixPath(study).parts
+    return "/".join(parts[study_type_index(parts) or 0 :])
+
+
+def check_labels_of_folders(studies: Iterable[str]) -> None:
+    """Check that no study is in several folders that differ only in the label.
+
+    A study is the same if its path from `XR_*` on is the same without `_positive` or
+    `_negative`. Were it taken for two studies, one of them would have the wrong label.
+
+    Args:
+        studies: The folders of studies, each any number of times; paths outside MURA's
+            layout are ignored.
+
+    Raises:
+        XenonError: There are such studies; the error names all of their folders.
+    """
+    folders: dict[str, dict[str, str]] = {}
+    for study in dict.fromkeys(studies):
+        tail = study_tail(study)
+        if study_type_index(PurePosixPath(tail).parts[:-2]) is not None:
+            folders.setdefault(_without_label(tail), {}).setdefault(tail, study)
+    shared = [list(names.values()) for names in folders.values() if len(names) > 1]
+    if shared:
+        counted = "1 study is" if len(shared) == 1 else f"{len(shared)} studies are"
+        raise XenonError(
+            f"{counted} in several folders that differ only in the label: keep the "
+            f"folder whose label is right, or rename the other one if it is another "
+            f"study",
+            [" and ".join(names) for names in shared],
+        )
+
+
+def _without_label(study: str) -> str:
+    """Return a study's path without the suffix that is its label."""
+    for suffix in _LABELS:
+        if study.endswith(suffix):
+            return study[: -len(suffix)]
+    return study
 
 
 def hold_out(

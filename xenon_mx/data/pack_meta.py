@@ -111,6 +111,8 @@ class PackMeta:
         pooled_weights: Those of all types together; None without a train split.
         splits: The splits by name.
         skipped: The images that could not be read.
+        images_from: How the images of each split were found: `source`, `parent`, `root`
+            or `working directory`, see `roots`; None in what 0.1.0 wrote.
     """
 
     xenon: str | None
@@ -126,6 +128,7 @@ class PackMeta:
     pooled_weights: ClassWeights | None
     splits: Mapping[str, SplitMeta]
     skipped: tuple[SkippedImage, ...]
+    images_from: Mapping[str, str] | None = None
 
     @classmethod
     def from_json(cls, content: Any) -> PackMeta:
@@ -162,11 +165,15 @@ class PackMeta:
                 for name, split in content["splits"].items()
             },
             skipped=_skipped_images(content.get("skipped", [])),
+            images_from=_images_from(content.get("images_from")),
         )
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of pack.json, without the checksum."""
-        return {"format": FORMAT, **asdict(self)}
+        content = {"format": FORMAT, **asdict(self)}
+        if self.images_from is None:
+            del content["images_from"]
+        return content
 
     @property
     def fingerprint(self) -> str:
@@ -177,7 +184,8 @@ class PackMeta:
         SHA-256 pack.json holds; it covers neither the version that packed them nor keys
         that later versions add to pack.json.
         """
-        content = replace(self, xenon=_FIRST_VERSION).to_json()
+        first = replace(self, xenon=_FIRST_VERSION, images_from=None)
+        content = first.to_json()
         return hashlib.sha256(files.json_bytes(content)).hexdigest()
 
 
@@ -218,6 +226,16 @@ def _skipped_images(content: Any) -> tuple[SkippedImage, ...]:
     for image in content:
         _expect(image, **fields)
     return tuple(SkippedImage(**{k: image[k] for k in fields}) for image in content)
+
+
+def _images_from(content: Any) -> Mapping[str, str] | None:
+    if content is None:
+        return None
+    if not isinstance(content, dict) or not all(
+        isinstance(rule, str) for rule in content.values()
+    ):
+        raise ValueError("'images_from' is not a rule for each split")
+    return content
 
 
 def _expect(value: Any, **fields: type) -> None:

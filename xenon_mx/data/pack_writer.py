@@ -16,7 +16,7 @@ from xenon_mx.data import outputs, packed_folder, recordio
 from xenon_mx.data.pack_meta import KINDS, FileMeta, PackMeta, SplitMeta, TypeCounts
 from xenon_mx.data.packed_folder import PACK_JSON, SPLITS, PackedFolder, RecordLabels
 from xenon_mx.errors import XenonError
-from xenon_mx.runtime import files, staging
+from xenon_mx.runtime import files, staging, text
 
 
 class SplitWriter:
@@ -104,8 +104,8 @@ class PackTransaction(staging.Staging):
         existing = self._existing()
         if existing and not self._overwrite:
             raise XenonError(
-                f"{self.out}: already holds {existing[0]}; choose another folder, or "
-                f"--overwrite"
+                f"{text.folder_name(self.out)}: already holds {existing[0]}; choose "
+                f"another folder, or --overwrite"
             )
         for name in existing:
             if (self.out / name).is_file():

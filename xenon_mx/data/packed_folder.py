@@ -16,7 +16,7 @@ from typing import IO, Any, Iterator, Mapping, NamedTuple, Sequence
 from xenon_mx.data import pack_meta, recordio
 from xenon_mx.data.pack_meta import REPACK, FileMeta, PackMeta
 from xenon_mx.errors import XenonError, os_error
-from xenon_mx.runtime import files
+from xenon_mx.runtime import files, text
 
 PACK_JSON = "pack.json"
 SPLITS = ("train", "valid", "holdout")
@@ -259,7 +259,8 @@ class PackedFolder:
         """
         if name not in self.splits:
             raise XenonError(
-                f"{self.folder}: holds no {name} split, only {', '.join(self.splits)}"
+                f"{text.folder_name(self.folder)}: holds no {name} split, only "
+                f"{', '.join(self.splits)}"
             )
         meta = self.meta.splits[name]
         existing = [file for file in meta.files if (self.folder / file).exists()]
@@ -291,17 +292,32 @@ def open_packed(folder: Path) -> PackedFolder:
     path = folder / PACK_JSON
     if not path.is_file():
         raise XenonError(
-            f"{folder}: not a packed folder: it has no {PACK_JSON}; make one with "
-            f"xenon-pack"
+            f"{text.folder_name(folder)}: not a packed folder: it has no {PACK_JSON}; "
+            f"make one with xenon-pack"
         )
     return PackedFolder(folder, pack_meta.read(path))
 
 
 def open_rec(rec: Path) -> tuple[PackedFolder, Split]:
-    """Open the packed folder and the split that a .rec file belongs to."""
+    """Open the packed folder and the split that a .rec file belongs to.
+
+    Raises:
+        XenonError: There is no such file, it is outside the packed folder that it was
+            written to, or it has another name than there.
+    """
     if not rec.is_file():
         raise XenonError(f"{rec}: no such file")
+    if not (rec.parent / PACK_JSON).is_file():
+        raise XenonError(
+            f"{rec}: there is no {PACK_JSON} beside it, which tells what its records "
+            f"are: give the .rec file in the folder that xenon-pack wrote"
+        )
     packed = open_packed(rec.parent)
+    if rec.stem not in packed.splits:
+        raise XenonError(
+            f"{rec}: the packed folder that it is in holds no {rec.stem} split, only "
+            f"{', '.join(packed.splits)}: a .rec file keeps its name"
+        )
     return packed, packed.split(rec.stem)
 
 

@@ -15,6 +15,7 @@ import struct
 import sys
 import warnings
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,14 @@ from xenon_mx.errors import FileError, XenonError
 # C.7.3.1.1.1: computed radiography, digital radiography, and scanned film.
 # Excluded: MG (mammography), XA and RF (fluoroscopy), XC (photographs), OT (other).
 MODALITIES = ("CR", "DX", "RG")
+
+# What archives export beside radiographs: of PS3.3, C.7.3.1.1.1.
+_MODALITY_WORDS = {
+    "PR": "presentation state",
+    "SR": "structured report",
+    "KO": "key objects",
+    "DOC": "document",
+}
 
 _MAGIC_OFFSET, _MAGIC = 128, b"DICM"  # PS3.10, 7.1
 # First elements of a file without preamble, by element number, with their only VR:
@@ -78,6 +87,37 @@ def has_preamble(start: bytes) -> bool:
     may start with the same bytes.
     """
     return start[_MAGIC_OFFSET : _MAGIC_OFFSET + 4] == _MAGIC
+
+
+def other_kind(file: Path) -> str | None:
+    """Return the kind of a DICOM file that is no plain radiograph, by its header.
+
+    Returns:
+        Such as `DICOM PR (presentation state)`; None for radiographs, and for files
+        that cannot be read, whose error `decode` states.
+    """
+    try:
+        header = _read_header(file)
+        modality = header.text("Modality")
+    except Exception:  # pydicom raises many types for damaged bytes
+        return None
+    if not modality or modality in MODALITIES:  # which may be damaged
+        return None
+    words = f" ({_MODALITY_WORDS[modality]})" if modality in _MODALITY_WORDS else ""
+    return f"DICOM {modality}{words}"
+
+
+def _read_header(file: Path) -> Header:
+    """Read the elements before the pixels, unless the whole file is deflated."""
+    pydicom = _pydicom()
+    with file.open("rb") as stream:
+        if _DEFLATED.encode() in stream.read(4096):
+            raise XenonError("the whole DICOM file is deflated")
+        stream.seek(0)
+        dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
+    if len(dataset) == 0:
+        raise XenonError("the DICOM file is cut short, or damaged")
+    return Header(dataset)
 
 
 def decode(data: bytes, name: object, max_pixels: int) -> np.ndarray:

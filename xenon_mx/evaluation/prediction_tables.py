@@ -15,7 +15,7 @@ from typing import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from xenon_mx.data.mura import Image
+from xenon_mx.data.mura import Image, check_labels_of_folders
 from xenon_mx.errors import ConfigError, XenonError, os_error
 from xenon_mx.evaluation.studies import (
     UNLABELLED,
@@ -157,8 +157,8 @@ def read_table(file: Path) -> PredictionTable:
     """Read a table written by xenon-predict, with or without labels.
 
     Raises:
-        XenonError: The file cannot be read, is not such a table, has no rows, or lists
-            a study or an image twice.
+        XenonError: The file cannot be read, is not such a table, has no rows, lists a
+            study or an image twice, or a study under both labels.
     """
     level, numbered = _read_rows(file)
     if not numbered:
@@ -171,6 +171,10 @@ def read_table(file: Path) -> PredictionTable:
             f"{file}: lists {count_phrase(len(duplicates), level)} more than once, "
             f"such as {duplicates[0]}: give one prediction per {level}"
         )
+    try:
+        check_labels_of_folders(row["study"] for row in rows)
+    except XenonError as error:
+        raise XenonError(f"{file}: {error}", error.details) from error
     located = [(row, f"{file}: line {line}") for line, row in numbered]
     return PredictionTable(
         file=file,

@@ -15,10 +15,10 @@ from typing import Callable, Iterable, Iterator, Sequence, TypeVar
 import numpy as np
 
 from xenon_mx.config import PredictConfig
-from xenon_mx.data import datasets, images, mura, packed_folder, recordio
+from xenon_mx.data import datasets, folders, images, mura, packed_folder, recordio
 from xenon_mx.errors import XenonError
 from xenon_mx.runs.run_meta import Preprocessing
-from xenon_mx.runtime import threads
+from xenon_mx.runtime import text, threads
 
 T = TypeVar("T")
 
@@ -50,6 +50,7 @@ class InputImages:
             self.images = [_packed_image(self._split, row) for row in rows]
         else:
             self.images = _list_inputs(config)
+        mura.check_labels_of_folders(image.study for image in self.images)
 
     def batches(self, with_mxnet: bool = True) -> Iterator[np.ndarray]:
         """Yield the pixels of `images` in order, in batches of (n, S, S) uint8.
@@ -177,9 +178,12 @@ def _packed_image(
 
 def _list_inputs(config: PredictConfig) -> list[mura.Image]:
     """List the images of all inputs; check that each exists and is given once."""
-    listed = [
-        image for path in config.inputs for image in _list_input(path, config.root)
-    ]
+    listed, left_out = [], Counter[str]()
+    for path in config.inputs:
+        images, others = _list_input(path, config.root)
+        listed += images
+        left_out += others
+    folders.warn_of_left_out(left_out)
     missing = [f"{i.file}: no such file" for i in listed if not i.file.is_file()]
     if missing:
         raise XenonError(f"{len(missing)} of {len(listed)} images are missing", missing)
@@ -211,15 +215,19 @@ def _check_study_names(listed: Sequence[mura.Image], real_paths: Sequence[str]) 
         )
 
 
-def _list_input(path: Path, root: Path | None) -> list[mura.Image]:
+def _list_input(path: Path, root: Path | None) -> datasets.Listing:
     """List the images of one INPUT."""
     if path.is_dir():
-        listed = datasets.read_folder(path)
-        if not listed:
-            raise XenonError(f"{path}: no image in this folder or below")
+        listed = datasets.list_folder(path)
+        if not listed.images:
+            found = folders.in_words(listed.left_out)
+            raise XenonError(
+                f"{text.folder_name(path)}: no image in this folder or below"
+                + (f": {found}" if found else "")
+            )
         return listed
     if not path.is_file():
         raise XenonError(f"{path}: no such file or folder")
     if path.suffix.lower() == ".csv":
-        return datasets.read_paths(path, root)
-    return [datasets.read_file(path)]
+        return datasets.Listing(datasets.read_paths(path, root), Counter())
+    return datasets.Listing([datasets.read_file(path)], Counter())

@@ -14,11 +14,12 @@ from typing import NamedTuple, Sequence
 import numpy as np
 
 from xenon_mx.config import ReportConfig
-from xenon_mx.data import datasets, images
+from xenon_mx.data import datasets, images, roots
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation.prediction_tables import PLURAL, PredictionTable
 from xenon_mx.evaluation.studies import UNLABELLED
 from xenon_mx.inference import cam_folder, cam_overlay
+from xenon_mx.runtime import text
 from xenon_mx.runtime.opencv import cv2
 
 _log = logging.getLogger(__name__)
@@ -102,7 +103,9 @@ def build_gallery(
         studies = [_gallery_study(table, row, study_files) for row in rows]
         is_error = label not in (UNLABELLED, prediction)
         sections.append(GallerySection(title, meaning, is_error, studies))
-    if names and not study_files.is_found:
+    if study_files.folder is not None:
+        _log.info("gallery: radiographs from %s", study_files.folder)
+    elif names:
         _log.warning("the radiographs were not found: give their folder with --root")
     return sections, _note(config, table, names, study_files)
 
@@ -158,11 +161,12 @@ class StudyFiles:
     Args:
         table: The CSV of predictions.
         studies: The studies whose files will be needed.
-        root: The folder that the studies' paths are relative to. None searches the
-            working directory, the table's folder and its parent.
+        root: The folder that the studies' paths are relative to. None tries the
+            table's folder, its parent and the working directory, see `roots`.
         cam: The folder that `xenon-predict --cam` wrote.
 
     Attributes:
+        folder: Where the radiographs are; None if none was found.
         coarseness: A sentence if the CAMs read so far are coarse, else empty.
 
     Raises:
@@ -174,7 +178,11 @@ class StudyFiles:
     ) -> None:
         self.coarseness = ""
         self._cam = cam
-        self._root = _best_root(datasets.candidate_roots(table, root), studies)
+        tried = roots.candidates(studies, table.parent, root)
+        self._root = roots.find(studies, tried, _holds_study)
+        self.folder: Path | None = None
+        if self._root is not None:
+            self.folder = Path(os.path.abspath(self._root.data_set(studies)))
         has_overlays = cam is not None and any(map(self._overlays, studies))
         for folder, is_found, remedy in (
             (root, self.is_found, "give the folder that their paths are relative to"),
@@ -182,8 +190,8 @@ class StudyFiles:
         ):
             if folder is not None and studies and not is_found:
                 raise XenonError(
-                    f"{folder}: contains none of the studies, such as {studies[0]}; "
-                    f"{remedy}"
+                    f"{text.folder_name(folder)}: contains none of the studies, such "
+                    f"as {studies[0]}; {remedy}"
                 )
 
     @property
@@ -197,7 +205,7 @@ class StudyFiles:
         Returns:
             The thumbnails; and in words how many of the views they show, empty if all.
         """
-        radiographs = _radiographs(study, *self._root) if self._root else {}
+        radiographs = _radiographs(study, self._root) if self._root else {}
         overlays = self._overlays(study)
         views = list(radiographs) or list(overlays)
         thumbnails: list[Thumbnail] = []
@@ -221,23 +229,15 @@ class StudyFiles:
         return _view_files(self._cam, folder, cam_folder.OVERLAY)
 
 
-def _best_root(
-    candidates: Sequence[tuple[Path, bool]], studies: Sequence[str]
-) -> tuple[Path, bool] | None:
-    """Return the candidate with the most studies, the first of equals; None if none."""
-    most, best = 0, None
-    for candidate in candidates:
-        count = sum(bool(_radiographs(study, *candidate)) for study in studies)
-        if count > most:
-            most, best = count, candidate
-    return best
+def _holds_study(root: roots.Root, study: str) -> bool:
+    return bool(_radiographs(study, root))
 
 
-def _radiographs(study: str, base: Path, drop: bool) -> dict[str, Path]:
+def _radiographs(study: str, root: roots.Root) -> dict[str, Path]:
     """Return the radiograph of each view, by its name, below a candidate root."""
     if ".." in PurePosixPath(study).parts:
         return {}
-    return _view_files(base, datasets.join_root(base, study, drop), "")
+    return _view_files(root.base, root.join(study), "")
 
 
 def _view_files(base: Path, study: Path, suffix: str) -> dict[str, Path]:

@@ -23,7 +23,7 @@ from xenon_mx.runs.epoch_log import LOG_CSV, EpochRecord
 from xenon_mx.runs.locked_folder import LockedFolder
 from xenon_mx.runs.run_meta import RUN_JSON, RunMeta
 from xenon_mx.runs.training_state import LAST, STATE_JSON, StateMeta, TrainingState
-from xenon_mx.runtime import files
+from xenon_mx.runtime import files, text
 
 
 class Run:
@@ -79,7 +79,8 @@ class Run:
         path = folder / RUN_JSON
         if not path.is_file():
             raise XenonError(
-                f"{folder}: not a run: it has no {RUN_JSON}; make one with xenon-train"
+                f"{text.folder_name(folder)}: not a run: it has no {RUN_JSON}; make "
+                f"one with xenon-train"
             )
         return cls(folder, RunMeta.from_json(files.read_json(path), path))
 
@@ -256,9 +257,10 @@ def check_new(folder: Path) -> None:
     Raises:
         XenonError: There is a run, a file, or a folder with other content.
     """
+    name = text.folder_name(folder)
     if (folder / RUN_JSON).exists():
         raise XenonError(
-            f"{folder}: contains a run already: choose another folder, or resume the "
+            f"{name}: contains a run already: choose another folder, or resume the "
             f"run with --resume"
         )
     if folder.exists() and not folder.is_dir():
@@ -269,4 +271,4 @@ def check_new(folder: Path) -> None:
         not (path.name == leftover or files.is_partial(path.name))
         for path in folder.iterdir()
     ):
-        raise XenonError(f"{folder}: is not empty; a run needs a folder of its own")
+        raise XenonError(f"{name}: is not empty; a run needs a folder of its own")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 import unicodedata
+from pathlib import Path
 
 _ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 # Control characters, surrogates, line and paragraph separators.
@@ -19,6 +20,12 @@ _FIRST_SURROGATE, _LAST_SURROGATE, _SURROGATE_OFFSET = 0xDC80, 0xDCFF, 0xDC00
 def one_line(text: object) -> str:
     r"""Return text as one printable line: a newline as \n, an invalid byte as \xff."""
     return "".join(map(_escape, str(text)))
+
+
+def folder_name(folder: Path) -> str:
+    """Return a folder as messages name it: `.` and `..` in full."""
+    is_relative_dot = set(folder.parts) <= {".."}  # `.` has no parts
+    return os.path.abspath(folder) if is_relative_dot else str(folder)
 
 
 def shell_quote(path: object) -> str:
