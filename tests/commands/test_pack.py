@@ -155,7 +155,9 @@ def test_pack_json_has_the_rule_by_which_images_were_found_and_no_path(
 
 def square_of(file: Path, fit: str) -> np.ndarray:
     """Return an image file scaled to the square by OpenCV alone."""
-    image = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+    image = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+    if image.ndim == 3:
+        image = cv2.cvtColor(image[..., :3], cv2.COLOR_BGR2GRAY)
     if image.dtype == np.uint16:
         image = np.round(image / 257).astype(np.uint8)
     height, width = image.shape

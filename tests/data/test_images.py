@@ -252,10 +252,17 @@ def test_decode_goes_by_the_content_and_not_by_the_name() -> None:
         assert np.array_equal(images.decode(saved(gray, kind), "film.jpg"), gray)
 
 
-def test_oddity_is_of_jpegs_alone() -> None:
+def test_what_is_odd_but_whole_is_counted(caplog) -> None:
     data = saved(smooth(60, 40), "JPEG")
-    assert images.oddity(data) == images.oddity(saved(smooth(9, 9), "PNG")) == ""
-    assert images.oddity(data[:20] + b"\0\0" + data[20:]) == "bytes between markers"
+    odd = data[:20] + b"\0\0" + data[20:]
+    oddities = images.Oddities()
+    with caplog.at_level("INFO"):
+        for each in (data, odd, odd, saved(smooth(9, 9), "PNG")):
+            oddities.add(each)
+        oddities.log()
+    assert caplog.messages == [
+        "odd but whole JPEGs, which are read: 2 with bytes between markers"
+    ]
 
 
 @pytest.mark.parametrize(

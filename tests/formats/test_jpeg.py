@@ -77,9 +77,9 @@ HARMLESS = {
 @pytest.mark.parametrize(
     ("name", "named"),
     [
-        ("between", "bytes between markers"),
-        ("jfif", "an odd JFIF field"),
-        ("adobe", "an odd Adobe field"),
+        ("between", "with bytes between markers"),
+        ("jfif", "with an odd JFIF field"),
+        ("adobe", "with an odd Adobe field"),
         ("fill", ""),
         ("icc", ""),
         ("after", ""),

@@ -63,17 +63,19 @@ def pack(
     splits, rules = _read_splits(config)
     all_images = [image for listed in splits.values() for image in listed]
     types = sorted({image.study_type for image in all_images})
-    fingerprint = hashlib.sha256()
+    fingerprint, oddities = hashlib.sha256(), images.Oddities()
     with pack_writer.PackTransaction(config.out, config.overwrite) as out:
         _check_disk(config, all_images)
         written = {}
         with bar(total=len(all_images), unit="img", desc="packing") as progress_bar:
             for name, listed in splits.items():
-                encoded = threads.map_in_order(_encoder(config), listed, config.threads)
+                encode = _encoder(config, oddities)
+                encoded = threads.map_in_order(encode, listed, config.threads)
                 encoded = _track(encoded, progress_bar, fingerprint)
                 with pack_writer.SplitWriter(out.folder, name) as writer:
                     written[name] = _write_split(writer, types, listed, encoded)
         _check_bad(written, config.skip_bad)
+        oddities.log()
         meta = _describe(config, types, written, fingerprint.hexdigest(), rules)
         _warn_of_single_classes(meta)
         return out.commit(meta)
@@ -125,7 +127,11 @@ def _warn_of_leakage(splits: dict[str, list[mura.Image]]) -> None:
 def _check_disk(config: PackConfig, all_images: list[mura.Image]) -> None:
     """Log the estimated size of the packed folder, and check that the disk has it."""
     probes = all_images[:: max(1, len(all_images) // _PROBES)]
-    sizes = [len(e.data) for e in map(_encoder(config), probes) if e.error is None]
+    sizes = [
+        len(e.data)
+        for e in map(_encoder(config, images.Oddities()), probes)
+        if e.error is None
+    ]
     if not sizes:
         return  # none can be read: packing reports each with its reason
     needed = round(sum(sizes) / len(sizes) * len(all_images))
@@ -152,7 +158,9 @@ def _format_bytes(number: float) -> str:
     return f"{number:.1f} GB"
 
 
-def _encoder(config: PackConfig) -> Callable[[mura.Image], _Encoded]:
+def _encoder(
+    config: PackConfig, oddities: images.Oddities
+) -> Callable[[mura.Image], _Encoded]:
     """Return the function that reads an image file and encodes its packed square."""
 
     def encode(image: mura.Image) -> _Encoded:
@@ -161,6 +169,7 @@ def _encoder(config: PackConfig) -> Callable[[mura.Image], _Encoded]:
             gray = images.decode(data, image.file)
         except FileError as error:
             return _Encoded(image, b"", "", error)
+        oddities.add(data)
         square = images.fit_square(gray, config.size, config.fit)
         encoded = images.encode(square, config.encoding, config.quality)
         return _Encoded(image, encoded, hashlib.sha256(data).hexdigest(), None)

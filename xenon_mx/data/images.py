@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import errno
 import functools
+import logging
+import threading
+from collections import Counter
 from pathlib import Path
 from typing import Callable, Sequence
 
@@ -18,6 +21,8 @@ from xenon_mx.errors import FileError, XenonError, os_error
 from xenon_mx.formats import bmp, ifd, jpeg, png, tiff, visibility
 from xenon_mx.runtime import memory
 from xenon_mx.runtime.opencv import MOST_PIXELS, cv2
+
+_log = logging.getLogger(__name__)
 
 # The formats that are read, by a file's first bytes.
 _DECODERS: dict[bytes, Callable[[bytes], np.ndarray]] = {
@@ -86,8 +91,6 @@ def decode(data: bytes, name: object = "image") -> np.ndarray:
     """
     try:
         gray = _decoder(data, name)(data)
-        visibility.check(gray)
-        return gray
     except FileError:  # of a DICOM file
         raise
     except XenonError as error:
@@ -96,6 +99,24 @@ def decode(data: bytes, name: object = "image") -> np.ndarray:
         if memory.is_out_of_memory(error):
             raise MemoryError(str(error)) from error
         raise FileError(name, f"cannot be decoded: {error.err}") from error
+    check_visible(gray, name)
+    return gray
+
+
+def check_visible(gray: np.ndarray, name: object) -> None:
+    """Check that an image shows something.
+
+    Args:
+        gray: (H, W) uint8.
+        name: The image's name in the error.
+
+    Raises:
+        FileError: It shows nothing.
+    """
+    try:
+        visibility.check(gray)
+    except XenonError as error:
+        raise FileError(name, str(error)) from error
 
 
 def _decoder(data: bytes, name: object) -> Callable[[bytes], np.ndarray]:
@@ -115,9 +136,29 @@ def _decoder(data: bytes, name: object) -> Callable[[bytes], np.ndarray]:
     )
 
 
-def oddity(data: bytes) -> str:
-    """Return in words what is odd about an image file but harmless, else empty."""
-    return jpeg.oddity(data) if data.startswith(jpeg.SIGNATURE) else ""
+class Oddities:
+    """Counts of images that are odd but whole. Threads may share it."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def add(self, data: bytes) -> None:
+        """Count an image file if it is odd."""
+        if not data.startswith(jpeg.SIGNATURE):
+            return
+        oddity = jpeg.oddity(data)
+        if oddity:
+            with self._lock:
+                self._counts[oddity] += 1
+
+    def log(self) -> None:
+        """Log how many images are odd, by what is odd about them."""
+        if self._counts:
+            listed = (
+                f"{self._counts[oddity]} {oddity}" for oddity in sorted(self._counts)
+            )
+            _log.info("odd but whole JPEGs, which are read: %s", ", ".join(listed))
 
 
 def fit_square(image: np.ndarray, size: int, fit: str) -> np.ndarray:

@@ -92,8 +92,8 @@ def oddity(data: bytes) -> str:
     except XenonError:
         return ""
     if header.skipped:
-        return "bytes between markers"
-    return f"an odd {header.odd_fields[0]} field" if header.odd_fields else ""
+        return "with bytes between markers"
+    return f"with an odd {header.odd_fields[0]} field" if header.odd_fields else ""
 
 
 def _read_header(data: bytes) -> _Header:

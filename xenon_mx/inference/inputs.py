@@ -6,6 +6,7 @@ know nets or outputs.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import Counter
 from dataclasses import replace
@@ -42,6 +43,7 @@ class InputImages:
     def __init__(self, config: PredictConfig, preprocessing: Preprocessing) -> None:
         self._config = config
         self._preprocessing = preprocessing
+        self._oddities = images.Oddities()
         self._split: packed_folder.Split | None = None
         self.origin: tuple[str, str] | None = None
         if any(path.suffix == ".rec" for path in config.inputs):
@@ -60,19 +62,16 @@ class InputImages:
                 them on several threads, to the same pixels, and MXNet is not imported.
 
         Raises:
-            XenonError: Files are not images; one error names all of them.
+            XenonError: Images cannot be read, or show nothing; one error names all.
         """
         if self._split is None:
             yield from self._decode_batches(self._decode_file, self.images)
+            self._oddities.log()
         elif not with_mxnet:
             records = self._split.images()
             yield from self._decode_batches(self._decode_record, records)
         else:
-            from xenon_mx.data import record_iter  # loads MXNet
-
-            size = self._config.batch_size
-            for batch in record_iter.evaluation_batches(self._split, size):
-                yield batch.pixels
+            yield from self._load_batches(self._split)
 
     def radiograph(self, number: int, pixels: np.ndarray) -> np.ndarray:
         """Return an image in its own size, before it was scaled for the nets.
@@ -108,6 +107,25 @@ class InputImages:
                 )
         return split
 
+    def _load_batches(self, split: packed_folder.Split) -> Iterator[np.ndarray]:
+        """Yield records as MXNet's loader decodes them, if each shows something."""
+        from xenon_mx.data import record_iter  # loads MXNet
+
+        errors: list[str] = []
+        numbers = itertools.count()
+        for batch in record_iter.evaluation_batches(split, self._config.batch_size):
+            for pixels, number in zip(batch.pixels, numbers):
+                try:
+                    images.check_visible(pixels, self._record_name(number))
+                except XenonError as error:
+                    errors.append(str(error))
+            if not errors:
+                yield batch.pixels
+        _check_none(errors)
+
+    def _record_name(self, number: int) -> str:
+        return f"{self._config.inputs[0]}: record {number}"
+
     def _decode_batches(
         self, decode: Callable[[T], np.ndarray | str], items: Iterable[T]
     ) -> Iterator[np.ndarray]:
@@ -131,19 +149,18 @@ class InputImages:
                 if not errors:
                     yield np.stack(batch)
                 batch = []
-        if errors:
-            raise XenonError(
-                f"{len(errors)} images cannot be read; nothing is written", errors
-            )
+        _check_none(errors)
         if batch:
             yield np.stack(batch)
 
     def _decode_file(self, image: mura.Image) -> np.ndarray | str:
         """Return an image scaled for the nets, or the message if it cannot be read."""
         try:
-            gray = _read_gray(image)
+            data = images.read(image.file)
+            gray = images.decode(data, image.file)
         except XenonError as error:
             return str(error)
+        self._oddities.add(data)
         return images.fit_square(
             gray, self._preprocessing.size, self._preprocessing.fit
         )
@@ -151,7 +168,7 @@ class InputImages:
     def _decode_record(self, record: recordio.Record) -> np.ndarray | str:
         """Return a record's pixels as packed, or the message if they are damaged."""
         size = self._preprocessing.size
-        name = f"{self._config.inputs[0]}: record {record.number}"
+        name = self._record_name(record.number)
         try:
             gray = images.decode(record.image, name)
         except XenonError as error:
@@ -159,6 +176,14 @@ class InputImages:
         if gray.shape != (size, size):
             return f"{name}: {gray.shape[1]}x{gray.shape[0]} px, not {size}x{size}"
         return gray
+
+
+def _check_none(errors: list[str]) -> None:
+    """Raise one error of all images that cannot be read, if there are any."""
+    if errors:
+        raise XenonError(
+            f"{len(errors)} images cannot be read; nothing is written", errors
+        )
 
 
 def _read_gray(image: mura.Image) -> np.ndarray:
