@@ -34,7 +34,6 @@ _MAGIC_OFFSET, _MAGIC = 128, b"DICM"  # PS3.10, 7.1
 _META = {0x0000: b"UL", 0x0001: b"OB"}
 _GROUP_8 = {0x0000: b"UL", 0x0005: b"CS", 0x0008: b"CS", 0x0016: b"UI", 0x0018: b"UI"}
 _MAX_FIRST_LENGTH = 1024  # bytes; chosen here: several values of Image Type
-_NEARLY_BLACK = 16  # of 255: the maximum of 12 bits scaled as 16
 # A filter as `warnings` stores it: action, message, category, module and line.
 _IGNORE_PYDICOM = ("ignore", None, Warning, re.compile("pydicom"), 0)
 
@@ -103,10 +102,6 @@ def decode(data: bytes, name: object, max_pixels: int) -> np.ndarray:
         shape = _shape(header, max_pixels)
         lookup_table = windowing.gray_lookup_table(header)
         stored = _stored_values(data, dataset, header, shape)
-        is_used = np.zeros(len(lookup_table), np.bool_)
-        is_used[stored] = True
-        is_used &= ~windowing.padding_mask(header)
-        _check_range(header, lookup_table[is_used])
         return lookup_table[stored]
     except XenonError as error:
         raise FileError(name, str(error)) from error
@@ -208,26 +203,6 @@ def _shape(header: Header, max_pixels: int) -> tuple[int, int]:
 
 
 # --- pixels ---
-
-
-def _check_range(header: Header, grays: np.ndarray) -> None:
-    """Reject an image that would be nearly black, such as 12 bits in 16 unwindowed.
-
-    Args:
-        header: The image's.
-        grays: (n,) uint8, the distinct grays of the image without padding.
-    """
-    if not grays.size:
-        raise XenonError("it contains nothing but padding")
-    span = int(grays.max()) - int(grays.min())
-    full_range = windowing.full_range(header)
-    if full_range is None or full_range[1] <= 8 or span > _NEARLY_BLACK:
-        return
-    source, bits = full_range
-    raise XenonError(
-        f"its pixels use less than a sixteenth of the range of the {bits} bits of "
-        f"{source}: store it with a window alone"
-    )
 
 
 def _stored_values(

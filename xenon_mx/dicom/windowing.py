@@ -50,19 +50,6 @@ def padding_mask(header: Header) -> np.ndarray:
     return (low <= values) & (values <= high)
 
 
-def full_range(header: Header) -> tuple[str, int] | None:
-    """Return what sets the displayed range and its bits; None if a window does."""
-    table = header.table("VOILUTSequence")
-    if table is not None:
-        return "its VOI table, which takes precedence over windows", table.bits
-    if _center_and_width(header) is not None:
-        return None
-    table = header.table("ModalityLUTSequence")
-    if table is not None:
-        return "its modality table, and it has no window", table.bits
-    return "its pixels, and it has no window", _bits(header)
-
-
 def is_signed(header: Header) -> bool:
     """Return whether the stored values are two's complement."""
     return header.integer("PixelRepresentation", absent=0) != 0
