@@ -17,7 +17,10 @@ BIG_ENDIAN = "1.2.840.10008.1.2.2"  # a transfer syntax, by PS3.6
 
 
 class LookupTable(NamedTuple):
-    """A lookup table of `entries`, `bits` each; entry 0 is for the value `first`."""
+    """A lookup table of `entries`; entry 0 is for the value `first`.
+
+    `bits` are those of its largest entry, at least 8, whatever its descriptor says.
+    """
 
     first: int
     entries: np.ndarray
@@ -118,11 +121,17 @@ class Header:
         try:
             item = items[0]
             descriptor = [int(number) for number in item.LUTDescriptor]
-            return _table(descriptor, item.LUTData, self.syntax == BIG_ENDIAN)
+            table = _table(descriptor, item.LUTData, self.syntax == BIG_ENDIAN)
         except XenonError:
             raise
         except Exception as error:  # pydicom converts values on access
             raise XenonError(f"its {keyword} is damaged: {line(error)}") from error
+        if table.entries.min() == table.entries.max():
+            raise XenonError(
+                f"all entries of its {keyword} are {table.entries[0]:g}, which makes "
+                f"all pixels equal"
+            )
+        return table
 
 
 def _number(value: Any, keyword: str) -> float:
@@ -139,6 +148,12 @@ def _table(descriptor: list[int], data: Any, big_endian: bool) -> LookupTable:
     """Parse a lookup table with entries of 8 or 16 bits (PS3.3, C.11.1.1.1).
 
     8-bit entries may be stored in 16 bits each, which is detected by the data's length.
+
+    The bits of an entry are counted, since descriptors are known to be wrong. That is
+    what Cornerstone does ("We don't trust the voiLUT.numBitsPerEntry, mainly thanks to
+    Agfa!", getVOILut.js), and dcmtk if told to ignore the descriptor; otherwise dcmtk
+    masks entries of more bits, which wraps white to black (DiLookupTable::checkTable).
+    The least of 8 bits is dcmtk's.
     """
     count, first, bits = descriptor
     count = count & 0xFFFF or 1 << 16  # 0 means 65,536; as SS, 40,000 is negative
@@ -157,7 +172,8 @@ def _table(descriptor: list[int], data: Any, big_endian: bool) -> LookupTable:
             f"its lookup table is cut short: {len(data)} of {width * count} bytes"
         )
     entries = np.frombuffer(data, "u1" if is_packed else order, count)
-    return LookupTable(first, entries.astype(np.float64), bits)
+    used = max(8, int(entries.max()).bit_length())
+    return LookupTable(first, entries.astype(np.float64), used)
 
 
 def line(error: Exception) -> str:
