@@ -714,9 +714,13 @@ ENCODERS = {
 }
 
 
-@pytest.mark.parametrize("syntax", ENCODERS)
 @pytest.mark.parametrize(
-    ("stored", "dtype", "of_stream"), [(8, np.uint8, 12), (12, np.uint16, 8)]
+    ("syntax", "stored", "dtype", "of_stream"),
+    [
+        (uid.JPEG2000Lossless, 8, np.uint8, 12),
+        (uid.JPEGLosslessSV1, 8, np.uint8, 12),
+        (uid.JPEGLosslessSV1, 12, np.uint16, 8),
+    ],
 )
 def test_a_stream_of_another_bit_depth_is_rejected(syntax, stored, dtype, of_stream):
     """Decoders would return a scrambled or nearly black image."""
@@ -725,6 +729,46 @@ def test_a_stream_of_another_bit_depth_is_rejected(syntax, stored, dtype, of_str
     message = refusal(written(pixels.astype(dtype), stored, syntax, stream))
     assert f"{stored} bits" in message
     assert f"compressed pixels have {of_stream}" in message
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize(
+    ("stored", "of_stream"), [(16, 12), (16, 10), (16, 8), (12, 8), (14, 13)]
+)
+def test_a_jpeg_2000_stream_of_fewer_bits_keeps_its_values(stored, of_stream, signed):
+    """The codec has the bits of its values; public files have 12 under BitsStored 16.
+
+    With the window of 12 bits over 16; the values are those that were encoded.
+    """
+    pixels = noise(of_stream, signed, shape=(40, 50))
+    stream = encode_array(
+        pixels.astype("i1") if signed and of_stream == 8 else pixels,
+        bits_stored=of_stream,
+        use_mct=False,
+    )
+    width = 2**of_stream
+    window = {"WindowCenter": 0 if signed else width // 2, "WindowWidth": width}
+    stored_as = pixels.astype("i2" if signed else "u2")
+    actual = decoded(stored_as, stored, uid.JPEG2000Lossless, stream, **window)
+    rows = pixels.tolist()
+    expected = [[linear(x, window["WindowCenter"], width) for x in r] for r in rows]
+    assert np.array_equal(actual, gray(expected))
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+@pytest.mark.parametrize("of_stream", [12, 16])
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_jpeg_2000_stream_of_another_sign_is_rejected(bits, of_stream, signed):
+    """A sign that is masked off turns air white."""
+    pixels = noise(bits, signed=not signed, shape=(40, 50)).astype(
+        "u2" if signed else "i2"
+    )
+    stream = encode_array(pixels, bits_stored=max(bits, of_stream), use_mct=False)
+    header = pixels.astype("i2" if signed else "u2")
+    message = refusal(written(header, bits, uid.JPEG2000Lossless, stream))
+    kinds = ("signed", "unsigned") if signed else ("unsigned", "signed")
+    assert f"PixelRepresentation declares {kinds[0]} pixels" in message
+    assert f"compressed pixels are {kinds[1]}" in message
 
 
 @pytest.mark.parametrize("syntax", ENCODERS)

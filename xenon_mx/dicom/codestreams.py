@@ -43,29 +43,37 @@ _FRAME_CODECS = {0xC0: BASELINE, 0xC1: BASELINE, 0xC3: LOSSLESS, 0xF7: JPEG_LS}
 _ITEM = b"\xfe\xff\x00\xe0"
 
 
+class Declared(NamedTuple):
+    """What a data set says about its pixels."""
+
+    rows: int
+    columns: int
+    bits_stored: int
+    bits_allocated: int
+    signed: bool
+
+
 class _Frame(NamedTuple):
-    """The frame header of a codestream."""
+    """The frame header of a codestream; `signed` is None if the codec has no signs."""
 
     codec: str
     rows: int
     columns: int
     bits: int
     components: int
+    signed: bool | None = None
 
 
-def check(
-    data: bytes, syntax: str, shape: tuple[int, int], bits: tuple[int, int]
-) -> int:
+def check(data: bytes, syntax: str, declared: Declared) -> int:
     """Check that compressed pixels are complete and match the data set.
 
     Args:
         data: The encapsulated pixel data of a single frame.
         syntax: UID of one of the transfer syntaxes in `CODECS`.
-        shape: Rows and Columns of the data set.
-        bits: BitsStored and BitsAllocated of the data set.
+        declared: What the data set says about them.
 
     Returns:
-        Bits per pixel in the codestream, at least BitsStored.
+        Bits per pixel in the codestream, at least BitsStored except in JPEG 2000.
 
     Raises:
         XenonError: The pixels are truncated or differ from the data set. RLE has no
@@ -83,17 +91,18 @@ def check(
             f"pixels are {codec if frame else 'not'}"
         )
     if frame is None:
-        return bits[0]
-    _check_frame(frame, shape, bits)
+        return declared.bits_stored
+    _check_frame(frame, declared)
     if stream.rfind(_END) < max(stream.rfind(_SCAN), stream.rfind(_TILE)):
         raise XenonError("its compressed pixels are cut short")
     return frame.bits
 
 
-def _check_frame(frame: _Frame, shape: tuple[int, int], bits: tuple[int, int]) -> None:
-    if (frame.rows, frame.columns) != shape:
+def _check_frame(frame: _Frame, declared: Declared) -> None:
+    rows, columns, stored, allocated, signed = declared
+    if (frame.rows, frame.columns) != (rows, columns):
         raise XenonError(
-            f"its header declares {shape[1]} x {shape[0]} pixels, but its compressed "
+            f"its header declares {columns} x {rows} pixels, but its compressed "
             f"pixels are {frame.columns} x {frame.rows}"
         )
     if frame.components != 1:
@@ -101,11 +110,21 @@ def _check_frame(frame: _Frame, shape: tuple[int, int], bits: tuple[int, int]) -
             f"its header declares gray pixels, but its compressed pixels have "
             f"{frame.components} colour components"
         )
-    stored, allocated = bits
-    if not stored <= frame.bits <= allocated:
+    # JPEG 2000 codes values, so that fewer bits than BitsStored leave no doubt about
+    # them; some archives write BitsStored 16 over streams of 12 bits. The other
+    # decoders return their pixels scrambled then.
+    least = 1 if frame.codec == JPEG_2000 else stored
+    if not least <= frame.bits <= allocated:
         raise XenonError(
             f"its header declares {stored} bits of {allocated}, but its compressed "
             f"pixels have {frame.bits}"
+        )
+    if frame.signed is not None and frame.signed != signed:
+        kinds = "unsigned", "signed"
+        raise XenonError(
+            f"its PixelRepresentation declares {kinds[signed]} pixels, but its "
+            f"compressed pixels are {kinds[frame.signed]}: it is ambiguous what is "
+            f"black"
         )
 
 
@@ -141,11 +160,11 @@ def _parse_frame(stream: bytes) -> _Frame | None:
         return None
     right, bottom, left, top = struct.unpack_from(">4I", stream, offset + 8)
     components, depth = struct.unpack_from(">HB", stream, offset + 40)
-    bits = (depth & 0x7F) + 1  # the highest bit marks signed components
     return _Frame(
         codec=JPEG_2000,
         rows=bottom - top,
         columns=right - left,
-        bits=bits,
+        bits=(depth & 0x7F) + 1,  # Ssiz (ISO/IEC 15444-1, A.5.1)
         components=components,
+        signed=bool(depth >> 7),
     )

@@ -239,15 +239,17 @@ def _uncompressed(dataset: Any, header: Header, shape: tuple[int, int]) -> np.nd
 def _decompressed(file: bytes, header: Header, shape: tuple[int, int]) -> np.ndarray:
     """Decode compressed pixels, after a check that a decoder and the data fit."""
     _check_decoder_installed(header.syntax)
-    bits = header.integer("BitsStored"), header.integer("BitsAllocated")
-    data = header.value("PixelData")
-    stream_bits = codestreams.check(data, header.syntax, shape, bits)
+    bits, signed = header.integer("BitsStored"), windowing.is_signed(header)
+    declared = codestreams.Declared(
+        *shape, bits, header.integer("BitsAllocated"), signed
+    )
+    stream_bits = codestreams.check(header.value("PixelData"), header.syntax, declared)
     pixels = decoders.pixels(file, stream_bits)
     # Checked here only: in uncompressed pixels, the bits above BitsStored may hold an
     # overlay or a sign.
-    low, high = _valid_range(bits[0], windowing.is_signed(header), stream_bits)
+    low, high = _valid_range(bits, signed, stream_bits)
     if not ((low <= pixels) & (pixels <= high)).all():
-        raise XenonError(f"its compressed pixels exceed its {bits[0]} bits")
+        raise XenonError(f"its compressed pixels exceed its {bits} bits")
     return pixels
 
 
