@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import functools
 import io
 import os
 import resource
@@ -26,8 +25,12 @@ from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
 from scipy.special import expit
 from support.dicom_files import (
+    decoded,
+    gray,
     jpeg_lossless,
     jpeg_of_blocks,
+    noise,
+    refusal,
     saved,
     table,
     without_meta,
@@ -42,25 +45,6 @@ from xenon_mx.dicom.headers import Header
 from xenon_mx.errors import XenonError
 
 MAX_PIXELS = 1 << 26
-
-
-def noise(bits: int = 8, signed: bool = False, shape: tuple = (6, 9)) -> np.ndarray:
-    """Return random values of so many bits, including the lowest and the highest."""
-    low = -(1 << (bits - 1)) if signed else 0
-    values = np.random.randint(low, low + (1 << bits), shape)
-    values.flat[:2] = low, low + (1 << bits) - 1
-    return values.astype("u1" if bits == 8 and not signed else "i2" if signed else "u2")
-
-
-def gray(intensities: Any) -> np.ndarray:
-    """Scale 0 to 1 to 8 bits."""
-    intensities = np.asarray(intensities, np.float64)
-    return np.rint(255 * np.clip(intensities, 0, 1)).astype(np.uint8)
-
-
-def decoded(*args: Any, **options: Any) -> np.ndarray:
-    """Write a DICOM file as `written` does, and decode it."""
-    return images.decode(written(*args, **options), "scan")
 
 
 def linear(x: float, c: float, w: float) -> float:
@@ -563,19 +547,6 @@ def test_an_unreadable_file_of_a_folder_is_listed(tmp_path, monkeypatch, name):
 
 
 # --- rejected files ---
-
-
-def refusal(data: bytes, max_pixels: int | None = None) -> str:
-    """Return the one-line error of a file that must be rejected."""
-    decode = images.decode
-    if max_pixels is not None:
-        decode = functools.partial(reader.decode, max_pixels=max_pixels)
-    with pytest.raises(XenonError) as caught:
-        decode(data, "scan")
-    message = str(caught.value)
-    assert message.startswith("scan: ")
-    assert "\n" not in message
-    return message
 
 
 @pytest.mark.parametrize(

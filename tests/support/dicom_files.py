@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
 from typing import Any, Sequence
 
 import numpy as np
 import pydicom
+import pytest
 from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
+
+from xenon_mx.data import images
+from xenon_mx.dicom import reader
+from xenon_mx.errors import XenonError
 
 PYDICOM_3 = int(pydicom.__version__.split(".")[0]) >= 3
 
@@ -93,6 +99,13 @@ def saved(dataset: Dataset) -> bytes:
     return buffer.getvalue()
 
 
+def unchecked(dataset: Dataset) -> bytes:
+    """Return a data set that was read as the bytes of a file, its meta header as is."""
+    buffer = io.BytesIO()
+    dataset.save_as(buffer)
+    return buffer.getvalue()
+
+
 def without_meta(data: bytes) -> bytes:
     """Return a file without preamble and meta header, as in old archives."""
     (length,) = struct.unpack_from("<I", data, 140)
@@ -110,6 +123,38 @@ def table(first: int, entries: Sequence[int], bits: int, data: Any = None) -> Da
     else:
         item.add_new(0x00283006, "OW", data)
     return item
+
+
+def noise(bits: int = 8, signed: bool = False, shape: tuple = (6, 9)) -> np.ndarray:
+    """Return random values of so many bits, including the lowest and the highest."""
+    low = -(1 << (bits - 1)) if signed else 0
+    values = np.random.randint(low, low + (1 << bits), shape)
+    values.flat[:2] = low, low + (1 << bits) - 1
+    return values.astype("u1" if bits == 8 and not signed else "i2" if signed else "u2")
+
+
+def gray(intensities: Any) -> np.ndarray:
+    """Scale 0 to 1 to 8 bits."""
+    intensities = np.asarray(intensities, np.float64)
+    return np.rint(255 * np.clip(intensities, 0, 1)).astype(np.uint8)
+
+
+def decoded(*args: Any, **options: Any) -> np.ndarray:
+    """Write a DICOM file as `written` does, and decode it."""
+    return images.decode(written(*args, **options), "scan")
+
+
+def refusal(data: bytes, max_pixels: int | None = None) -> str:
+    """Return the one-line error of a file that must be rejected."""
+    decode = images.decode
+    if max_pixels is not None:
+        decode = functools.partial(reader.decode, max_pixels=max_pixels)
+    with pytest.raises(XenonError) as caught:
+        decode(data, "scan")
+    message = str(caught.value)
+    assert message.startswith("scan: ")
+    assert "\n" not in message
+    return message
 
 
 class _Bits:

@@ -52,12 +52,14 @@ class Header:
 
     Attributes:
         syntax: UID of its transfer syntax, empty if absent.
+        media_class: UID of the SOP class in the meta header, empty if absent.
     """
 
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset
         meta = getattr(dataset, "file_meta", None) or {}
         self.syntax = str(meta.get("TransferSyntaxUID", ""))
+        self.media_class = str(meta.get("MediaStorageSOPClassUID", ""))
 
     def __contains__(self, keyword: str) -> bool:
         return keyword in self._dataset

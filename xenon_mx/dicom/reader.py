@@ -1,9 +1,10 @@
 """Decoding of a DICOM file to the gray pixels that a viewer would show.
 
-Owns how a DICOM file is recognized, which files are accepted, and how their pixels are
-decoded; with `decoders`, the only modules that import pydicom, which the extra
-`[dicom]` installs. `headers` reads elements, `windowing` maps stored values to gray,
-`codestreams` checks compressed pixels. Must not know other formats, labels or records.
+Owns how a DICOM file is recognized and parsed, and how its pixels are decoded; with
+`decoders`, the only modules that import pydicom, which the extra `[dicom]` installs.
+`headers` reads elements, `radiographs` says which files are accepted, `windowing` maps
+stored values to gray, `codestreams` checks compressed pixels. Must not know other
+formats, labels or records.
 """
 
 from __future__ import annotations
@@ -19,14 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from xenon_mx.dicom import codestreams, decoders, windowing
+from xenon_mx.dicom import codestreams, decoders, radiographs, windowing
 from xenon_mx.dicom.headers import BIG_ENDIAN, Header, line
 from xenon_mx.errors import FileError, XenonError
-
-# Plain projection radiographs, by the defined terms of Modality (0008,0060) in PS3.3,
-# C.7.3.1.1.1: computed radiography, digital radiography, and scanned film.
-# Excluded: MG (mammography), XA and RF (fluoroscopy), XC (photographs), OT (other).
-MODALITIES = ("CR", "DX", "RG")
 
 _MAGIC_OFFSET, _MAGIC = 128, b"DICM"  # PS3.10, 7.1
 # First elements of a file without preamble, by element number, with their only VR:
@@ -98,7 +94,7 @@ def decode(data: bytes, name: object, max_pixels: int) -> np.ndarray:
     try:
         dataset = _parse(data)
         header = Header(dataset)
-        _check_is_radiograph(header)
+        radiographs.check(header)
         shape = _shape(header, max_pixels)
         lookup_table = windowing.gray_lookup_table(header)
         stored = _stored_values(data, dataset, header, shape)
@@ -154,39 +150,6 @@ def _parse(data: bytes) -> Any:
     if is_empty:  # pydicom's result for a file that ends within an element
         raise XenonError("the DICOM file is cut short, or damaged")
     return dataset
-
-
-def _check_is_radiograph(header: Header) -> None:
-    """Check that a data set is a single plain gray radiograph for presentation."""
-    if "DirectoryRecordSequence" in header:
-        raise XenonError("a DICOMDIR, which lists images and contains none")
-    modality = header.text("Modality")
-    if modality not in MODALITIES:
-        raise XenonError(
-            f"its modality is {modality or 'not given'}; expected a plain radiograph "
-            f"({', '.join(MODALITIES)})"
-        )
-    if header.text("PresentationIntentType") == "FOR PROCESSING":
-        raise XenonError(
-            "the raw image of a detector (FOR PROCESSING): export the one for "
-            "presentation"
-        )
-    frames = header.integer("NumberOfFrames", absent=1)
-    if frames != 1:
-        raise XenonError(f"it has {frames} frames; expected a single image")
-    photometric = header.text("PhotometricInterpretation")
-    samples = header.integer("SamplesPerPixel", absent=1)
-    if photometric not in ("MONOCHROME1", "MONOCHROME2") or samples != 1:
-        raise XenonError(
-            f"its PhotometricInterpretation is {photometric or 'not given'} and its "
-            f"SamplesPerPixel {samples}; expected gray (MONOCHROME1 or MONOCHROME2)"
-        )
-    ratio = list(header.numbers("PixelAspectRatio"))
-    if ratio and not (len(ratio) == 2 and ratio[0] == ratio[1] > 0):
-        raise XenonError(
-            f"its PixelAspectRatio is {':'.join(f'{side:g}' for side in ratio)}; "
-            f"expected square pixels (1:1): resample it to such"
-        )
 
 
 def _shape(header: Header, max_pixels: int) -> tuple[int, int]:
