@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import struct
 
+import numpy as np
 import pydicom
 import pytest
 from pydicom import uid
 from pydicom._uid_dict import UID_dictionary
-from support.dicom_files import noise, refusal, unchecked, written
+from pydicom.dataelem import DataElement
+from support.dicom_files import decoded, noise, refusal, saved, unchecked, written
 
 from xenon_mx.data import images
 
@@ -45,3 +48,95 @@ def test_the_class_of_the_meta_header_counts_as_well():
     assert f"{RAW[0]}, which is for processing" in refusal(unchecked(dataset))
     del dataset.SOPClassUID
     assert "export the one for presentation" in refusal(unchecked(dataset))
+
+
+# --- frames ---
+
+
+def test_a_number_of_frames_of_0_is_a_placeholder():
+    pixels = noise(8)
+    assert np.array_equal(decoded(pixels, NumberOfFrames=0), pixels)
+    for frames in (-1, 2, 30):
+        assert f"{frames} frames" in refusal(written(pixels, NumberOfFrames=frames))
+
+
+# --- the shape of pixels ---
+
+SPACINGS = ["PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"]
+
+
+def with_text(keyword: str, text: str) -> bytes:
+    """Return a radiograph with a number written as it stands, unchecked."""
+    dataset = pydicom.dcmread(io.BytesIO(written(noise(8))))
+    element = DataElement(keyword, "LO", text.split("\\"))
+    dataset[element.tag] = element
+    data = saved(dataset)
+    kind = pydicom.datadict.dictionary_VR(element.tag).encode()
+    at = data.index(struct.pack("<HH", element.tag.group, element.tag.element))
+    return data[: at + 4] + kind + data[at + 6 :]
+
+
+@pytest.mark.parametrize("keyword", SPACINGS)
+@pytest.mark.parametrize(
+    "text",
+    ["0.1\\0.1", "0.143\\0.144", "0.2\\0.20", "1e-1\\.1", "", "0\\0", "0", "100\\101"],
+)
+def test_square_spacings_are_read(keyword, text):
+    assert images.decode(with_text(keyword, text)).shape == (6, 9)
+
+
+@pytest.mark.parametrize(
+    "text", ["1", "01", "1\\1", "200\\200", "100\\101", "101\\100", "", "0\\0"]
+)
+def test_square_aspect_ratios_are_read(text):
+    assert images.decode(with_text("PixelAspectRatio", text)).shape == (6, 9)
+
+
+@pytest.mark.parametrize("keyword", [*SPACINGS, "PixelAspectRatio"])
+@pytest.mark.parametrize("text", ["1\\2", "2\\1", "100\\102", "34\\33"])
+def test_oblong_pixels_are_rejected(keyword, text):
+    message = refusal(with_text(keyword, text))
+    assert f"its {keyword} is {text}; expected square pixels: resample" in message
+
+
+@pytest.mark.parametrize("text", ["-1\\-1", "0\\1", "1\\0", "-1\\1", "1\\1\\1"])
+@pytest.mark.parametrize("keyword", [*SPACINGS, "PixelAspectRatio"])
+def test_malformed_spacings_are_rejected(keyword, text):
+    assert f"its {keyword} is {text}; expected two" in refusal(with_text(keyword, text))
+
+
+def test_one_number_is_a_ratio_but_no_spacing():
+    message = refusal(with_text("PixelAspectRatio", "2"))
+    assert "its PixelAspectRatio is 2; expected square pixels" in message
+    message = refusal(with_text("PixelSpacing", "0.1"))
+    assert "its PixelSpacing is 0.1; expected two positive numbers" in message
+
+
+@pytest.mark.parametrize(
+    "text", ["wide\\high", "0,1\\0,1", "0.1\\", "inf\\inf", "nan\\nan"]
+)
+def test_a_spacing_that_is_no_number_is_rejected(text):
+    assert "PixelSpacing" in refusal(with_text("PixelSpacing", text))
+
+
+@pytest.mark.parametrize("keyword", SPACINGS)
+def test_every_element_counts_and_contradictions_are_named(keyword):
+    pixels = noise(8)
+    square, oblong = {keyword: [0.1, 0.1]}, {keyword: [0.1, 0.2]}
+    assert decoded(pixels, **square, PixelAspectRatio=[7, 7]).shape == (6, 9)
+    for elements in (
+        {**square, "PixelAspectRatio": [1, 2]},
+        {**oblong, "PixelAspectRatio": [1, 1]},
+        {**oblong, "PixelAspectRatio": [2, 1]},
+    ):
+        message = refusal(written(pixels, **elements))
+        assert f"its {keyword} " in message
+        assert "PixelAspectRatio" in message
+        assert "ambiguous whether its pixels are square" in message
+    data = written(pixels, **oblong, PixelAspectRatio=[1, 2])
+    assert "resample it" in refusal(data)
+    for other in SPACINGS:
+        elements = {**dict.fromkeys(SPACINGS, [0.1, 0.1]), other: [0.1, 0.2]}
+        assert f"its {other} is 0.1\\0.2, but its " in refusal(
+            written(pixels, **elements)
+        )

@@ -595,10 +595,6 @@ def test_an_unreadable_file_of_a_folder_is_listed(tmp_path, monkeypatch, name):
             },
             "IDENTITY, .* MONOCHROME1, .* INVERSE",
         ),
-        ({"PixelAspectRatio": [2, 1]}, "PixelAspectRatio is 2:1; expected square"),
-        ({"PixelAspectRatio": [100, 101]}, "PixelAspectRatio is 100:101"),
-        ({"PixelAspectRatio": 1}, "PixelAspectRatio is 1; expected"),
-        ({"PixelAspectRatio": [0, 0]}, "PixelAspectRatio is 0:0"),
         ({"VOILUTSequence": [table(0, [1, 2], 20)]}, "20 bits per entry"),
         ({"VOILUTSequence": [table(0, [1] * 9, 12, b"1234")]}, "4 of 18 bytes"),
         ({"VOILUTSequence": [pydicom.Dataset()]}, "VOILUTSequence is damaged"),
@@ -608,12 +604,6 @@ def test_other_files_are_rejected_with_the_reason(elements, reason):
     with pytest.raises(XenonError, match=reason):
         decoded(noise(8), **elements)
     refusal(written(noise(8), **elements))
-
-
-def test_square_pixels_may_be_declared_with_any_equal_numbers():
-    pixels = noise(8)
-    for ratio in ([1, 1], [200, 200], ""):
-        assert np.array_equal(decoded(pixels, PixelAspectRatio=ratio), pixels)
 
 
 def test_half_a_window_is_ignored_beside_a_voi_table():
