@@ -5,15 +5,27 @@ from __future__ import annotations
 import io
 import struct
 
+import cv2
 import numpy as np
 import pydicom
 import pytest
+from openjpeg.utils import encode_array
 from pydicom import uid
 from pydicom._uid_dict import UID_dictionary
 from pydicom.dataelem import DataElement
-from support.dicom_files import decoded, noise, refusal, saved, unchecked, written
+from pydicom.encaps import encapsulate, generate_frames
+from support.dicom_files import (
+    decoded,
+    jpeg_lossless,
+    noise,
+    refusal,
+    saved,
+    unchecked,
+    written,
+)
 
 from xenon_mx.data import images
+from xenon_mx.dicom import reader
 
 # "... - For Processing" in pydicom's copy of PS3.6, A, and "... - For Presentation".
 CLASSES = {entry[0]: value for value, entry in UID_dictionary.items()}
@@ -58,6 +70,66 @@ def test_a_number_of_frames_of_0_is_a_placeholder():
     assert np.array_equal(decoded(pixels, NumberOfFrames=0), pixels)
     for frames in (-1, 2, 30):
         assert f"{frames} frames" in refusal(written(pixels, NumberOfFrames=frames))
+
+
+@pytest.mark.parametrize("frames", [None, 0, 1])
+def test_pixels_of_two_frames_under_a_header_of_one_are_rejected(frames):
+    pixels = noise(12)
+    for count in (2, 3):
+        data = np.concatenate([pixels] * count).tobytes()
+        message = refusal(written(pixels, 12, PixelData=data, NumberOfFrames=frames))
+        assert "declares one frame of 108 bytes" in message
+        assert f"have {108 * count}" in message
+
+
+def test_padding_of_less_than_a_frame_is_allowed():
+    pixels = noise(12)
+    for count in (0, 2, 106):
+        data = pixels.tobytes() + bytes(count)
+        assert np.array_equal(decoded(pixels, 12, PixelData=data), decoded(pixels, 12))
+    one = np.full((1, 1), 99, np.uint8)
+    data = written(one, PixelData=b"\x63\0")
+    assert reader.decode(data, "scan", 1 << 20).tolist() == [[99]]
+
+
+def encapsulated(pixels: np.ndarray, syntax: str, *items: bytes) -> bytes:
+    data = encapsulate(list(items), has_bot=False)
+    dataset = pydicom.dcmread(io.BytesIO(written(pixels, 8, syntax, items[0])))
+    dataset.PixelData = data
+    dataset["PixelData"].is_undefined_length = True
+    return saved(dataset)
+
+
+STREAMS = {
+    uid.JPEGBaseline8Bit: lambda p: cv2.imencode(".jpg", p)[1].tobytes(),
+    uid.JPEGLosslessSV1: lambda p: jpeg_lossless(p, 8),
+    uid.JPEG2000Lossless: lambda p: encode_array(p, use_mct=False),
+}
+
+
+@pytest.mark.parametrize("syntax", STREAMS)
+def test_compressed_frames_beyond_the_first_are_rejected(syntax):
+    pixels = noise(8, shape=(40, 50))
+    stream = STREAMS[syntax](pixels)
+    padded = stream + bytes(len(stream) % 2)
+    assert images.decode(encapsulated(pixels, syntax, padded)).shape == (40, 50)
+    for items in (
+        (padded, padded),
+        (padded + padded,),
+        (padded[:40], padded[40:] + padded),
+    ):
+        message = refusal(encapsulated(pixels, syntax, *items))
+        assert "declares one frame, but its compressed pixels have more" in message
+
+
+def test_rle_frames_beyond_the_first_are_rejected():
+    pixels = noise(8, shape=(40, 50))
+    data = written(pixels, 8, uid.RLELossless)
+    dataset = pydicom.dcmread(io.BytesIO(data))
+    (frame,) = generate_frames(dataset.PixelData, number_of_frames=1)
+    assert images.decode(encapsulated(pixels, uid.RLELossless, frame)).shape == (40, 50)
+    message = refusal(encapsulated(pixels, uid.RLELossless, frame, frame))
+    assert "declares one frame, but its compressed pixels have more" in message
 
 
 # --- the shape of pixels ---

@@ -7,6 +7,7 @@ the stream declares, and decode a stream of another bit depth to wrong values.
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import NamedTuple
 
@@ -41,6 +42,17 @@ _END, _SCAN, _TILE = b"\xff\xd9", b"\xff\xda", b"\xff\x93"
 _START_OF_FRAME = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 _FRAME_CODECS = {0xC0: BASELINE, 0xC1: BASELINE, 0xC3: LOSSLESS, 0xF7: JPEG_LS}
 _ITEM = b"\xfe\xff\x00\xe0"
+# The start of a frame: JPEG, JPEG 2000 with or without boxes, or the header of an RLE
+# frame, which has 1 to 15 segments, the first after its 64 bytes (PS3.5, G.5).
+_START = re.compile(
+    rb"\xff\xd8\xff|\xff\x4f\xff\x51|\0\0\0\x0cjP  |[\x01-\x0f]\0\0\0\x40\0\0\0",
+    re.DOTALL,
+)
+# A stream may be padded to an even length before the next. After the start of the scan,
+# no thumbnail can follow.
+_END_AND_START = re.compile(
+    rb"\xff\xd9\0?(\xff\xd8\xff|\xff\x4f\xff\x51|\0\0\0\x0cjP  )", re.DOTALL
+)
 
 
 class Declared(NamedTuple):
@@ -79,7 +91,8 @@ def check(data: bytes, syntax: str, declared: Declared) -> int:
         XenonError: The pixels are truncated or differ from the data set. RLE has no
             frame header to compare: its decoder checks the length of its output.
     """
-    stream = _defragment(data)
+    fragments = _fragments(data)
+    stream = b"".join(fragments)
     try:
         frame = _parse_frame(stream)
     except (struct.error, IndexError) as error:
@@ -89,6 +102,10 @@ def check(data: bytes, syntax: str, declared: Declared) -> int:
         raise XenonError(
             f"its header declares {CODECS[syntax]} ({syntax}), but its compressed "
             f"pixels are {codec if frame else 'not'}"
+        )
+    if _is_another_frame(fragments, stream):
+        raise XenonError(
+            "its header declares one frame, but its compressed pixels have more"
         )
     if frame is None:
         return declared.bits_stored
@@ -128,14 +145,21 @@ def _check_frame(frame: _Frame, declared: Declared) -> None:
         )
 
 
-def _defragment(data: bytes) -> bytes:
-    """Join the fragments of a single frame's encapsulated pixel data (PS3.5, A.4)."""
+def _fragments(data: bytes) -> list[bytes]:
+    """Return the fragments of encapsulated pixel data (PS3.5, A.4)."""
     offset, items = 0, []
     while data[offset : offset + 4] == _ITEM:
         end = offset + 8 + int.from_bytes(data[offset + 4 : offset + 8], "little")
         items.append(data[offset + 8 : end])
         offset = end
-    return b"".join(items[1:])  # the first item is the Basic Offset Table
+    return items[1:]  # the first item is the Basic Offset Table
+
+
+def _is_another_frame(fragments: list[bytes], stream: bytes) -> bool:
+    """Return whether a further frame begins in a fragment, or after the first one."""
+    if any(_START.match(fragment) for fragment in fragments[1:]):
+        return True
+    return bool(_END_AND_START.search(stream, max(stream.find(_SCAN), 0)))
 
 
 def _parse_frame(stream: bytes) -> _Frame | None:

@@ -193,6 +193,11 @@ def _uncompressed(dataset: Any, header: Header, shape: tuple[int, int]) -> np.nd
     expected = shape[0] * shape[1] * header.integer("BitsAllocated") // 8
     if size < expected:
         raise XenonError(f"its pixel data are cut short: {size} of {expected} bytes")
+    if size >= 2 * expected and size > expected + 1:  # one byte makes the length even
+        raise XenonError(
+            f"its header declares one frame of {expected} bytes, but its pixel data "
+            f"have {size}: they hold more frames, or more bits"
+        )
     try:
         return np.asarray(dataset.pixel_array)
     except Exception as error:  # pydicom raises many types for invalid elements
