@@ -29,6 +29,7 @@ _MAGIC_OFFSET, _MAGIC = 128, b"DICM"  # PS3.10, 7.1
 # (0002,0000) or (0002,0001) of the meta header, or the lowest of group 0008.
 _META = {0x0000: b"UL", 0x0001: b"OB"}
 _GROUP_8 = {0x0000: b"UL", 0x0005: b"CS", 0x0008: b"CS", 0x0016: b"UI", 0x0018: b"UI"}
+_FEW_GRAYS, _MOST = 16, 0.95  # of 255 and of the pixels, as in data.visibility
 _MAX_FIRST_LENGTH = 1024  # bytes; chosen here: several values of Image Type
 # A filter as `warnings` stores it: action, message, category, module and line.
 _IGNORE_PYDICOM = ("ignore", None, Warning, re.compile("pydicom"), 0)
@@ -98,6 +99,7 @@ def decode(data: bytes, name: object, max_pixels: int) -> np.ndarray:
         shape = _shape(header, max_pixels)
         lookup_table = windowing.gray_lookup_table(header)
         stored = _stored_values(data, dataset, header, shape)
+        _check_shades(header, stored, lookup_table)
         return lookup_table[stored]
     except XenonError as error:
         raise FileError(name, str(error)) from error
@@ -183,6 +185,33 @@ def _stored_values(
         raise XenonError(f"its pixels decode to {pixels.shape}, not {shape}")
     mask = (1 << header.integer("BitsStored")) - 1
     return pixels.astype(np.uint16) & np.uint16(mask)
+
+
+def _check_shades(header: Header, stored: np.ndarray, table: np.ndarray) -> None:
+    """Check that different values of the pixels have different grays.
+
+    A window that misses the values, or is much wider, makes a film black, white or
+    gray. The same film with a black border of padding would show something.
+
+    Args:
+        header: The image's.
+        stored: (rows, columns) uint16, bit patterns.
+        table: (2 ** BitsStored,) uint8, the gray of each.
+    """
+    counts = np.bincount(stored.ravel(), minlength=len(table))
+    counts[windowing.padding_mask(header)] = 0
+    if np.count_nonzero(counts) < 2:
+        return
+    below = np.cumsum(np.bincount(table, counts, minlength=256))
+    within = below[_FEW_GRAYS:] - np.append(0, below[: -_FEW_GRAYS - 1])
+    darkest = int(within.argmax())
+    share = within[darkest] / below[-1]
+    if share >= _MOST:
+        raise XenonError(
+            f"a film with nothing to see: {share:.0%} of its pixels lie between "
+            f"{darkest} and {darkest + _FEW_GRAYS} of 255, by "
+            f"{windowing.source(header)}; store it with a window that fits"
+        )
 
 
 def _uncompressed(dataset: Any, header: Header, shape: tuple[int, int]) -> np.ndarray:

@@ -31,7 +31,8 @@ def _bits(header: Header) -> int:
 
 def gray_lookup_table(header: Header) -> np.ndarray:
     """Return the gray of every bit pattern: (2 ** BitsStored,) uint8, 0 black."""
-    intensity = _apply_voi(header, *_apply_modality(header, _values(header)))
+    with np.errstate(all="ignore"):  # what overflows is refused by name below
+        intensity = _apply_voi(header, *_apply_modality(header, _values(header)))
     gray = np.rint(255 * np.clip(intensity, 0, 1)).astype(np.uint8)
     if _is_inverted(header):
         gray = 255 - gray
@@ -48,6 +49,18 @@ def padding_mask(header: Header) -> np.ndarray:
     limit = header.word("PixelPaddingRangeLimit", signed)
     low, high = sorted((value, value if limit is None else limit))
     return (low <= values) & (values <= high)
+
+
+def source(header: Header) -> str:
+    """Return in words what sets the range of values that is displayed."""
+    if "VOILUTSequence" in header:
+        return "its VOI table"
+    window = _center_and_width(header)
+    if window is not None:
+        return f"its WindowCenter {window[0]:g} and WindowWidth {window[1]:g}"
+    if "ModalityLUTSequence" in header:
+        return "its modality table without a window"
+    return f"the range of its {_bits(header)} bits without a window"
 
 
 def is_signed(header: Header) -> bool:
@@ -86,8 +99,25 @@ def _apply_modality(
     slope, intercept = header.number("RescaleSlope"), header.number("RescaleIntercept")
     if slope == 0:
         raise XenonError("its RescaleSlope is 0, which makes all pixels equal")
-    values = values * (1 if slope is None else slope) + (intercept or 0)
-    return values, (values.min(), values.max())
+    slope, intercept = 1 if slope is None else slope, intercept or 0
+    rescaled = values * slope + intercept
+    low, high = rescaled.min(), rescaled.max()
+    if not (np.isfinite(high - low) and _has_steps(rescaled, values, slope)):
+        raise XenonError(
+            f"its RescaleSlope {slope:g} and RescaleIntercept {intercept:g} leave "
+            f"nothing of its pixels: they are too large, or too far from each other"
+        )
+    return rescaled, (low, high)
+
+
+def _has_steps(result: np.ndarray, values: np.ndarray, slope: float) -> bool:
+    """Return whether a linear function of values has kept their differences.
+
+    In floating point, a large offset swallows them. Real offsets lose 1e-10 of a step;
+    a 256th of one would not be seen in 8 bits.
+    """
+    steps = np.diff(values) * slope
+    return bool(np.allclose(np.diff(result), steps, rtol=1 / 256, atol=0))
 
 
 def _apply_voi(
@@ -128,15 +158,23 @@ def _apply_window(
         raise XenonError(
             f"its WindowWidth is {width:g}, which is invalid for a {function} window"
         )
+    if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
+        raise XenonError(
+            f"its VOILUTFunction is {function}; expected LINEAR, LINEAR_EXACT or "
+            f"SIGMOID"
+        )
     if function == "LINEAR":
         center, width = center - 0.5, width - 1
         if width == 0:
             return (values > center).astype(np.float64)
-    if function in ("LINEAR", "LINEAR_EXACT"):
-        return (values - center) / width + 0.5
+    offsets = values - center
+    intensity = offsets / width
+    if not (_has_steps(offsets, values, 1) and np.isfinite(intensity).all()):
+        raise XenonError(
+            f"its WindowCenter {center:g} and WindowWidth {width:g} leave nothing of "
+            f"its pixels: they are too large or too small for their values"
+        )
     if function == "SIGMOID":
         # Beyond 700 the exponential would overflow; the result is 0 or 1 well before.
-        return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -700, 700)))
-    raise XenonError(
-        f"its VOILUTFunction is {function}; expected LINEAR, LINEAR_EXACT or SIGMOID"
-    )
+        return 1 / (1 + np.exp(np.clip(-4 * intensity, -700, 700)))
+    return intensity + 0.5
