@@ -41,6 +41,7 @@ _END, _SCAN, _TILE = b"\xff\xd9", b"\xff\xda", b"\xff\x93"
 # Start of frame: C0 to CF without the tables C4, C8 and CC; F7 is JPEG-LS.
 _START_OF_FRAME = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 _FRAME_CODECS = {0xC0: BASELINE, 0xC1: BASELINE, 0xC3: LOSSLESS, 0xF7: JPEG_LS}
+_PROGRESSIVE = 0xC2
 _ITEM = b"\xfe\xff\x00\xe0"
 # The start of a frame: JPEG, JPEG 2000 with or without boxes, or the header of an RLE
 # frame, which has 1 to 15 segments, the first after its 64 bytes (PS3.5, G.5).
@@ -65,6 +66,14 @@ class Declared(NamedTuple):
     signed: bool
 
 
+class Codestream(NamedTuple):
+    """A checked codestream: `data`, `bits` per pixel, compressed by `codec`."""
+
+    data: bytes
+    codec: str
+    bits: int
+
+
 class _Frame(NamedTuple):
     """The frame header of a codestream; `signed` is None if the codec has no signs."""
 
@@ -76,7 +85,7 @@ class _Frame(NamedTuple):
     signed: bool | None = None
 
 
-def check(data: bytes, syntax: str, declared: Declared) -> int:
+def check(data: bytes, syntax: str, declared: Declared) -> Codestream:
     """Check that compressed pixels are complete and match the data set.
 
     Args:
@@ -85,7 +94,7 @@ def check(data: bytes, syntax: str, declared: Declared) -> int:
         declared: What the data set says about them.
 
     Returns:
-        Bits per pixel in the codestream, at least BitsStored except in JPEG 2000.
+        The codestream. It has at least BitsStored bits, except in JPEG 2000.
 
     Raises:
         XenonError: The pixels are truncated or differ from the data set. RLE has no
@@ -108,11 +117,11 @@ def check(data: bytes, syntax: str, declared: Declared) -> int:
             "its header declares one frame, but its compressed pixels have more"
         )
     if frame is None:
-        return declared.bits_stored
+        return Codestream(stream, RLE, declared.bits_stored)
     _check_frame(frame, declared)
     if stream.rfind(_END) < max(stream.rfind(_SCAN), stream.rfind(_TILE)):
         raise XenonError("its compressed pixels are cut short")
-    return frame.bits
+    return Codestream(stream, codec, frame.bits)
 
 
 def _check_frame(frame: _Frame, declared: Declared) -> None:
@@ -173,9 +182,12 @@ def _parse_frame(stream: bytes) -> _Frame | None:
                 offset += 2 + struct.unpack_from(">H", stream, offset + 2)[0]
         if stream[offset] != 0xFF:
             raise XenonError("its compressed pixels are damaged")
-        codec = _FRAME_CODECS.get(stream[offset + 1], "another JPEG")
         header = struct.unpack_from(">BHHB", stream, offset + 4)
         bits, rows, columns, components = header
+        marker = stream[offset + 1]
+        codec = _FRAME_CODECS.get(marker, "another JPEG")
+        if marker == _PROGRESSIVE and bits == 8:
+            codec = BASELINE  # in no transfer syntax, but certain to be read
         return _Frame(
             codec=codec, rows=rows, columns=columns, bits=bits, components=components
         )

@@ -1,8 +1,9 @@
-"""Decoding of compressed DICOM pixels in child processes.
+"""Decoding of compressed DICOM pixels, mostly in child processes.
 
 Owns these processes; must not know headers. pydicom decodes with C++ libraries, and one
 changed byte of a file can crash the process that calls them, so the caller's process
-never does. The libraries also write to standard error, which is discarded.
+never does. The libraries also write to standard error, which is discarded. JPEG with 8
+bits is decoded by libjpeg-turbo in this process, as image files are.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 
 import numpy as np
+import simplejpeg
 
 from xenon_mx.errors import XenonError
 
@@ -57,6 +59,27 @@ def pixels(data: bytes, bits: int) -> np.ndarray:
     if reply[:1] == _ERROR:
         raise XenonError(reply[1:].decode())
     return np.load(io.BytesIO(reply[1:]), allow_pickle=False)
+
+
+def baseline(stream: bytes) -> np.ndarray:
+    """Decode a JPEG stream of 8 bits and one component; damage is an error.
+
+    Returns:
+        (H, W) uint8.
+
+    Raises:
+        XenonError: libjpeg-turbo reports an error or a warning. It would fill what is
+            missing or damaged with gray.
+    """
+    return _decode_baseline(stream)
+
+
+def _decode_baseline(stream: bytes) -> np.ndarray:
+    try:
+        return simplejpeg.decode_jpeg(stream, colorspace="GRAY", strict=True)[..., 0]
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise XenonError(f"its compressed pixels are damaged: {reason}") from error
 
 
 class _Child:

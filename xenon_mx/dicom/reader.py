@@ -36,12 +36,12 @@ _IGNORE_PYDICOM = ("ignore", None, Warning, re.compile("pydicom"), 0)
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", BIG_ENDIAN)
-# The modules of which pydicom needs one per codec. All have permissive licences and
-# come with `[dicom]`, except libjpeg, which is under the GPL.
-_JPEG_12_BIT = "1.2.840.10008.1.2.4.51"
+# The modules of which pydicom needs one per codec; JPEG with 8 bits needs none of them.
+# All have permissive licences and come with `[dicom]`, except libjpeg, which is under
+# the GPL.
 _DECODERS = {
     codestreams.RLE: ("pydicom",),
-    codestreams.BASELINE: ("PIL", "gdcm", "libjpeg"),
+    codestreams.BASELINE: ("libjpeg",),
     codestreams.LOSSLESS: ("gdcm", "libjpeg"),
     codestreams.JPEG_LS: ("gdcm", "libjpeg"),
     codestreams.JPEG_2000: ("openjpeg", "gdcm", "PIL"),
@@ -235,16 +235,21 @@ def _uncompressed(dataset: Any, header: Header, shape: tuple[int, int]) -> np.nd
 
 def _decompressed(file: bytes, header: Header, shape: tuple[int, int]) -> np.ndarray:
     """Decode compressed pixels, after a check that a decoder and the data fit."""
-    _check_decoder_installed(header.syntax)
+    if header.syntax not in codestreams.CODECS:
+        raise XenonError(f"its transfer syntax ({header.syntax}) is not supported")
     bits, signed = header.integer("BitsStored"), windowing.is_signed(header)
     declared = codestreams.Declared(
         *shape, bits, header.integer("BitsAllocated"), signed
     )
-    stream_bits = codestreams.check(header.value("PixelData"), header.syntax, declared)
-    pixels = decoders.pixels(file, stream_bits)
+    stream = codestreams.check(header.value("PixelData"), header.syntax, declared)
+    if stream.codec == codestreams.BASELINE and stream.bits == 8:
+        pixels = decoders.baseline(stream.data)
+    else:
+        _check_decoder_installed(header.syntax, stream.codec)
+        pixels = decoders.pixels(file, stream.bits)
     # Checked here only: in uncompressed pixels, the bits above BitsStored may hold an
     # overlay or a sign.
-    low, high = _valid_range(bits, signed, stream_bits)
+    low, high = _valid_range(bits, signed, stream.bits)
     if not ((low <= pixels) & (pixels <= high)).all():
         raise XenonError(f"its compressed pixels exceed its {bits} bits")
     return pixels
@@ -263,20 +268,19 @@ def _valid_range(bits: int, signed: bool, stream_bits: int) -> tuple[int, int]:
     return -(1 << (bits - 1)), end - 1
 
 
-def _check_decoder_installed(syntax: str) -> None:
-    """Check that a transfer syntax is supported and a decoder for it is installed."""
-    if syntax == _JPEG_12_BIT and not _is_any_installed("libjpeg"):
+def _check_decoder_installed(syntax: str, codec: str) -> None:
+    """Check that a decoder for a transfer syntax is installed."""
+    if _is_any_installed(*_DECODERS[codec]):
+        return
+    if codec == codestreams.BASELINE:
         raise XenonError(
             f"its pixels are 12-bit JPEG ({syntax}): pip install "
             f"pylibjpeg-libjpeg 'numpy<2' (its licence is the GPL)"
         )
-    if syntax not in codestreams.CODECS:
-        raise XenonError(f"its transfer syntax ({syntax}) is not supported")
-    if not _is_any_installed(*_DECODERS[codestreams.CODECS[syntax]]):
-        raise XenonError(
-            f"no decoder of its pixels ({syntax}) is installed: pip install "
-            f"'xenon-mx[dicom]'"
-        )
+    raise XenonError(
+        f"no decoder of its pixels ({syntax}) is installed: pip install "
+        f"'xenon-mx[dicom]'"
+    )
 
 
 def _is_any_installed(*modules: str) -> bool:
