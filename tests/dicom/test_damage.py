@@ -7,6 +7,10 @@ decode to other pixels without a sign of it.
 from __future__ import annotations
 
 import io
+import struct
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -14,7 +18,8 @@ import numpy as np
 import PIL.Image
 import pytest
 from pydicom import uid
-from support.dicom_files import written
+from pydicom.data import get_testdata_file
+from support.dicom_files import jpeg_lossless, written
 
 from xenon_mx.dicom import reader
 from xenon_mx.errors import XenonError
@@ -103,3 +108,117 @@ def test_signed_pixels_of_eight_bits_are_twos_complement():
     exact = np.asarray(PIL.Image.open(io.BytesIO(stream))).astype("u1").view("i1")
     actual = reader.decode(data, "scan", MAX_PIXELS)
     assert np.array_equal(actual, (exact.astype(int) + 128).astype("u1"))
+
+
+# --- codecs of other decoders ---
+
+
+def refusals(data: bytes, start: int, count: int = 40) -> list[str | None]:
+    """Return the errors of a file's damaged copies, None where there is none."""
+    errors: list[str | None] = []
+    for _ in range(count):
+        try:
+            reader.decode(damaged(data, start, len(data) - 12), "scan", MAX_PIXELS)
+            errors.append(None)
+        except XenonError as error:
+            errors.append(str(error))
+    return errors
+
+
+def test_damaged_jpeg_lossless_is_an_error_if_gdcm_warns(tmp_path):
+    """GDCM's libjpeg writes its warnings to standard error, and returns pixels."""
+    pixels = film(16)
+    stream = jpeg_lossless(pixels, 16)
+    data = written(pixels, 16, uid.JPEGLosslessSV1, stream)
+    silent = 0
+    for number in range(40):
+        one = damaged(data, len(data) - len(stream) + 80, len(data) - 12)
+        (tmp_path / f"{number:02}").write_bytes(one)
+    script = """
+import sys
+from pathlib import Path
+import pydicom
+from pydicom.pixels import pixel_array
+for file in sorted(Path(sys.argv[1]).iterdir()):
+    print("file", file.name, file=sys.stderr, flush=True)
+    try:
+        pixel_array(file, decoding_plugin="gdcm")
+    except Exception:
+        print("failed", file=sys.stderr, flush=True)
+"""
+    pytest.importorskip("pydicom.pixels")
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    warned = {part[:2] for part in done.stderr.split("file ") if len(part.split()) > 1}
+    assert len(warned) > 8
+    for file in sorted(tmp_path.iterdir()):
+        try:
+            reader.decode(file.read_bytes(), "scan", MAX_PIXELS)
+            silent += 1
+            assert file.name not in warned
+        except XenonError:
+            pass
+    assert silent == 40 - len(warned)
+
+
+def test_damaged_jpeg_ls_is_an_error():
+    """CharLS notices it; pydicom would then try libjpeg, which does not."""
+    name = "MR_small_jpeg_ls_lossless.dcm"
+    data = Path(get_testdata_file(name, download=False)).read_bytes()
+    data = data.replace(b"CS\2\0MR", b"CS\2\0CR")
+    assert reader.decode(data, "scan", MAX_PIXELS).size
+    errors = refusals(data, data.rindex(b"\xff\xda") + 40)
+    assert sum(error is not None for error in errors) >= 38
+
+
+def rle(*segments: bytes) -> bytes:
+    """Return a frame of RLE (PS3.5, G)."""
+    offsets = np.cumsum([64, *map(len, segments[:-1])]).tolist()
+    header = struct.pack(f"<{len(offsets) + 1}I", len(segments), *offsets)
+    return header.ljust(64, b"\0") + b"".join(segments)
+
+
+# Four rows of five pixels: 20 bytes, a literal run of 12 and a run of eight 7s.
+LITERAL = bytes([11, *range(40, 52)])
+WHOLE = LITERAL + bytes([257 - 8, 7])
+
+
+def rle_file(frame: bytes) -> bytes:
+    return written(np.zeros((4, 5), "u1"), 8, uid.RLELossless, frame)
+
+
+@pytest.mark.parametrize("padding", [b"", b"\0", b"\0\0", b"\0\0\0"])
+def test_rle_segments_may_be_padded_with_zeros(padding):
+    """Two are a byte more to pydicom (its issue 1438)."""
+    actual = reader.decode(rle_file(rle(WHOLE + padding)), "scan", MAX_PIXELS)
+    assert actual.ravel().tolist() == [*range(40, 52), *[7] * 8]
+
+
+def test_a_control_byte_of_128_of_rle_means_nothing():
+    actual = reader.decode(rle_file(rle(b"\x80" + WHOLE)), "scan", MAX_PIXELS)
+    assert actual.ravel().tolist() == [*range(40, 52), *[7] * 8]
+
+
+@pytest.mark.parametrize(
+    ("frame", "reason"),
+    [
+        (rle(LITERAL + bytes([257 - 9, 7])), "segment is longer than the image"),
+        (rle(WHOLE + b"\1\1"), "segment is longer than the image"),
+        (rle(LITERAL + bytes([257 - 7, 7])), "cut short"),
+        (rle(LITERAL + bytes([7, 1, 2, 3])), "cut short"),
+        (rle(WHOLE, WHOLE), "RLE header is wrong"),
+        (b"\1" + bytes(63) + WHOLE, "RLE header is wrong"),
+        (rle(WHOLE)[:60], "cut short"),
+    ],
+)
+def test_rle_of_another_length_is_an_error(frame, reason):
+    with pytest.raises(XenonError, match=reason):
+        reader.decode(rle_file(frame), "scan", MAX_PIXELS)
+
+
+def test_damaged_rle_is_an_error_if_its_lengths_change():
+    blocks = np.random.randint(0, 65536, (12, 15)).astype("u2")
+    data = written(np.kron(blocks, np.ones((8, 8), "u2")), 16, uid.RLELossless)
+    errors = refusals(data, data.rindex(b"\xfe\xff\x00\xe0") + 72)
+    assert sum(error is not None for error in errors) > 20
+    assert not any(error and "its pixels cannot" in error for error in errors)

@@ -84,7 +84,7 @@ def _set_pixel_data(dataset: Dataset, pixels: np.ndarray, stream: bytes | None) 
     dataset.PixelData = encapsulate([stream]) if stream else raw + bytes(len(raw) % 2)
     dataset["PixelData"].VR = "OB" if stream or pixels.itemsize == 1 else "OW"
     dataset["PixelData"].is_undefined_length = stream is not None
-    if dataset.file_meta.TransferSyntaxUID == uid.RLELossless:
+    if dataset.file_meta.TransferSyntaxUID == uid.RLELossless and not stream:
         dataset.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
         dataset.compress(uid.RLELossless)
 

@@ -98,12 +98,18 @@ def check(data: bytes, syntax: str, declared: Declared) -> Codestream:
 
     Raises:
         XenonError: The pixels are truncated or differ from the data set. RLE has no
-            frame header to compare: its decoder checks the length of its output.
+            frame header to compare: the lengths of its segments are.
     """
     fragments = _fragments(data)
     stream = b"".join(fragments)
+    if _is_another_frame(fragments, stream):
+        raise XenonError(
+            "its header declares one frame, but its compressed pixels have more"
+        )
     try:
         frame = _parse_frame(stream)
+        if frame is None and CODECS[syntax] == RLE:
+            _check_rle(stream, declared)
     except (struct.error, IndexError) as error:
         raise XenonError("its compressed pixels are cut short") from error
     codec = frame.codec if frame else RLE
@@ -111,10 +117,6 @@ def check(data: bytes, syntax: str, declared: Declared) -> Codestream:
         raise XenonError(
             f"its header declares {CODECS[syntax]} ({syntax}), but its compressed "
             f"pixels are {codec if frame else 'not'}"
-        )
-    if _is_another_frame(fragments, stream):
-        raise XenonError(
-            "its header declares one frame, but its compressed pixels have more"
         )
     if frame is None:
         return Codestream(stream, RLE, declared.bits_stored)
@@ -151,6 +153,40 @@ def _check_frame(frame: _Frame, declared: Declared) -> None:
             f"its PixelRepresentation declares {kinds[signed]} pixels, but its "
             f"compressed pixels are {kinds[frame.signed]}: it is ambiguous what is "
             f"black"
+        )
+
+
+def _check_rle(stream: bytes, declared: Declared) -> None:
+    """Check that every segment decodes to one byte per pixel (PS3.5, G.3 to G.5)."""
+    count, *offsets = struct.unpack_from("<16I", stream)
+    bounds = [*offsets[:count], len(stream)]
+    if count != declared.bits_allocated // 8 or bounds[0] < 64:
+        raise XenonError("its compressed pixels are damaged: its RLE header is wrong")
+    for start, end in zip(bounds, bounds[1:]):
+        _check_segment(stream[start:end], declared.rows * declared.columns)
+
+
+def _check_segment(segment: bytes, expected: int) -> None:
+    """Check that an RLE segment decodes to so many bytes.
+
+    Zeros may follow; pydicom reads even two, which are a byte more (its issue 1438).
+    """
+    at = size = 0
+    while size < expected:
+        control = segment[at]  # an IndexError is reported as cut short
+        if control < 128:  # so many bytes more than one
+            at += control + 2
+            size += control + 1
+        elif control > 128:  # one byte repeated
+            at += 2
+            size += 257 - control
+        else:
+            at += 1
+    if at > len(segment):
+        raise XenonError("its compressed pixels are cut short")
+    if size > expected or segment[at:].strip(b"\0"):
+        raise XenonError(
+            "its compressed pixels are damaged: an RLE segment is longer than the image"
         )
 
 

@@ -2,8 +2,9 @@
 
 Owns these processes; must not know headers. pydicom decodes with C++ libraries, and one
 changed byte of a file can crash the process that calls them, so the caller's process
-never does. The libraries also write to standard error, which is discarded. JPEG with 8
-bits is decoded by libjpeg-turbo in this process, as image files are.
+never does. The libraries also write to standard error, which is searched for damage
+that they report in no other way. JPEG with 8 bits is decoded by libjpeg-turbo in this
+process, as image files are.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from __future__ import annotations
 import atexit
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections import deque
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -26,6 +29,9 @@ from xenon_mx.errors import XenonError
 # Chosen here: several hundred times the decoding time of the largest radiographs.
 _TIMEOUT_S = 60
 _PIXELS, _ERROR = b"+", b"-"  # the first byte of a reply
+_HANDLERS = {"pydicom": "rle"}  # plugins that pydicom 2 has under other names
+# Warnings of the libjpeg in GDCM, which returns pixels all the same (jerror.h).
+_DAMAGE = re.compile(rb"Corrupt JPEG data|Premature end of JPEG")
 # The child has the caller's sys.path, but does not run the caller's main module.
 _CHILD = """
 import sys
@@ -35,11 +41,13 @@ decoders._serve({descriptor})
 """
 
 
-def pixels(data: bytes, bits: int) -> np.ndarray:
+def pixels(data: bytes, plugin: str, bits: int) -> np.ndarray:
     """Decode the pixels of a DICOM file; may be called from several threads.
 
     Args:
         data: The file's bytes.
+        plugin: pydicom's name of the decoder. With several, pydicom would take the
+            next one after an error, which may not notice the damage.
         bits: Bits per pixel in the codestream: some decoders would silently drop those
             above BitsStored.
 
@@ -51,7 +59,7 @@ def pixels(data: bytes, bits: int) -> np.ndarray:
     """
     child = _idle.pop() if _idle else _Child()
     try:
-        reply = child.request(data, bits)
+        reply = child.request(data, plugin, bits)
     except BaseException:  # also on Ctrl-C: the next reply would be that of this file
         child.close()
         raise
@@ -98,9 +106,9 @@ class _Child:
                 stderr=subprocess.DEVNULL,
             )
 
-    def request(self, data: bytes, bits: int) -> bytes:
+    def request(self, data: bytes, plugin: str, bits: int) -> bytes:
         try:
-            self._connection.send_bytes(bytes([bits]) + data)
+            self._connection.send_bytes(b"%s %d\n" % (plugin.encode(), bits) + data)
             if self._connection.poll(_TIMEOUT_S):
                 return self._connection.recv_bytes()
         except (EOFError, OSError) as error:
@@ -131,16 +139,25 @@ def _serve(descriptor: int) -> None:
     """Reply to requests until the parent closes the pipe. Runs in the child."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the parent handles them
-    with Connection(descriptor) as parent:
+    with Connection(descriptor) as parent, tempfile.TemporaryFile() as messages:
+        os.dup2(messages.fileno(), sys.stderr.fileno())  # of C++, too
         while True:
             try:
                 request = parent.recv_bytes()
             except EOFError:
                 return
-            parent.send_bytes(_decode(request[1:], request[0]))
+            head, _, data = request.partition(b"\n")
+            plugin, bits = head.decode().split()
+            reply = _decode(data, plugin, int(bits))
+            messages.seek(0)
+            if _DAMAGE.search(messages.read()):
+                reply = _ERROR + b"its compressed pixels are damaged"
+            messages.seek(0)
+            messages.truncate()
+            parent.send_bytes(reply)
 
 
-def _decode(data: bytes, bits: int) -> bytes:
+def _decode(data: bytes, plugin: str, bits: int) -> bytes:
     import pydicom
 
     out = io.BytesIO()
@@ -148,6 +165,10 @@ def _decode(data: bytes, bits: int) -> bytes:
     try:
         dataset = pydicom.dcmread(io.BytesIO(data), force=True)
         dataset.BitsStored, dataset.HighBit = bits, bits - 1
+        if hasattr(dataset, "pixel_array_options"):  # since pydicom 3
+            dataset.pixel_array_options(decoding_plugin=plugin)
+        else:
+            dataset.convert_pixel_data(_HANDLERS.get(plugin, plugin))
         np.save(out, np.asarray(dataset.pixel_array), allow_pickle=False)
     except Exception:  # every decoder has exceptions and messages of its own
         return _ERROR + b"its pixels cannot be decoded: they are damaged"
