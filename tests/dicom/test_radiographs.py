@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
+import tracemalloc
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -21,6 +24,7 @@ from support.dicom_files import (
     refusal,
     saved,
     unchecked,
+    without_meta,
     written,
 )
 
@@ -212,3 +216,124 @@ def test_every_element_counts_and_contradictions_are_named(keyword):
         assert f"its {other} is 0.1\\0.2, but its " in refusal(
             written(pixels, **elements)
         )
+
+
+# --- what other files are called ---
+
+PIXELS = [
+    "PixelData",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+]
+
+
+def kind(tmp_path: Path, data: bytes) -> str | None:
+    file = tmp_path / "a.dcm"
+    file.write_bytes(data)
+    return reader.other_kind(file)
+
+
+@pytest.mark.parametrize(
+    ("modality", "sop_class", "expected"),
+    [
+        (
+            "PR",
+            uid.GrayscaleSoftcopyPresentationStateStorage,
+            "PR (presentation state)",
+        ),
+        (
+            "CR",
+            uid.GrayscaleSoftcopyPresentationStateStorage,
+            "PR (presentation state)",
+        ),
+        ("SR", uid.BasicTextSRStorage, "SR (structured report)"),
+        ("DX", uid.XRayRadiationDoseSRStorage, "SR (structured report)"),
+        ("DOC", uid.EncapsulatedPDFStorage, "DOC (document)"),
+        ("CR", uid.EncapsulatedPDFStorage, "DOC (document)"),
+        ("KO", uid.KeyObjectSelectionDocumentStorage, "KO (key objects)"),
+        ("OT", uid.RawDataStorage, "raw data"),
+        ("REG", uid.SpatialRegistrationStorage, "REG (registration)"),
+        ("XX", "1.2.3.4", "XX"),
+    ],
+)
+def test_files_without_an_image_are_named(tmp_path, modality, sop_class, expected):
+    without = dict.fromkeys(PIXELS)
+    data = written(noise(8), Modality=modality, SOPClassUID=sop_class, **without)
+    assert kind(tmp_path, data) == f"DICOM {expected}"
+    dataset = pydicom.dcmread(io.BytesIO(data))
+    dataset.file_meta.MediaStorageSOPClassUID = sop_class
+    assert kind(tmp_path, unchecked(dataset)) == f"DICOM {expected}"
+    assert kind(tmp_path, without_meta(data)) == f"DICOM {expected}"
+
+
+@pytest.mark.parametrize("modality", ["CT", "US", "MG", "XA", "OT", "MR"])
+def test_images_of_other_modalities_are_named(tmp_path, modality):
+    assert kind(tmp_path, written(noise(8), Modality=modality)) == f"DICOM {modality}"
+
+
+def test_a_dicomdir_is_named():
+    folder = Path(pydicom.__file__).parent / "data" / "test_files" / "dicomdirtests"
+    files = [file for file in folder.rglob("DICOMDIR*") if "empty" not in file.name]
+    assert len(files) > 5
+    assert {reader.other_kind(file) for file in files} == {"DICOMDIR"}
+
+
+@pytest.mark.parametrize("modality", reader.radiographs.MODALITIES)
+def test_radiographs_have_no_other_kind(tmp_path, modality):
+    """Even if they are refused, since reading them says why."""
+    for elements in (
+        {},
+        {"PresentationIntentType": "FOR PROCESSING"},
+        {"SOPClassUID": uid.DigitalXRayImageStorageForProcessing},
+        {"NumberOfFrames": 3},
+        {"PixelSpacing": [1, 2]},
+        {"SOPClassUID": uid.RawDataStorage},
+        {"PixelData": None},
+        dict.fromkeys(PIXELS),
+    ):
+        data = written(noise(8), **{"Modality": modality, **elements})
+        assert kind(tmp_path, data) is None
+    assert kind(tmp_path, written(noise(8), Modality=None)) is None
+
+
+def test_what_is_no_dicom_file_has_no_other_kind(tmp_path, monkeypatch):
+    report = written(noise(8), Modality="SR")
+    assert kind(tmp_path, cv2.imencode(".png", noise(8))[1].tobytes()) is None
+    assert kind(tmp_path, b"") is None
+    assert reader.other_kind(tmp_path) is None
+    assert reader.other_kind(tmp_path / "absent") is None
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    assert kind(tmp_path, report) is None
+
+
+def test_damaged_files_have_a_kind_or_none(tmp_path):
+    report = written(noise(8), Modality="SR")
+    kinds = set()
+    for _ in range(200):
+        data = bytearray(report)
+        for at in np.random.randint(132, len(data), 6):
+            data[at] = np.random.randint(256)
+        kinds.add(kind(tmp_path, bytes(data[: np.random.randint(100, len(data))])))
+    assert {None, "DICOM SR (structured report)"} <= kinds
+    assert all("\n" not in (name or "") for name in kinds)
+
+
+def test_only_the_header_is_read(tmp_path):
+    """Of a file of 1 GB, which is mostly a hole."""
+    data = written(noise(8), Modality="CT", PixelData=bytes(64))
+    at = data.index(b"\xe0\x7f\x10\0")
+    size = 1 << 30
+    file = tmp_path / "a.dcm"
+    with open(file, "wb") as stream:
+        stream.write(data[: at + 8] + struct.pack("<I", size))
+        stream.truncate(at + 12 + size)
+    tracemalloc.start()
+    assert reader.other_kind(file) == "DICOM CT"
+    assert tracemalloc.get_traced_memory()[1] < 1 << 22
+    tracemalloc.stop()

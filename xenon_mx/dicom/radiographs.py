@@ -1,8 +1,9 @@
 """Which DICOM data sets are plain radiographs, by what their headers say.
 
 Owns the rules of acceptance that need no pixels: modality, presentation intent, frames,
-photometric interpretation and the shape of a pixel. A fact that a header tells in two
-places is compared. Must not know files, pixels or gray values.
+photometric interpretation and the shape of a pixel; and what other files are called. A
+fact that a header tells in two places is compared. Must not know files, pixels or gray
+values.
 """
 
 from __future__ import annotations
@@ -14,6 +15,30 @@ from xenon_mx.errors import XenonError
 # C.7.3.1.1.1: computed radiography, digital radiography, and scanned film.
 # Excluded: MG (mammography), XA and RF (fluoroscopy), XC (photographs), OT (other).
 MODALITIES = ("CR", "DX", "RG")
+
+# What files without an image are called, by their modality (PS3.3, C.7.3.1.1.1) and by
+# the start of their SOP class (PS3.6, A): some writers give them the films' modality.
+_WORDS = {
+    "AU": "audio",
+    "DOC": "document",
+    "ECG": "electrocardiogram",
+    "KO": "key objects",
+    "PR": "presentation state",
+    "REG": "registration",
+    "RTPLAN": "treatment plan",
+    "RTSTRUCT": "structure set",
+    "SEG": "segmentation",
+    "SR": "structured report",
+}
+_WITHOUT_IMAGE = {
+    "1.2.840.10008.1.3.10": "DICOMDIR",
+    "1.2.840.10008.5.1.4.1.1.9.": "DICOM waveform",
+    "1.2.840.10008.5.1.4.1.1.11.": "DICOM PR (presentation state)",
+    "1.2.840.10008.5.1.4.1.1.66": "DICOM raw data",
+    "1.2.840.10008.5.1.4.1.1.88.59": "DICOM KO (key objects)",
+    "1.2.840.10008.5.1.4.1.1.88.": "DICOM SR (structured report)",
+    "1.2.840.10008.5.1.4.1.1.104.": "DICOM DOC (document)",
+}
 
 # SOP classes "... - For Processing" and the same images' "... - For Presentation"
 # (PS3.6, A): of digital X-ray, mammography, intra-oral X-ray, breast projection,
@@ -65,6 +90,20 @@ def check(header: Header) -> None:
             f"SamplesPerPixel {samples}; expected gray (MONOCHROME1 or MONOCHROME2)"
         )
     _check_square(header)
+
+
+def other_kind(header: Header) -> str | None:
+    """Return what a data set is if it is no plain radiograph, None otherwise."""
+    for uid in (header.media_class, header.text("SOPClassUID")):
+        for start, kind in _WITHOUT_IMAGE.items():
+            is_of_class = uid.startswith(start) if start[-1] == "." else uid == start
+            if is_of_class and "Rows" not in header:
+                return kind
+    modality = header.text("Modality")
+    if not modality or modality.upper() in MODALITIES:  # `check` refuses lower case
+        return None
+    word = _WORDS.get(modality)
+    return f"DICOM {modality} ({word})" if word else f"DICOM {modality}"
 
 
 def _check_intent(header: Header) -> None:

@@ -16,6 +16,7 @@ import struct
 import sys
 import warnings
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,8 @@ _META = {0x0000: b"UL", 0x0001: b"OB"}
 _GROUP_8 = {0x0000: b"UL", 0x0005: b"CS", 0x0008: b"CS", 0x0016: b"UI", 0x0018: b"UI"}
 _FEW_GRAYS, _MOST = 16, 0.95  # of 255 and of the pixels, as in data.visibility
 _MAX_FIRST_LENGTH = 1024  # bytes; chosen here: several values of Image Type
+_LONGEST_META = 4096  # bytes searched for the transfer syntax; chosen here
+_KIND_TAGS = ["Modality", "SOPClassUID", "Rows"]
 # A filter as `warnings` stores it: action, message, category, module and line.
 _IGNORE_PYDICOM = ("ignore", None, Warning, re.compile("pydicom"), 0)
 
@@ -110,6 +113,31 @@ def decode(data: bytes, name: object, max_pixels: int) -> np.ndarray:
         raise FileError(name, str(error)) from error
 
 
+def other_kind(file: Path) -> str | None:
+    """Return what a DICOM file is if it is no plain radiograph, for a count of such.
+
+    Only the header is read. Archives export presentation states and reports beside the
+    films; a folder is read without them.
+
+    Returns:
+        Such as "DICOM PR (presentation state)" or "DICOM CT". None if the file is a
+        radiograph, even one that `decode` refuses, and if that is uncertain: it is no
+        DICOM file, is damaged, or pydicom is absent. `decode` says so then.
+    """
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(_LONGEST_META)
+        if not is_dicom(start) or _DEFLATED.encode() in start:
+            return None
+        pydicom = _pydicom()
+        dataset = pydicom.dcmread(
+            file, stop_before_pixels=True, force=True, specific_tags=_KIND_TAGS
+        )
+        return radiographs.other_kind(Header(dataset))
+    except Exception:  # pydicom raises many types for damaged bytes
+        return None
+
+
 # --- the file ---
 
 
@@ -140,7 +168,7 @@ def _silence_pydicom() -> None:
 def _parse(data: bytes) -> Any:
     """Parse a file to a `pydicom.Dataset`, its pixels still encoded."""
     pydicom = _pydicom()
-    if _DEFLATED.encode() in data[:4096]:
+    if _DEFLATED.encode() in data[:_LONGEST_META]:
         # A few deflated bytes can expand to any size, before any element can be read.
         raise XenonError(
             f"the whole DICOM file is deflated ({_DEFLATED}): store it in another "
