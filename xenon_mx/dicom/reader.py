@@ -1,10 +1,9 @@
 """Decoding of a DICOM file to the gray pixels that a viewer would show.
 
-Owns how a DICOM file is recognized and parsed, and how its pixels are decoded; with
+Owns how a DICOM file is recognized and parsed, and the order of all else; with
 `decoders`, the only modules that import pydicom, which the extra `[dicom]` installs.
-`headers` reads elements, `radiographs` says which files are accepted, `windowing` maps
-stored values to gray, `codestreams` checks compressed pixels. Must not know other
-formats, labels or records.
+`headers` reads elements, `radiographs` says which files are accepted, `pixels` decodes,
+`windowing` maps stored values to gray. Must not know other formats, labels or records.
 """
 
 from __future__ import annotations
@@ -13,16 +12,14 @@ import io
 import logging
 import re
 import struct
-import sys
 import warnings
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from xenon_mx.dicom import codestreams, decoders, radiographs, windowing
-from xenon_mx.dicom.headers import BIG_ENDIAN, Header, line
+from xenon_mx.dicom import pixels, radiographs, windowing
+from xenon_mx.dicom.headers import Header, line
 from xenon_mx.errors import FileError, XenonError
 
 _MAGIC_OFFSET, _MAGIC = 128, b"DICM"  # PS3.10, 7.1
@@ -38,22 +35,6 @@ _KIND_TAGS = ["Modality", "SOPClassUID", "Rows"]
 _IGNORE_PYDICOM = ("ignore", None, Warning, re.compile("pydicom"), 0)
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
-_UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", BIG_ENDIAN)
-# pydicom's decoders of each codec and the modules that each needs, in the order of how
-# much damage they notice; JPEG with 8 bits needs none of them. All have permissive
-# licences and come with `[dicom]`, except libjpeg, which is under the GPL.
-_LIBJPEG: dict[str, tuple[str, ...]] = {"pylibjpeg": ("pylibjpeg", "libjpeg")}
-_DECODERS: dict[str, dict[str, tuple[str, ...]]] = {
-    codestreams.RLE: {"pydicom": ()},
-    codestreams.BASELINE: _LIBJPEG,
-    codestreams.LOSSLESS: {"gdcm": ("gdcm",), **_LIBJPEG},
-    codestreams.JPEG_LS: {"gdcm": ("gdcm",), **_LIBJPEG},
-    codestreams.JPEG_2000: {
-        "pylibjpeg": ("pylibjpeg", "openjpeg"),
-        "gdcm": ("gdcm",),
-        "pillow": ("PIL",),
-    },
-}
 
 
 def is_dicom(start: bytes) -> bool:
@@ -106,9 +87,13 @@ def decode(data: bytes, name: object, max_pixels: int) -> np.ndarray:
         radiographs.check(header)
         shape = _shape(header, max_pixels)
         lookup_table = windowing.gray_lookup_table(header)
-        stored = _stored_values(data, dataset, header, shape)
-        _check_shades(header, stored, lookup_table)
-        return lookup_table[stored]
+        values = pixels.values(data, dataset, header, shape)
+        is_padding = windowing.is_padding(header, values)
+        patterns = values.astype(np.uint16) & np.uint16(len(lookup_table) - 1)
+        _check_shades(header, patterns[~is_padding], lookup_table)
+        gray = lookup_table[patterns]
+        gray[is_padding] = 0
+        return gray
     except XenonError as error:
         raise FileError(name, str(error)) from error
 
@@ -136,6 +121,32 @@ def other_kind(file: Path) -> str | None:
         return radiographs.other_kind(Header(dataset))
     except Exception:  # pydicom raises many types for damaged bytes
         return None
+
+
+def _check_shades(header: Header, patterns: np.ndarray, table: np.ndarray) -> None:
+    """Check that different values of the pixels have different grays.
+
+    A window that misses the values, or is much wider, makes a film black, white or
+    gray. The same film with a black border of padding would show something.
+
+    Args:
+        header: The image's.
+        patterns: (n,) uint16, the bits of the pixels that are no padding.
+        table: (2 ** BitsStored,) uint8, the gray of each.
+    """
+    counts = np.bincount(patterns, minlength=len(table))
+    if np.count_nonzero(counts) < 2:
+        return
+    below = np.cumsum(np.bincount(table, counts, minlength=256))
+    within = below[_FEW_GRAYS:] - np.append(0, below[: -_FEW_GRAYS - 1])
+    darkest = int(within.argmax())
+    share = within[darkest] / below[-1]
+    if share >= _MOST:
+        raise XenonError(
+            f"a film with nothing to see: {share:.0%} of its pixels lie between "
+            f"{darkest} and {darkest + _FEW_GRAYS} of 255, by "
+            f"{windowing.source(header)}; store it with a window that fits"
+        )
 
 
 # --- the file ---
@@ -179,7 +190,7 @@ def _parse(data: bytes) -> Any:
         is_empty = len(dataset) == 0
         if not has_preamble(data) and data[0] == 8:  # no meta header
             is_explicit = data[4:6] in _GROUP_8.values()
-            dataset.file_meta.TransferSyntaxUID = _UNCOMPRESSED[is_explicit]
+            dataset.file_meta.TransferSyntaxUID = pixels.UNCOMPRESSED[is_explicit]
     except Exception as error:  # pydicom raises many types for damaged bytes
         raise XenonError(f"a damaged DICOM file: {line(error)}") from error
     if is_empty:  # pydicom's result for a file that ends within an element
@@ -198,126 +209,3 @@ def _shape(header: Header, max_pixels: int) -> tuple[int, int]:
             f"environment variable OPENCV_IO_MAX_IMAGE_PIXELS"
         )
     return rows, columns
-
-
-# --- pixels ---
-
-
-def _stored_values(
-    file: bytes, dataset: Any, header: Header, shape: tuple[int, int]
-) -> np.ndarray:
-    """Decode the pixels: (rows, columns) uint16, bit patterns of BitsStored bits."""
-    data = header.value("PixelData")
-    if not isinstance(data, bytes) or not data:
-        raise XenonError("it has no pixel data, or is cut short before them")
-    if header.syntax in _UNCOMPRESSED:
-        pixels = _uncompressed(dataset, header, shape)
-    else:
-        pixels = _decompressed(file, header, shape)
-    if pixels.shape != shape:
-        raise XenonError(f"its pixels decode to {pixels.shape}, not {shape}")
-    mask = (1 << header.integer("BitsStored")) - 1
-    return pixels.astype(np.uint16) & np.uint16(mask)
-
-
-def _check_shades(header: Header, stored: np.ndarray, table: np.ndarray) -> None:
-    """Check that different values of the pixels have different grays.
-
-    A window that misses the values, or is much wider, makes a film black, white or
-    gray. The same film with a black border of padding would show something.
-
-    Args:
-        header: The image's.
-        stored: (rows, columns) uint16, bit patterns.
-        table: (2 ** BitsStored,) uint8, the gray of each.
-    """
-    counts = np.bincount(stored.ravel(), minlength=len(table))
-    counts[windowing.padding_mask(header)] = 0
-    if np.count_nonzero(counts) < 2:
-        return
-    below = np.cumsum(np.bincount(table, counts, minlength=256))
-    within = below[_FEW_GRAYS:] - np.append(0, below[: -_FEW_GRAYS - 1])
-    darkest = int(within.argmax())
-    share = within[darkest] / below[-1]
-    if share >= _MOST:
-        raise XenonError(
-            f"a film with nothing to see: {share:.0%} of its pixels lie between "
-            f"{darkest} and {darkest + _FEW_GRAYS} of 255, by "
-            f"{windowing.source(header)}; store it with a window that fits"
-        )
-
-
-def _uncompressed(dataset: Any, header: Header, shape: tuple[int, int]) -> np.ndarray:
-    """Read uncompressed pixels with pydicom."""
-    if dataset["PixelData"].is_undefined_length:
-        raise XenonError("its pixels are compressed, but its transfer syntax is not")
-    size = len(header.value("PixelData"))
-    expected = shape[0] * shape[1] * header.integer("BitsAllocated") // 8
-    if size < expected:
-        raise XenonError(f"its pixel data are cut short: {size} of {expected} bytes")
-    if size >= 2 * expected and size > expected + 1:  # one byte makes the length even
-        raise XenonError(
-            f"its header declares one frame of {expected} bytes, but its pixel data "
-            f"have {size}: they hold more frames, or more bits"
-        )
-    try:
-        return np.asarray(dataset.pixel_array)
-    except Exception as error:  # pydicom raises many types for invalid elements
-        raise XenonError(f"its pixels cannot be read: {line(error)}") from error
-
-
-def _decompressed(file: bytes, header: Header, shape: tuple[int, int]) -> np.ndarray:
-    """Decode compressed pixels, after a check that a decoder and the data fit."""
-    if header.syntax not in codestreams.CODECS:
-        raise XenonError(f"its transfer syntax ({header.syntax}) is not supported")
-    bits, signed = header.integer("BitsStored"), windowing.is_signed(header)
-    declared = codestreams.Declared(
-        *shape, bits, header.integer("BitsAllocated"), signed
-    )
-    stream = codestreams.check(header.value("PixelData"), header.syntax, declared)
-    if stream.codec == codestreams.BASELINE and stream.bits == 8:
-        pixels = decoders.baseline(stream.data)
-    else:
-        plugin = _decoder(header.syntax, stream.codec)
-        pixels = decoders.pixels(file, plugin, stream.bits)
-    # Checked here only: in uncompressed pixels, the bits above BitsStored may hold an
-    # overlay or a sign.
-    low, high = _valid_range(bits, signed, stream.bits)
-    if not ((low <= pixels) & (pixels <= high)).all():
-        raise XenonError(f"its compressed pixels exceed its {bits} bits")
-    return pixels
-
-
-def _valid_range(bits: int, signed: bool, stream_bits: int) -> tuple[int, int]:
-    """Return the lowest and the highest value that a decoder may return.
-
-    Signed pixels may be decoded as unsigned bit patterns if the stream has exactly
-    `bits` bits. In a stream of more bits, such a value is out of range, and used as a
-    bit pattern it would turn white into black.
-    """
-    if not signed:
-        return 0, (1 << bits) - 1
-    end = (1 << bits) if stream_bits == bits else 1 << (bits - 1)
-    return -(1 << (bits - 1)), end - 1
-
-
-def _decoder(syntax: str, codec: str) -> str:
-    """Return pydicom's name of the first decoder of a codec that is installed."""
-    for plugin, modules in _DECODERS[codec].items():
-        if all(_is_installed(name) for name in modules):
-            return plugin
-    if codec == codestreams.BASELINE:
-        raise XenonError(
-            f"its pixels are 12-bit JPEG ({syntax}): pip install "
-            f"pylibjpeg-libjpeg 'numpy<2' (its licence is the GPL)"
-        )
-    raise XenonError(
-        f"no decoder of its pixels ({syntax}) is installed: pip install "
-        f"'xenon-mx[dicom]'"
-    )
-
-
-def _is_installed(module: str) -> bool:
-    """Return whether a module can be imported, and is not hidden by a test."""
-    is_hidden = sys.modules.get(module, True) is None
-    return not is_hidden and find_spec(module) is not None

@@ -36,16 +36,19 @@ def gray_lookup_table(header: Header) -> np.ndarray:
     gray = np.rint(255 * np.clip(intensity, 0, 1)).astype(np.uint8)
     if _is_inverted(header):
         gray = 255 - gray
-    gray[padding_mask(header)] = 0
+    gray[is_padding(header, _values(header))] = 0
     return gray
 
 
-def padding_mask(header: Header) -> np.ndarray:
-    """Return which bit patterns are padding: (2 ** BitsStored,) bool."""
-    values, signed = _values(header), is_signed(header)
+def is_padding(header: Header, values: np.ndarray) -> np.ndarray:
+    """Return which values are padding: bool, of the same shape.
+
+    Padding may lie beyond the range of BitsStored, such as 65535 beside 12 bits.
+    """
+    signed = is_signed(header)
     value = header.word("PixelPaddingValue", signed)
     if value is None:
-        return np.zeros(len(values), np.bool_)
+        return np.zeros(values.shape, np.bool_)
     limit = header.word("PixelPaddingRangeLimit", signed)
     low, high = sorted((value, value if limit is None else limit))
     return (low <= values) & (values <= high)
