@@ -144,6 +144,12 @@ def test_rescaled_values_without_a_window_use_their_full_range():
     assert np.array_equal(actual, gray((4095.0 - pixels) / 4095))
 
 
+def test_an_idle_half_of_a_rescale_is_read():
+    pixels = noise(12)
+    for elements in ({"RescaleSlope": 1}, {"RescaleIntercept": 0}):
+        assert np.array_equal(decoded(pixels, 12, **elements), decoded(pixels, 12))
+
+
 @pytest.mark.parametrize("options", [{}, {"WindowCenter": 900, "WindowWidth": 800}])
 def test_monochrome1_is_inverted_last(options):
     pixels = noise(12)
@@ -214,10 +220,61 @@ def test_an_image_of_nothing_but_padding_is_rejected():
     assert "nothing to see" in refusal(written(pixels, PixelPaddingValue=7))
 
 
-def test_bits_above_bits_stored_are_dropped():
-    """Old files store overlays there (retired in PS3.5 of 2004)."""
+def test_overlays_above_bits_stored_are_dropped():
+    """Old files store overlays there (retired in PS3.5 of 2004), and say so."""
     pixels = noise(12)
-    assert np.array_equal(decoded(pixels | 0xA000, 12), decoded(pixels, 12))
+    overlays = pixels | 0xA000 * np.random.randint(0, 2, pixels.shape).astype("u2")
+    dataset = pydicom.dcmread(io.BytesIO(written(overlays, 12)))
+    for group, bit in ((0x6000, 13), (0x6002, 15)):
+        dataset.add_new((group, 0x0102), "US", bit)
+    assert np.array_equal(images.decode(saved(dataset)), decoded(pixels, 12))
+    del dataset[0x6002, 0x0102]
+    assert "exceeds its 12 bits" in refusal(saved(dataset))
+
+
+@pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.RLELossless])
+@pytest.mark.parametrize(
+    ("signed", "value"), [(False, 4096), (False, 65535), (True, 2048), (True, -2049)]
+)
+def test_values_beyond_bits_stored_are_rejected(syntax, signed, value):
+    """Cut off, they would turn white into black."""
+    pixels = noise(12, signed, (40, 50))
+    assert images.decode(written(pixels, 12, syntax)).shape == (40, 50)
+    pixels[3, 3] = value
+    message = refusal(written(pixels, 12, syntax))
+    assert "exceed" in message
+    assert "its 12 bits" in message
+
+
+def test_signed_pixels_with_and_without_their_sign_are_rejected():
+    """What lacks its sign is a bright value beyond the range then."""
+    pixels = noise(12, signed=True)
+    pixels[1, 1], pixels[1, 2] = -5, 4091
+    assert "exceeds its 12 bits" in refusal(written(pixels, 12))
+
+
+@pytest.mark.parametrize("kind", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize(
+    ("signed", "value"), [(False, 65535), (False, -2000), (True, -2049), (True, 32767)]
+)
+def test_padding_beyond_bits_stored_is_black(kind, signed, value):
+    pixels = noise(12, signed, (40, 50))
+    expected = decoded(pixels, 12, PhotometricInterpretation=kind)
+    pixels[:9] = value if signed else value & 0xFFFF
+    expected[:9] = 0
+    dataset = pydicom.dcmread(io.BytesIO(written(pixels, 12)))
+    dataset.PhotometricInterpretation = kind
+    dataset.add_new("PixelPaddingValue", "SS" if value < 32768 else "US", value)
+    assert np.array_equal(images.decode(saved(dataset)), expected)
+
+
+def test_big_endian_words_that_are_declared_as_bytes_are_rejected():
+    """Viewers swap them or not (dcmtk does not, pydicom does)."""
+    data = written(noise(12), 12, uid.ExplicitVRBigEndian)
+    at = data.rindex(b"\x7f\xe0\x00\x10") + 4
+    assert data[at : at + 2] == b"OW"
+    message = refusal(data[:at] + b"OB" + data[at + 2 :])
+    assert "the order of their bytes is ambiguous" in message
 
 
 @pytest.mark.parametrize("kind", ["US", "OW"])
@@ -585,6 +642,11 @@ def test_an_unreadable_file_of_a_folder_is_listed(tmp_path, monkeypatch, name):
             {"WindowCenter": 5, "WindowWidth": 9, "VOILUTFunction": "CUBIC"},
             "VOILUTFunction is CUBIC",
         ),
+        ({"RescaleSlope": 2}, "a RescaleSlope but no RescaleIntercept"),
+        ({"RescaleIntercept": -1024}, "a RescaleIntercept but no RescaleSlope"),
+        ({"PixelRepresentation": 2}, "PixelRepresentation is 2; expected 0"),
+        ({"PixelRepresentation": None}, "it has no PixelRepresentation"),
+        ({"SamplesPerPixel": None}, "it has no SamplesPerPixel"),
         ({"WindowCenter": 5}, "a WindowCenter but no WindowWidth: it is damaged"),
         ({"WindowWidth": 5}, "a WindowWidth but no WindowCenter: it is damaged"),
         ({"PresentationLUTShape": "INVERSE"}, "INVERSE, .* MONOCHROME2, .* IDENTITY"),

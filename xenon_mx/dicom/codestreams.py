@@ -119,7 +119,7 @@ def check(data: bytes, syntax: str, declared: Declared) -> Codestream:
             f"pixels are {codec if frame else 'not'}"
         )
     if frame is None:
-        return Codestream(stream, RLE, declared.bits_stored)
+        return Codestream(stream, RLE, declared.bits_allocated)  # whole words
     _check_frame(frame, declared)
     if stream.rfind(_END) < max(stream.rfind(_SCAN), stream.rfind(_TILE)):
         raise XenonError("its compressed pixels are cut short")

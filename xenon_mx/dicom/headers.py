@@ -115,6 +115,18 @@ class Header:
         bits = number & 0xFFFF
         return bits - (1 << 16) if signed and bits >> 15 else bits
 
+    def overlay_bits(self) -> int:
+        """Return the bits of the pixels' words that hold overlays.
+
+        Each group from 6000 to 601E may name one (retired in PS3.5 of 2004).
+        """
+        bits = 0
+        for group in range(0x6000, 0x6020, 2):
+            element = self._dataset.get((group, 0x0102))  # Overlay Bit Position
+            if element is not None and isinstance(element.value, int):
+                bits |= 1 << element.value if 0 < element.value < 16 else 0
+        return bits
+
     def table(self, keyword: str) -> LookupTable | None:
         """Return the first lookup table of a sequence, None if absent."""
         items = self.value(keyword)

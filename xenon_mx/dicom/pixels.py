@@ -79,10 +79,45 @@ def _uncompressed(dataset: Any, header: Header, shape: tuple[int, int]) -> np.nd
             f"its header declares one frame of {expected} bytes, but its pixel data "
             f"have {size}: they hold more frames, or more bits"
         )
+    is_words = dataset["PixelData"].VR == "OB" and header.integer("BitsAllocated") > 8
+    if is_words and header.syntax == BIG_ENDIAN:
+        raise XenonError(
+            "its pixels have 16 bits and are declared as bytes (OB) in a big-endian "
+            "file: the order of their bytes is ambiguous"
+        )
+    stored = dataset.BitsStored
+    dataset.BitsStored = dataset.BitsAllocated  # pydicom 3 would drop the bits above
     try:
-        return np.asarray(dataset.pixel_array)
+        pixels = np.asarray(dataset.pixel_array)
     except Exception as error:  # pydicom raises many types for invalid elements
         raise XenonError(f"its pixels cannot be read: {line(error)}") from error
+    finally:
+        dataset.BitsStored = stored
+    _check_upper_bits(header, pixels)
+    return pixels
+
+
+def _check_upper_bits(header: Header, pixels: np.ndarray) -> None:
+    """Check that words are within BitsStored, which would wrap the rest.
+
+    The bits above may be an overlay that the header declares, padding, or the sign;
+    some writers leave zeros in place of the sign, but none does both.
+    """
+    bits, signed = header.integer("BitsStored"), windowing.is_signed(header)
+    if bits == 8 * pixels.itemsize:
+        return
+    overlays = header.overlay_bits() >> bits << bits
+    if overlays and signed:
+        return
+    used = pixels[~windowing.is_padding(header, pixels)] & ~pixels.dtype.type(overlays)
+    low, high = (int(used.min()), int(used.max())) if used.size else (0, 0)
+    half = 1 << (bits - 1)
+    is_extended = signed and -half <= low and high < half
+    if not is_extended and not 0 <= low <= high < 2 * half:
+        raise XenonError(
+            f"its pixels run from {low} to {high}, which exceeds its {bits} bits: it "
+            f"is ambiguous what is black"
+        )
 
 
 def _decompressed(file: bytes, header: Header, shape: tuple[int, int]) -> np.ndarray:
@@ -99,8 +134,9 @@ def _decompressed(file: bytes, header: Header, shape: tuple[int, int]) -> np.nda
     else:
         plugin = _decoder(header.syntax, stream.codec)
         pixels = decoders.pixels(file, plugin, stream.bits)
-    # Checked here only: in uncompressed pixels, the bits above BitsStored may hold an
-    # overlay or a sign.
+    if stream.codec == codestreams.RLE:
+        _check_upper_bits(header, pixels)
+        return pixels
     low, high = _valid_range(bits, signed, stream.bits)
     if not ((low <= pixels) & (pixels <= high)).all():
         raise XenonError(f"its compressed pixels exceed its {bits} bits")

@@ -89,6 +89,7 @@ def check(header: Header) -> None:
             f"its PhotometricInterpretation is {photometric or 'not given'} and its "
             f"SamplesPerPixel {samples}; expected gray (MONOCHROME1 or MONOCHROME2)"
         )
+    header.integer("SamplesPerPixel")  # without it, decoders report damage
     _check_square(header)
 
 

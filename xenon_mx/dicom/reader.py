@@ -88,8 +88,9 @@ def decode(data: bytes, name: object, max_pixels: int) -> np.ndarray:
         shape = _shape(header, max_pixels)
         lookup_table = windowing.gray_lookup_table(header)
         values = pixels.values(data, dataset, header, shape)
-        is_padding = windowing.is_padding(header, values)
         patterns = values.astype(np.uint16) & np.uint16(len(lookup_table) - 1)
+        is_padding = windowing.is_padding(header, values)
+        is_padding |= windowing.padding_patterns(header)[patterns]
         _check_shades(header, patterns[~is_padding], lookup_table)
         gray = lookup_table[patterns]
         gray[is_padding] = 0

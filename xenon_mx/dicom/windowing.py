@@ -36,7 +36,7 @@ def gray_lookup_table(header: Header) -> np.ndarray:
     gray = np.rint(255 * np.clip(intensity, 0, 1)).astype(np.uint8)
     if _is_inverted(header):
         gray = 255 - gray
-    gray[is_padding(header, _values(header))] = 0
+    gray[padding_patterns(header)] = 0
     return gray
 
 
@@ -54,6 +54,11 @@ def is_padding(header: Header, values: np.ndarray) -> np.ndarray:
     return (low <= values) & (values <= high)
 
 
+def padding_patterns(header: Header) -> np.ndarray:
+    """Return which bit patterns are padding: (2 ** BitsStored,) bool."""
+    return is_padding(header, _values(header))
+
+
 def source(header: Header) -> str:
     """Return in words what sets the range of values that is displayed."""
     if "VOILUTSequence" in header:
@@ -68,7 +73,12 @@ def source(header: Header) -> str:
 
 def is_signed(header: Header) -> bool:
     """Return whether the stored values are two's complement."""
-    return header.integer("PixelRepresentation", absent=0) != 0
+    sign = header.integer("PixelRepresentation")
+    if sign not in (0, 1):
+        raise XenonError(
+            f"its PixelRepresentation is {sign}; expected 0 (unsigned) or 1 (signed)"
+        )
+    return sign == 1
 
 
 def _values(header: Header) -> np.ndarray:
@@ -102,7 +112,7 @@ def _apply_modality(
     slope, intercept = header.number("RescaleSlope"), header.number("RescaleIntercept")
     if slope == 0:
         raise XenonError("its RescaleSlope is 0, which makes all pixels equal")
-    slope, intercept = 1 if slope is None else slope, intercept or 0
+    slope, intercept = _completed(slope, intercept)
     rescaled = values * slope + intercept
     low, high = rescaled.min(), rescaled.max()
     if not (np.isfinite(high - low) and _has_steps(rescaled, values, slope)):
@@ -111,6 +121,18 @@ def _apply_modality(
             f"nothing of its pixels: they are too large, or too far from each other"
         )
     return rescaled, (low, high)
+
+
+def _completed(slope: float | None, intercept: float | None) -> tuple[float, float]:
+    """Return a slope and an intercept, of which one may be absent if the other is idle.
+
+    Of a half rescale that is not, dcmtk and pydicom use nothing, Cornerstone the half.
+    """
+    if slope is None and intercept not in (None, 0):
+        raise XenonError("it has a RescaleIntercept but no RescaleSlope: it is damaged")
+    if intercept is None and slope not in (None, 1):
+        raise XenonError("it has a RescaleSlope but no RescaleIntercept: it is damaged")
+    return 1 if slope is None else slope, intercept or 0
 
 
 def _has_steps(result: np.ndarray, values: np.ndarray, slope: float) -> bool:
