@@ -7,7 +7,6 @@ decode to other pixels without a sign of it.
 from __future__ import annotations
 
 import io
-import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +18,7 @@ import PIL.Image
 import pytest
 from pydicom import uid
 from pydicom.data import get_testdata_file
-from support.dicom_files import jpeg_lossless, written
+from support.dicom_files import jpeg_lossless, rle, written
 
 from xenon_mx.dicom import reader
 from xenon_mx.errors import XenonError
@@ -169,13 +168,6 @@ def test_damaged_jpeg_ls_is_an_error():
     assert reader.decode(data, "scan", MAX_PIXELS).size
     errors = refusals(data, data.rindex(b"\xff\xda") + 40)
     assert sum(error is not None for error in errors) >= 38
-
-
-def rle(*segments: bytes) -> bytes:
-    """Return a frame of RLE (PS3.5, G)."""
-    offsets = np.cumsum([64, *map(len, segments[:-1])]).tolist()
-    header = struct.pack(f"<{len(offsets) + 1}I", len(segments), *offsets)
-    return header.ljust(64, b"\0") + b"".join(segments)
 
 
 # Four rows of five pixels: 20 bytes, a literal run of 12 and a run of eight 7s.

@@ -16,12 +16,13 @@ from openjpeg.utils import encode_array
 from pydicom import uid
 from pydicom._uid_dict import UID_dictionary
 from pydicom.dataelem import DataElement
-from pydicom.encaps import encapsulate, generate_frames
+from pydicom.encaps import encapsulate
 from support.dicom_files import (
     decoded,
     jpeg_lossless,
     noise,
     refusal,
+    rle,
     saved,
     unchecked,
     without_meta,
@@ -72,6 +73,11 @@ def test_the_class_of_the_meta_header_counts_as_well():
 def test_a_number_of_frames_of_0_is_a_placeholder():
     pixels = noise(8)
     assert np.array_equal(decoded(pixels, NumberOfFrames=0), pixels)
+    rle_file = written(pixels, 8, uid.RLELossless, NumberOfFrames=1)
+    assert rle_file.count(b"IS\2\0001 ") == 1
+    assert np.array_equal(
+        images.decode(rle_file.replace(b"IS\2\0001 ", b"IS\2\0000 ")), pixels
+    )
     for frames in (-1, 2, 30):
         assert f"{frames} frames" in refusal(written(pixels, NumberOfFrames=frames))
 
@@ -128,9 +134,7 @@ def test_compressed_frames_beyond_the_first_are_rejected(syntax):
 
 def test_rle_frames_beyond_the_first_are_rejected():
     pixels = noise(8, shape=(40, 50))
-    data = written(pixels, 8, uid.RLELossless)
-    dataset = pydicom.dcmread(io.BytesIO(data))
-    (frame,) = generate_frames(dataset.PixelData, number_of_frames=1)
+    frame = rle(b"".join(b"\x63" + part.tobytes() for part in pixels.reshape(-1, 100)))
     assert images.decode(encapsulated(pixels, uid.RLELossless, frame)).shape == (40, 50)
     message = refusal(encapsulated(pixels, uid.RLELossless, frame, frame))
     assert "declares one frame, but its compressed pixels have more" in message

@@ -157,6 +157,13 @@ def refusal(data: bytes, max_pixels: int | None = None) -> str:
     return message
 
 
+def rle(*segments: bytes) -> bytes:
+    """Return a frame of RLE (PS3.5, G)."""
+    offsets = np.cumsum([64, *map(len, segments[:-1])]).tolist()
+    header = struct.pack(f"<{len(offsets) + 1}I", len(segments), *offsets)
+    return header.ljust(64, b"\0") + b"".join(segments)
+
+
 class _Bits:
     """The bits of a JPEG scan, with a zero byte stuffed after every FF."""
 

@@ -165,9 +165,12 @@ def _decode(data: bytes, plugin: str, bits: int) -> bytes:
     try:
         dataset = pydicom.dcmread(io.BytesIO(data), force=True)
         dataset.BitsStored, dataset.HighBit = bits, bits - 1
+        dataset.NumberOfFrames = 1  # 0 is a placeholder that pydicom 2 refuses
         if hasattr(dataset, "pixel_array_options"):  # since pydicom 3
             dataset.pixel_array_options(decoding_plugin=plugin)
         else:
+            if plugin == "pylibjpeg" and bits <= 8:
+                dataset.BitsAllocated = 8  # what openjpeg returns
             dataset.convert_pixel_data(_HANDLERS.get(plugin, plugin))
         np.save(out, np.asarray(dataset.pixel_array), allow_pickle=False)
     except Exception:  # every decoder has exceptions and messages of its own

@@ -87,6 +87,7 @@ def _uncompressed(dataset: Any, header: Header, shape: tuple[int, int]) -> np.nd
         )
     stored = dataset.BitsStored
     dataset.BitsStored = dataset.BitsAllocated  # pydicom 3 would drop the bits above
+    dataset.NumberOfFrames = 1  # 0 is a placeholder that pydicom 2 refuses
     try:
         pixels = np.asarray(dataset.pixel_array)
     except Exception as error:  # pydicom raises many types for invalid elements

@@ -61,12 +61,12 @@ def padding_patterns(header: Header) -> np.ndarray:
 
 def source(header: Header) -> str:
     """Return in words what sets the range of values that is displayed."""
-    if "VOILUTSequence" in header:
+    if header.value("VOILUTSequence"):
         return "its VOI table"
     window = _center_and_width(header)
     if window is not None:
         return f"its WindowCenter {window[0]:g} and WindowWidth {window[1]:g}"
-    if "ModalityLUTSequence" in header:
+    if header.value("ModalityLUTSequence"):
         return "its modality table without a window"
     return f"the range of its {_bits(header)} bits without a window"
 
