@@ -86,7 +86,7 @@ def _set_pixel_data(dataset: Dataset, pixels: np.ndarray, stream: bytes | None) 
     dataset["PixelData"].is_undefined_length = stream is not None
     if dataset.file_meta.TransferSyntaxUID == uid.RLELossless and not stream:
         dataset.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
-        dataset.compress(uid.RLELossless)
+        dataset.compress(uid.RLELossless, encoding_plugin="pydicom")  # GDCM may abort
 
 
 def saved(dataset: Dataset) -> bytes:
