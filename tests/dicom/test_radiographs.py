@@ -67,6 +67,14 @@ def test_the_class_of_the_meta_header_counts_as_well():
     assert "export the one for presentation" in refusal(unchecked(dataset))
 
 
+def test_a_damaged_meta_header_is_an_error():
+    """Its elements are converted on access."""
+    data = written(noise(8))
+    for element in (b"\2\0\2\0UI", b"\2\0\x10\0UI"):
+        assert data.count(element) == 1
+        assert "damaged" in refusal(data.replace(element, element[:-1] + b"\x1a"))
+
+
 # --- frames ---
 
 
@@ -263,7 +271,7 @@ def kind(tmp_path: Path, data: bytes) -> str | None:
         ("KO", uid.KeyObjectSelectionDocumentStorage, "KO (key objects)"),
         ("OT", uid.RawDataStorage, "raw data"),
         ("REG", uid.SpatialRegistrationStorage, "REG (registration)"),
-        ("XX", "1.2.3.4", "XX"),
+        ("SEG", "1.2.3.4", "SEG (segmentation)"),
     ],
 )
 def test_files_without_an_image_are_named(tmp_path, modality, sop_class, expected):
@@ -303,7 +311,8 @@ def test_radiographs_have_no_other_kind(tmp_path, modality):
     ):
         data = written(noise(8), **{"Modality": modality, **elements})
         assert kind(tmp_path, data) is None
-    assert kind(tmp_path, written(noise(8), Modality=None)) is None
+    for modality in (None, "", "cr", "CT\\CR", "C8"):
+        assert kind(tmp_path, written(noise(8), Modality=modality)) is None
 
 
 def test_what_is_no_dicom_file_has_no_other_kind(tmp_path, monkeypatch):

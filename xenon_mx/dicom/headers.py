@@ -58,8 +58,8 @@ class Header:
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset
         meta = getattr(dataset, "file_meta", None) or {}
-        self.syntax = str(meta.get("TransferSyntaxUID", ""))
-        self.media_class = str(meta.get("MediaStorageSOPClassUID", ""))
+        self.syntax = _text(meta, "TransferSyntaxUID")
+        self.media_class = _text(meta, "MediaStorageSOPClassUID")
 
     def __contains__(self, keyword: str) -> bool:
         return keyword in self._dataset
@@ -146,6 +146,13 @@ class Header:
                 f"all pixels equal"
             )
         return table
+
+
+def _text(dataset: Any, keyword: str) -> str:
+    try:
+        return str(dataset.get(keyword, ""))
+    except Exception as error:  # pydicom converts values on access
+        raise XenonError(f"its {keyword} is damaged: {line(error)}") from error
 
 
 def _number(value: Any, keyword: str) -> float:

@@ -107,7 +107,7 @@ def _check_upper_bits(header: Header, pixels: np.ndarray) -> None:
     bits, signed = header.integer("BitsStored"), windowing.is_signed(header)
     if bits == 8 * pixels.itemsize:
         return
-    overlays = header.overlay_bits() >> bits << bits
+    overlays = header.overlay_bits() & ((1 << 8 * pixels.itemsize) - (1 << bits))
     if overlays and signed:
         return
     used = pixels[~windowing.is_padding(header, pixels)] & ~pixels.dtype.type(overlays)

@@ -16,8 +16,17 @@ from xenon_mx.errors import XenonError
 # Excluded: MG (mammography), XA and RF (fluoroscopy), XC (photographs), OT (other).
 MODALITIES = ("CR", "DX", "RG")
 
-# What files without an image are called, by their modality (PS3.3, C.7.3.1.1.1) and by
-# the start of their SOP class (PS3.6, A): some writers give them the films' modality.
+# The other defined terms there, retired ones included.
+_OTHER_MODALITIES = frozenset(
+    "ANN AR AS ASMT AU BDUS BI BMD CD CF CFM CP CS CT CTPROTOCOL DD DF DG DM DMS "
+    "DOC DS EC ECG EEG EMG EOG EPS ES FA FID FS GM HC HD IO IOL IVOCT IVUS KER KO "
+    "LEN LP LS M3D MA MG MR MS NM OAM OCT OP OPM OPR OPT OPTBSV OPTENF OPV OSS OT "
+    "PA PLAN POS PR PT PX REG RESP RF RTDOSE RTIMAGE RTINTENT RTPLAN RTRAD "
+    "RTRECORD RTSEGANN RTSTRUCT RWV SEG SM SMR SR SRF ST STAIN TEXTUREMAP TG US "
+    "VA VF XA XAPROTOCOL XC".split()
+)
+# What files without an image are called, by their modality, and by the start of their
+# SOP class (PS3.6, A): some writers give them the films' modality.
 _WORDS = {
     "AU": "audio",
     "DOC": "document",
@@ -94,14 +103,17 @@ def check(header: Header) -> None:
 
 
 def other_kind(header: Header) -> str | None:
-    """Return what a data set is if it is no plain radiograph, None otherwise."""
+    """Return what a data set is if it is no plain radiograph, None otherwise.
+
+    A modality that the standard does not know may be a damaged one of a radiograph.
+    """
     for uid in (header.media_class, header.text("SOPClassUID")):
         for start, kind in _WITHOUT_IMAGE.items():
             is_of_class = uid.startswith(start) if start[-1] == "." else uid == start
             if is_of_class and "Rows" not in header:
                 return kind
     modality = header.text("Modality")
-    if not modality or modality.upper() in MODALITIES:  # `check` refuses lower case
+    if modality not in _OTHER_MODALITIES:
         return None
     word = _WORDS.get(modality)
     return f"DICOM {modality} ({word})" if word else f"DICOM {modality}"
