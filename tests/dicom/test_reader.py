@@ -659,6 +659,7 @@ def test_an_unreadable_file_of_a_folder_is_listed(tmp_path, monkeypatch, name):
             "IDENTITY, .* MONOCHROME1, .* INVERSE",
         ),
         ({"VOILUTSequence": [table(0, [1, 2], 20)]}, "20 bits per entry"),
+        ({"VOILUTSequence": [table(0, [1, 2], 7)]}, "7 bits per entry"),
         ({"VOILUTSequence": [table(0, [1] * 9, 12, b"1234")]}, "4 of 18 bytes"),
         ({"VOILUTSequence": [pydicom.Dataset()]}, "VOILUTSequence is damaged"),
     ],

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
-from support.dicom_files import gray, noise, refusal, table, written
+from support.dicom_files import gray, noise, refusal, saved, table, written
 
 from xenon_mx.data import images
 
@@ -200,3 +202,11 @@ def test_a_blank_gray_image_is_read():
     """With one stored value, no window can have made it so."""
     blank = np.full((40, 50), 100, np.uint8)
     assert np.array_equal(images.decode(written(blank)), blank)
+
+
+def test_an_overlay_bit_beyond_the_words_of_the_pixels_is_ignored():
+    pixels = noise(7)
+    dataset = pydicom.dcmread(io.BytesIO(written(pixels, 7)))
+    dataset.add_new((0x6000, 0x0102), "US", 13)
+    expected = gray(pixels / 127)
+    assert np.array_equal(images.decode(saved(dataset)), expected)
