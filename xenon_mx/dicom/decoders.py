@@ -41,15 +41,15 @@ decoders._serve({descriptor})
 """
 
 
-def pixels(data: bytes, plugin: str, bits: int) -> np.ndarray:
+def pixels(data: bytes, bits: int, plugin: str) -> np.ndarray:
     """Decode the pixels of a DICOM file; may be called from several threads.
 
     Args:
         data: The file's bytes.
-        plugin: pydicom's name of the decoder. With several, pydicom would take the
-            next one after an error, which may not notice the damage.
         bits: Bits per pixel in the codestream: some decoders would silently drop those
             above BitsStored.
+        plugin: pydicom's name of the decoder. With several, pydicom would take the
+            next one after an error, which may not notice the damage.
 
     Returns:
         pydicom's `pixel_array` of a single gray frame (H, W).
@@ -59,7 +59,7 @@ def pixels(data: bytes, plugin: str, bits: int) -> np.ndarray:
     """
     child = _idle.pop() if _idle else _Child()
     try:
-        reply = child.request(data, plugin, bits)
+        reply = child.request(data, bits, plugin)
     except BaseException:  # also on Ctrl-C: the next reply would be that of this file
         child.close()
         raise
@@ -106,9 +106,11 @@ class _Child:
                 stderr=subprocess.DEVNULL,
             )
 
-    def request(self, data: bytes, plugin: str, bits: int) -> bytes:
+    def request(self, data: bytes, *options: object) -> bytes:
+        """Send a file with the options of `_decode`, and wait for the reply."""
+        head = " ".join(map(str, options)).encode()
         try:
-            self._connection.send_bytes(b"%s %d\n" % (plugin.encode(), bits) + data)
+            self._connection.send_bytes(head + b"\n" + data)
             if self._connection.poll(_TIMEOUT_S):
                 return self._connection.recv_bytes()
         except (EOFError, OSError) as error:
@@ -147,8 +149,7 @@ def _serve(descriptor: int) -> None:
             except EOFError:
                 return
             head, _, data = request.partition(b"\n")
-            plugin, bits = head.decode().split()
-            reply = _decode(data, plugin, int(bits))
+            reply = _decode(data, *head.decode().split())
             messages.seek(0)
             if _DAMAGE.search(messages.read()):
                 reply = _ERROR + b"its compressed pixels are damaged"
@@ -157,9 +158,11 @@ def _serve(descriptor: int) -> None:
             parent.send_bytes(reply)
 
 
-def _decode(data: bytes, plugin: str, bits: int) -> bytes:
+def _decode(data: bytes, precision: str, plugin: str = "") -> bytes:
+    """Reply to a request; without a plugin, pydicom chooses."""
     import pydicom
 
+    bits = int(precision)
     out = io.BytesIO()
     out.write(_PIXELS)
     try:

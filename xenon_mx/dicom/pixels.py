@@ -134,7 +134,7 @@ def _decompressed(file: bytes, header: Header, shape: tuple[int, int]) -> np.nda
         pixels = decoders.baseline(stream.data)
     else:
         plugin = _decoder(header.syntax, stream.codec)
-        pixels = decoders.pixels(file, plugin, stream.bits)
+        pixels = decoders.pixels(file, stream.bits, plugin)
     if stream.codec == codestreams.RLE:
         _check_upper_bits(header, pixels)
         return pixels
