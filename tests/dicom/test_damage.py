@@ -87,6 +87,18 @@ def test_damage_within_a_scan_is_an_error_if_libjpeg_warns(kind, capfd):
     assert refused > 10
 
 
+def test_the_orientation_of_exif_in_a_stream_is_ignored():
+    """The data set says how an image lies; its Rows and Columns are the stream's."""
+    pixels = film()
+    exif = PIL.Image.Exif()
+    exif[274] = 3  # Orientation: rotated by 180 degrees
+    stream = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(stream, "JPEG", exif=exif)
+    expected = np.asarray(PIL.Image.open(io.BytesIO(stream.getvalue())))
+    data = written(pixels, 8, uid.JPEGBaseline8Bit, stream.getvalue())
+    assert np.array_equal(reader.decode(data, "scan", MAX_PIXELS), expected)
+
+
 def test_baseline_needs_no_decoder_of_pydicom(monkeypatch):
     """And no child process: libjpeg-turbo works in this one for image files, too."""
 
