@@ -188,12 +188,13 @@ def _apply_window(
             f"its VOILUTFunction is {function}; expected LINEAR, LINEAR_EXACT or "
             f"SIGMOID"
         )
+    middle, span = center, width
     if function == "LINEAR":
-        center, width = center - 0.5, width - 1
-        if width == 0:
-            return (values > center).astype(np.float64)
-    offsets = values - center
-    intensity = offsets / width
+        middle, span = center - 0.5, width - 1
+        if span == 0:
+            return (values > middle).astype(np.float64)
+    offsets = values - middle
+    intensity = offsets / span
     if not (_has_steps(offsets, values, 1) and np.isfinite(intensity).all()):
         raise XenonError(
             f"its WindowCenter {center:g} and WindowWidth {width:g} leave nothing of "
