@@ -25,8 +25,12 @@ from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
 from scipy.special import expit
 from support.dicom_files import (
+    decoded,
+    gray,
     jpeg_lossless,
     jpeg_of_blocks,
+    noise,
+    refusal,
     saved,
     table,
     without_meta,
@@ -36,29 +40,9 @@ from support.dicom_files import (
 from xenon_mx.commands import pack, predict, train
 from xenon_mx.config import PackConfig, PredictConfig, TrainConfig
 from xenon_mx.data import datasets, images, packed_folder
-from xenon_mx.dicom import decoders, reader
+from xenon_mx.dicom import decoders, reader, windowing
+from xenon_mx.dicom.headers import Header
 from xenon_mx.errors import XenonError
-
-MAX_PIXELS = 1 << 26
-
-
-def noise(bits: int = 8, signed: bool = False, shape: tuple = (6, 9)) -> np.ndarray:
-    """Return random values of so many bits, including the lowest and the highest."""
-    low = -(1 << (bits - 1)) if signed else 0
-    values = np.random.randint(low, low + (1 << bits), shape)
-    values.flat[:2] = low, low + (1 << bits) - 1
-    return values.astype("u1" if bits == 8 and not signed else "i2" if signed else "u2")
-
-
-def gray(intensities: Any) -> np.ndarray:
-    """Scale 0 to 1 to 8 bits."""
-    intensities = np.asarray(intensities, np.float64)
-    return np.rint(255 * np.clip(intensities, 0, 1)).astype(np.uint8)
-
-
-def decoded(*args: Any, **options: Any) -> np.ndarray:
-    """Write a DICOM file as `written` does, and decode it."""
-    return images.decode(written(*args, **options), "scan")
 
 
 def linear(x: float, c: float, w: float) -> float:
@@ -121,13 +105,11 @@ def test_signed_pixels_run_from_the_most_negative_to_the_most_positive(bits):
     [(2048, 4096), (1000, 500.5), (2047.5, 2), (-700, 100), (9000, 50), (5, 1)],
 )
 def test_windows_follow_the_standard(function, formula, centre, width):
-    pixels = noise(12, shape=(40, 50))
-    pixels[5, :20] = np.clip(np.arange(20) + int(centre) - 10, 0, 4095)
-    actual = decoded(
-        pixels, 12, WindowCenter=centre, WindowWidth=width, VOILUTFunction=function
-    )
-    expected = [[formula(x, centre, width) for x in row] for row in pixels.tolist()]
-    assert np.array_equal(actual, gray(expected))
+    window = {"WindowCenter": centre, "WindowWidth": width}
+    data = written(noise(12), 12, VOILUTFunction=function, **window)
+    header = Header(pydicom.dcmread(io.BytesIO(data)))
+    expected = gray([formula(x, centre, width) for x in range(4096)])
+    assert np.array_equal(windowing.gray_lookup_table(header), expected)
 
 
 def test_the_first_of_several_windows_is_used():
@@ -158,6 +140,12 @@ def test_rescaled_values_without_a_window_use_their_full_range():
     assert np.array_equal(actual, gray(pixels / 4095))
     actual = decoded(pixels, 12, RescaleSlope=-2, RescaleIntercept=8190)
     assert np.array_equal(actual, gray((4095.0 - pixels) / 4095))
+
+
+def test_an_idle_half_of_a_rescale_is_read():
+    pixels = noise(12)
+    for elements in ({"RescaleSlope": 1}, {"RescaleIntercept": 0}):
+        assert np.array_equal(decoded(pixels, 12, **elements), decoded(pixels, 12))
 
 
 @pytest.mark.parametrize("options", [{}, {"WindowCenter": 900, "WindowWidth": 800}])
@@ -214,27 +202,77 @@ def test_padding_is_read_with_the_sign_of_the_pixels(signed):
     assert np.array_equal(images.decode(saved(dataset)), expected)
 
 
-def test_padding_is_excluded_from_the_range_check():
-    pixels = noise(12)
-    data = written(pixels, 16)
-    pixels[0, 0] = 65535
-    assert images.decode(written(pixels, 16))[0, 0] == 255
-    padded = written(pixels, 16, PixelPaddingValue=65535)
-    assert refusal(padded) == refusal(data)
-    assert "less than a sixteenth" in refusal(padded)
+def test_padding_does_not_hide_that_a_film_is_nearly_black():
+    pixels = noise(12, shape=(40, 50))
+    pixels[3, 3] = 65535
+    for padding in ({}, {"PixelPaddingValue": 65535}):
+        message = refusal(written(pixels, 16, **padding))
+        assert "nothing to see" in message
+        assert "by the range of its 16 bits without a window" in message
     window = {"WindowCenter": 2048, "WindowWidth": 4096}
-    assert decoded(pixels, 16, PixelPaddingValue=65535, **window)[0, 0] == 0
+    assert decoded(pixels, 16, PixelPaddingValue=65535, **window)[3, 3] == 0
 
 
 def test_an_image_of_nothing_but_padding_is_rejected():
     pixels = np.full((6, 9), 7, np.uint8)
-    assert "nothing but padding" in refusal(written(pixels, PixelPaddingValue=7))
+    assert "nothing to see" in refusal(written(pixels, PixelPaddingValue=7))
 
 
-def test_bits_above_bits_stored_are_dropped():
-    """Old files store overlays there (retired in PS3.5 of 2004)."""
+def test_overlays_above_bits_stored_are_dropped():
+    """Old files store overlays there (retired in PS3.5 of 2004), and say so."""
     pixels = noise(12)
-    assert np.array_equal(decoded(pixels | 0xA000, 12), decoded(pixels, 12))
+    overlays = pixels | 0xA000 * np.random.randint(0, 2, pixels.shape).astype("u2")
+    dataset = pydicom.dcmread(io.BytesIO(written(overlays, 12)))
+    for group, bit in ((0x6000, 13), (0x6002, 15)):
+        dataset.add_new((group, 0x0102), "US", bit)
+    assert np.array_equal(images.decode(saved(dataset)), decoded(pixels, 12))
+    del dataset[0x6002, 0x0102]
+    assert "exceeds its 12 bits" in refusal(saved(dataset))
+
+
+@pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.RLELossless])
+@pytest.mark.parametrize(
+    ("signed", "value"), [(False, 4096), (False, 65535), (True, 2048), (True, -2049)]
+)
+def test_values_beyond_bits_stored_are_rejected(syntax, signed, value):
+    """Cut off, they would turn white into black."""
+    pixels = noise(12, signed, (40, 50))
+    assert images.decode(written(pixels, 12, syntax)).shape == (40, 50)
+    pixels[3, 3] = value
+    message = refusal(written(pixels, 12, syntax))
+    assert "exceed" in message
+    assert "its 12 bits" in message
+
+
+def test_signed_pixels_with_and_without_their_sign_are_rejected():
+    """What lacks its sign is a bright value beyond the range then."""
+    pixels = noise(12, signed=True)
+    pixels[1, 1], pixels[1, 2] = -5, 4091
+    assert "exceeds its 12 bits" in refusal(written(pixels, 12))
+
+
+@pytest.mark.parametrize("kind", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize(
+    ("signed", "value"), [(False, 65535), (False, -2000), (True, -2049), (True, 32767)]
+)
+def test_padding_beyond_bits_stored_is_black(kind, signed, value):
+    pixels = noise(12, signed, (40, 50))
+    expected = decoded(pixels, 12, PhotometricInterpretation=kind)
+    pixels[:9] = value if signed else value & 0xFFFF
+    expected[:9] = 0
+    dataset = pydicom.dcmread(io.BytesIO(written(pixels, 12)))
+    dataset.PhotometricInterpretation = kind
+    dataset.add_new("PixelPaddingValue", "SS" if value < 32768 else "US", value)
+    assert np.array_equal(images.decode(saved(dataset)), expected)
+
+
+def test_big_endian_words_that_are_declared_as_bytes_are_rejected():
+    """Viewers swap them or not (dcmtk does not, pydicom does)."""
+    data = written(noise(12), 12, uid.ExplicitVRBigEndian)
+    at = data.rindex(b"\x7f\xe0\x00\x10") + 4
+    assert data[at : at + 2] == b"OW"
+    message = refusal(data[:at] + b"OB" + data[at + 2 :])
+    assert "the order of their bytes is ambiguous" in message
 
 
 @pytest.mark.parametrize("kind", ["US", "OW"])
@@ -308,6 +346,51 @@ def test_the_first_value_of_a_voi_table_is_a_rescaled_value(
     )
     at = np.clip(pixels.astype(int) + intercept - first, 0, 4095)
     assert np.array_equal(actual, gray(entries[at] / 4095))
+
+
+# Declared bits of a table's entries, and the bits of its largest entry.
+BITS = [(8, 12), (8, 16), (12, 13), (12, 12), (12, 10), (16, 12), (16, 9)]
+
+
+@pytest.mark.parametrize(("declared", "used"), BITS)
+@pytest.mark.parametrize("window", [{}, {"WindowCenter": 2048, "WindowWidth": 4096}])
+def test_a_voi_table_is_scaled_by_the_bits_that_its_entries_use(declared, used, window):
+    """As in Cornerstone (getVOILut.js); a window beside the table changes nothing."""
+    pixels = noise(12)
+    entries = np.linspace(0, 2**used - 1, 4096).astype(int)
+    item = table(0, entries.tolist(), declared, entries.astype("<u2").tobytes())
+    actual = decoded(pixels, 12, VOILUTSequence=[item], **window)
+    assert np.array_equal(actual, gray(entries[pixels] / (2**used - 1)))
+
+
+@pytest.mark.parametrize(("declared", "used"), BITS)
+def test_a_modality_table_without_a_window_is_scaled_likewise(declared, used):
+    pixels = noise(8)
+    entries = np.linspace(0, 2**used - 1, 256).astype(int)
+    item = table(0, entries.tolist(), declared, entries.astype("<u2").tobytes())
+    elements = {"ModalityLUTSequence": [item], "ModalityLUTType": "US"}
+    assert np.array_equal(
+        decoded(pixels, **elements), gray(entries[pixels] / (2**used - 1))
+    )
+    centre, width = 0.5 * 2**used, 0.9 * 2**used
+    window = {"WindowCenter": centre, "WindowWidth": width}
+    rows = entries[pixels].tolist()
+    expected = [[linear(x, centre, width) for x in row] for row in rows]
+    assert np.array_equal(decoded(pixels, **elements, **window), gray(expected))
+
+
+def test_a_voi_table_of_less_than_eight_bits_is_scaled_as_eight():
+    """A descriptor cannot say fewer; dcmtk counts likewise (MIN_TABLE_ENTRY_SIZE)."""
+    pixels = noise(8)
+    item = table(0, (np.arange(256) // 3).tolist(), 8)
+    assert np.array_equal(decoded(pixels, VOILUTSequence=[item]), pixels // 3)
+
+
+@pytest.mark.parametrize("keyword", ["VOILUTSequence", "ModalityLUTSequence"])
+@pytest.mark.parametrize("value", [0, 255, 4000])
+def test_a_table_of_equal_entries_is_rejected(keyword, value):
+    data = written(noise(8), **{keyword: [table(0, [value] * 256, 12)]})
+    assert f"all entries of its {keyword} are {value}" in refusal(data)
 
 
 def test_a_voi_table_of_65536_entries_declares_0():
@@ -522,16 +605,6 @@ def test_an_unreadable_file_of_a_folder_is_listed(tmp_path, monkeypatch, name):
 # --- rejected files ---
 
 
-def refusal(data: bytes, max_pixels: int = MAX_PIXELS) -> str:
-    """Return the one-line error of a file that must be rejected."""
-    with pytest.raises(XenonError) as caught:
-        reader.decode(data, "scan", max_pixels)
-    message = str(caught.value)
-    assert message.startswith("scan: ")
-    assert "\n" not in message
-    return message
-
-
 @pytest.mark.parametrize(
     ("elements", "reason"),
     [
@@ -567,6 +640,11 @@ def refusal(data: bytes, max_pixels: int = MAX_PIXELS) -> str:
             {"WindowCenter": 5, "WindowWidth": 9, "VOILUTFunction": "CUBIC"},
             "VOILUTFunction is CUBIC",
         ),
+        ({"RescaleSlope": 2}, "a RescaleSlope but no RescaleIntercept"),
+        ({"RescaleIntercept": -1024}, "a RescaleIntercept but no RescaleSlope"),
+        ({"PixelRepresentation": 2}, "PixelRepresentation is 2; expected 0"),
+        ({"PixelRepresentation": None}, "it has no PixelRepresentation"),
+        ({"SamplesPerPixel": None}, "it has no SamplesPerPixel"),
         ({"WindowCenter": 5}, "a WindowCenter but no WindowWidth: it is damaged"),
         ({"WindowWidth": 5}, "a WindowWidth but no WindowCenter: it is damaged"),
         ({"PresentationLUTShape": "INVERSE"}, "INVERSE, .* MONOCHROME2, .* IDENTITY"),
@@ -578,11 +656,8 @@ def refusal(data: bytes, max_pixels: int = MAX_PIXELS) -> str:
             },
             "IDENTITY, .* MONOCHROME1, .* INVERSE",
         ),
-        ({"PixelAspectRatio": [2, 1]}, "PixelAspectRatio is 2:1; expected square"),
-        ({"PixelAspectRatio": [100, 101]}, "PixelAspectRatio is 100:101"),
-        ({"PixelAspectRatio": 1}, "PixelAspectRatio is 1; expected"),
-        ({"PixelAspectRatio": [0, 0]}, "PixelAspectRatio is 0:0"),
         ({"VOILUTSequence": [table(0, [1, 2], 20)]}, "20 bits per entry"),
+        ({"VOILUTSequence": [table(0, [1, 2], 7)]}, "7 bits per entry"),
         ({"VOILUTSequence": [table(0, [1] * 9, 12, b"1234")]}, "4 of 18 bytes"),
         ({"VOILUTSequence": [pydicom.Dataset()]}, "VOILUTSequence is damaged"),
     ],
@@ -591,12 +666,6 @@ def test_other_files_are_rejected_with_the_reason(elements, reason):
     with pytest.raises(XenonError, match=reason):
         decoded(noise(8), **elements)
     refusal(written(noise(8), **elements))
-
-
-def test_square_pixels_may_be_declared_with_any_equal_numbers():
-    pixels = noise(8)
-    for ratio in ([1, 1], [200, 200], ""):
-        assert np.array_equal(decoded(pixels, PixelAspectRatio=ratio), pixels)
 
 
 def test_half_a_window_is_ignored_beside_a_voi_table():
@@ -668,9 +737,13 @@ ENCODERS = {
 }
 
 
-@pytest.mark.parametrize("syntax", ENCODERS)
 @pytest.mark.parametrize(
-    ("stored", "dtype", "of_stream"), [(8, np.uint8, 12), (12, np.uint16, 8)]
+    ("syntax", "stored", "dtype", "of_stream"),
+    [
+        (uid.JPEG2000Lossless, 8, np.uint8, 12),
+        (uid.JPEGLosslessSV1, 8, np.uint8, 12),
+        (uid.JPEGLosslessSV1, 12, np.uint16, 8),
+    ],
 )
 def test_a_stream_of_another_bit_depth_is_rejected(syntax, stored, dtype, of_stream):
     """Decoders would return a scrambled or nearly black image."""
@@ -679,6 +752,46 @@ def test_a_stream_of_another_bit_depth_is_rejected(syntax, stored, dtype, of_str
     message = refusal(written(pixels.astype(dtype), stored, syntax, stream))
     assert f"{stored} bits" in message
     assert f"compressed pixels have {of_stream}" in message
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize(
+    ("stored", "of_stream"), [(16, 12), (16, 10), (16, 8), (12, 8), (14, 13)]
+)
+def test_a_jpeg_2000_stream_of_fewer_bits_keeps_its_values(stored, of_stream, signed):
+    """The codec has the bits of its values; public files have 12 under BitsStored 16.
+
+    With the window of 12 bits over 16; the values are those that were encoded.
+    """
+    pixels = noise(of_stream, signed, shape=(40, 50))
+    stream = encode_array(
+        pixels.astype("i1") if signed and of_stream == 8 else pixels,
+        bits_stored=of_stream,
+        use_mct=False,
+    )
+    width = 2**of_stream
+    window = {"WindowCenter": 0 if signed else width // 2, "WindowWidth": width}
+    stored_as = pixels.astype("i2" if signed else "u2")
+    actual = decoded(stored_as, stored, uid.JPEG2000Lossless, stream, **window)
+    rows = pixels.tolist()
+    expected = [[linear(x, window["WindowCenter"], width) for x in r] for r in rows]
+    assert np.array_equal(actual, gray(expected))
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+@pytest.mark.parametrize("of_stream", [12, 16])
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_jpeg_2000_stream_of_another_sign_is_rejected(bits, of_stream, signed):
+    """A sign that is masked off turns air white."""
+    pixels = noise(bits, signed=not signed, shape=(40, 50)).astype(
+        "u2" if signed else "i2"
+    )
+    stream = encode_array(pixels, bits_stored=max(bits, of_stream), use_mct=False)
+    header = pixels.astype("i2" if signed else "u2")
+    message = refusal(written(header, bits, uid.JPEG2000Lossless, stream))
+    kinds = ("signed", "unsigned") if signed else ("unsigned", "signed")
+    assert f"PixelRepresentation declares {kinds[0]} pixels" in message
+    assert f"compressed pixels are {kinds[1]}" in message
 
 
 @pytest.mark.parametrize("syntax", ENCODERS)
@@ -764,7 +877,7 @@ def test_damaged_streams_are_an_error_or_an_image():
         for at in np.random.randint(max(start, 132), len(damaged), 4):
             damaged[at] = np.random.randint(256)
         try:
-            assert reader.decode(bytes(damaged), "scan", MAX_PIXELS).dtype == np.uint8
+            assert reader.decode(bytes(damaged)).dtype == np.uint8
         except XenonError as error:
             errors.append(str(error))
     assert 10 < len(errors) < 200
@@ -775,38 +888,11 @@ def test_twelve_bits_in_sixteen_are_rejected_without_a_window():
     """As in a PNG file: they would be nearly black."""
     pixels = noise(12)
     message = refusal(written(pixels, 16))
-    assert "less than a sixteenth of the range of the 16 bits of its pixels" in message
+    assert "nothing to see: 100% of its pixels lie between" in message
     window = {"WindowCenter": 2048, "WindowWidth": 4096}
     assert decoded(pixels, 16, **window).max() > 200
     inverted = {"PhotometricInterpretation": "MONOCHROME1"}
-    assert "less than a sixteenth" in refusal(written(pixels, 16, **inverted))
-
-
-@pytest.mark.parametrize("window", [{}, {"WindowCenter": 2048, "WindowWidth": 4096}])
-@pytest.mark.parametrize("kind", ["MONOCHROME1", "MONOCHROME2"])
-def test_a_voi_table_of_twelve_bits_in_sixteen_is_rejected(kind, window):
-    """Even with a window, over which the table takes precedence."""
-    pixels = noise(12)
-    for bits in (12, 16):
-        data = written(
-            pixels,
-            12,
-            PhotometricInterpretation=kind,
-            VOILUTSequence=[table(0, list(range(4096)), bits)],
-            **window,
-        )
-        if bits == 12:
-            assert images.decode(data).max() == 255
-    assert "a sixteenth of the range of the 16 bits of its VOI table" in refusal(data)
-
-
-def test_a_modality_table_of_twelve_bits_in_sixteen_is_rejected_without_a_window():
-    sequence = [table(0, list(range(0, 4096, 16)), 16)]
-    elements = {"ModalityLUTSequence": sequence, "ModalityLUTType": "US"}
-    message = refusal(written(noise(8), **elements))
-    assert "a sixteenth of the range of the 16 bits of its modality table" in message
-    window = {"WindowCenter": 2048, "WindowWidth": 4096}
-    assert decoded(noise(8), **elements, **window).max() > 200
+    assert "nothing to see" in refusal(written(pixels, 16, **inverted))
 
 
 def test_more_pixels_than_the_limit_are_rejected_before_decoding():
@@ -819,8 +905,6 @@ def test_more_pixels_than_the_limit_are_rejected_before_decoding():
     bomb = stream[:at] + struct.pack(">HH", 60_000, 60_000) + stream[at + 4 :]
     refusal(written(noise(8), 8, uid.JPEGBaseline8Bit, bomb))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kB
-    assert reader.decode(written(noise(8)), "scan", 54).shape == (6, 9)
-    assert "more than 53" in refusal(written(noise(8)), 53)
 
 
 def test_damaged_files_are_an_error_or_an_image():
@@ -831,7 +915,7 @@ def test_damaged_files_are_an_error_or_an_image():
         for at in np.random.randint(132, len(data), 4):
             damaged[at] = np.random.randint(256)
         try:
-            assert reader.decode(bytes(damaged), "scan", MAX_PIXELS).dtype == np.uint8
+            assert reader.decode(bytes(damaged)).dtype == np.uint8
         except XenonError:
             errors += 1
     assert 40 < errors < 400

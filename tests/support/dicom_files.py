@@ -8,9 +8,13 @@ from typing import Any, Sequence
 
 import numpy as np
 import pydicom
+import pytest
 from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
+
+from xenon_mx.data import images
+from xenon_mx.errors import XenonError
 
 PYDICOM_3 = int(pydicom.__version__.split(".")[0]) >= 3
 
@@ -78,9 +82,9 @@ def _set_pixel_data(dataset: Dataset, pixels: np.ndarray, stream: bytes | None) 
     dataset.PixelData = encapsulate([stream]) if stream else raw + bytes(len(raw) % 2)
     dataset["PixelData"].VR = "OB" if stream or pixels.itemsize == 1 else "OW"
     dataset["PixelData"].is_undefined_length = stream is not None
-    if dataset.file_meta.TransferSyntaxUID == uid.RLELossless:
+    if dataset.file_meta.TransferSyntaxUID == uid.RLELossless and not stream:
         dataset.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
-        dataset.compress(uid.RLELossless, encoding_plugin="pydicom")
+        dataset.compress(uid.RLELossless, encoding_plugin="pydicom")  # GDCM may abort
 
 
 def saved(dataset: Dataset) -> bytes:
@@ -90,6 +94,13 @@ def saved(dataset: Dataset) -> bytes:
         options = {"write_like_original": False}
     buffer = io.BytesIO()
     pydicom.dcmwrite(buffer, dataset, **options)
+    return buffer.getvalue()
+
+
+def unchecked(dataset: Dataset) -> bytes:
+    """Return a data set that was read as the bytes of a file, its meta header as is."""
+    buffer = io.BytesIO()
+    dataset.save_as(buffer)
     return buffer.getvalue()
 
 
@@ -110,6 +121,42 @@ def table(first: int, entries: Sequence[int], bits: int, data: Any = None) -> Da
     else:
         item.add_new(0x00283006, "OW", data)
     return item
+
+
+def noise(bits: int = 8, signed: bool = False, shape: tuple = (6, 9)) -> np.ndarray:
+    """Return random values of so many bits, including the lowest and the highest."""
+    low = -(1 << (bits - 1)) if signed else 0
+    values = np.random.randint(low, low + (1 << bits), shape)
+    values.flat[:2] = low, low + (1 << bits) - 1
+    return values.astype("u1" if bits == 8 and not signed else "i2" if signed else "u2")
+
+
+def gray(intensities: Any) -> np.ndarray:
+    """Scale 0 to 1 to 8 bits."""
+    intensities = np.asarray(intensities, np.float64)
+    return np.rint(255 * np.clip(intensities, 0, 1)).astype(np.uint8)
+
+
+def decoded(*args: Any, **options: Any) -> np.ndarray:
+    """Write a DICOM file as `written` does, and decode it."""
+    return images.decode(written(*args, **options), "scan")
+
+
+def refusal(data: bytes) -> str:
+    """Return the one-line error of a file that must be rejected."""
+    with pytest.raises(XenonError) as caught:
+        images.decode(data, "scan")
+    message = str(caught.value)
+    assert message.startswith("scan: ")
+    assert "\n" not in message
+    return message
+
+
+def rle(*segments: bytes) -> bytes:
+    """Return a frame of RLE (PS3.5, G)."""
+    offsets = np.cumsum([64, *map(len, segments[:-1])]).tolist()
+    header = struct.pack(f"<{len(offsets) + 1}I", len(segments), *offsets)
+    return header.ljust(64, b"\0") + b"".join(segments)
 
 
 class _Bits:

@@ -7,7 +7,6 @@ prediction; must not know labels or records. An image is (H, W) uint8, 0 black.
 from __future__ import annotations
 
 import errno
-import functools
 import logging
 import threading
 from collections import Counter
@@ -20,7 +19,7 @@ from xenon_mx.dicom import reader as dicom
 from xenon_mx.errors import FileError, XenonError, os_error
 from xenon_mx.formats import bmp, ifd, jpeg, png, tiff, visibility
 from xenon_mx.runtime import memory
-from xenon_mx.runtime.opencv import MOST_PIXELS, cv2
+from xenon_mx.runtime.opencv import cv2
 
 _log = logging.getLogger(__name__)
 
@@ -90,9 +89,7 @@ def decode(data: bytes, name: object = "image") -> np.ndarray:
         MemoryError: There is too little memory for the image.
     """
     try:
-        gray = _decoder(data, name)(data)
-    except FileError:  # of a DICOM file
-        raise
+        gray = _decoder(data)(data)
     except XenonError as error:
         raise FileError(name, str(error)) from error
     except cv2.error as error:
@@ -119,10 +116,10 @@ def check_visible(gray: np.ndarray, name: object) -> None:
         raise FileError(name, str(error)) from error
 
 
-def _decoder(data: bytes, name: object) -> Callable[[bytes], np.ndarray]:
+def _decoder(data: bytes) -> Callable[[bytes], np.ndarray]:
     """Return the function that decodes a file, by its first bytes."""
     if dicom.is_dicom(data):
-        return functools.partial(dicom.decode, name=name, max_pixels=MOST_PIXELS)
+        return dicom.decode
     for signature, decoder in _DECODERS.items():
         if data.startswith(signature):
             return decoder

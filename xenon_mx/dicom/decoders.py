@@ -2,7 +2,8 @@
 
 Owns these processes; must not know headers. pydicom decodes with C++ libraries, and one
 changed byte of a file can crash the process that calls them, so the caller's process
-never does. The libraries also write to standard error, which is discarded.
+never does. The libraries also write to standard error, which is searched for damage
+that they report in no other way.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from __future__ import annotations
 import atexit
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections import deque
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -24,6 +27,9 @@ from xenon_mx.errors import XenonError
 # Chosen here: several hundred times the decoding time of the largest radiographs.
 _TIMEOUT_S = 60
 _PIXELS, _ERROR = b"+", b"-"  # the first byte of a reply
+_HANDLERS = {"pydicom": "rle"}  # plugins that pydicom 2 has under other names
+# Warnings of the libjpeg in GDCM, which returns pixels all the same (jerror.h).
+_DAMAGE = re.compile(rb"Corrupt JPEG data|Premature end of JPEG")
 # The child has the caller's sys.path, but does not run the caller's main module.
 _CHILD = """
 import sys
@@ -33,13 +39,15 @@ decoders._serve({descriptor})
 """
 
 
-def pixels(data: bytes, bits: int) -> np.ndarray:
+def pixels(data: bytes, bits: int, plugin: str) -> np.ndarray:
     """Decode the pixels of a DICOM file; may be called from several threads.
 
     Args:
         data: The file's bytes.
         bits: Bits per pixel in the codestream: some decoders would silently drop those
             above BitsStored.
+        plugin: pydicom's name of the decoder. With several, pydicom would take the
+            next one after an error, which may not notice the damage.
 
     Returns:
         pydicom's `pixel_array` of a single gray frame (H, W).
@@ -49,7 +57,7 @@ def pixels(data: bytes, bits: int) -> np.ndarray:
     """
     child = _idle.pop() if _idle else _Child()
     try:
-        reply = child.request(data, bits)
+        reply = child.request(data, bits, plugin)
     except BaseException:  # also on Ctrl-C: the next reply would be that of this file
         child.close()
         raise
@@ -75,9 +83,11 @@ class _Child:
                 stderr=subprocess.DEVNULL,
             )
 
-    def request(self, data: bytes, bits: int) -> bytes:
+    def request(self, data: bytes, *options: object) -> bytes:
+        """Send a file with the options of `_decode`, and wait for the reply."""
+        head = " ".join(map(str, options)).encode()
         try:
-            self._connection.send_bytes(bytes([bits]) + data)
+            self._connection.send_bytes(head + b"\n" + data)
             if self._connection.poll(_TIMEOUT_S):
                 return self._connection.recv_bytes()
         except (EOFError, OSError) as error:
@@ -108,23 +118,40 @@ def _serve(descriptor: int) -> None:
     """Reply to requests until the parent closes the pipe. Runs in the child."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the parent handles them
-    with Connection(descriptor) as parent:
+    with Connection(descriptor) as parent, tempfile.TemporaryFile() as messages:
+        os.dup2(messages.fileno(), sys.stderr.fileno())  # of C++, too
         while True:
             try:
                 request = parent.recv_bytes()
             except EOFError:
                 return
-            parent.send_bytes(_decode(request[1:], request[0]))
+            head, _, data = request.partition(b"\n")
+            reply = _decode(data, *head.decode().split())
+            messages.seek(0)
+            if _DAMAGE.search(messages.read()):
+                reply = _ERROR + b"its compressed pixels are damaged"
+            messages.seek(0)
+            messages.truncate()
+            parent.send_bytes(reply)
 
 
-def _decode(data: bytes, bits: int) -> bytes:
+def _decode(data: bytes, precision: str, plugin: str = "") -> bytes:
+    """Reply to a request; without a plugin, pydicom chooses."""
     import pydicom
 
+    bits = int(precision)
     out = io.BytesIO()
     out.write(_PIXELS)
     try:
         dataset = pydicom.dcmread(io.BytesIO(data), force=True)
         dataset.BitsStored, dataset.HighBit = bits, bits - 1
+        dataset.NumberOfFrames = 1  # 0 is a placeholder that pydicom 2 refuses
+        if hasattr(dataset, "pixel_array_options"):  # since pydicom 3
+            dataset.pixel_array_options(decoding_plugin=plugin)
+        else:
+            if plugin == "pylibjpeg" and bits <= 8:
+                dataset.BitsAllocated = 8  # what openjpeg returns
+            dataset.convert_pixel_data(_HANDLERS.get(plugin, plugin))
         np.save(out, np.asarray(dataset.pixel_array), allow_pickle=False)
     except Exception:  # every decoder has exceptions and messages of its own
         return _ERROR + b"its pixels cannot be decoded: they are damaged"

@@ -17,7 +17,10 @@ BIG_ENDIAN = "1.2.840.10008.1.2.2"  # a transfer syntax, by PS3.6
 
 
 class LookupTable(NamedTuple):
-    """A lookup table of `entries`, `bits` each; entry 0 is for the value `first`."""
+    """A lookup table of `entries`; entry 0 is for the value `first`.
+
+    `bits` are those of its largest entry, at least 8, whatever its descriptor says.
+    """
 
     first: int
     entries: np.ndarray
@@ -49,12 +52,14 @@ class Header:
 
     Attributes:
         syntax: UID of its transfer syntax, empty if absent.
+        media_class: UID of the SOP class in the meta header, empty if absent.
     """
 
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset
         meta = getattr(dataset, "file_meta", None) or {}
-        self.syntax = str(meta.get("TransferSyntaxUID", ""))
+        self.syntax = _text(meta, "TransferSyntaxUID")
+        self.media_class = _text(meta, "MediaStorageSOPClassUID")
 
     def __contains__(self, keyword: str) -> bool:
         return keyword in self._dataset
@@ -110,6 +115,18 @@ class Header:
         bits = number & 0xFFFF
         return bits - (1 << 16) if signed and bits >> 15 else bits
 
+    def overlay_bits(self) -> int:
+        """Return the bits of the pixels' words that hold overlays.
+
+        Each group from 6000 to 601E may name one (retired in PS3.5 of 2004).
+        """
+        bits = 0
+        for group in range(0x6000, 0x6020, 2):
+            element = self._dataset.get((group, 0x0102))  # Overlay Bit Position
+            if element is not None and isinstance(element.value, int):
+                bits |= 1 << element.value if 0 < element.value < 16 else 0
+        return bits
+
     def table(self, keyword: str) -> LookupTable | None:
         """Return the first lookup table of a sequence, None if absent."""
         items = self.value(keyword)
@@ -118,11 +135,24 @@ class Header:
         try:
             item = items[0]
             descriptor = [int(number) for number in item.LUTDescriptor]
-            return _table(descriptor, item.LUTData, self.syntax == BIG_ENDIAN)
+            table = _table(descriptor, item.LUTData, self.syntax == BIG_ENDIAN)
         except XenonError:
             raise
         except Exception as error:  # pydicom converts values on access
             raise XenonError(f"its {keyword} is damaged: {line(error)}") from error
+        if table.entries.min() == table.entries.max():
+            raise XenonError(
+                f"all entries of its {keyword} are {table.entries[0]:g}, which makes "
+                f"all pixels equal"
+            )
+        return table
+
+
+def _text(dataset: Any, keyword: str) -> str:
+    try:
+        return str(dataset.get(keyword, ""))
+    except Exception as error:  # pydicom converts values on access
+        raise XenonError(f"its {keyword} is damaged: {line(error)}") from error
 
 
 def _number(value: Any, keyword: str) -> float:
@@ -139,6 +169,12 @@ def _table(descriptor: list[int], data: Any, big_endian: bool) -> LookupTable:
     """Parse a lookup table with entries of 8 or 16 bits (PS3.3, C.11.1.1.1).
 
     8-bit entries may be stored in 16 bits each, which is detected by the data's length.
+
+    The bits of an entry are counted, since descriptors are known to be wrong. That is
+    what Cornerstone does ("We don't trust the voiLUT.numBitsPerEntry, mainly thanks to
+    Agfa!", getVOILut.js), and dcmtk if told to ignore the descriptor; otherwise dcmtk
+    masks entries of more bits, which wraps white to black (DiLookupTable::checkTable).
+    The least of 8 bits is dcmtk's.
     """
     count, first, bits = descriptor
     count = count & 0xFFFF or 1 << 16  # 0 means 65,536; as SS, 40,000 is negative
@@ -157,7 +193,8 @@ def _table(descriptor: list[int], data: Any, big_endian: bool) -> LookupTable:
             f"its lookup table is cut short: {len(data)} of {width * count} bytes"
         )
     entries = np.frombuffer(data, "u1" if is_packed else order, count)
-    return LookupTable(first, entries.astype(np.float64), bits)
+    used = max(8, int(entries.max()).bit_length())
+    return LookupTable(first, entries.astype(np.float64), used)
 
 
 def line(error: Exception) -> str:

@@ -1,9 +1,9 @@
 """Decoding of a DICOM file to the gray pixels that a viewer would show.
 
-Owns how a DICOM file is recognized, which files are accepted, and how their pixels are
-decoded; with `decoders`, the only modules that import pydicom, which the extra
-`[dicom]` installs. `headers` reads elements, `windowing` maps stored values to gray,
-`codestreams` checks compressed pixels. Must not know other formats, labels or records.
+Owns how a DICOM file is recognized and parsed, and the order of all else; with
+`decoders`, the only modules that import pydicom, which the extra `[dicom]` installs.
+`headers` reads elements, `radiographs` says which files are accepted, `pixels` decodes,
+`windowing` maps stored values to gray. Must not know other formats, labels or records.
 """
 
 from __future__ import annotations
@@ -12,30 +12,17 @@ import io
 import logging
 import re
 import struct
-import sys
 import warnings
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from xenon_mx.dicom import codestreams, decoders, windowing
-from xenon_mx.dicom.headers import BIG_ENDIAN, Header, line
-from xenon_mx.errors import FileError, XenonError
-
-# Plain projection radiographs, by the defined terms of Modality (0008,0060) in PS3.3,
-# C.7.3.1.1.1: computed radiography, digital radiography, and scanned film.
-# Excluded: MG (mammography), XA and RF (fluoroscopy), XC (photographs), OT (other).
-MODALITIES = ("CR", "DX", "RG")
-
-# What archives export beside radiographs: of PS3.3, C.7.3.1.1.1.
-_MODALITY_WORDS = {
-    "PR": "presentation state",
-    "SR": "structured report",
-    "KO": "key objects",
-    "DOC": "document",
-}
+from xenon_mx.dicom import pixels, radiographs, windowing
+from xenon_mx.dicom.headers import Header, line
+from xenon_mx.errors import XenonError
+from xenon_mx.formats import visibility
+from xenon_mx.formats.pixels import check_size
 
 _MAGIC_OFFSET, _MAGIC = 128, b"DICM"  # PS3.10, 7.1
 # First elements of a file without preamble, by element number, with their only VR:
@@ -43,22 +30,12 @@ _MAGIC_OFFSET, _MAGIC = 128, b"DICM"  # PS3.10, 7.1
 _META = {0x0000: b"UL", 0x0001: b"OB"}
 _GROUP_8 = {0x0000: b"UL", 0x0005: b"CS", 0x0008: b"CS", 0x0016: b"UI", 0x0018: b"UI"}
 _MAX_FIRST_LENGTH = 1024  # bytes; chosen here: several values of Image Type
-_NEARLY_BLACK = 16  # of 255: the maximum of 12 bits scaled as 16
+_LONGEST_META = 4096  # bytes searched for the transfer syntax; chosen here
+_KIND_TAGS = ["Modality", "SOPClassUID", "Rows"]
 # A filter as `warnings` stores it: action, message, category, module and line.
 _IGNORE_PYDICOM = ("ignore", None, Warning, re.compile("pydicom"), 0)
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
-_UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", BIG_ENDIAN)
-# The modules of which pydicom needs one per codec. All have permissive licences and
-# come with `[dicom]`, except libjpeg, which is under the GPL.
-_JPEG_12_BIT = "1.2.840.10008.1.2.4.51"
-_DECODERS = {
-    codestreams.RLE: ("pydicom",),
-    codestreams.BASELINE: ("PIL", "gdcm", "libjpeg"),
-    codestreams.LOSSLESS: ("gdcm", "libjpeg"),
-    codestreams.JPEG_LS: ("gdcm", "libjpeg"),
-    codestreams.JPEG_2000: ("openjpeg", "gdcm", "PIL"),
-}
 
 
 def is_dicom(start: bytes) -> bool:
@@ -89,44 +66,11 @@ def has_preamble(start: bytes) -> bool:
     return start[_MAGIC_OFFSET : _MAGIC_OFFSET + 4] == _MAGIC
 
 
-def other_kind(file: Path) -> str | None:
-    """Return the kind of a DICOM file that is no plain radiograph, by its header.
-
-    Returns:
-        Such as `DICOM PR (presentation state)`; None for radiographs, and for files
-        that cannot be read, whose error `decode` states.
-    """
-    try:
-        header = _read_header(file)
-        modality = header.text("Modality")
-    except Exception:  # pydicom raises many types for damaged bytes
-        return None
-    if not modality or modality in MODALITIES:  # which may be damaged
-        return None
-    words = f" ({_MODALITY_WORDS[modality]})" if modality in _MODALITY_WORDS else ""
-    return f"DICOM {modality}{words}"
-
-
-def _read_header(file: Path) -> Header:
-    """Read the elements before the pixels, unless the whole file is deflated."""
-    pydicom = _pydicom()
-    with file.open("rb") as stream:
-        if _DEFLATED.encode() in stream.read(4096):
-            raise XenonError("the whole DICOM file is deflated")
-        stream.seek(0)
-        dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
-    if len(dataset) == 0:
-        raise XenonError("the DICOM file is cut short, or damaged")
-    return Header(dataset)
-
-
-def decode(data: bytes, name: object, max_pixels: int) -> np.ndarray:
+def decode(data: bytes) -> np.ndarray:
     """Decode a DICOM file to the pixels that a viewer would show first.
 
     Args:
         data: The file's bytes.
-        name: The name of the file in errors.
-        max_pixels: A file that declares more is rejected before it is decoded.
 
     Returns:
         (H, W) uint8, 0 black. The first VOI table or window is scaled to 0 to 255, or
@@ -136,20 +80,68 @@ def decode(data: bytes, name: object, max_pixels: int) -> np.ndarray:
         XenonError: pydicom or a decoder is not installed; or the file is damaged, is
             not a single plain radiograph, or has ambiguous gray values.
     """
+    dataset = _parse(data)
+    header = Header(dataset)
+    radiographs.check(header)
+    shape = header.integer("Rows"), header.integer("Columns")
+    check_size(shape[1], shape[0])
+    lookup_table = windowing.gray_lookup_table(header)
+    values = pixels.values(data, dataset, header, shape)
+    patterns = values.astype(np.uint16) & np.uint16(len(lookup_table) - 1)
+    is_padding = windowing.is_padding(header, values)
+    is_padding |= windowing.padding_patterns(header)[patterns]
+    _check_shades(header, patterns[~is_padding], lookup_table)
+    gray = lookup_table[patterns]
+    gray[is_padding] = 0
+    return gray
+
+
+def other_kind(file: Path) -> str | None:
+    """Return what a DICOM file is if it is no plain radiograph, for a count of such.
+
+    Only the header is read. Archives export presentation states and reports beside the
+    films; a folder is read without them.
+
+    Returns:
+        Such as "DICOM PR (presentation state)" or "DICOM CT". None if the file is a
+        radiograph, even one that `decode` refuses, and if that is uncertain: it is no
+        DICOM file, is damaged, or pydicom is absent. `decode` says so then.
+    """
     try:
-        dataset = _parse(data)
-        header = Header(dataset)
-        _check_is_radiograph(header)
-        shape = _shape(header, max_pixels)
-        lookup_table = windowing.gray_lookup_table(header)
-        stored = _stored_values(data, dataset, header, shape)
-        is_used = np.zeros(len(lookup_table), np.bool_)
-        is_used[stored] = True
-        is_used &= ~windowing.padding_mask(header)
-        _check_range(header, lookup_table[is_used])
-        return lookup_table[stored]
-    except XenonError as error:
-        raise FileError(name, str(error)) from error
+        with file.open("rb") as stream:
+            start = stream.read(_LONGEST_META)
+        if not is_dicom(start) or _DEFLATED.encode() in start:
+            return None
+        pydicom = _pydicom()
+        dataset = pydicom.dcmread(
+            file, stop_before_pixels=True, force=True, specific_tags=_KIND_TAGS
+        )
+        return radiographs.other_kind(Header(dataset))
+    except Exception:  # pydicom raises many types for damaged bytes
+        return None
+
+
+def _check_shades(header: Header, patterns: np.ndarray, table: np.ndarray) -> None:
+    """Check that different values of the pixels have different grays.
+
+    A window that misses the values, or is much wider, makes a film black, white or
+    gray. The same film with a black border of padding would show something.
+
+    Args:
+        header: The image's.
+        patterns: (n,) uint16, the bits of the pixels that are no padding.
+        table: (2 ** BitsStored,) uint8, the gray of each.
+    """
+    counts = np.bincount(patterns, minlength=len(table))
+    if np.count_nonzero(counts) < 2:
+        return
+    darkest, share = visibility.narrowest(np.bincount(table, counts, minlength=256))
+    if share >= visibility.MOST:
+        raise XenonError(
+            f"an image with nothing to see: {share:.0%} of its pixels lie between "
+            f"{darkest} and {darkest + visibility.SPAN} of 255, by "
+            f"{windowing.source(header)}; store it with a window that fits"
+        )
 
 
 # --- the file ---
@@ -182,7 +174,7 @@ def _silence_pydicom() -> None:
 def _parse(data: bytes) -> Any:
     """Parse a file to a `pydicom.Dataset`, its pixels still encoded."""
     pydicom = _pydicom()
-    if _DEFLATED.encode() in data[:4096]:
+    if _DEFLATED.encode() in data[:_LONGEST_META]:
         # A few deflated bytes can expand to any size, before any element can be read.
         raise XenonError(
             f"the whole DICOM file is deflated ({_DEFLATED}): store it in another "
@@ -193,158 +185,9 @@ def _parse(data: bytes) -> Any:
         is_empty = len(dataset) == 0
         if not has_preamble(data) and data[0] == 8:  # no meta header
             is_explicit = data[4:6] in _GROUP_8.values()
-            dataset.file_meta.TransferSyntaxUID = _UNCOMPRESSED[is_explicit]
+            dataset.file_meta.TransferSyntaxUID = pixels.UNCOMPRESSED[is_explicit]
     except Exception as error:  # pydicom raises many types for damaged bytes
         raise XenonError(f"a damaged DICOM file: {line(error)}") from error
     if is_empty:  # pydicom's result for a file that ends within an element
         raise XenonError("the DICOM file is cut short, or damaged")
     return dataset
-
-
-def _check_is_radiograph(header: Header) -> None:
-    """Check that a data set is a single plain gray radiograph for presentation."""
-    if "DirectoryRecordSequence" in header:
-        raise XenonError("a DICOMDIR, which lists images and contains none")
-    modality = header.text("Modality")
-    if modality not in MODALITIES:
-        raise XenonError(
-            f"its modality is {modality or 'not given'}; expected a plain radiograph "
-            f"({', '.join(MODALITIES)})"
-        )
-    if header.text("PresentationIntentType") == "FOR PROCESSING":
-        raise XenonError(
-            "the raw image of a detector (FOR PROCESSING): export the one for "
-            "presentation"
-        )
-    frames = header.integer("NumberOfFrames", absent=1)
-    if frames != 1:
-        raise XenonError(f"it has {frames} frames; expected a single image")
-    photometric = header.text("PhotometricInterpretation")
-    samples = header.integer("SamplesPerPixel", absent=1)
-    if photometric not in ("MONOCHROME1", "MONOCHROME2") or samples != 1:
-        raise XenonError(
-            f"its PhotometricInterpretation is {photometric or 'not given'} and its "
-            f"SamplesPerPixel {samples}; expected gray (MONOCHROME1 or MONOCHROME2)"
-        )
-    ratio = list(header.numbers("PixelAspectRatio"))
-    if ratio and not (len(ratio) == 2 and ratio[0] == ratio[1] > 0):
-        raise XenonError(
-            f"its PixelAspectRatio is {':'.join(f'{side:g}' for side in ratio)}; "
-            f"expected square pixels (1:1): resample it to such"
-        )
-
-
-def _shape(header: Header, max_pixels: int) -> tuple[int, int]:
-    """Return (rows, columns), checked against `max_pixels`."""
-    rows, columns = header.integer("Rows"), header.integer("Columns")
-    if rows < 1 or columns < 1:
-        raise XenonError(f"an image of {columns} x {rows} pixels")
-    if rows * columns > max_pixels:
-        raise XenonError(
-            f"declares more than {max_pixels:,} pixels; if that is right, set the "
-            f"environment variable OPENCV_IO_MAX_IMAGE_PIXELS"
-        )
-    return rows, columns
-
-
-# --- pixels ---
-
-
-def _check_range(header: Header, grays: np.ndarray) -> None:
-    """Reject an image that would be nearly black, such as 12 bits in 16 unwindowed.
-
-    Args:
-        header: The image's.
-        grays: (n,) uint8, the distinct grays of the image without padding.
-    """
-    if not grays.size:
-        raise XenonError("it contains nothing but padding")
-    span = int(grays.max()) - int(grays.min())
-    full_range = windowing.full_range(header)
-    if full_range is None or full_range[1] <= 8 or span > _NEARLY_BLACK:
-        return
-    source, bits = full_range
-    raise XenonError(
-        f"its pixels use less than a sixteenth of the range of the {bits} bits of "
-        f"{source}: store it with a window alone"
-    )
-
-
-def _stored_values(
-    file: bytes, dataset: Any, header: Header, shape: tuple[int, int]
-) -> np.ndarray:
-    """Decode the pixels: (rows, columns) uint16, bit patterns of BitsStored bits."""
-    data = header.value("PixelData")
-    if not isinstance(data, bytes) or not data:
-        raise XenonError("it has no pixel data, or is cut short before them")
-    if header.syntax in _UNCOMPRESSED:
-        pixels = _uncompressed(dataset, header, shape)
-    else:
-        pixels = _decompressed(file, header, shape)
-    if pixels.shape != shape:
-        raise XenonError(f"its pixels decode to {pixels.shape}, not {shape}")
-    mask = (1 << header.integer("BitsStored")) - 1
-    return pixels.astype(np.uint16) & np.uint16(mask)
-
-
-def _uncompressed(dataset: Any, header: Header, shape: tuple[int, int]) -> np.ndarray:
-    """Read uncompressed pixels with pydicom."""
-    if dataset["PixelData"].is_undefined_length:
-        raise XenonError("its pixels are compressed, but its transfer syntax is not")
-    size = len(header.value("PixelData"))
-    expected = shape[0] * shape[1] * header.integer("BitsAllocated") // 8
-    if size < expected:
-        raise XenonError(f"its pixel data are cut short: {size} of {expected} bytes")
-    try:
-        return np.asarray(dataset.pixel_array)
-    except Exception as error:  # pydicom raises many types for invalid elements
-        raise XenonError(f"its pixels cannot be read: {line(error)}") from error
-
-
-def _decompressed(file: bytes, header: Header, shape: tuple[int, int]) -> np.ndarray:
-    """Decode compressed pixels, after a check that a decoder and the data fit."""
-    _check_decoder_installed(header.syntax)
-    bits = header.integer("BitsStored"), header.integer("BitsAllocated")
-    data = header.value("PixelData")
-    stream_bits = codestreams.check(data, header.syntax, shape, bits)
-    pixels = decoders.pixels(file, stream_bits)
-    # Checked here only: in uncompressed pixels, the bits above BitsStored may hold an
-    # overlay or a sign.
-    low, high = _valid_range(bits[0], windowing.is_signed(header), stream_bits)
-    if not ((low <= pixels) & (pixels <= high)).all():
-        raise XenonError(f"its compressed pixels exceed its {bits[0]} bits")
-    return pixels
-
-
-def _valid_range(bits: int, signed: bool, stream_bits: int) -> tuple[int, int]:
-    """Return the lowest and the highest value that a decoder may return.
-
-    Signed pixels may be decoded as unsigned bit patterns if the stream has exactly
-    `bits` bits. In a stream of more bits, such a value is out of range, and used as a
-    bit pattern it would turn white into black.
-    """
-    if not signed:
-        return 0, (1 << bits) - 1
-    end = (1 << bits) if stream_bits == bits else 1 << (bits - 1)
-    return -(1 << (bits - 1)), end - 1
-
-
-def _check_decoder_installed(syntax: str) -> None:
-    """Check that a transfer syntax is supported and a decoder for it is installed."""
-    if syntax == _JPEG_12_BIT and not _is_any_installed("libjpeg"):
-        raise XenonError(
-            f"its pixels are 12-bit JPEG ({syntax}): pip install "
-            f"pylibjpeg-libjpeg 'numpy<2' (its licence is the GPL)"
-        )
-    if syntax not in codestreams.CODECS:
-        raise XenonError(f"its transfer syntax ({syntax}) is not supported")
-    if not _is_any_installed(*_DECODERS[codestreams.CODECS[syntax]]):
-        raise XenonError(
-            f"no decoder of its pixels ({syntax}) is installed: pip install "
-            f"'xenon-mx[dicom]'"
-        )
-
-
-def _is_any_installed(*modules: str) -> bool:
-    """Return whether one of several modules is installed."""
-    return any(find_spec(name) for name in modules if sys.modules.get(name, True))

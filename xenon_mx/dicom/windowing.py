@@ -31,41 +31,54 @@ def _bits(header: Header) -> int:
 
 def gray_lookup_table(header: Header) -> np.ndarray:
     """Return the gray of every bit pattern: (2 ** BitsStored,) uint8, 0 black."""
-    intensity = _apply_voi(header, *_apply_modality(header, _values(header)))
+    with np.errstate(all="ignore"):  # what overflows is refused by name below
+        intensity = _apply_voi(header, *_apply_modality(header, _values(header)))
     gray = np.rint(255 * np.clip(intensity, 0, 1)).astype(np.uint8)
     if _is_inverted(header):
         gray = 255 - gray
-    gray[padding_mask(header)] = 0
+    gray[padding_patterns(header)] = 0
     return gray
 
 
-def padding_mask(header: Header) -> np.ndarray:
-    """Return which bit patterns are padding: (2 ** BitsStored,) bool."""
-    values, signed = _values(header), is_signed(header)
+def is_padding(header: Header, values: np.ndarray) -> np.ndarray:
+    """Return which values are padding: bool, of the same shape.
+
+    Padding may lie beyond the range of BitsStored, such as 65535 beside 12 bits.
+    """
+    signed = is_signed(header)
     value = header.word("PixelPaddingValue", signed)
     if value is None:
-        return np.zeros(len(values), np.bool_)
+        return np.zeros(values.shape, np.bool_)
     limit = header.word("PixelPaddingRangeLimit", signed)
     low, high = sorted((value, value if limit is None else limit))
     return (low <= values) & (values <= high)
 
 
-def full_range(header: Header) -> tuple[str, int] | None:
-    """Return what sets the displayed range and its bits; None if a window does."""
-    table = header.table("VOILUTSequence")
-    if table is not None:
-        return "its VOI table, which takes precedence over windows", table.bits
-    if _center_and_width(header) is not None:
-        return None
-    table = header.table("ModalityLUTSequence")
-    if table is not None:
-        return "its modality table, and it has no window", table.bits
-    return "its pixels, and it has no window", _bits(header)
+def padding_patterns(header: Header) -> np.ndarray:
+    """Return which bit patterns are padding: (2 ** BitsStored,) bool."""
+    return is_padding(header, _values(header))
+
+
+def source(header: Header) -> str:
+    """Return in words what sets the range of values that is displayed."""
+    if header.value("VOILUTSequence"):
+        return "its VOI table"
+    window = _center_and_width(header)
+    if window is not None:
+        return f"its WindowCenter {window[0]:g} and WindowWidth {window[1]:g}"
+    if header.value("ModalityLUTSequence"):
+        return "its modality table without a window"
+    return f"the range of its {_bits(header)} bits without a window"
 
 
 def is_signed(header: Header) -> bool:
     """Return whether the stored values are two's complement."""
-    return header.integer("PixelRepresentation", absent=0) != 0
+    sign = header.integer("PixelRepresentation")
+    if sign not in (0, 1):
+        raise XenonError(
+            f"its PixelRepresentation is {sign}; expected 0 (unsigned) or 1 (signed)"
+        )
+    return sign == 1
 
 
 def _values(header: Header) -> np.ndarray:
@@ -99,8 +112,37 @@ def _apply_modality(
     slope, intercept = header.number("RescaleSlope"), header.number("RescaleIntercept")
     if slope == 0:
         raise XenonError("its RescaleSlope is 0, which makes all pixels equal")
-    values = values * (1 if slope is None else slope) + (intercept or 0)
-    return values, (values.min(), values.max())
+    slope, intercept = _completed(slope, intercept)
+    rescaled = values * slope + intercept
+    low, high = rescaled.min(), rescaled.max()
+    if not (np.isfinite(high - low) and _has_steps(rescaled, values, slope)):
+        raise XenonError(
+            f"its RescaleSlope {slope:g} and RescaleIntercept {intercept:g} leave "
+            f"nothing of its pixels: they are too large, or too far from each other"
+        )
+    return rescaled, (low, high)
+
+
+def _completed(slope: float | None, intercept: float | None) -> tuple[float, float]:
+    """Return a slope and an intercept, of which one may be absent if the other is idle.
+
+    Of a half rescale that is not, dcmtk and pydicom use nothing, Cornerstone the half.
+    """
+    if slope is None and intercept not in (None, 0):
+        raise XenonError("it has a RescaleIntercept but no RescaleSlope: it is damaged")
+    if intercept is None and slope not in (None, 1):
+        raise XenonError("it has a RescaleSlope but no RescaleIntercept: it is damaged")
+    return 1 if slope is None else slope, intercept or 0
+
+
+def _has_steps(result: np.ndarray, values: np.ndarray, slope: float) -> bool:
+    """Return whether a linear function of values has kept their differences.
+
+    In floating point, a large offset swallows them. Real offsets lose 1e-10 of a step;
+    a 256th of one would not be seen in 8 bits.
+    """
+    steps = np.diff(values) * slope
+    return bool(np.allclose(np.diff(result), steps, rtol=1 / 256, atol=0))
 
 
 def _apply_voi(
@@ -141,15 +183,24 @@ def _apply_window(
         raise XenonError(
             f"its WindowWidth is {width:g}, which is invalid for a {function} window"
         )
+    if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
+        raise XenonError(
+            f"its VOILUTFunction is {function}; expected LINEAR, LINEAR_EXACT or "
+            f"SIGMOID"
+        )
+    middle, span = center, width
     if function == "LINEAR":
-        center, width = center - 0.5, width - 1
-        if width == 0:
-            return (values > center).astype(np.float64)
-    if function in ("LINEAR", "LINEAR_EXACT"):
-        return (values - center) / width + 0.5
+        middle, span = center - 0.5, width - 1
+        if span == 0:
+            return (values > middle).astype(np.float64)
+    offsets = values - middle
+    intensity = offsets / span
+    if not (_has_steps(offsets, values, 1) and np.isfinite(intensity).all()):
+        raise XenonError(
+            f"its WindowCenter {center:g} and WindowWidth {width:g} leave nothing of "
+            f"its pixels: they are too large or too small for their values"
+        )
     if function == "SIGMOID":
         # Beyond 700 the exponential would overflow; the result is 0 or 1 well before.
-        return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -700, 700)))
-    raise XenonError(
-        f"its VOILUTFunction is {function}; expected LINEAR, LINEAR_EXACT or SIGMOID"
-    )
+        return 1 / (1 + np.exp(np.clip(-4 * intensity, -700, 700)))
+    return intensity + 0.5

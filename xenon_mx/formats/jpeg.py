@@ -67,6 +67,15 @@ def decode(data: bytes) -> np.ndarray:
         MemoryError: There is too little memory for the image.
     """
     header = _read_header(data)
+    return pixels.upright(_decode(data, header), header.orientation)
+
+
+def decode_stored(data: bytes) -> np.ndarray:
+    """Decode a JPEG within another file, which tells the orientation, as `decode`."""
+    return _decode(data, _read_header(data))
+
+
+def _decode(data: bytes, header: _Header) -> np.ndarray:
     pixels.check_size(*header.size)
     parts = [b"\xff", bytes([_START])]
     for marker, content in header.segments:
@@ -82,7 +91,7 @@ def decode(data: bytes) -> np.ndarray:
         if reason.startswith("Premature end"):
             raise XenonError("the JPEG file is cut short") from error
         raise XenonError(f"a damaged JPEG: {reason}") from error
-    return pixels.upright(gray[:, :, 0], header.orientation)
+    return gray[:, :, 0]
 
 
 def oddity(data: bytes) -> str:

@@ -303,7 +303,7 @@ def _block(content: bytes, tags: Tags, layout: _Layout, rows: int) -> np.ndarray
         tables = tags.get(_JPEG_TABLES, b"")
         if tables:  # each block lacks them
             content = bytes(tables)[:-2] + content[2:]
-        gray = jpeg.decode(content)
+        gray = jpeg.decode_stored(content)
         if gray.shape != shape[:2]:
             raise XenonError("a damaged TIFF: a JPEG in it has another size")
         return gray.reshape(shape)
