@@ -26,9 +26,9 @@ from support.image_kinds import Sample, damaged, film
 Elements = Dict[str, Any]
 
 _PLAIN = {
-    uid.ImplicitVRLittleEndian: "implicit",
-    uid.ExplicitVRLittleEndian: "explicit",
-    uid.ExplicitVRBigEndian: "big endian",
+    uid.ImplicitVRLittleEndian: "uncompressed",
+    uid.ExplicitVRLittleEndian: "uncompressed",
+    uid.ExplicitVRBigEndian: "uncompressed",
 }
 _JPEG, _LOSSLESS = uid.JPEGBaseline8Bit, uid.JPEGLosslessSV1
 _JPEG_LS, _JPEG_2000, _RLE = uid.JPEGLSLossless, uid.JPEG2000Lossless, uid.RLELossless

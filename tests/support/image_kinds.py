@@ -157,7 +157,7 @@ _PNG_CHUNKS = {
     "pHYs chunk": files.chunk(b"pHYs", struct.pack(">IIB", 3000, 6000, 1)),
     "text chunk": files.chunk(b"tEXt", b"Comment\0left wrist"),
     "unknown chunk": files.chunk(b"xeNo", b"anything"),
-    "text with a wrong checksum": files.chunk(b"tEXt", b"Comment\0x")[:-1] + b"\0",
+    "wrong checksum of a text": files.chunk(b"tEXt", b"Comment\0x")[:-1] + b"\0",
     "animated": files.chunk(b"acTL", struct.pack(">II", 2, 0)),
     "unknown critical chunk": files.chunk(b"CgBI", bytes(4)),
 }
