@@ -39,6 +39,7 @@ def pack(
     fit: str = PackConfig.fit,
     encoding: str = PackConfig.encoding,
     quality: int = PackConfig.quality,
+    valid: float | None = PackConfig.valid,
     holdout: float = PackConfig.holdout,
     seed: int = PackConfig.seed,
     threads: int = PackConfig.threads,
@@ -49,13 +50,14 @@ def pack(
     """Pack the radiographs of a data set into record files, as `xenon-pack` does.
 
     Args:
-        source: The data set's folder, laid out like MURA-v1.1.
+        source: The data set's folder, laid out like MURA-v1.1, or a manifest's CSV.
         out: The packed folder to write.
         root: Folder to which the paths in CSVs are relative.
         size: Side of the packed squares, px.
         fit: `stretch` or `pad`.
         encoding: `jpg` or `png`.
         quality: JPEG quality.
+        valid: Share of the patients to validate on, for a manifest without splits.
         holdout: Share of the training patients to set aside.
         seed: Seed of the record order and of the holdout.
         threads: Decoding threads; 0 uses every core.

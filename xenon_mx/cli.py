@@ -81,7 +81,9 @@ def pack_command(**flags: Any) -> None:
 
     SOURCE is the root of MURA-v1.1, or of any data set with the same layout:
     {train,valid}/XR_*/patient*/study*_{positive,negative}/. Where a split has MURA's
-    CSV files, they list its images and labels.
+    CSV files, they list its images and labels. Or SOURCE is a manifest: a CSV whose
+    first line names columns: image, and any of study, patient, study_type, label, split
+    and others.
     """
     config = PackConfig(**flags)
     memory.check(memory.PACK)
@@ -187,8 +189,8 @@ def train_command(**flags: Any) -> None:
 def predict_command(**flags: Any) -> None:
     """Predict whether each study of INPUT is abnormal, and write one row per study.
 
-    INPUT is a CSV of image paths in the format of the MURA competition, a folder, image
-    files, or a .rec file of a packed folder. OUT.csv may be - for standard output.
+    INPUT is a CSV of image paths in the format of the MURA competition, a manifest (a
+    CSV with a header), a folder, image files, or a .rec file of a packed folder. OUT.csv may be - for standard output.
 
     Not for medical use.
     """

@@ -26,6 +26,7 @@ STD = (0.229, 0.224, 0.225)
 # bias-corrected rate falls to 0.152 times the learning rate (at step 12, with betas 0.9
 # and 0.999).
 SMALLEST_LR = 1e-37
+VALID_SHARE = 0.1  # of the patients, where SOURCE tells no splits; chosen here
 THRESHOLD = 0.5  # the paper, section 3: abnormal if the probability is above 0.5
 
 
@@ -141,6 +142,14 @@ class PackConfig(_Checked):
     )
     # 95 is also the default of MXNet's im2rec.
     quality: int = setting(95, "JPEG quality; not used for png.", low=1, high=100)
+    valid: float | None = setting(
+        None,
+        "Fraction of the patients to validate on, for a manifest without a column "
+        "'split'. Default: 0.1.",
+        kind=float,
+        low=0.0,
+        high=0.9,
+    )
     holdout: float = setting(
         0.0,
         "Fraction of the training patients to hold out. Training then chooses the best "

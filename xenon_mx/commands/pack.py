@@ -15,7 +15,16 @@ from typing import Any, Callable, Iterable, Iterator
 
 from xenon_mx import __version__
 from xenon_mx.config import PackConfig
-from xenon_mx.data import datasets, images, mura, pack_meta, pack_writer, packed_folder
+from xenon_mx.data import (
+    datasets,
+    images,
+    manifest,
+    mura,
+    pack_meta,
+    pack_writer,
+    packed_folder,
+    sources,
+)
 from xenon_mx.errors import FileError, XenonError
 from xenon_mx.runtime import progress, text, threads
 
@@ -60,7 +69,9 @@ def pack(
     if config.out.resolve() == config.source.resolve():
         name = text.folder_name(config.out)
         raise XenonError(f"{name}: is the data set itself; name another folder")
-    splits, rules = _read_splits(config)
+    data = sources.read_source(config)
+    splits = data.splits
+    _warn_of_leakage(splits)
     all_images = [image for listed in splits.values() for image in listed]
     types = sorted({image.study_type for image in all_images})
     fingerprint, oddities = hashlib.sha256(), images.Oddities()
@@ -76,37 +87,9 @@ def pack(
                     written[name] = _write_split(writer, types, listed, encoded)
         _check_bad(written, config.skip_bad)
         oddities.log()
-        meta = _describe(config, types, written, fingerprint.hexdigest(), rules)
+        meta = _describe(config, types, written, fingerprint.hexdigest(), data)
         _warn_of_single_classes(meta)
         return out.commit(meta)
-
-
-def _read_splits(config: PackConfig) -> datasets.DataSet:
-    """List the images of each split in record order."""
-    splits, rules = datasets.read_dataset(config.source, config.root)
-    _warn_of_leakage(splits)
-    if config.holdout:
-        if not splits.get("train"):
-            name = text.folder_name(config.source)
-            raise XenonError(f"{name}: --holdout needs a train split")
-        splits["train"], splits["holdout"] = mura.hold_out(
-            splits["train"], config.holdout, config.seed
-        )
-        rules["holdout"] = rules["train"]
-        if not splits["train"] or not splits["holdout"]:
-            raise XenonError(
-                f"--holdout {config.holdout} leaves a split empty: use another "
-                f"fraction or --seed"
-            )
-    if "train" in splits:
-        # MURA's CSVs are sorted by study type, and each worker reads a consecutive
-        # part of the records.
-        splits["train"] = mura.shuffled(
-            splits["train"], lambda image: image.path, config.seed
-        )
-    return datasets.DataSet(
-        {name: each for name, each in splits.items() if each}, rules
-    )
 
 
 def _warn_of_leakage(splits: dict[str, list[mura.Image]]) -> None:
@@ -210,6 +193,8 @@ def _write_split(
         )
         writer.add(item.data, labels)
         good.append(image)
+    if not all(map(mura.is_told_by_path, good)):
+        writer.add_manifest(manifest.to_csv(good))
     return _Written(writer.summary(_counts(good, bad)), good, bad)
 
 
@@ -234,7 +219,7 @@ def _describe(
     types: list[str],
     written: dict[str, _Written],
     source: str,
-    rules: dict[str, str],
+    data: datasets.DataSet,
 ) -> pack_meta.PackMeta:
     """Return the content of pack.json, which depends only on data set and settings."""
     train = written["train"].good if "train" in written else []
@@ -256,7 +241,8 @@ def _describe(
             for name, split in written.items()
             for image, error in split.bad
         ),
-        images_from={name: rules[name] for name in written},
+        images_from={name: data.rules[name] for name in written},
+        patients_known=data.patients_known,
     )
 
 

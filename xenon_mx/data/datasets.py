@@ -55,10 +55,15 @@ class DataSet(NamedTuple):
         splits: Split name to images, in the order of the CSV or else in natural order.
         rules: Split name to how its images were found: `source`, `parent`, `root` or
             `working directory`, see `roots`.
+        is_split: Whether the source tells the splits; otherwise all are in `train`.
+        patients_known: Whether the source tells the patients; otherwise each study
+            counts as a patient of its own.
     """
 
     splits: dict[str, list[Image]]
     rules: dict[str, str]
+    is_split: bool = True
+    patients_known: bool = True
 
 
 class _Found(NamedTuple):
@@ -141,6 +146,27 @@ def read_paths(csv: Path, root: Path | None = None) -> list[Image]:
 def _read_csv(csv: Path, root: Path | None) -> _Found:
     """Read a CSV of image paths, and find its images."""
     paths = [row[0] for row in _rows(csv, columns=1)]
+    files, found = locate(csv, paths, root)
+    images = [parse(path, file) for path, file in zip(paths, files)]
+    return _Found(images, found.rule, found.base, found.data_set(paths))
+
+
+def locate(
+    csv: Path, paths: Sequence[str], root: Path | None
+) -> tuple[list[Path], Root]:
+    """Find the files of a CSV's paths.
+
+    Args:
+        csv: The CSV.
+        paths: Its paths.
+        root: The folder that they are relative to; None searches, see `roots`.
+
+    Returns:
+        The files, of which some may be missing, and the folder they are relative to.
+
+    Raises:
+        XenonError: A path is listed twice or leaves the root, or no file exists.
+    """
     duplicates = [path for path, n in Counter(paths).items() if n > 1]
     if duplicates:
         raise XenonError(
@@ -152,9 +178,7 @@ def _read_csv(csv: Path, root: Path | None) -> _Found:
             f"{csv}: {len(outside)} paths leave the root; absolute paths need --root",
             outside,
         )
-    files, found = _resolve(paths, csv, root)
-    images = [parse(path, file) for path, file in zip(paths, files)]
-    return _Found(images, found.rule, found.base, found.data_set(paths))
+    return _resolve(paths, csv, root)
 
 
 def _check_places(source: Path, found: Mapping[str, _Found]) -> None:

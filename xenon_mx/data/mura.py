@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Callable, Iterable, Mapping, NamedTuple, Sequence, TypeVar
 
@@ -33,11 +33,12 @@ class Image:
     Attributes:
         path: As in the input.
         file: Its path on this machine.
-        study: The study's folder as in the input, with a slash at its end; outside
-            MURA's layout the image's own path, as each image is then a study.
-        study_type: `XR_*`, or empty outside MURA's layout.
-        patient: `patient00001`, or empty outside MURA's layout.
+        study: The study's folder as in the input, with a slash at its end, or its name
+            in a manifest; else the image's own path, as each image is then a study.
+        study_type: `XR_*`, or empty outside MURA's layout and manifests.
+        patient: `patient00001`, or empty outside MURA's layout and manifests.
         label: 1 abnormal, 0 normal, None unknown.
+        extra: Further columns of a manifest, by name, for subgroups.
     """
 
     path: str
@@ -46,6 +47,7 @@ class Image:
     study_type: str
     patient: str
     label: int | None
+    extra: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 def is_data_set_file(name: str) -> bool:
@@ -71,6 +73,13 @@ def parse(path: str, file: Path) -> Image:
         patient=parts[index + 1],
         label=label,
     )
+
+
+def is_told_by_path(image: Image) -> bool:
+    """Return whether an image's path tells its study, type and patient."""
+    parsed = parse(image.path, image.file)
+    told = parsed.study, parsed.study_type, parsed.patient
+    return told == (image.study, image.study_type, image.patient) and not image.extra
 
 
 def study_type_index(parts: Sequence[str]) -> int | None:
@@ -123,18 +132,18 @@ def _without_label(study: str) -> str:
 
 
 def hold_out(
-    images: Sequence[Image], share: float, seed: int
+    images: Sequence[Image], share: float, seed: int, purpose: str = ""
 ) -> tuple[list[Image], list[Image]]:
     """Split images by patient into (the rest, the held-out share).
 
     A patient is held out if a hash of their name, as a number from 0 to 1, is below
     the share: adding a patient moves no other patient to the other side, and the share
-    is met on average.
+    is met on average. Shares for different purposes are drawn independently.
     """
     rest: list[Image] = []
     holdout: list[Image] = []
     for image in images:
-        number = int.from_bytes(_hash(seed, image.patient), "big")
+        number = int.from_bytes(_hash(seed, purpose + image.patient), "big")
         (holdout if number < share * 2**256 else rest).append(image)
     return rest, holdout
 

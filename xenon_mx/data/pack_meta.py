@@ -17,6 +17,8 @@ from xenon_mx.runtime import files
 
 FORMAT = 1  # of pack.json; raised when a reader of the old one would misread the new
 KINDS = ("rec", "idx", "lst")  # of the files of one split
+# A fourth, which tells what the records are where MURA's paths in .lst do not.
+MANIFEST = "csv"
 REPACK = "the file is damaged; pack again with --overwrite"
 
 _FIRST_VERSION = "0.1.0"
@@ -64,7 +66,8 @@ class SplitMeta:
             ValueError: A value is missing or of another type.
         """
         _expect(content, records=int, files=dict, counts=dict)
-        if {*content["files"]} != {f"{name}.{kind}" for kind in KINDS}:
+        manifest = f"{name}.{MANIFEST}"
+        if {*content["files"]} - {manifest} != {f"{name}.{kind}" for kind in KINDS}:
             raise ValueError(f"the files of {name} are not {', '.join(KINDS)}")
         for file in content["files"].values():
             _expect(file, bytes=int, sha256=str)
@@ -113,6 +116,8 @@ class PackMeta:
         skipped: The images that could not be read.
         images_from: How the images of each split were found: `source`, `parent`, `root`
             or `working directory`, see `roots`; None in what 0.1.0 wrote.
+        patients_known: Whether the source told the patients; otherwise each study
+            counts as a patient of its own.
     """
 
     xenon: str | None
@@ -129,6 +134,7 @@ class PackMeta:
     splits: Mapping[str, SplitMeta]
     skipped: tuple[SkippedImage, ...]
     images_from: Mapping[str, str] | None = None
+    patients_known: bool = True
 
     @classmethod
     def from_json(cls, content: Any) -> PackMeta:
@@ -166,6 +172,7 @@ class PackMeta:
             },
             skipped=_skipped_images(content.get("skipped", [])),
             images_from=_images_from(content.get("images_from")),
+            patients_known=content.get("patients_known", True) is not False,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -173,6 +180,8 @@ class PackMeta:
         content = {"format": FORMAT, **asdict(self)}
         if self.images_from is None:
             del content["images_from"]
+        if self.patients_known:  # as in MURA
+            del content["patients_known"]
         return content
 
     @property
@@ -184,7 +193,9 @@ class PackMeta:
         SHA-256 pack.json holds; it covers neither the version that packed them nor keys
         that later versions add to pack.json.
         """
-        first = replace(self, xenon=_FIRST_VERSION, images_from=None)
+        first = replace(
+            self, xenon=_FIRST_VERSION, images_from=None, patients_known=True
+        )
         content = first.to_json()
         return hashlib.sha256(files.json_bytes(content)).hexdigest()
 

@@ -10,10 +10,17 @@ import hashlib
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Mapping
+from typing import IO, Any, Mapping
 
 from xenon_mx.data import outputs, packed_folder, recordio
-from xenon_mx.data.pack_meta import KINDS, FileMeta, PackMeta, SplitMeta, TypeCounts
+from xenon_mx.data.pack_meta import (
+    KINDS,
+    MANIFEST,
+    FileMeta,
+    PackMeta,
+    SplitMeta,
+    TypeCounts,
+)
 from xenon_mx.data.packed_folder import PACK_JSON, SPLITS, PackedFolder, RecordLabels
 from xenon_mx.errors import XenonError
 from xenon_mx.runtime import files, staging, text
@@ -32,10 +39,10 @@ class SplitWriter:
         self.records = 0
         self._offset = 0
         self._files: dict[str, IO[bytes]] = {}
-        self._digests = {}
+        self._digests: dict[str, Any] = {}
+        self._folder = folder
         for kind in KINDS:
-            self._files[kind] = open(folder / f"{name}.{kind}", "xb")  # noqa: SIM115
-            self._digests[kind] = hashlib.sha256()
+            self._open(kind)
 
     def __enter__(self) -> SplitWriter:
         return self
@@ -58,6 +65,11 @@ class SplitWriter:
         self._offset += len(record)
         self.records += 1
 
+    def add_manifest(self, data: bytes) -> None:
+        """Write the file that tells what the records are, see `manifest`."""
+        self._open(MANIFEST)
+        self._write(MANIFEST, data)
+
     def summary(self, counts: Mapping[str, TypeCounts]) -> SplitMeta:
         """Return the split's entry in pack.json.
 
@@ -74,6 +86,11 @@ class SplitWriter:
             },
             counts=counts,
         )
+
+    def _open(self, kind: str) -> None:
+        path = self._folder / f"{self.name}.{kind}"
+        self._files[kind] = open(path, "xb")  # noqa: SIM115 - `__exit__` closes it
+        self._digests[kind] = hashlib.sha256()
 
     def _write(self, kind: str, data: bytes) -> None:
         self._files[kind].write(data)
@@ -126,5 +143,5 @@ class PackTransaction(staging.Staging):
     def _existing(self) -> list[str]:
         """Return the names of a packed folder's files that OUT already holds."""
         names = [PACK_JSON]
-        names += [f"{split}.{kind}" for split in SPLITS for kind in KINDS]
+        names += [f"{split}.{kind}" for split in SPLITS for kind in (*KINDS, MANIFEST)]
         return [name for name in names if os.path.lexists(self.out / name)]

@@ -7,14 +7,15 @@ nets.
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Iterator, Mapping, NamedTuple, Sequence
 
-from xenon_mx.data import pack_meta, recordio
-from xenon_mx.data.pack_meta import REPACK, FileMeta, PackMeta
+from xenon_mx.data import manifest, mura, pack_meta, recordio
+from xenon_mx.data.pack_meta import MANIFEST, REPACK, FileMeta, PackMeta
 from xenon_mx.errors import XenonError, os_error
 from xenon_mx.runtime import files, text
 
@@ -74,6 +75,33 @@ class Split:
                 raise XenonError(f"{lst}:{number + 1}: out of range: {REPACK}")
             rows.append(RecordLabels(abnormal, study_type, study, fields[4]))
         return rows
+
+    def listed(self) -> list[mura.Image]:
+        """Return the image that each record stands for, in record order."""
+        rows, file = self.rows(), self.path("rec")
+        if self.path(MANIFEST).name not in self.files:
+            images = [mura.parse(row.path, file) for row in rows]
+        else:
+            images = self._read_manifest()
+            if [image.path for image in images] != [row.path for row in rows]:
+                raise XenonError(
+                    f"{self.path(MANIFEST)} and {self.path('lst')} disagree: {REPACK}"
+                )
+        return [
+            replace(
+                image,
+                study_type=self.study_types[row.study_type],
+                label=row.abnormal,
+            )
+            for image, row in zip(images, rows)
+        ]
+
+    def _read_manifest(self) -> list[mura.Image]:
+        try:
+            with self._open(MANIFEST) as file:
+                return manifest.from_packed(file.read(), self.path("rec"))
+        except (OSError, ValueError, csv.Error) as error:
+            raise _read_error(self.path(MANIFEST), error) from error
 
     def images(self) -> Iterator[recordio.Record]:
         """Yield each record, in file order."""

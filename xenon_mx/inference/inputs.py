@@ -7,19 +7,29 @@ know nets or outputs.
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Callable, Iterable, Iterator, Sequence, TypeVar
 
 import numpy as np
 
 from xenon_mx.config import PredictConfig
-from xenon_mx.data import datasets, folders, images, mura, packed_folder, recordio
+from xenon_mx.data import (
+    datasets,
+    folders,
+    images,
+    manifest,
+    mura,
+    packed_folder,
+    recordio,
+)
 from xenon_mx.errors import XenonError
 from xenon_mx.runs.run_meta import Preprocessing
 from xenon_mx.runtime import text, threads
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -48,8 +58,7 @@ class InputImages:
         self.origin: tuple[str, str] | None = None
         if any(path.suffix == ".rec" for path in config.inputs):
             self._split = self._open_rec()
-            rows = self._split.rows()
-            self.images = [_packed_image(self._split, row) for row in rows]
+            self.images = self._split.listed()
         else:
             self.images = _list_inputs(config)
         mura.check_labels_of_folders(image.study for image in self.images)
@@ -190,17 +199,6 @@ def _read_gray(image: mura.Image) -> np.ndarray:
     return images.decode(images.read(image.file), image.file)
 
 
-def _packed_image(
-    split: packed_folder.Split, row: packed_folder.RecordLabels
-) -> mura.Image:
-    """Return the image that a record stands for."""
-    return replace(
-        mura.parse(row.path, split.path("rec")),
-        study_type=split.study_types[row.study_type],
-        label=row.abnormal,
-    )
-
-
 def _list_inputs(config: PredictConfig) -> list[mura.Image]:
     """List the images of all inputs; check that each exists and is given once."""
     listed, left_out = [], Counter[str]()
@@ -229,7 +227,7 @@ def _check_study_names(listed: Sequence[mura.Image], real_paths: Sequence[str]) 
     """Check that no two folders hold studies of the same name: they are two studies."""
     folders: dict[str, set[str]] = {}
     for image, file in zip(listed, real_paths):
-        if image.study_type:
+        if image.study.endswith("/"):  # not of a manifest, which names studies
             folders.setdefault(image.study, set()).add(os.path.dirname(file))
     shared = {study: names for study, names in folders.items() if len(names) > 1}
     if shared:
@@ -253,6 +251,10 @@ def _list_input(path: Path, root: Path | None) -> datasets.Listing:
         return listed
     if not path.is_file():
         raise XenonError(f"{path}: no such file or folder")
+    if manifest.is_manifest(path):
+        read = manifest.read_manifest(path, root)
+        _log.info("%s: images from %s", path, os.path.abspath(read.folder))
+        return datasets.Listing(read.images, Counter())
     if path.suffix.lower() == ".csv":
         return datasets.Listing(datasets.read_paths(path, root), Counter())
     return datasets.Listing([datasets.read_file(path)], Counter())

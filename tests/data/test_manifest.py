@@ -1,0 +1,235 @@
+"""A manifest: its columns, the rules for missing ones, and its contradictions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from support import image_files as files
+
+from xenon_mx.commands import pack
+from xenon_mx.config import PackConfig
+from xenon_mx.data import manifest, mura, packed_folder
+from xenon_mx.errors import ConfigError, XenonError
+
+HEADER = "image,study,patient,study_type,label,split,scanner"
+ROWS = [
+    "films/1.png,S1,P1,XR_HAND,1,train,A",
+    "films/2.png,S1,P1,XR_HAND,1,train,A",
+    "films/3.png,S2,P1,XR_WRIST,0,train,B",
+    "films/4.png,S3,P2,XR_HAND,0,train,A",
+    "films/5.png,S4,P3,XR_WRIST,1,train,A",
+    "films/6.png,S5,P4,XR_HAND,1,valid,B",
+    "films/7.png,S6,P5,XR_WRIST,0,valid,B",
+]
+
+
+def draw(folder: Path, count: int) -> None:
+    (folder / "films").mkdir(parents=True)
+    pixels = files.samples(files.drawing(), 8)[..., 0]
+    for number in range(1, count + 1):
+        Image.fromarray(pixels + number).save(folder / "films" / f"{number}.png")
+
+
+def written(tmp_path: Path, rows: list[str], header: str = HEADER) -> Path:
+    """Write a manifest beside its images."""
+    draw(tmp_path, 9)
+    (tmp_path / "studies.csv").write_text("\n".join([header, *rows]) + "\n")
+    return tmp_path / "studies.csv"
+
+
+def columns(rows: list[str], *names: str) -> tuple[str, list[str]]:
+    """Return header and rows with some columns only, in another order."""
+    numbers = [HEADER.split(",").index(name) for name in names]
+    cells = [row.split(",") for row in rows]
+    return ",".join(names), [",".join(row[n] for n in numbers) for row in cells]
+
+
+def test_each_row_is_an_image_with_all_that_the_columns_tell(tmp_path):
+    read = manifest.read_manifest(written(tmp_path, ROWS))
+    first, third = read.images[0], read.images[2]
+    assert first == mura.Image(
+        path="films/1.png",
+        file=tmp_path / "films/1.png",
+        study="S1",
+        study_type="XR_HAND",
+        patient="P1",
+        label=1,
+    )
+    assert (first.extra, third.extra) == ({"scanner": "A"}, {"scanner": "B"})
+    assert read.splits == ["train"] * 5 + ["valid"] * 2
+    assert read.patients_known
+    assert read.rule == "source"
+
+
+def test_columns_may_have_any_order_and_spreadsheets_any_separator(tmp_path):
+    header, rows = columns(ROWS, "label", "image", "scanner", "study")
+    file = written(tmp_path, rows, header.replace("image", " Image "))
+    text = file.read_text().replace(",", ";")
+    file.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    assert manifest.is_manifest(file)
+    images = manifest.read_manifest(file).images
+    assert [image.study for image in images[:3]] == ["S1", "S1", "S2"]
+    assert [image.label for image in images[:3]] == [1, 1, 0]
+
+
+def test_what_is_missing_follows_the_stated_rules(tmp_path):
+    file = written(tmp_path, ["films/1.png", "films/2.png"], "image")
+    read = manifest.read_manifest(file)
+    assert [image.study for image in read.images] == ["films/1.png", "films/2.png"]
+    assert [image.patient for image in read.images] == ["films/1.png", "films/2.png"]
+    assert {image.study_type for image in read.images} == {"XR_UNKNOWN"}
+    assert {image.label for image in read.images} == {None}
+    assert read.splits is None
+    assert not read.patients_known
+
+
+@pytest.mark.parametrize(
+    ("rows", "details"),
+    [
+        (["films/1.png,S1,P1,XR_HAND,1,train,A", "films/2.png,S1,P2,XR_HAND,1,train,A"],
+         ["study S1: patients P1, P2"]),
+        (["films/1.png,S1,P1,XR_HAND,1,train,A", "films/2.png,S1,P1,XR_HAND,0,train,A"],
+         ["study S1: labels 1, 0"]),
+        (["films/1.png,S1,P1,XR_HAND,1,train,A", "films/2.png,S1,P1,XR_FOOT,1,train,A"],
+         ["study S1: types XR_HAND, XR_FOOT"]),
+        (["films/1.png,S1,P1,XR_HAND,1,train,A", "films/2.png,S1,P1,XR_HAND,1,valid,A"],
+         ["study S1: splits train, valid", "patient P1: splits train, valid"]),
+        (["films/1.png,S1,P1,XR_HAND,1,train,A", "films/2.png,S2,P1,XR_HAND,1,valid,A"],
+         ["patient P1: splits train, valid"]),
+    ],
+)  # fmt: skip
+def test_contradictions_are_listed_in_full(tmp_path, rows, details):
+    with pytest.raises(XenonError, match="contradictions? between its rows") as caught:
+        manifest.read_manifest(written(tmp_path, rows))
+    assert list(caught.value.details) == details
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (",S1,P1,XR_HAND,1,train,A", "row 2: no image"),
+        ("films/1.png,,P1,XR_HAND,1,train,A", "row 2: no study"),
+        ("films/1.png,S1,,XR_HAND,1,train,A", "row 2: no patient"),
+        ("films/1.png,S1,P1,XR_HAND,2,train,A", "row 2: the label must be 0"),
+        ("films/1.png,S1,P1,XR_HAND,1,test,A", "row 2: the split must be train"),
+        ("films/1.png,S1,P1,hand,1,train,A", "row 2: the study type must be named"),
+        ("films/1.png,S1,P1,XR_HAND,1,train", "row 2"),
+    ],
+)
+def test_an_invalid_cell_is_named_by_its_row(tmp_path, row, reason):
+    with pytest.raises(XenonError, match=r"studies\.csv: 1 ") as caught:
+        manifest.read_manifest(written(tmp_path, [row]))
+    assert caught.value.details[0].startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        ("image,label,label", "'label' twice"),
+        ("image,,label", "a column without a name"),
+        ("image,label", "lists no images"),
+    ],
+)
+def test_an_invalid_header_is_an_error(tmp_path, header, reason):
+    with pytest.raises(XenonError, match=reason):
+        manifest.read_manifest(written(tmp_path, [], header))
+
+
+def test_an_image_that_is_listed_twice_is_an_error(tmp_path):
+    with pytest.raises(XenonError, match="1 images are listed twice"):
+        manifest.read_manifest(written(tmp_path, [ROWS[0], ROWS[0]]))
+
+
+def test_muras_csvs_are_no_manifests(tmp_path):
+    csv = tmp_path / "valid_image_paths.csv"
+    csv.write_text("MURA-v1.1/valid/XR_WRIST/patient1/study1_positive/image1.png\n")
+    assert not manifest.is_manifest(csv)
+    with pytest.raises(XenonError, match="is no manifest"):
+        pack.pack(PackConfig(csv, tmp_path / "out"))
+
+
+# --- packed ---
+
+
+def test_a_manifest_is_packed_and_read_back(tmp_path):
+    source = written(tmp_path, ROWS)
+    packed = pack.pack(PackConfig(source, tmp_path / "out", size=32))
+    assert packed.splits == ["train", "valid"]
+    assert packed.meta.patients_known
+    valid = packed.split("valid").listed()
+    asked = manifest.read_manifest(source).images[5:]
+    facts = ("path", "study", "study_type", "patient", "label", "extra")
+    for read, expected in zip(valid, asked):
+        for fact in facts:
+            assert getattr(read, fact) == getattr(expected, fact)
+    counts = packed.meta.splits["train"].counts
+    assert (counts["XR_HAND"].images, counts["XR_HAND"].studies) == (3, 2)
+    assert packed_folder.open_packed(tmp_path / "out").fingerprint == packed.fingerprint
+
+
+def test_packing_is_the_same_wherever_the_images_lie(tmp_path):
+    packed = [
+        pack.pack(PackConfig(written(tmp_path / name, ROWS), tmp_path / f"{name}-out"))
+        for name in ("a", "b")
+    ]
+    for name in ("pack.json", "train.rec", "train.csv", "valid.csv"):
+        contents = [(each.folder / name).read_bytes() for each in packed]
+        assert contents[0] == contents[1]
+
+
+def test_a_changed_manifest_of_a_packed_folder_is_noticed(tmp_path):
+    packed = pack.pack(PackConfig(written(tmp_path, ROWS), tmp_path / "out", size=32))
+    file = tmp_path / "out" / "valid.csv"
+    file.write_text(file.read_text().replace("P4", "P9"))
+    with pytest.raises(XenonError, match=r"valid\.csv: changed on disk"):
+        packed.split("valid")
+
+
+def test_without_splits_patients_are_held_out_by_a_stable_hash(tmp_path):
+    header = "image,study,patient,label"
+    draw(tmp_path, 60)
+    rows = [f"films/{n}.png,S{n},P{n // 2},{n % 4 // 2}" for n in range(1, 61)]
+    source = tmp_path / "studies.csv"
+    source.write_text("\n".join([header, *rows]) + "\n")
+
+    def patients(out: str, **options) -> dict[str, set[str]]:
+        config = PackConfig(source, tmp_path / out, size=32, **options)
+        packed = pack.pack(config)
+        return {
+            name: {image.patient for image in packed.split(name).listed()}
+            for name in packed.splits
+        }
+
+    usual = patients("a", valid=0.3)
+    again = patients("b", valid=0.3, holdout=0.3)
+    assert usual["valid"] == again["valid"]  # whatever else is held out
+    assert len(patients("c", valid=0.6)["valid"]) > len(usual["valid"]) > 0
+    assert not usual["train"] & usual["valid"]
+    parts = again["train"], again["valid"], again["holdout"]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == 31
+    source.write_text("\n".join([header, *rows[:-8]]) + "\n")
+    assert patients("d", valid=0.3)["valid"] <= usual["valid"]  # others leave, none changes sides
+
+
+def test_unknown_patients_are_recorded_and_said(tmp_path, caplog):
+    header, rows = columns(ROWS, "image", "study", "label", "split")
+    source = written(tmp_path, rows, header)
+    packed = pack.pack(PackConfig(source, tmp_path / "out", size=32))
+    assert not packed.meta.patients_known
+    assert "patients unknown" in caplog.text
+    assert not packed_folder.open_packed(tmp_path / "out").meta.patients_known
+
+
+def test_studies_without_a_label_cannot_be_packed(tmp_path):
+    rows = [row.replace(",1,", ",,") for row in ROWS]
+    with pytest.raises(XenonError, match="3 studies have no label") as caught:
+        pack.pack(PackConfig(written(tmp_path, rows), tmp_path / "out"))
+    assert list(caught.value.details) == ["S1", "S4", "S5"]
+
+
+def test_a_share_for_validation_contradicts_splits(tmp_path):
+    config = PackConfig(written(tmp_path, ROWS), tmp_path / "out", valid=0.2)
+    with pytest.raises(ConfigError, match="--valid: has no effect"):
+        pack.pack(config)

@@ -1,0 +1,257 @@
+"""A manifest: a CSV with a header that tells what each image is.
+
+    image,study,patient,study_type,label,split,scanner
+    films/0001.png,S17,P4,XR_HAND,1,train,A
+
+Owns its columns, the rules for those that are missing, and its contradictions. The same
+form stands in a packed folder, where it tells what each record is. Must not know pixels
+or records.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Iterable, Mapping, Sequence
+
+from xenon_mx.data import datasets
+from xenon_mx.data.mura import Image
+from xenon_mx.errors import XenonError, os_error
+
+IMAGE = "image"
+SPLITS = ("train", "valid", "holdout")
+UNKNOWN_TYPE = "XR_UNKNOWN"  # where no study type is given
+
+_COLUMNS = (IMAGE, "study", "patient", "study_type", "label", "split")
+_PACKED = _COLUMNS[:-1]  # in a packed folder, whose files are the splits
+_LABELS = {"0": 0, "1": 1, "": None}
+_STUDY_TYPE = re.compile(r"XR_\w+")
+_SEPARATORS = (",", ";", "\t")  # spreadsheets write each of them, by their language
+_MOST_HEADER = 1 << 16  # bytes; chosen here
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The images of a manifest.
+
+    Attributes:
+        images: In the order of the rows.
+        splits: The split of each image; None without such a column.
+        patients_known: Whether the manifest has a column of patients. Otherwise each
+            study counts as a patient of its own.
+        rule: How the images were found, see `roots`.
+        folder: Where they were found.
+    """
+
+    images: list[Image]
+    splits: list[str] | None
+    patients_known: bool
+    rule: str
+    folder: Path
+
+
+def is_manifest(file: Path) -> bool:
+    """Return whether a file is a CSV with a header that names a column `image`."""
+    if file.suffix.lower() != ".csv" or not file.is_file():
+        return False
+    try:
+        with open(file, "rb") as stream:
+            start = stream.read(_MOST_HEADER)
+    except OSError as error:
+        raise os_error(file, error) from error
+    line = start.decode("utf-8-sig", "replace").split("\n", 1)[0]
+    return IMAGE in _header(line, _separator(line))
+
+
+def read_manifest(file: Path, root: Path | None = None) -> Manifest:
+    """Read a manifest, and find its images.
+
+    Args:
+        file: The CSV.
+        root: The folder that the paths are relative to. None tries the CSV's folder,
+            its parent and the working directory, see `roots`.
+
+    Raises:
+        XenonError: The file cannot be read, a cell is invalid, rows contradict each
+            other, or none of the images exists.
+    """
+    rows = _read_rows(file)
+    columns = rows[0].keys()
+    paths = [row[IMAGE] for row in rows]
+    files, found = datasets.locate(file, paths, root)
+    listed = [_image(row, path) for row, path in zip(rows, files)]
+    splits = [row["split"] for row in rows] if "split" in columns else None
+    _check_contradictions(file, listed, splits)
+    return Manifest(
+        images=listed,
+        splits=splits,
+        patients_known="patient" in columns,
+        rule=found.rule,
+        folder=found.data_set(paths),
+    )
+
+
+def to_csv(images: Sequence[Image]) -> bytes:
+    """Return the manifest of a packed split: a row per record, in their order."""
+    further = dict.fromkeys(name for image in images for name in image.extra)
+    out = io.StringIO()
+    table = csv.writer(out, lineterminator="\n")
+    table.writerow([*_PACKED, *further])
+    for image in images:
+        label = "" if image.label is None else image.label
+        known = [image.path, image.study, image.patient, image.study_type, label]
+        table.writerow([*known, *(image.extra.get(name, "") for name in further)])
+    return out.getvalue().encode()
+
+
+def from_packed(data: bytes, file: Path) -> list[Image]:
+    """Return the images of a packed split.
+
+    Args:
+        data: What `to_csv` returned.
+        file: The file that each image is read from.
+
+    Raises:
+        ValueError: The data are something else.
+    """
+    rows = list(csv.DictReader(io.StringIO(data.decode()), strict=True))
+    if any(set(_PACKED) - row.keys() or None in row.values() for row in rows):
+        raise ValueError("columns are missing")
+    return [_image(row, file) for row in rows]
+
+
+# --- rows ---
+
+
+def _separator(line: str) -> str:
+    return max(_SEPARATORS, key=line.count)
+
+
+def _header(line: str, separator: str) -> list[str]:
+    """Return the names of the columns, those that are known in lower case."""
+    cells = next(csv.reader([line.strip("\r\n")], delimiter=separator), [])
+    names = [cell.strip() for cell in cells]
+    return [name.lower() if name.lower() in _COLUMNS else name for name in names]
+
+
+def _read_rows(file: Path) -> list[dict[str, str]]:
+    """Read the rows, with stripped cells; check each cell by itself."""
+    try:
+        content = file.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise os_error(file, error) from error
+    except UnicodeDecodeError as error:
+        raise XenonError(f"{file}: is not a CSV in UTF-8") from error
+    first = content.split("\n", 1)[0]
+    separator = _separator(first)
+    names = _header(first, separator)
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice or "" in names:
+        what = (
+            f"{twice[0]!r} twice" if twice and twice[0] else "a column without a name"
+        )
+        raise XenonError(f"{file}: its header has {what}")
+    try:
+        parsed = list(
+            csv.reader(io.StringIO(content), delimiter=separator, strict=True)
+        )
+    except csv.Error as error:
+        raise XenonError(f"{file}: cannot be read as CSV: {error}") from error
+    numbered = [(n, cells) for n, cells in enumerate(parsed[1:], 2) if any(cells)]
+    uneven = [f"row {n}" for n, cells in numbered if len(cells) != len(names)]
+    if uneven:
+        raise XenonError(
+            f"{file}: {len(uneven)} rows have other cells than the header", uneven
+        )
+    if not numbered:
+        raise XenonError(f"{file}: lists no images, only the names of columns")
+    rows = [dict(zip(names, (c.strip() for c in cells))) for _, cells in numbered]
+    _check_cells(file, rows, [n for n, _ in numbered])
+    return rows
+
+
+def _check_cells(
+    file: Path, rows: Sequence[Mapping[str, str]], numbers: Sequence[int]
+) -> None:
+    """Check each cell by itself; one error lists all that are invalid."""
+    bad = [
+        f"row {number}: {reason}"
+        for number, row in zip(numbers, rows)
+        for reason in _reasons(row)
+    ]
+    if bad:
+        raise XenonError(f"{file}: {len(bad)} cells are invalid", bad)
+
+
+def _reasons(row: Mapping[str, str]) -> Iterable[str]:
+    """Yield what is wrong with a row's cells."""
+    for name in (IMAGE, "study", "patient", "split"):
+        if row.get(name) == "":
+            yield f"no {name}: fill the cell" + (
+                "" if name == IMAGE else ", or remove the column"
+            )
+    if row.get("label", "") not in _LABELS:
+        yield f"the label must be 0 (normal) or 1 (abnormal), not {row['label']!r}"
+    if row.get("split") and row["split"] not in SPLITS:
+        yield f"the split must be {', '.join(SPLITS)}, not {row['split']!r}"
+    study_type = row.get("study_type")
+    if study_type and not _STUDY_TYPE.fullmatch(study_type):
+        yield f"the study type must be named like XR_WRIST, not {study_type!r}"
+
+
+def _image(row: Mapping[str, str], file: Path) -> Image:
+    """Return the image of a row; what is missing follows the rules of the docs."""
+    study = row.get("study") or row[IMAGE]
+    return Image(
+        path=row[IMAGE],
+        file=file,
+        study=study,
+        study_type=row.get("study_type") or UNKNOWN_TYPE,
+        patient=row.get("patient") or study,
+        label=_LABELS[row.get("label", "")],
+        extra={name: cell for name, cell in row.items() if name not in _COLUMNS},
+    )
+
+
+# --- contradictions ---
+
+
+def _check_contradictions(
+    file: Path, images: Sequence[Image], splits: Sequence[str] | None
+) -> None:
+    """Check that a study and a patient are the same in all rows; list all that are not.
+
+    Raises:
+        XenonError: A study has two patients, types, labels or splits, or a patient has
+            two splits. (That an image is listed once is checked with its path.)
+    """
+    studies = [image.study for image in images]
+    patients = [image.patient for image in images]
+    found = [
+        *_contradictions("study", studies, "patients", patients),
+        *_contradictions("study", studies, "types", [i.study_type for i in images]),
+        *_contradictions("study", studies, "labels", [i.label for i in images]),
+    ]
+    if splits is not None:
+        found += _contradictions("study", studies, "splits", splits)
+        found += _contradictions("patient", patients, "splits", splits)
+    if found:
+        raise XenonError(f"{file}: {len(found)} contradictions between its rows", found)
+
+
+def _contradictions(
+    kind: str, names: Sequence[str], what: str, values: Sequence[object]
+) -> list[str]:
+    """Return in words which names have more than one value."""
+    seen: dict[str, dict[object, None]] = {}
+    for name, value in zip(names, values):
+        seen.setdefault(name, {})[value] = None
+    return [
+        f"{kind} {name}: {what} {', '.join(str(value) for value in of_name)}"
+        for name, of_name in seen.items()
+        if len(of_name) > 1
+    ]

@@ -1,0 +1,105 @@
+"""SOURCE of `xenon-pack`: a data set in MURA's layout, or a manifest.
+
+Owns which of them a path is, and how images get their splits; must not know pixels or
+records.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from xenon_mx.config import VALID_SHARE, PackConfig
+from xenon_mx.data import datasets, manifest, mura
+from xenon_mx.data.datasets import DataSet
+from xenon_mx.errors import ConfigError, XenonError
+from xenon_mx.runtime import text
+
+_log = logging.getLogger(__name__)
+
+
+def read_source(config: PackConfig) -> DataSet:
+    """List the images of each split, with a label for every one, in record order.
+
+    Raises:
+        XenonError: SOURCE is neither, or is incomplete or contradictory.
+    """
+    if config.source.is_file():
+        data = _read_manifest(config)
+    else:
+        data = datasets.read_dataset(config.source, config.root)
+    if data.is_split and config.valid is not None:
+        raise ConfigError("--valid", "has no effect: SOURCE tells the splits itself")
+    splits, rules = dict(data.splits), dict(data.rules)
+    if not data.is_split:
+        share = VALID_SHARE if config.valid is None else config.valid
+        _hold_out(config, splits, "valid", share)
+        rules["valid"] = rules["train"]
+    if config.holdout:
+        _hold_out(config, splits, "holdout", config.holdout)
+        rules["holdout"] = rules["train"]
+    if "train" in splits:
+        # MURA's CSVs are sorted by study type, and each worker reads a consecutive
+        # part of the records.
+        splits["train"] = mura.shuffled(
+            splits["train"], lambda image: image.path, config.seed
+        )
+    listed = {name: splits[name] for name in manifest.SPLITS if splits.get(name)}
+    return data._replace(splits=listed, rules={name: rules[name] for name in listed})
+
+
+def _read_manifest(config: PackConfig) -> DataSet:
+    """Read a manifest's images, by split."""
+    file = config.source
+    if not manifest.is_manifest(file):
+        raise XenonError(
+            f"{file}: is no manifest, whose first line names columns, one of them "
+            f"{manifest.IMAGE!r}; for MURA's CSVs give their folder"
+        )
+    read = manifest.read_manifest(file, config.root)
+    datasets.check_listable(read.images)
+    names = read.splits or ["train"] * len(read.images)
+    splits: dict[str, list[mura.Image]] = {}
+    for image, split in zip(read.images, names):
+        splits.setdefault(split, []).append(image)
+    unlabelled = sorted({i.study for i in read.images if i.label is None})
+    if unlabelled:
+        raise XenonError(
+            f"{file}: {len(unlabelled)} studies have no label, which training and "
+            f"validation need",
+            unlabelled,
+        )
+    if not read.patients_known:
+        _log.warning(
+            "patients unknown: each study counts as a patient of its own, so that "
+            "intervals over patients may be too narrow; add a column 'patient'"
+        )
+    _log.info("images from %s", os.path.abspath(read.folder))
+    return DataSet(
+        splits=splits,
+        rules=dict.fromkeys(splits, read.rule),
+        is_split=read.splits is not None,
+        patients_known=read.patients_known,
+    )
+
+
+def _hold_out(
+    config: PackConfig, splits: dict[str, list[mura.Image]], name: str, share: float
+) -> None:
+    """Move a share of the training patients into a split of their own.
+
+    Raises:
+        XenonError: There are no training images, or one of the two would be empty.
+    """
+    source = text.folder_name(config.source)
+    if not splits.get("train"):
+        raise XenonError(f"{source}: --{name} needs a train split")
+    # The holdout's hash is that of 0.1.0, so that its patients stay the same.
+    purpose = "" if name == "holdout" else f"{name}\0"
+    splits["train"], splits[name] = mura.hold_out(
+        splits["train"], share, config.seed, purpose
+    )
+    if not splits["train"] or not splits[name]:
+        raise XenonError(
+            f"--{name} {share} leaves a split empty: use another fraction or --seed"
+        )
