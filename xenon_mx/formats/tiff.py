@@ -23,6 +23,14 @@ _STRIPS = (273, 279)  # their offsets and sizes in bytes
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS = 322, 323, 324
 _TILES = (_TILE_OFFSETS, 325)
 _COLOUR_MAP, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _JPEG_TABLES = 320, 338, 339, 347
+_TAGS = frozenset(
+    (
+        *(_SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION),
+        *(_PHOTOMETRIC, _FILL_ORDER, _SAMPLES, _ROWS_PER_STRIP, _PLANAR, _PREDICTOR),
+        *(*_STRIPS, *_TILES, _TILE_WIDTH, _TILE_HEIGHT, _COLOUR_MAP, _EXTRA_SAMPLES),
+        *(_SAMPLE_FORMAT, _JPEG_TABLES, ifd.ORIENTATION),
+    )
+)
 
 _NOT_THE_IMAGE = 0b101  # bits of the subfile type: a reduced copy, a mask
 _OLD_REDUCED = 2
@@ -113,7 +121,7 @@ def decode(data: bytes) -> np.ndarray:
             cannot be read with certainty; the reason names it.
         MemoryError: There is too little memory for the image.
     """
-    tags = _only_image(ifd.read_pages(data))
+    tags = _only_image(ifd.read_pages(data, _TAGS))
     _check_kind(tags)
     layout = _layout(tags)
     samples = _samples(data, tags, layout)
@@ -300,7 +308,9 @@ def _block(content: bytes, tags: Tags, layout: _Layout, rows: int) -> np.ndarray
     shape = (rows, layout.block_width, layout.depth)
     compression = _number(tags, _COMPRESSION, _UNCOMPRESSED)
     if compression == _JPEG:
-        tables = tags.get(_JPEG_TABLES, b"")
+        tables = tags.get(_JPEG_TABLES, ())
+        if max(tables, default=0) > 255:
+            raise XenonError("a damaged TIFF: its JPEG tables are no bytes")
         if tables:  # each block lacks them
             content = bytes(tables)[:-2] + content[2:]
         gray = jpeg.decode_stored(content)
