@@ -155,6 +155,14 @@ def test_a_tag_given_twice_must_not_contradict_itself(value, is_refused):
         assert np.array_equal(tiff.decode(twice), tiff.decode(data))
 
 
+@pytest.mark.parametrize("tile", [(1 << 26, 1), (1, 1 << 26)])
+def test_tiles_that_are_mostly_beyond_the_image_are_refused(tile):
+    """Each is decompressed as a whole, and all of them may be the same few bytes."""
+    data = files.tiff(page(t322=(4, [tile[1]]), t323=(4, [tile[0]])))
+    with pytest.raises(XenonError, match="declares more than 67"):
+        tiff.decode(data)
+
+
 @pytest.mark.parametrize("compression", [5, 8, 32773])
 def test_damage_is_noticed_and_nothing_reaches_the_terminal(compression, capfd):
     whole = page(16, compression=compression)

@@ -214,6 +214,9 @@ def _layout(tags: Tags) -> _Layout:
             _number(tags, _TILE_HEIGHT),
         )
     pixels.check_size(block_width, block_height)
+    if is_tiled:  # what is beyond the image is decompressed as well
+        across, down = -(-width // block_width), -(-height // block_height)
+        pixels.check_size(across * block_width, down * block_height)
     return _Layout(
         width=width,
         height=height,
