@@ -125,6 +125,14 @@ def test_other_jpegs_are_refused_by_name(marker, bits, components, reason):
         jpeg.decode(files.jpeg(parts))
 
 
+def test_more_scans_than_programs_write_are_refused():
+    """Each of a few bytes costs a pass over all pixels, even if it is a wrong one."""
+    data = saved(progressive=True)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    with pytest.raises(XenonError, match="more than 500 scans"):
+        jpeg.decode(data[:-2] + last * 500 + data[-2:])
+
+
 def exif(*entries: bytes, following: bytes = bytes(4)) -> bytes:
     """Return Exif data of such entries."""
     head = struct.pack(">2sHIH", b"MM", 42, 8, len(entries))

@@ -33,6 +33,9 @@ _OTHER_FRAMES = {*range(0xC3, 0xD0)} - {0xC4, 0xC8, 0xCC}  # lossless, arithmeti
 # After FF, bytes that start no segment: a stuffed 0, TEM and the restart markers.
 _NO_SEGMENTS = (0x00, 0x01, *range(0xD0, 0xD8))
 _JFIF, _EXIF, _ADOBE = 0xE0, 0xE1, 0xEE
+# Programs write a dozen. Each may be a few bytes, and costs a pass over all pixels. As
+# in libjpeg-turbo's fuzz tests (fuzz/decompress.cc).
+_MOST_SCANS = 500
 _COLOUR_TRANSFORMS = (0, 1)  # of Adobe's field for three components: RGB, YCbCr
 _JFIF_FIELD = b"JFIF\0\1\1\0\0\1\0\1\0\0"
 _ADOBE_FIELD = b"Adobe\0\x64\0\0\0\0"
@@ -77,6 +80,8 @@ def decode_stored(data: bytes) -> np.ndarray:
 
 def _decode(data: bytes, header: _Header) -> np.ndarray:
     pixels.check_size(*header.size)
+    if data.count(bytes([0xFF, _SCAN]), header.scan) > _MOST_SCANS:
+        raise XenonError(f"a JPEG of more than {_MOST_SCANS} scans: store it as PNG")
     parts = [b"\xff", bytes([_START])]
     for marker, content in header.segments:
         parts += [struct.pack(">BBH", 0xFF, marker, len(content) + 2), content]
