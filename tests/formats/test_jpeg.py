@@ -125,6 +125,25 @@ def test_other_jpegs_are_refused_by_name(marker, bits, components, reason):
         jpeg.decode(files.jpeg(parts))
 
 
+@pytest.mark.parametrize("marker", [0xDE, 0xDF])
+def test_the_first_frame_of_a_hierarchy_is_not_taken_for_the_image(marker):
+    parts = files.segments(saved())
+    content = next(content for kind, content in parts if kind == 0xC0)
+    with pytest.raises(XenonError, match="lossless, hierarchical or arithmetic"):
+        jpeg.decode(files.jpeg([(marker, content), *parts]))
+
+
+def test_an_unusual_subsampling_is_not_called_damage():
+    """Three rows of the luma to one of the colours."""
+    parts = files.segments(saved(3))
+    odd = [
+        (kind, content[:7] + b"\x13" + content[8:] if kind == 0xC0 else content)
+        for kind, content in parts
+    ]
+    with pytest.raises(XenonError, match="unusual subsampling of its colours"):
+        jpeg.decode(files.jpeg(odd))
+
+
 def test_more_scans_than_programs_write_are_refused():
     """Each of a few bytes costs a pass over all pixels, even if it is a wrong one."""
     data = saved(progressive=True)

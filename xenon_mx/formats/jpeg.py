@@ -29,7 +29,8 @@ SIGNATURE = b"\xff\xd8"
 _START, _END, _SCAN = 0xD8, 0xD9, 0xDA
 _TABLES = (0xC4, 0xDB, 0xDD)  # Huffman, quantisation, restart interval
 _FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended sequential, progressive
-_OTHER_FRAMES = {*range(0xC3, 0xD0)} - {0xC4, 0xC8, 0xCC}  # lossless, arithmetic ...
+# Lossless, arithmetic ..., and the two markers of a hierarchy of frames.
+_OTHER_FRAMES = {*range(0xC3, 0xD0), 0xDE, 0xDF} - {0xC4, 0xC8, 0xCC}
 # After FF, bytes that start no segment: a stuffed 0, TEM and the restart markers.
 _NO_SEGMENTS = (0x00, 0x01, *range(0xD0, 0xD8))
 _JFIF, _EXIF, _ADOBE = 0xE0, 0xE1, 0xEE
@@ -95,6 +96,10 @@ def _decode(data: bytes, header: _Header) -> np.ndarray:
         reason = str(error)
         if reason.startswith("Premature end"):
             raise XenonError("the JPEG file is cut short") from error
+        if "Could not determine subsampling" in reason:
+            raise XenonError(
+                "a JPEG with an unusual subsampling of its colours: store it as PNG"
+            ) from error
         raise XenonError(f"a damaged JPEG: {reason}") from error
     return gray[:, :, 0]
 
