@@ -182,6 +182,15 @@ def test_orientation_counts_although_the_rest_of_exif_is_damaged(content):
     assert np.array_equal(jpeg.decode(data), np.asarray(expected))
 
 
+@pytest.mark.parametrize("second", [UPRIGHT, BEYOND])
+def test_the_first_exif_counts(second):
+    parts = [(0xE1, exif(TURNED)), (0xE1, exif(second)), *files.segments(saved())]
+    data = files.jpeg(parts)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert expected.size == (80, 70)
+    assert np.array_equal(jpeg.decode(data), np.asarray(expected))
+
+
 def test_exif_of_which_every_tag_is_the_whole_costs_nothing():
     """Its 64 KB would be hundreds of MB, again for each of 1,000 pages."""
     entries = [struct.pack(">HHII", tag, 1, 60_000, 0) for tag in range(300, 400)]

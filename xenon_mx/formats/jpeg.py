@@ -49,7 +49,7 @@ class _Header:
     Attributes:
         segments: Marker and content of those that the pixels depend on.
         size: Width and height, px.
-        orientation: 1 to 8, as of `pixels.upright`.
+        orientation: 1 to 8, as of `pixels.upright`; 0 before any Exif.
         skipped: Number of bytes between markers that mean nothing.
         odd_fields: Names of fields whose content is not known.
         scan: Where the first scan's marker starts.
@@ -57,7 +57,7 @@ class _Header:
 
     segments: list[tuple[int, bytes]] = field(default_factory=list)
     size: tuple[int, int] = (0, 0)
-    orientation: int = 1
+    orientation: int = 0
     skipped: int = 0
     odd_fields: list[str] = field(default_factory=list)
     scan: int = 0
@@ -168,7 +168,8 @@ def _add_segment(header: _Header, marker: int, content: bytes) -> None:
     if marker in (*_FRAMES, *_TABLES):
         header.segments.append((marker, content))
     elif marker == _EXIF and content.startswith(b"Exif\0\0"):
-        header.orientation = ifd.orientation(content[6:])
+        # Viewers turn by the first of several Exif segments.
+        header.orientation = header.orientation or ifd.orientation(content[6:])
     elif marker == _JFIF and content.startswith(b"JFIF\0"):
         _add_jfif(header, content)
     elif marker == _ADOBE and content.startswith(b"Adobe") and len(content) >= 12:
