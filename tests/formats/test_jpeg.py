@@ -163,6 +163,7 @@ UPRIGHT = struct.pack(">HHIHH", 274, 3, 1, 1, 0)
 BEYOND = struct.pack(">HHII", 270, 2, 100, 5000)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's
 @pytest.mark.parametrize(
     "content",
     [

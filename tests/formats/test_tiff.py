@@ -79,6 +79,10 @@ def test_a_reduced_page_or_a_mask_is_never_the_film():
     ("data", "reason"),
     [
         (files.tiff(page(), page()), "a TIFF of 2 pages: store each as a file"),
+        (
+            files.tiff(page(t270=(2, b"ImageJ=1.54f\nimages=3\nslices=3\n\0"))),
+            "a TIFF of 3 pages",
+        ),
         (files.tiff(page(compression=34712)), r"JPEG 2000 compression \(34712\)"),
         (files.tiff(page(compression=34933)), r"PNG compression \(34933\)"),
         (files.tiff(page(compression=12345)), r"unknown compression \(12345\)"),

@@ -6,6 +6,7 @@ is read; everything else is refused by name. `compression` decompresses its stri
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Sequence
 
@@ -23,12 +24,13 @@ _STRIPS = (273, 279)  # their offsets and sizes in bytes
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS = 322, 323, 324
 _TILES = (_TILE_OFFSETS, 325)
 _COLOUR_MAP, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _JPEG_TABLES = 320, 338, 339, 347
+_DESCRIPTION = 270
 _TAGS = frozenset(
     (
         *(_SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION),
         *(_PHOTOMETRIC, _FILL_ORDER, _SAMPLES, _ROWS_PER_STRIP, _PLANAR, _PREDICTOR),
         *(*_STRIPS, *_TILES, _TILE_WIDTH, _TILE_HEIGHT, _COLOUR_MAP, _EXTRA_SAMPLES),
-        *(_SAMPLE_FORMAT, _JPEG_TABLES, ifd.ORIENTATION),
+        *(_SAMPLE_FORMAT, _JPEG_TABLES, _DESCRIPTION, ifd.ORIENTATION),
     )
 )
 
@@ -66,6 +68,8 @@ _SAMPLE_BITS = (2, 4, 8, 10, 12, 14, 16)
 _CHUNKY, _PLANES = 1, 2
 _PREMULTIPLIED = 1  # of ExtraSamples
 _UNSIGNED = 1
+# Beyond 4 GB, and for some programs always, a stack has only its first page.
+_IMAGEJ_STACK = re.compile(rb"\AImageJ=.*^images=(\d{1,9})$", re.DOTALL | re.MULTILINE)
 _NO_PREDICTOR, _DIFFERENCES = 1, 2
 _SAVE_AS = "store it as PNG, or as a TIFF without compression"
 
@@ -150,9 +154,16 @@ def _only_image(pages: Sequence[Tags]) -> Tags:
     ]
     if not images:
         raise XenonError("a TIFF without a page of full size")
-    if len(images) > 1:
-        raise XenonError(f"a TIFF of {len(images)} pages: store each as a file")
+    count = max(len(images), _stacked(images[0]))
+    if count > 1:
+        raise XenonError(f"a TIFF of {count} pages: store each as a file")
     return images[0]
+
+
+def _stacked(tags: Tags) -> int:
+    """Return the number of images that ImageJ says follow a page without pages."""
+    match = _IMAGEJ_STACK.search(bytes(n & 0xFF for n in tags.get(_DESCRIPTION, ())))
+    return int(match[1]) if match else 1
 
 
 # --- what is read ---
