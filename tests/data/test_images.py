@@ -145,7 +145,7 @@ def test_decode_8_bit_stored_as_16_is_the_same_gray() -> None:
 def test_decode_12_bits_in_16_is_refused(dead_pixels: int) -> None:
     dark = noise(40, 30, high=4096, dtype=np.uint16)
     dark[20, :dead_pixels] = 65535
-    with pytest.raises(XenonError, match="scan: .*lie between 0 and 16 of 255"):
+    with pytest.raises(XenonError, match="scan: .*lie from 0 to 16 of 255"):
         images.decode(saved(dark, "PNG"), "scan")
 
 

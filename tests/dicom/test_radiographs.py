@@ -350,3 +350,18 @@ def test_only_the_header_is_read(tmp_path):
     assert reader.other_kind(file) == "DICOM CT"
     assert tracemalloc.get_traced_memory()[1] < 1 << 22
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("tag", "vr", "value"),
+    [
+        (0x00080060, "LT", "A" * 100_000),  # Modality
+        (0x00280004, "UT", "B" * 100_000),  # Photometric Interpretation
+        (0x00280030, "DS", [1, 2] * 10_000),  # Pixel Spacing
+        (0x00281053, "UN", b"1\\" * 100_000),  # Rescale Slope
+    ],
+)
+def test_a_refusal_does_not_quote_all_of_a_long_value(tag, vr, value):
+    dataset = pydicom.dcmread(io.BytesIO(written(noise(8))))
+    dataset[tag] = DataElement(tag, vr, value)
+    assert len(refusal(unchecked(dataset))) < 400

@@ -888,7 +888,7 @@ def test_twelve_bits_in_sixteen_are_rejected_without_a_window():
     """As in a PNG file: they would be nearly black."""
     pixels = noise(12)
     message = refusal(written(pixels, 16))
-    assert "nothing to see: 100% of its pixels lie between" in message
+    assert "nothing to see: 100% of its pixels" in message
     window = {"WindowCenter": 2048, "WindowWidth": 4096}
     assert decoded(pixels, 16, **window).max() > 200
     inverted = {"PhotometricInterpretation": "MONOCHROME1"}

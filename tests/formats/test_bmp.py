@@ -30,6 +30,10 @@ def test_colours_are_blue_green_red(bits):
     assert bmp.decode(files.bmp(colours, bits)).tolist() == [[29, 150, 76]] * 2
 
 
+_COLOURS = files.bmp(np.full((9, 8, 3), 50, np.uint8), 24)
+WITHIN_HEADER = _COLOURS[:10] + bytes(4) + _COLOURS[14:]  # where the pixels begin
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
@@ -38,6 +42,7 @@ def test_colours_are_blue_green_red(bits):
         (files.bmp(FILM, 8, GRAYS)[:30], "cut short"),
         (files.bmp(FILM, 8, GRAYS[:80]), "without a colour in its palette"),
         (files.bmp(FILM, 8, GRAYS, header=44), "a header of 44 bytes"),
+        (WITHIN_HEADER, "begin within its header"),
         (files.bmp(np.zeros((4, 0, 3), np.uint8), 24), "0 x 4 pixels"),
         (
             files.bmp(np.zeros((4, 4, 4), np.uint8), 32, compression=3)

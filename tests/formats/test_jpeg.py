@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import random
+import struct
+import tracemalloc
 
 import numpy as np
 import pytest
 import simplejpeg
-from PIL import Image
+from PIL import Image, ImageOps
 from support import image_files as files
 from support.image_kinds import damaged
 
@@ -121,6 +123,85 @@ def test_other_jpegs_are_refused_by_name(marker, bits, components, reason):
     parts = [change(*part) for part in files.segments(saved())]
     with pytest.raises(XenonError, match=reason):
         jpeg.decode(files.jpeg(parts))
+
+
+@pytest.mark.parametrize("marker", [0xDE, 0xDF])
+def test_the_first_frame_of_a_hierarchy_is_not_taken_for_the_image(marker):
+    parts = files.segments(saved())
+    content = next(content for kind, content in parts if kind == 0xC0)
+    with pytest.raises(XenonError, match="lossless, hierarchical or arithmetic"):
+        jpeg.decode(files.jpeg([(marker, content), *parts]))
+
+
+def test_an_unusual_subsampling_is_not_called_damage():
+    """Three rows of the luma to one of the colours."""
+    parts = files.segments(saved(3))
+    odd = [
+        (kind, content[:7] + b"\x13" + content[8:] if kind == 0xC0 else content)
+        for kind, content in parts
+    ]
+    with pytest.raises(XenonError, match="unusual subsampling of its colours"):
+        jpeg.decode(files.jpeg(odd))
+
+
+def test_more_scans_than_programs_write_are_refused():
+    """Each of a few bytes costs a pass over all pixels, even if it is a wrong one."""
+    data = saved(progressive=True)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    with pytest.raises(XenonError, match="more than 500 scans"):
+        jpeg.decode(data[:-2] + last * 500 + data[-2:])
+
+
+def exif(*entries: bytes, following: bytes = bytes(4)) -> bytes:
+    """Return Exif data of such entries."""
+    head = struct.pack(">2sHIH", b"MM", 42, 8, len(entries))
+    return b"".join([b"Exif\0\0", head, *entries, following])
+
+
+TURNED = struct.pack(">HHIHH", 274, 3, 1, 6, 0)
+UPRIGHT = struct.pack(">HHIHH", 274, 3, 1, 1, 0)
+BEYOND = struct.pack(">HHII", 270, 2, 100, 5000)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's
+@pytest.mark.parametrize(
+    "content",
+    [
+        exif(TURNED),
+        exif(BEYOND, TURNED),
+        exif(TURNED, struct.pack(">HHII", 0x9286, 7, 1 << 20, 26)),
+        exif(struct.pack(">HHII", 270, 99, 1, 0), TURNED),
+        exif(TURNED, following=b"\x7f\xff\xff\xff"),
+        exif(TURNED, following=b""),
+    ],
+)
+def test_orientation_counts_although_the_rest_of_exif_is_damaged(content):
+    """Programs that copy Exif cut maker notes and thumbnails, and viewers turn it."""
+    data = files.jpeg([(0xE1, content), *files.segments(saved())])
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert expected.size == (80, 70)
+    assert np.array_equal(jpeg.decode(data), np.asarray(expected))
+
+
+@pytest.mark.parametrize("second", [UPRIGHT, BEYOND])
+def test_the_first_exif_counts(second):
+    parts = [(0xE1, exif(TURNED)), (0xE1, exif(second)), *files.segments(saved())]
+    data = files.jpeg(parts)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert expected.size == (80, 70)
+    assert np.array_equal(jpeg.decode(data), np.asarray(expected))
+
+
+def test_exif_of_which_every_tag_is_the_whole_costs_nothing():
+    """Its 64 KB would be hundreds of MB, again for each of 1,000 pages."""
+    entries = [struct.pack(">HHII", tag, 1, 60_000, 0) for tag in range(300, 400)]
+    circle = exif(*entries, following=struct.pack(">I", 8)) + bytes(60_000)
+    plain = files.segments(saved())
+    data = files.jpeg([(0xE1, circle), *plain])
+    tracemalloc.start()
+    assert np.array_equal(jpeg.decode(data), jpeg.decode(saved()))
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()
 
 
 def test_too_little_memory_is_not_taken_for_damage(monkeypatch):

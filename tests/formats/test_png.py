@@ -102,3 +102,18 @@ def test_damage_and_other_kinds_are_refused(data, reason, capfd):
     with pytest.raises(XenonError, match=reason):
         png.decode(data)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("shape", [(1_000_001, 1, 1), (1, 1_000_001, 1)])
+def test_sides_that_libpng_refuses_do_not_reach_it(shape, capfd):
+    """It would say so on the terminal."""
+    with pytest.raises(XenonError, match="a PNG of .* pixels"):
+        png.decode(files.png(np.full(shape, 90, np.uint8), 8, 0))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_exif_with_the_prefix_that_jpeg_has_turns_the_image():
+    samples = files.samples(files.drawing(), 8)
+    content = b"Exif\0\0" + exif(6, random.Random(1))
+    data = files.png(samples, 8, 0, before=[files.chunk(b"eXIf", content)])
+    assert np.array_equal(png.decode(data), turned(samples[..., 0], 6))

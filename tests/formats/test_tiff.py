@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import tracemalloc
+
 import imagecodecs
 import numpy as np
 import pytest
@@ -76,6 +79,10 @@ def test_a_reduced_page_or_a_mask_is_never_the_film():
     ("data", "reason"),
     [
         (files.tiff(page(), page()), "a TIFF of 2 pages: store each as a file"),
+        (
+            files.tiff(page(t270=(2, b"ImageJ=1.54f\nimages=3\nslices=3\n\0"))),
+            "a TIFF of 3 pages",
+        ),
         (files.tiff(page(compression=34712)), r"JPEG 2000 compression \(34712\)"),
         (files.tiff(page(compression=34933)), r"PNG compression \(34933\)"),
         (files.tiff(page(compression=12345)), r"unknown compression \(12345\)"),
@@ -102,10 +109,62 @@ def test_what_has_no_certain_meaning_is_refused_by_name(data, reason):
 
 
 def test_directories_in_a_circle_end():
-    data = bytearray(files.tiff(page()))
-    data[-4:] = data[4:8]  # the next page is the first one
-    with pytest.raises(XenonError, match="more than 1000 pages"):
-        tiff.decode(bytes(data))
+    for rest, reason in ((0, "longer than the file"), (10**6, "more than 1000 pages")):
+        data = bytearray(files.tiff(page()))
+        data[-4:] = data[4:8]  # the next page is the first one
+        with pytest.raises(XenonError, match=reason):
+            tiff.decode(bytes(data) + bytes(rest))
+
+
+def test_tags_that_share_their_bytes_cost_no_more_than_the_file():
+    """Else a few kilobytes fill the memory."""
+    entries = struct.pack("<HHII", 273, 1, 60_000, 0) * 300
+    data = struct.pack("<2sHIH", b"II", 42, 8, 300) + entries + bytes(60_000)
+    tracemalloc.start()
+    with pytest.raises(XenonError, match="its tags are longer than the file"):
+        tiff.decode(data)
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("tags", "reason"),
+    [
+        ({"compression": 7, "t347": (3, [300, 2])}, "its JPEG tables are no bytes"),
+        ({"compression": 7, "t347": (4, [70000])}, "its JPEG tables are no bytes"),
+        ({"photometric": 3, "t320": (2, b"x" * 768)}, "palette of 8 bits"),
+        ({"t339": (5, [3, 1])}, "a tag of type 5 instead of numbers"),
+        ({"t262": (9, [-1])}, "its tag 262 is negative"),
+    ],
+)
+def test_tags_of_other_types_are_refused_by_name(tags, reason):
+    with pytest.raises(XenonError, match=reason):
+        tiff.decode(files.tiff(page(**tags)))
+
+
+@pytest.mark.parametrize(("value", "is_refused"), [(1, False), (0, True)])
+def test_a_tag_given_twice_must_not_contradict_itself(value, is_refused):
+    """Of the two, libtiff takes the first, other programs the last."""
+    data = files.tiff(page())
+    (start,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, start)
+    entries = data[start + 2 : start + 2 + 12 * count]
+    again = struct.pack("<HHII", 262, 3, 1, value)
+    directory = struct.pack("<H", count + 1) + entries + again + bytes(4)
+    twice = data[:4] + struct.pack("<I", len(data)) + data[8:] + directory
+    if is_refused:
+        with pytest.raises(XenonError, match="two tags 262 that differ"):
+            tiff.decode(twice)
+    else:
+        assert np.array_equal(tiff.decode(twice), tiff.decode(data))
+
+
+@pytest.mark.parametrize("tile", [(1 << 26, 1), (1, 1 << 26)])
+def test_tiles_that_are_mostly_beyond_the_image_are_refused(tile):
+    """Each is decompressed as a whole, and all of them may be the same few bytes."""
+    data = files.tiff(page(t322=(4, [tile[1]]), t323=(4, [tile[0]])))
+    with pytest.raises(XenonError, match="declares more than 67"):
+        tiff.decode(data)
 
 
 @pytest.mark.parametrize("compression", [5, 8, 32773])

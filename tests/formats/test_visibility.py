@@ -52,6 +52,7 @@ def test_black_and_white_alone_are_refused():
         FILM * 0.15,  # dark
         255 - FILM * 0.15,  # bright
         np.where(FILM > 150, FILM, 0),  # mostly black
+        np.pad(FILM, 600),  # a finger on a shuttered plate
         np.full((4, 5), 50),  # one gray that no misreading gives
     ],
 )

@@ -188,7 +188,7 @@ def jpeg(parts: Iterable[tuple[int, bytes]], between: bytes = b"") -> bytes:
 
 # --- TIFF ---
 
-_FORMS = {1: "B", 2: "s", 3: "H", 4: "I", 5: "II", 7: "s", 13: "I"}
+_FORMS = {1: "B", 2: "s", 3: "H", 4: "I", 5: "I", 7: "s", 9: "i", 13: "I"}
 
 
 def tiff(*pages: dict[int, Any], order: str = "<", big: bool = False) -> bytes:

@@ -13,6 +13,7 @@ import numpy as np
 
 from xenon_mx.errors import XenonError
 
+_LONGEST = 200  # characters of a value in a message; chosen here
 BIG_ENDIAN = "1.2.840.10008.1.2.2"  # a transfer syntax, by PS3.6
 
 
@@ -73,9 +74,8 @@ class Header:
             raise XenonError(f"its {keyword} is damaged: {line(error)}") from error
 
     def text(self, keyword: str) -> str:
-        """Return an element as one line of text, empty if absent."""
-        value = str(self.value(keyword) or "")
-        return "".join(char if char.isprintable() else "?" for char in value)
+        """Return the start of an element as one line of text, empty if absent."""
+        return _printable(str(self.value(keyword) or ""))
 
     def numbers(self, keyword: str) -> Iterator[float]:
         """Yield the numbers of an element."""
@@ -150,9 +150,14 @@ class Header:
 
 def _text(dataset: Any, keyword: str) -> str:
     try:
-        return str(dataset.get(keyword, ""))
+        return _printable(str(dataset.get(keyword, "")))
     except Exception as error:  # pydicom converts values on access
         raise XenonError(f"its {keyword} is damaged: {line(error)}") from error
+
+
+def _printable(value: str) -> str:
+    """Return the start of a text, without line breaks and the like."""
+    return "".join(char if char.isprintable() else "?" for char in value[:_LONGEST])
 
 
 def _number(value: Any, keyword: str) -> float:
@@ -161,7 +166,9 @@ def _number(value: Any, keyword: str) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        raise XenonError(f"its {keyword} is {value!r}; expected a number")
+        raise XenonError(
+            f"its {keyword} is {repr(value)[:_LONGEST]}; expected a number"
+        )
     return number
 
 
@@ -198,5 +205,5 @@ def _table(descriptor: list[int], data: Any, big_endian: bool) -> LookupTable:
 
 
 def line(error: Exception) -> str:
-    """Return an exception's message as one line of at most 200 characters."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    """Return an exception's message as one line of limited length."""
+    return " ".join(str(error).split())[:_LONGEST] or type(error).__name__

@@ -8,6 +8,8 @@ values.
 
 from __future__ import annotations
 
+from itertools import islice
+
 from xenon_mx.dicom.headers import Header
 from xenon_mx.errors import XenonError
 
@@ -193,5 +195,5 @@ def _is_near(one: float, other: float) -> bool:
 
 
 def _listed(header: Header, keyword: str) -> str:
-    """Return numbers as DICOM writes them."""
-    return "\\".join(f"{side:g}" for side in header.numbers(keyword))
+    """Return the first numbers as DICOM writes them."""
+    return "\\".join(f"{side:g}" for side in islice(header.numbers(keyword), 4))

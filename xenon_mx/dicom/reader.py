@@ -135,13 +135,10 @@ def _check_shades(header: Header, patterns: np.ndarray, table: np.ndarray) -> No
     counts = np.bincount(patterns, minlength=len(table))
     if np.count_nonzero(counts) < 2:
         return
-    darkest, share = visibility.narrowest(np.bincount(table, counts, minlength=256))
-    if share >= visibility.MOST:
-        raise XenonError(
-            f"an image with nothing to see: {share:.0%} of its pixels lie between "
-            f"{darkest} and {darkest + visibility.SPAN} of 255, by "
-            f"{windowing.source(header)}; store it with a window that fits"
-        )
+    visibility.check_counts(
+        np.bincount(table, counts, minlength=256),
+        f"that is by {windowing.source(header)}: store it with a window that fits",
+    )
 
 
 # --- the file ---

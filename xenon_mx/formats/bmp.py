@@ -44,6 +44,8 @@ def _decode(data: bytes) -> np.ndarray:
     pixels.check_size(width, abs(height))
     _check_layout(data, header, bits)
     stride = (width * bits + 31) // 32 * 4  # rows end at a multiple of four bytes
+    if start < _FILE_HEADER + header:
+        raise XenonError("a damaged BMP: its pixels begin within its header")
     if start + stride * abs(height) > len(data):
         raise XenonError("the BMP file is cut short")
     rows = np.frombuffer(data, np.uint8, stride * abs(height), start)

@@ -29,10 +29,14 @@ SIGNATURE = b"\xff\xd8"
 _START, _END, _SCAN = 0xD8, 0xD9, 0xDA
 _TABLES = (0xC4, 0xDB, 0xDD)  # Huffman, quantisation, restart interval
 _FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended sequential, progressive
-_OTHER_FRAMES = {*range(0xC3, 0xD0)} - {0xC4, 0xC8, 0xCC}  # lossless, arithmetic ...
+# Lossless, arithmetic ..., and the two markers of a hierarchy of frames.
+_OTHER_FRAMES = {*range(0xC3, 0xD0), 0xDE, 0xDF} - {0xC4, 0xC8, 0xCC}
 # After FF, bytes that start no segment: a stuffed 0, TEM and the restart markers.
 _NO_SEGMENTS = (0x00, 0x01, *range(0xD0, 0xD8))
 _JFIF, _EXIF, _ADOBE = 0xE0, 0xE1, 0xEE
+# Programs write a dozen. Each may be a few bytes, and costs a pass over all pixels. As
+# in libjpeg-turbo's fuzz tests (fuzz/decompress.cc).
+_MOST_SCANS = 500
 _COLOUR_TRANSFORMS = (0, 1)  # of Adobe's field for three components: RGB, YCbCr
 _JFIF_FIELD = b"JFIF\0\1\1\0\0\1\0\1\0\0"
 _ADOBE_FIELD = b"Adobe\0\x64\0\0\0\0"
@@ -45,7 +49,7 @@ class _Header:
     Attributes:
         segments: Marker and content of those that the pixels depend on.
         size: Width and height, px.
-        orientation: 1 to 8, as of `pixels.upright`.
+        orientation: 1 to 8, as of `pixels.upright`; 0 before any Exif.
         skipped: Number of bytes between markers that mean nothing.
         odd_fields: Names of fields whose content is not known.
         scan: Where the first scan's marker starts.
@@ -53,7 +57,7 @@ class _Header:
 
     segments: list[tuple[int, bytes]] = field(default_factory=list)
     size: tuple[int, int] = (0, 0)
-    orientation: int = 1
+    orientation: int = 0
     skipped: int = 0
     odd_fields: list[str] = field(default_factory=list)
     scan: int = 0
@@ -77,6 +81,8 @@ def decode_stored(data: bytes) -> np.ndarray:
 
 def _decode(data: bytes, header: _Header) -> np.ndarray:
     pixels.check_size(*header.size)
+    if data.count(bytes([0xFF, _SCAN]), header.scan) > _MOST_SCANS:
+        raise XenonError(f"a JPEG of more than {_MOST_SCANS} scans: store it as PNG")
     parts = [b"\xff", bytes([_START])]
     for marker, content in header.segments:
         parts += [struct.pack(">BBH", 0xFF, marker, len(content) + 2), content]
@@ -90,6 +96,10 @@ def _decode(data: bytes, header: _Header) -> np.ndarray:
         reason = str(error)
         if reason.startswith("Premature end"):
             raise XenonError("the JPEG file is cut short") from error
+        if "Could not determine subsampling" in reason:
+            raise XenonError(
+                "a JPEG with an unusual subsampling of its colours: store it as PNG"
+            ) from error
         raise XenonError(f"a damaged JPEG: {reason}") from error
     return gray[:, :, 0]
 
@@ -158,7 +168,8 @@ def _add_segment(header: _Header, marker: int, content: bytes) -> None:
     if marker in (*_FRAMES, *_TABLES):
         header.segments.append((marker, content))
     elif marker == _EXIF and content.startswith(b"Exif\0\0"):
-        header.orientation = ifd.orientation(content[6:])
+        # Viewers turn by the first of several Exif segments.
+        header.orientation = header.orientation or ifd.orientation(content[6:])
     elif marker == _JFIF and content.startswith(b"JFIF\0"):
         _add_jfif(header, content)
     elif marker == _ADOBE and content.startswith(b"Adobe") and len(content) >= 12:

@@ -30,6 +30,7 @@ _DEPTHS = {
     _RGB_ALPHA: (8, 16),
 }
 _CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
+_LONGEST_SIDE = 1_000_000  # px, that libpng reads
 _MOST_FILTERS = 4  # the highest number of a scanline's filter
 # Adam7's passes: first row and column, and the steps of both.
 _WHOLE = ((0, 0, 1, 1),)
@@ -129,6 +130,8 @@ def _read_header(content: bytes) -> _Header:
         raise XenonError("a damaged PNG: it has no header")
     header = _Header(*struct.unpack(">IIBBBBB", content))
     pixels.check_size(header.width, header.height)
+    if max(header.width, header.height) > _LONGEST_SIDE:
+        raise XenonError(f"a PNG of {header.width} x {header.height} pixels")
     is_known = (
         header.colour_type in _SAMPLES
         and header.bits in _DEPTHS[header.colour_type]

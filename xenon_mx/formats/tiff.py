@@ -6,6 +6,7 @@ is read; everything else is refused by name. `compression` decompresses its stri
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Sequence
 
@@ -23,6 +24,15 @@ _STRIPS = (273, 279)  # their offsets and sizes in bytes
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS = 322, 323, 324
 _TILES = (_TILE_OFFSETS, 325)
 _COLOUR_MAP, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _JPEG_TABLES = 320, 338, 339, 347
+_DESCRIPTION = 270
+_TAGS = frozenset(
+    (
+        *(_SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION),
+        *(_PHOTOMETRIC, _FILL_ORDER, _SAMPLES, _ROWS_PER_STRIP, _PLANAR, _PREDICTOR),
+        *(*_STRIPS, *_TILES, _TILE_WIDTH, _TILE_HEIGHT, _COLOUR_MAP, _EXTRA_SAMPLES),
+        *(_SAMPLE_FORMAT, _JPEG_TABLES, _DESCRIPTION, ifd.ORIENTATION),
+    )
+)
 
 _NOT_THE_IMAGE = 0b101  # bits of the subfile type: a reduced copy, a mask
 _OLD_REDUCED = 2
@@ -58,6 +68,8 @@ _SAMPLE_BITS = (2, 4, 8, 10, 12, 14, 16)
 _CHUNKY, _PLANES = 1, 2
 _PREMULTIPLIED = 1  # of ExtraSamples
 _UNSIGNED = 1
+# Beyond 4 GB, and for some programs always, a stack has only its first page.
+_IMAGEJ_STACK = re.compile(rb"\AImageJ=.*^images=(\d{1,9})$", re.DOTALL | re.MULTILINE)
 _NO_PREDICTOR, _DIFFERENCES = 1, 2
 _SAVE_AS = "store it as PNG, or as a TIFF without compression"
 
@@ -113,7 +125,7 @@ def decode(data: bytes) -> np.ndarray:
             cannot be read with certainty; the reason names it.
         MemoryError: There is too little memory for the image.
     """
-    tags = _only_image(ifd.read_pages(data))
+    tags = _only_image(ifd.read_pages(data, _TAGS))
     _check_kind(tags)
     layout = _layout(tags)
     samples = _samples(data, tags, layout)
@@ -142,9 +154,16 @@ def _only_image(pages: Sequence[Tags]) -> Tags:
     ]
     if not images:
         raise XenonError("a TIFF without a page of full size")
-    if len(images) > 1:
-        raise XenonError(f"a TIFF of {len(images)} pages: store each as a file")
+    count = max(len(images), _stacked(images[0]))
+    if count > 1:
+        raise XenonError(f"a TIFF of {count} pages: store each as a file")
     return images[0]
+
+
+def _stacked(tags: Tags) -> int:
+    """Return the number of images that ImageJ says follow a page without pages."""
+    match = _IMAGEJ_STACK.search(bytes(n & 0xFF for n in tags.get(_DESCRIPTION, ())))
+    return int(match[1]) if match else 1
 
 
 # --- what is read ---
@@ -206,6 +225,9 @@ def _layout(tags: Tags) -> _Layout:
             _number(tags, _TILE_HEIGHT),
         )
     pixels.check_size(block_width, block_height)
+    if is_tiled:  # what is beyond the image is decompressed as well
+        across, down = -(-width // block_width), -(-height // block_height)
+        pixels.check_size(across * block_width, down * block_height)
     return _Layout(
         width=width,
         height=height,
@@ -300,7 +322,9 @@ def _block(content: bytes, tags: Tags, layout: _Layout, rows: int) -> np.ndarray
     shape = (rows, layout.block_width, layout.depth)
     compression = _number(tags, _COMPRESSION, _UNCOMPRESSED)
     if compression == _JPEG:
-        tables = tags.get(_JPEG_TABLES, b"")
+        tables = tags.get(_JPEG_TABLES, ())
+        if max(tables, default=0) > 255:
+            raise XenonError("a damaged TIFF: its JPEG tables are no bytes")
         if tables:  # each block lacks them
             content = bytes(tables)[:-2] + content[2:]
         gray = jpeg.decode_stored(content)
