@@ -190,7 +190,8 @@ def predict_command(**flags: Any) -> None:
     """Predict whether each study of INPUT is abnormal, and write one row per study.
 
     INPUT is a CSV of image paths in the format of the MURA competition, a manifest (a
-    CSV with a header), a folder, image files, or a .rec file of a packed folder. OUT.csv may be - for standard output.
+    CSV with a header), a folder, image files, or a .rec file of a packed folder.
+    OUT.csv may be - for standard output.
 
     Not for medical use.
     """

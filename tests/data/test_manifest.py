@@ -210,7 +210,8 @@ def test_without_splits_patients_are_held_out_by_a_stable_hash(tmp_path):
     parts = again["train"], again["valid"], again["holdout"]
     assert sum(map(len, parts)) == len(set.union(*parts)) == 31
     source.write_text("\n".join([header, *rows[:-8]]) + "\n")
-    assert patients("d", valid=0.3)["valid"] <= usual["valid"]  # others leave, none changes sides
+    fewer = patients("d", valid=0.3)  # some leave, and none changes sides
+    assert fewer["valid"] <= usual["valid"]
 
 
 def test_unknown_patients_are_recorded_and_said(tmp_path, caplog):

@@ -97,7 +97,7 @@ def read_dataset(source: Path, root: Path | None = None) -> DataSet:
         name = text.folder_name(source)
         raise XenonError(f"{name}: no such folder; give the root of MURA-v1.1")
     found = {}
-    left_out = Counter[str]()
+    left_out: Counter[str] = Counter()
     for split in SPLITS:
         csv = source / f"{split}_image_paths.csv"
         if csv.is_file():

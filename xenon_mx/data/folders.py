@@ -62,7 +62,8 @@ def find_images(folder: Path) -> FolderFiles:
     Raises:
         XenonError: A folder cannot be read.
     """
-    images, left_out = [], Counter[str]()
+    images: list[Path] = []
+    left_out: Counter[str] = Counter()
     for file in _walk(folder):
         kind = _other_kind(file)
         if kind:

@@ -201,7 +201,8 @@ def _read_gray(image: mura.Image) -> np.ndarray:
 
 def _list_inputs(config: PredictConfig) -> list[mura.Image]:
     """List the images of all inputs; check that each exists and is given once."""
-    listed, left_out = [], Counter[str]()
+    listed: list[mura.Image] = []
+    left_out: Counter[str] = Counter()
     for path in config.inputs:
         images, others = _list_input(path, config.root)
         listed += images
