@@ -89,7 +89,7 @@ setup(
     install_requires=[
         "click>=8.0",
         "huggingface_hub>=0.23",
-        "isal>=1.5",
+        "isal>=1.6",
         "numpy>=1.18.5,<2",
         # 4.10 and 4.11 write out of bounds on crafted files (CVE-2025-53644), and 4.12
         # needs NumPy 2.

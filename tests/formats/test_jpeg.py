@@ -163,7 +163,6 @@ UPRIGHT = struct.pack(">HHIHH", 274, 3, 1, 1, 0)
 BEYOND = struct.pack(">HHII", 270, 2, 100, 5000)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's
 @pytest.mark.parametrize(
     "content",
     [
@@ -178,9 +177,8 @@ BEYOND = struct.pack(">HHII", 270, 2, 100, 5000)
 def test_orientation_counts_although_the_rest_of_exif_is_damaged(content):
     """Programs that copy Exif cut maker notes and thumbnails, and viewers turn it."""
     data = files.jpeg([(0xE1, content), *files.segments(saved())])
-    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
-    assert expected.size == (80, 70)
-    assert np.array_equal(jpeg.decode(data), np.asarray(expected))
+    turned = np.rot90(luma(saved()), -1)  # by orientation 6, to the right
+    assert np.array_equal(jpeg.decode(data), turned)
 
 
 @pytest.mark.parametrize("second", [UPRIGHT, BEYOND])
