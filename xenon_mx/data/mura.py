@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Callable, Iterable, Mapping, NamedTuple, Sequence, TypeVar
 
@@ -38,6 +38,7 @@ class Image:
         study_type: `XR_*`, or empty outside MURA's layout.
         patient: `patient00001`, or empty outside MURA's layout.
         label: 1 abnormal, 0 normal, None unknown.
+        extra: Further columns by name, such as for subgroups.
     """
 
     path: str
@@ -46,6 +47,7 @@ class Image:
     study_type: str
     patient: str
     label: int | None
+    extra: Mapping[str, str] = field(default_factory=dict)
 
 
 def is_data_set_file(name: str) -> bool:
