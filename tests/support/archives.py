@@ -7,6 +7,7 @@ from typing import Any, Iterable
 
 import numpy as np
 from pydicom.dataset import Dataset
+
 from support.dicom_files import written
 
 ROOT_UID = "1.2.826.0.1.3680043.8.498"
@@ -21,7 +22,7 @@ PEOPLE = {
     "ISO_IR 144": ("Щукина^Юлия", "ЩЮ-55817", "Городская больница"),
     "ISO_IR 192": ("山田^花子", "患者-88123", "第三整形外科病院"),
     "GB18030": ("王^小东", "病历-66021", "北京骨科医院"),
-    "ISO_IR 13": ("ﾔﾏﾀﾞ^ﾀﾛｳ", "ｶﾝｼﾞｬ3301", "ｾｲｹｲｹﾞｶ"),
+    "ISO_IR 13": ("ﾔﾏﾀﾞ^ﾀﾛｳ", "ｶﾝｼﾞﾔﾊﾞﾝ", "ｾｲｹｲｹﾞｶ"),
 }
 
 
