@@ -78,6 +78,11 @@ class Identity:
     order: tuple[int, ...]
     is_burned_in: bool
 
+    @property
+    def body_part(self) -> str:
+        """Return the most direct name of the body part; it may be any text."""
+        return self.body_parts[0] if self.body_parts else ""
+
 
 def read(file: Path) -> Identity:
     """Read whose image a DICOM file is, from its header alone.

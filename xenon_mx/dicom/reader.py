@@ -188,6 +188,15 @@ def _pydicom() -> Any:
     return pydicom
 
 
+def check_installed() -> None:
+    """Check that pydicom is installed.
+
+    Raises:
+        XenonError: It is not; the error says how to install it.
+    """
+    _pydicom()
+
+
 def _silence_pydicom() -> None:
     """Suppress pydicom's warnings and log, since errors here state what is wrong.
 

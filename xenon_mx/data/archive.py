@@ -1,0 +1,312 @@
+"""A folder of DICOM files as an archive exports them, read into images.
+
+Owns which files are one study, one patient and one image, and the names that images get
+in MURA's layout: `XR_HAND/<patient>/<study>/<image>`. Must not know labels or pixels.
+
+A study is a body part under a StudyInstanceUID: hand and wrist of one order often share
+the UID. Left and right hand under one UID are one study, since MURA's unit is one body
+part of one patient at one visit; the side is a further column.
+
+Nothing that is raised or logged here holds an identifier, unless the naming keeps them:
+a file's path below the folder may name the patient, and so may the name of a file with
+an odd suffix. A file is named by its pseudonym, and the link file has its path. The
+link file is therefore written before anything is refused.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Iterable, Mapping, NamedTuple, Sequence
+
+from xenon_mx.data import body_parts, folders, links
+from xenon_mx.data.body_parts import BodyParts
+from xenon_mx.data.links import Link
+from xenon_mx.data.mura import Image
+from xenon_mx.data.patients import Patients
+from xenon_mx.data.pseudonyms import Naming
+from xenon_mx.dicom import identity, reader
+from xenon_mx.dicom.identity import Identity
+from xenon_mx.errors import FileError, XenonError, os_error
+from xenon_mx.runtime import files, text
+
+# Suffixes that may be printed: of the files that lie beside exported images. Another
+# suffix may be a part of a name: `Jane.Doe`.
+_SUFFIXES = frozenset(
+    ".png .jpg .jpeg .jpe .jfif .bmp .dib .tif .tiff .gif .webp .jp2 .mp4 .avi "
+    ".txt .csv .tsv .json .xml .html .htm .css .js .pdf .rtf .doc .docx .xls .xlsx "
+    ".zip .gz .tar .exe .dll .bat .inf .ini .ico .jar .sh .md .log .db .bin .dat "
+    ".dcm .dicom".split()
+)
+_OTHER_SUFFIX = "with another suffix"
+
+
+@dataclass(frozen=True, repr=False)
+class Entry:
+    """An image of an archive, and what its header says.
+
+    Attributes:
+        image: The image, named in MURA's layout, without a label. `extra` has
+            `laterality` and `view`, which are empty if unknown.
+        identity: Whose image it is.
+    """
+
+    image: Image
+    identity: Identity
+
+
+class BadFile(NamedTuple):
+    """A file whose header cannot be used.
+
+    Attributes:
+        name: The file's name in messages.
+        file: The file.
+        reason: What is wrong with it.
+    """
+
+    name: str
+    file: Path
+    reason: str
+
+
+@dataclass(frozen=True, repr=False)
+class Archive:
+    """The images of an archive, and what was counted on reading them.
+
+    Attributes:
+        folder: The archive's folder.
+        entries: The images, in an order that no file's name decides: by study type,
+            patient and study, and within a study by series, acquisition, instance
+            number and name.
+        bad: The files that were left out because their headers cannot be used.
+        copies: How many files were left out as the same image once more.
+        without_id: How many studies have no patient ID, each a patient of its own.
+        half_issued: How many patient IDs occur both with an issuer and without.
+        left_out: The number of files by kind that are no DICOM images.
+    """
+
+    folder: Path
+    entries: Sequence[Entry]
+    bad: Sequence[BadFile]
+    copies: int
+    without_id: int
+    half_issued: int
+    left_out: Counter[str]
+
+    @property
+    def images(self) -> list[Image]:
+        """Return the images."""
+        return [entry.image for entry in self.entries]
+
+
+def read_archive(
+    folder: Path,
+    naming: Naming,
+    parts: BodyParts | None = None,
+    link: Path | None = None,
+    skip_bad: bool = False,
+) -> Archive:
+    """Read the images of a folder of DICOM files, by their headers alone.
+
+    Args:
+        folder: The folder; the names of files and folders in it say nothing.
+        naming: How patients, studies and images are named.
+        parts: The study types of body parts; None is xenon's own table.
+        link: Where to write the link file, even if the archive is refused then.
+        skip_bad: Whether to leave out files whose headers cannot be used.
+
+    Raises:
+        XenonError: There is no DICOM image; headers cannot be used; one SOP instance
+            is in files of different content; or a study has several patients.
+        OSError: The link file cannot be written.
+    """
+    identities, bad, left_out = _read_headers(folder, naming)
+    patients = Patients(identities.values(), naming)
+    entries = [
+        _entry(file, each, patients, naming, parts or BodyParts())
+        for file, each in identities.items()
+    ]
+    if link is not None:
+        links.write(link, [*map(_link, entries), *map(_bad_link, bad)])
+    hint = _hint(naming, link)
+    if bad and not skip_bad:
+        raise XenonError(
+            f"{text.counted(len(bad), 'DICOM file')} cannot be used: export them again, or "
+            f"leave them out with --skip-bad{hint}",
+            [f"{each.name}: {each.reason}" for each in bad],
+        )
+    if not entries:
+        found = f": found {folders.in_words(left_out)}" if left_out else ""
+        raise XenonError(f"the folder holds no DICOM image that can be used{found}")
+    _check_patients(entries, hint)
+    once = _without_copies(entries, hint)
+    return Archive(
+        folder=folder,
+        entries=sorted(once, key=_order),
+        bad=bad,
+        copies=len(entries) - len(once),
+        without_id=patients.without_id,
+        half_issued=patients.half_issued,
+        left_out=left_out,
+    )
+
+
+def _read_headers(
+    folder: Path, naming: Naming
+) -> tuple[dict[Path, Identity], list[BadFile], Counter[str]]:
+    """Read the headers below a folder, and count what is no DICOM image."""
+    found = _find(folder, naming)
+    left_out = Counter[str]()
+    for kind, count in found.left_out.items():
+        left_out[_printable(kind, naming)] += count
+    identities, bad = {}, []
+    for file in found.images:
+        if not folders.is_dicom_file(file):
+            left_out[_printable(file.suffix.lower() or "without a suffix", naming)] += 1
+            continue
+        reader.check_installed()
+        try:
+            identities[file] = identity.read(file)
+        except XenonError as error:
+            name = naming.file(file.relative_to(folder).as_posix())
+            bad.append(BadFile(name, file, str(error)))
+    return identities, sorted(bad), left_out
+
+
+def _find(folder: Path, naming: Naming) -> folders.FolderFiles:
+    """Find the image files below a folder."""
+    try:
+        return folders.find_images(folder)
+    except FileError as error:
+        if naming.keeps_identifiers:
+            raise
+        raise XenonError(
+            f"a folder of the archive cannot be read: {error.reason}; `find` without "
+            f"options names it"
+        ) from None
+
+
+def _printable(kind: str, naming: Naming) -> str:
+    """Return a kind of file without a suffix that may be a name."""
+    is_safe = not kind.startswith(".") or kind in _SUFFIXES
+    return kind if is_safe or naming.keeps_identifiers else _OTHER_SUFFIX
+
+
+def _entry(
+    file: Path,
+    header: Identity,
+    patients: Patients,
+    naming: Naming,
+    parts: BodyParts,
+) -> Entry:
+    """Return an image with its name in MURA's layout."""
+    study_type = parts.study_type(header.body_parts)
+    # Unknown body parts of one UID are different studies, too.
+    is_unknown = study_type == body_parts.UNKNOWN
+    part = body_parts.key(header.body_part) if is_unknown else ""
+    patient = patients.name(header)
+    study = f"{study_type}/{patient}/"
+    study += naming.study(header.study_uid, study_type, part) + "/"
+    image = Image(
+        path=study + naming.image(header.image_uid),
+        file=file,
+        study=study,
+        study_type=study_type,
+        patient=patient,
+        label=None,
+        extra={"laterality": header.laterality, "view": header.view},
+    )
+    return Entry(image, header)
+
+
+def _order(entry: Entry) -> tuple:
+    return (entry.image.study, entry.identity.order, entry.image.path)
+
+
+def _check_patients(entries: Iterable[Entry], hint: str) -> None:
+    """Check that no study has several patients.
+
+    Such studies are what a mistyped ID or a wrong assignment leaves in an archive.
+    Either patient may be in another split.
+    """
+    studies: dict[str, set[str]] = {}
+    patients: dict[str, set[str]] = {}
+    for entry in entries:
+        uid = entry.identity.study_uid
+        studies.setdefault(uid, set()).add(entry.image.study)
+        patients.setdefault(uid, set()).add(entry.image.patient)
+    shared = [
+        f"patients {', '.join(sorted(patients[uid]))} in "
+        f"{', '.join(sorted(studies[uid]))}"
+        for uid in studies
+        if len(patients[uid]) > 1
+    ]
+    if shared:
+        raise XenonError(
+            f"{text.counted(len(shared), 'StudyInstanceUID')} of several patients: "
+            f"correct the patient ID in the archive, or take these files out{hint}",
+            sorted(shared),
+        )
+
+
+def _without_copies(entries: Iterable[Entry], hint: str) -> list[Entry]:
+    """Return each image once; exports overlap.
+
+    Raises:
+        XenonError: Files of one SOP instance differ.
+    """
+    by_uid: dict[str, list[Entry]] = {}
+    for entry in entries:
+        by_uid.setdefault(entry.identity.image_uid, []).append(entry)
+    different = [
+        f"{', '.join(sorted({entry.image.path for entry in copies}))}: "
+        f"{len(copies)} files"
+        for copies in by_uid.values()
+        if len(copies) > 1 and len({_sha256(entry) for entry in copies}) > 1
+    ]
+    if different:
+        raise XenonError(
+            f"{text.counted(len(different), 'SOPInstanceUID')} of files that differ: it is "
+            f"ambiguous which is the image; keep one of them{hint}",
+            sorted(different),
+        )
+    return [copies[0] for copies in by_uid.values()]
+
+
+def _sha256(entry: Entry) -> str:
+    try:
+        return files.sha256(entry.image.file)
+    except OSError as error:
+        raise os_error(entry.image.path, error) from None
+
+
+def _link(entry: Entry) -> Link:
+    image, header = entry.image, entry.identity
+    return Link(
+        image=image.path,
+        study=image.study,
+        patient=image.patient,
+        study_type=image.study_type,
+        body_part=header.body_part,
+        study_uid=header.study_uid,
+        series_uid=header.series_uid,
+        image_uid=header.image_uid,
+        accession=header.accession,
+        file=os.path.abspath(image.file),
+    )
+
+
+def _bad_link(bad: BadFile) -> Link:
+    empty: Mapping[str, str] = dict.fromkeys(Link._fields, "")
+    return Link(**{**empty, "image": bad.name, "file": os.path.abspath(bad.file)})
+
+
+def _hint(naming: Naming, link: Path | None) -> str:
+    """Return where the user finds the files that an error names."""
+    if naming.keeps_identifiers:
+        return ""
+    if link is not None:
+        return "; the file of --link says which these are"
+    return "; with --link FILE, FILE says which these are"
