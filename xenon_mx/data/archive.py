@@ -132,9 +132,10 @@ def read_archive(
         links.write(link, [*map(_link, entries), *map(_bad_link, bad)])
     hint = _hint(naming, link)
     if bad and not skip_bad:
+        counted = text.counted(len(bad), "DICOM file")
         raise XenonError(
-            f"{text.counted(len(bad), 'DICOM file')} cannot be used: export them again, or "
-            f"leave them out with --skip-bad{hint}",
+            f"{counted} cannot be used: export them again, or leave them out with "
+            f"--skip-bad{hint}",
             [f"{each.name}: {each.reason}" for each in bad],
         )
     if not entries:
@@ -267,9 +268,10 @@ def _without_copies(entries: Iterable[Entry], hint: str) -> list[Entry]:
         if len(copies) > 1 and len({_sha256(entry) for entry in copies}) > 1
     ]
     if different:
+        counted = text.counted(len(different), "SOPInstanceUID")
         raise XenonError(
-            f"{text.counted(len(different), 'SOPInstanceUID')} of files that differ: it is "
-            f"ambiguous which is the image; keep one of them{hint}",
+            f"{counted} of files that differ: it is ambiguous which is the image; keep "
+            f"one of them{hint}",
             sorted(different),
         )
     return [copies[0] for copies in by_uid.values()]

@@ -1,7 +1,7 @@
 """Escaping of arbitrary names for one line of a log and for a shell.
 
-Owns the escapes, and numbers with their nouns; must not know commands or files. In a Python string, a byte of a file
-name that is not UTF-8 is a surrogate, U+DC80 to U+DCFF.
+Owns the escapes, and numbers with their nouns; must not know commands or files. In a
+Python string, a byte of a file name that is not UTF-8 is a surrogate, U+DC80 to U+DCFF.
 """
 
 from __future__ import annotations
