@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Iterable, Mapping, NamedTuple, Sequence
 
@@ -51,10 +51,12 @@ class Entry:
         image: The image, named in MURA's layout, without a label. `extra` has
             `laterality` and `view`, which are empty if unknown.
         identity: Whose image it is.
+        copies: Further files of the same content, which are left out.
     """
 
     image: Image
     identity: Identity
+    copies: Sequence[Path] = ()
 
 
 class BadFile(NamedTuple):
@@ -274,7 +276,10 @@ def _without_copies(entries: Iterable[Entry], hint: str) -> list[Entry]:
             f"one of them{hint}",
             sorted(different),
         )
-    return [copies[0] for copies in by_uid.values()]
+    return [
+        replace(first, copies=[entry.image.file for entry in others])
+        for first, *others in by_uid.values()
+    ]
 
 
 def _sha256(entry: Entry) -> str:

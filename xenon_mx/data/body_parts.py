@@ -142,6 +142,11 @@ def key(name: str) -> str:
     return "".join([word for word in words if word not in _SIDES] or words)
 
 
+def is_study_type(name: str) -> bool:
+    """Return whether a name is that of a study type: `XR_` and capital letters."""
+    return bool(_STUDY_TYPE.fullmatch(name))
+
+
 def is_defined(name: str) -> bool:
     """Return whether a name of a body part is DICOM's or a usual one.
 
@@ -178,7 +183,7 @@ def read(file: Path, name: str = "--body-parts") -> BodyParts:
         part, study_type = key(row["body_part"]), row["study_type"].upper()
         if not part:
             raise FileError(name, f"line {line} has no body part")
-        if not _STUDY_TYPE.fullmatch(study_type):
+        if not is_study_type(study_type):
             raise FileError(
                 name,
                 f"the study type in line {line} must be XR_ and capital letters, such "
