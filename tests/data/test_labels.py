@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support.archives import ROOT_UID, STUDY_UID, radiograph, write
 
-from xenon_mx.data import labels
+from xenon_mx.data import labelling, labels
 from xenon_mx.data.archive import Archive, read_archive
 from xenon_mx.data.body_parts import BodyParts
 from xenon_mx.data.mura import Image
@@ -51,7 +51,7 @@ def table(tmp_path: Path, content: str, parts: BodyParts | None = None):
 
 def joined(tmp_path: Path, content: str, naming: Naming = NAMING, **options: Any):
     rows = table(tmp_path, content)
-    return labels.join(archive(tmp_path, naming), rows, naming, **options)
+    return labelling.join(archive(tmp_path, naming), rows, naming, **options)
 
 
 def refused(tmp_path: Path, content: str, message: str, **options: Any) -> list[str]:
@@ -119,7 +119,7 @@ def test_an_image_is_named_by_any_of_its_copies(tmp_path: Path) -> None:
     data = radiograph(1)
     folder = write(tmp_path / "in", {"a": data, "b": data})
     rows = table(tmp_path, "image,label\nb,1\n")
-    (image,) = labels.join(read_archive(folder, NAMING), rows, NAMING)
+    (image,) = labelling.join(read_archive(folder, NAMING), rows, NAMING)
     assert image.label == 1
 
 
@@ -190,7 +190,7 @@ def test_an_accession_number_of_several_studies_is_refused(tmp_path: Path) -> No
     found = read_archive(write(tmp_path / "in", files), NAMING)
     rows = table(tmp_path, "accession,label,study_type\nACC-1,1,XR_HAND\n")
     with pytest.raises(XenonError, match="of several studies.*or the study in a col"):
-        labels.join(found, rows, NAMING)
+        labelling.join(found, rows, NAMING)
 
 
 def test_contradictory_rows_are_refused(tmp_path: Path) -> None:
@@ -220,11 +220,27 @@ def test_a_table_of_other_identifiers_is_refused(tmp_path: Path) -> None:
 def test_a_column_that_repeats_identifiers_is_refused(tmp_path: Path) -> None:
     rows = [f"{UIDS[n]},1,ACC-{n},{n}" for n in (0, 1)]
     content = "\n".join(["study,label,order,grade", *rows, ""])
-    refused(
-        tmp_path, content, "1 of them repeats identif.*'order'", skip_unlabelled=True
-    )
+    message = "1 of them repeats identif.*remove 'order', or"
+    refused(tmp_path, content, message, skip_unlabelled=True)
+    once = content.replace("ACC-0", "")
+    refused(tmp_path, once, message, skip_unlabelled=True)
+    once = content.replace("ACC-0", "unknown")
+    refused(tmp_path, once, message, skip_unlabelled=True)
     images = joined(tmp_path, content, PLAIN, skip_unlabelled=True)
     assert images[0].extra["order"] == "ACC-0"
+
+
+def test_a_short_id_may_be_equal_by_chance(tmp_path: Path) -> None:
+    files = {
+        str(n): radiograph(n, StudyInstanceUID=UIDS[n], PatientID=str(n))
+        for n in (1, 2)
+    }
+    found = read_archive(write(tmp_path / "in", files), NAMING)
+    content = f"study,label,grade\n{UIDS[1]},0,1\n{UIDS[2]},0,1\n"
+    assert len(labelling.join(found, table(tmp_path, content), NAMING)) == 2
+    ids = content.replace(f"{UIDS[2]},0,1", f"{UIDS[2]},0,2")
+    with pytest.raises(XenonError, match="repeats identifiers"):
+        labelling.join(found, table(tmp_path, ids), NAMING)
 
 
 @pytest.mark.parametrize(

@@ -125,10 +125,9 @@ def read_archive(
         OSError: The link file cannot be written.
     """
     identities, bad, left_out = _read_headers(folder, naming)
-    patients = Patients(identities.values(), naming)
+    patients, parts = Patients(identities.values(), naming), parts or BodyParts()
     entries = [
-        _entry(file, each, patients, naming, parts or BodyParts())
-        for file, each in identities.items()
+        _entry(file, each, patients, naming, parts) for file, each in identities.items()
     ]
     if link is not None:
         links.write(link, [*map(_link, entries), *map(_bad_link, bad)])
