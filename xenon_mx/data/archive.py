@@ -160,7 +160,7 @@ def _read_headers(
 ) -> tuple[dict[Path, Identity], list[BadFile], Counter[str]]:
     """Read the headers below a folder, and count what is no DICOM image."""
     found = _find(folder, naming)
-    left_out = Counter[str]()
+    left_out: Counter[str] = Counter()
     for kind, count in found.left_out.items():
         left_out[_printable(kind, naming)] += count
     identities, bad = {}, []

@@ -66,7 +66,7 @@ def _warnings(archive: Archive, naming: Naming) -> Iterator[str]:
 
 def _unknown_parts(entries: Iterable[Entry], naming: Naming) -> Counter[str]:
     """Count the images of unknown body parts by name, if the name may be printed."""
-    counts = Counter[str]()
+    counts: Counter[str] = Counter()
     for entry in entries:
         if entry.image.study_type == body_parts.UNKNOWN:
             name = entry.identity.body_part
