@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import stat
 from collections import Counter
 from pathlib import Path
@@ -24,7 +25,7 @@ from support.archives import (
 )
 from support.dicom_files import written
 
-from xenon_mx.data import archive_summary, body_parts, links
+from xenon_mx.data import archive_summary, body_parts, images, links
 from xenon_mx.data.archive import Archive, read_archive
 from xenon_mx.data.body_parts import BodyParts
 from xenon_mx.data.pseudonyms import Naming
@@ -300,6 +301,22 @@ def test_files_that_cannot_be_used_can_be_left_out(
     assert len(archive.images) == 1
     line = "left out 3 DICOM files whose headers cannot be used"
     assert line in logged(archive, NAMING, caplog)
+
+
+def test_an_image_that_cannot_be_decoded_is_named_as_in_outputs(
+    tmp_path: Path,
+) -> None:
+    """Whoever decodes it passes `Image.name` on."""
+    folder = write(tmp_path / "in", {"Doe/1": radiograph(1, Rows=None)})
+    for naming in (NAMING, PLAIN):
+        (image,) = read_archive(folder, naming).images
+        name = image.path if naming is NAMING else str(folder / "Doe" / "1")
+        with pytest.raises(XenonError, match=f"^{re.escape(name)}: it has no Rows$"):
+            images.decode(images.read(image.file, image.name), image.name)
+        image.file.rename(tmp_path / "Doe")
+        with pytest.raises(XenonError, match=f"^{re.escape(name)}: No such file"):
+            images.read(image.file, image.name)
+        (tmp_path / "Doe").rename(image.file)
 
 
 def test_a_folder_without_images_says_what_was_found(tmp_path: Path) -> None:

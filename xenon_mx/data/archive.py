@@ -219,6 +219,7 @@ def _entry(
         patient=patient,
         label=None,
         extra={"laterality": header.laterality, "view": header.view},
+        hides_file=not naming.keeps_identifiers,
     )
     return Entry(image, header)
 
