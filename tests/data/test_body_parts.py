@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pydicom.sr import _snomed_dict, codedict
+from pydicom.sr import _concepts_dict, _snomed_dict
 
 from xenon_mx.data import body_parts
 from xenon_mx.data.body_parts import BodyParts
@@ -20,38 +20,44 @@ MURA = {
     "SHOULDER": "XR_SHOULDER",
     "WRIST": "XR_WRIST",
 }
-# pydicom's own list of the codes, by the meaning in CID 4009 or 4031.
+# SNOMED CT codes in CID 4009 and 4031. pydicom has their meanings and former codes.
 CODES = {
-    "ElbowJoint": "XR_ELBOW",
-    "Finger": "XR_FINGER",
-    "Thumb": "XR_FINGER",
-    "Forearm": "XR_FOREARM",
-    "Hand": "XR_HAND",
-    "Humerus": "XR_HUMERUS",
-    "UpperArm": "XR_HUMERUS",
-    "Shoulder": "XR_SHOULDER",
-    "Scapula": "XR_SHOULDER",
-    "AcromioclavicularJoint": "XR_SHOULDER",
-    "WristJoint": "XR_WRIST",
-    "Clavicle": "XR_CLAVICLE",
-    "Hip": "XR_HIP",
-    "HipJoint": "XR_HIP",
-    "Femur": "XR_FEMUR",
-    "Thigh": "XR_FEMUR",
-    "Knee": "XR_KNEE",
-    "Patella": "XR_KNEE",
-    "LowerLeg": "XR_LEG",
-    "Fibula": "XR_LEG",
-    "AnkleJoint": "XR_ANKLE",
-    "Foot": "XR_FOOT",
-    "Calcaneus": "XR_FOOT",
-    "TarsalJoint": "XR_FOOT",
-    "Toe": "XR_TOE",
-    "Pelvis": "XR_PELVIS",
-    "CervicalSpine": "XR_CSPINE",
-    "ThoracicSpine": "XR_TSPINE",
-    "LumbarSpine": "XR_LSPINE",
+    "16953009": "XR_ELBOW",
+    "7569003": "XR_FINGER",
+    "76505004": "XR_FINGER",
+    "14975008": "XR_FOREARM",
+    "85562004": "XR_HAND",
+    "85050009": "XR_HUMERUS",
+    "40983000": "XR_HUMERUS",
+    "16982005": "XR_SHOULDER",
+    "79601000": "XR_SHOULDER",
+    "85856004": "XR_SHOULDER",
+    "74670003": "XR_WRIST",
+    "51299004": "XR_CLAVICLE",
+    "29836001": "XR_HIP",
+    "24136001": "XR_HIP",
+    "71341001": "XR_FEMUR",
+    "68367000": "XR_FEMUR",
+    "72696002": "XR_KNEE",
+    "64234005": "XR_KNEE",
+    "30021000": "XR_LEG",
+    "87342007": "XR_LEG",
+    "70258002": "XR_ANKLE",
+    "56459004": "XR_FOOT",
+    "80144004": "XR_FOOT",
+    "27949001": "XR_FOOT",
+    "29707007": "XR_TOE",
+    "12921003": "XR_PELVIS",
+    "122494005": "XR_CSPINE",
+    "122495006": "XR_TSPINE",
+    "122496007": "XR_LSPINE",
 }
+MEANINGS = [
+    (code, meaning)
+    for concepts in _concepts_dict.concepts["SCT"].values()
+    for code, (meaning, groups) in concepts.items()
+    if code in CODES and {4009, 4031} & set(groups)
+]
 
 
 @pytest.mark.parametrize("name", MURA)
@@ -59,15 +65,19 @@ def test_the_names_of_mura_have_its_study_types(name: str) -> None:
     assert BodyParts().study_type([name]) == MURA[name]
 
 
-@pytest.mark.parametrize("concept", CODES)
-def test_codes_of_both_editions_of_snomed_have_study_types(concept: str) -> None:
-    code = getattr(codedict.codes.SCT, concept)
-    assert BodyParts().study_type([code.value]) == CODES[concept]
-    assert BodyParts().study_type([code.meaning]) == CODES[concept]
-    mapping = _snomed_dict.mapping["SRT"]
-    for older, newer in mapping.items():
-        if newer == code.value and older.startswith("T-"):
-            assert BodyParts().study_type([older]) == CODES[concept]
+@pytest.mark.parametrize("code", CODES)
+def test_codes_of_both_editions_of_snomed_have_study_types(code: str) -> None:
+    types = BodyParts()
+    assert types.study_type([code]) == CODES[code]
+    former = [old for old, new in _snomed_dict.mapping["SRT"].items() if new == code]
+    former = [name for name in former if name.startswith("T-")]
+    assert former
+    assert {types.study_type([name]) for name in former} == {CODES[code]}
+
+
+@pytest.mark.parametrize(("code", "meaning"), MEANINGS)
+def test_the_meanings_of_codes_have_study_types(code: str, meaning: str) -> None:
+    assert BodyParts().study_type([meaning]) == CODES[code]
 
 
 @pytest.mark.parametrize(
