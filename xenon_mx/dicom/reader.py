@@ -3,7 +3,8 @@
 Owns how a DICOM file is recognized and parsed, and the order of all else; with
 `decoders`, the only modules that import pydicom, which the extra `[dicom]` installs.
 `headers` reads elements, `radiographs` says which files are accepted, `pixels` decodes,
-`windowing` maps stored values to gray. Must not know other formats, labels or records.
+`windowing` maps stored values to gray; `identity` reads whose image a file is. Must not
+know other formats, labels or records.
 """
 
 from __future__ import annotations
