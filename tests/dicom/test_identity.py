@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import traceback
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from support.archives import PEOPLE, STUDY_UID, person, radiograph, region
 from support.dicom_files import without_meta
 
+from xenon_mx.data import images
 from xenon_mx.dicom import identity
 from xenon_mx.errors import XenonError
 
@@ -143,3 +145,29 @@ def test_nothing_of_a_damaged_header_is_quoted(
     streams = capsys.readouterr()
     written = caplog.text + streams.out + streams.err
     assert not [text for text in planted if text in written]
+
+
+def test_no_damage_of_a_header_makes_decoding_quote_an_identifier() -> None:
+    """A length that is too large makes a value of the elements that follow it."""
+    # After the modality and the presentation intent come most identifiers, and after
+    # the window some that are less known.
+    elements = {
+        **person("ISO_IR 100"),
+        "PresentationIntentType": "FOR PRESENTATION",
+        "WindowCenter": 100,
+        "WindowWidth": 200,
+        "RequestedProcedureDescription": "Käthe Müßiggang",
+    }
+    data = radiograph(**elements)
+    planted = ("iggang", "4711", "1944", "ntgenhaus", "77001", "ACC-1")
+    lengths = [found.end() for found in re.finditer(rb"(?:CS|LO|DS|US|UI|SH)", data)]
+    messages = []
+    for at in [at for at in lengths if at < data.index(b"\xe0\x7f\x10\x00")]:
+        for length in range(0, 400, 6):
+            damaged = data[:at] + length.to_bytes(2, "little") + data[at + 2 :]
+            try:
+                images.decode(damaged, "scan")
+            except XenonError as error:
+                messages.append(str(error))
+    assert len(set(messages)) > 5
+    assert not [text for text in planted if text in "".join(messages)]
