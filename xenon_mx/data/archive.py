@@ -19,7 +19,7 @@ import os
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Iterable, Mapping, NamedTuple, Sequence
+from typing import Iterable, Mapping, Sequence
 
 from xenon_mx.data import body_parts, folders, links
 from xenon_mx.data.body_parts import BodyParts
@@ -59,7 +59,8 @@ class Entry:
     copies: Sequence[Path] = ()
 
 
-class BadFile(NamedTuple):
+@dataclass(frozen=True, order=True, repr=False)
+class BadFile:
     """A file whose header cannot be used.
 
     Attributes:
