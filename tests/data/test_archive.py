@@ -26,7 +26,7 @@ from support.archives import (
 from support.dicom_files import written
 
 from xenon_mx.data import archive_summary, body_parts, images, links
-from xenon_mx.data.archive import Archive, read_archive
+from xenon_mx.data.archive import Archive, is_archive, read_archive, read_files
 from xenon_mx.data.body_parts import BodyParts
 from xenon_mx.data.pseudonyms import Naming
 from xenon_mx.errors import XenonError
@@ -317,6 +317,35 @@ def test_an_image_that_cannot_be_decoded_is_named_as_in_outputs(
         with pytest.raises(XenonError, match=f"^{re.escape(name)}: No such file"):
             images.read(image.file, image.name)
         (tmp_path / "Doe").rename(image.file)
+
+
+def test_files_that_are_named_are_read_alike(tmp_path: Path) -> None:
+    files = {"Doe/a/1": radiograph(1), "Doe/b/2": radiograph(2), "Doe/x": b"text"}
+    folder = write(tmp_path / "in", files)
+    named = [folder / "Doe/b/2", folder / "Doe/a/1"]
+    assert read_files(named, NAMING).images == read_archive(folder, NAMING).images
+    assert read_files(named[:1], NAMING).folder == folder / "Doe" / "b"
+    with pytest.raises(XenonError, match="1 DICOM file cannot be used") as caught:
+        read_files([*named, folder / "Doe/x"], NAMING)
+    assert caught.value.details[0].endswith(": not a DICOM file")
+    assert "Doe" not in caught.value.details[0]
+
+
+def test_an_archive_is_known_by_what_it_is(tmp_path: Path) -> None:
+    png = b"\x89PNG\r\n\x1a\n"
+    trees = {
+        "export": ({"a/b/c/IM1": radiograph(), "photo.png": png}, True),
+        "flat": ({"1.2.3.4": radiograph()}, True),
+        "XR_project": ({"IM1": radiograph(), "a/IM2": radiograph()}, True),
+        "mura": ({"train/XR_HAND/p/study1_positive/1.dcm": radiograph()}, False),
+        "pictures": ({"a/1.png": png, "notes.txt": b"x"}, False),
+        "empty": ({".hidden": b""}, False),
+    }
+    for name, (files, expected) in trees.items():
+        assert is_archive(write(tmp_path / name, files)) == expected, name
+    hand = tmp_path / "mura" / "train" / "XR_HAND"
+    assert not is_archive(hand)
+    assert not is_archive(hand / "p" / "study1_positive")
 
 
 def test_a_folder_without_images_says_what_was_found(tmp_path: Path) -> None:

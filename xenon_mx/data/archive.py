@@ -19,12 +19,12 @@ import os
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Iterable, Mapping, Sequence
+from typing import Iterable, Mapping, NamedTuple, Sequence
 
 from xenon_mx.data import body_parts, folders, links
 from xenon_mx.data.body_parts import BodyParts
 from xenon_mx.data.links import Link
-from xenon_mx.data.mura import Image
+from xenon_mx.data.mura import Image, study_type_index
 from xenon_mx.data.patients import Patients
 from xenon_mx.data.pseudonyms import Naming
 from xenon_mx.dicom import identity, reader
@@ -41,6 +41,7 @@ _SUFFIXES = frozenset(
     ".dcm .dicom".split()
 )
 _OTHER_SUFFIX = "with another suffix"
+_LEVELS = 3  # of MURA's folders that can be above one of them: XR_*, patient and study
 
 
 @dataclass(frozen=True, repr=False)
@@ -104,6 +105,21 @@ class Archive:
         return [entry.image for entry in self.entries]
 
 
+def is_archive(folder: Path) -> bool:
+    """Return whether a folder is an archive's export: DICOM files in no layout.
+
+    The first image decides that is DICOM, or lies in MURA's layout. The folder may be a
+    part of such a layout, which its own name and those above it tell.
+    """
+    above = folder.resolve().parts[-_LEVELS:]
+    for file in folders.images_in(folder):
+        if study_type_index((*above, *file.relative_to(folder).parts)[:-3]) is not None:
+            return False
+        if folders.is_dicom_file(file):
+            return True
+    return False
+
+
 def read_archive(
     folder: Path,
     naming: Naming,
@@ -125,20 +141,59 @@ def read_archive(
             is in files of different content; or a study has several patients.
         OSError: The link file cannot be written.
     """
-    identities, bad, left_out = _read_headers(folder, naming)
-    patients, parts = Patients(identities.values(), naming), parts or BodyParts()
+    found = _find(folder, naming)
+    left_out: Counter[str] = Counter()
+    for kind, count in found.left_out.items():
+        left_out[_printable(kind, naming)] += count
+    files_of_images = []
+    for file in found.images:
+        if folders.is_dicom_file(file):
+            files_of_images.append(file)
+        else:
+            left_out[_printable(file.suffix.lower() or "without a suffix", naming)] += 1
+    headers = _read_headers(folder, files_of_images, naming)
+    return _archive(headers, left_out, naming, parts, link, skip_bad)
+
+
+def read_files(
+    named: Sequence[Path],
+    naming: Naming,
+    parts: BodyParts | None = None,
+    link: Path | None = None,
+    skip_bad: bool = False,
+) -> Archive:
+    """Read DICOM files that are named one by one, as `read_archive` does a folder.
+
+    None is left out for what it is: a file that is no DICOM file is a bad one.
+    """
+    folder = Path(os.path.commonpath([os.path.abspath(file.parent) for file in named]))
+    headers = _read_headers(folder, named, naming)
+    return _archive(headers, Counter(), naming, parts, link, skip_bad)
+
+
+def _archive(
+    headers: _Headers,
+    left_out: Counter[str],
+    naming: Naming,
+    parts: BodyParts | None,
+    link: Path | None,
+    skip_bad: bool,
+) -> Archive:
+    """Return the archive of some headers, after writing the link file."""
+    patients, parts = Patients(headers.good.values(), naming), parts or BodyParts()
     entries = [
-        _entry(file, each, patients, naming, parts) for file, each in identities.items()
+        _entry(file, each, patients, naming, parts)
+        for file, each in headers.good.items()
     ]
     if link is not None:
-        links.write(link, [*map(_link, entries), *map(_bad_link, bad)])
+        links.write(link, [*map(_link, entries), *map(_bad_link, headers.bad)])
     hint = _hint(naming, link)
-    if bad and not skip_bad:
-        counted = text.counted(len(bad), "DICOM file")
+    if headers.bad and not skip_bad:
+        counted = text.counted(len(headers.bad), "DICOM file")
         raise XenonError(
             f"{counted} cannot be used: export them again, or leave them out with "
             f"--skip-bad{hint}",
-            [f"{each.name}: {each.reason}" for each in bad],
+            [f"{each.name}: {each.reason}" for each in headers.bad],
         )
     if not entries:
         found = f": found {folders.in_words(left_out)}" if left_out else ""
@@ -146,9 +201,9 @@ def read_archive(
     _check_patients(entries, hint)
     once = _without_copies(entries, hint)
     return Archive(
-        folder=folder,
+        folder=headers.folder,
         entries=sorted(once, key=_order),
-        bad=bad,
+        bad=headers.bad,
         copies=len(entries) - len(once),
         without_id=patients.without_id,
         half_issued=patients.half_issued,
@@ -156,26 +211,35 @@ def read_archive(
     )
 
 
-def _read_headers(
-    folder: Path, naming: Naming
-) -> tuple[dict[Path, Identity], list[BadFile], Counter[str]]:
-    """Read the headers below a folder, and count what is no DICOM image."""
-    found = _find(folder, naming)
-    left_out: Counter[str] = Counter()
-    for kind, count in found.left_out.items():
-        left_out[_printable(kind, naming)] += count
-    identities, bad = {}, []
-    for file in found.images:
-        if not folders.is_dicom_file(file):
-            left_out[_printable(file.suffix.lower() or "without a suffix", naming)] += 1
-            continue
+class _Headers(NamedTuple):
+    """What the headers of files say.
+
+    Attributes:
+        folder: The folder that all files are below.
+        good: Whose image each file is.
+        bad: The files whose headers cannot be used.
+    """
+
+    folder: Path
+    good: dict[Path, Identity]
+    bad: list[BadFile]
+
+
+def _read_headers(folder: Path, listed: Iterable[Path], naming: Naming) -> _Headers:
+    good, bad = {}, []
+    for file in listed:
         reader.check_installed()
         try:
-            identities[file] = identity.read(file)
+            good[file] = identity.read(file)
         except XenonError as error:
-            name = naming.file(file.relative_to(folder).as_posix())
+            name = naming.file(path_below(folder, file))
             bad.append(BadFile(name, file, str(error)))
-    return identities, sorted(bad), left_out
+    return _Headers(folder, good, sorted(bad))
+
+
+def path_below(folder: Path, file: Path) -> str:
+    """Return the path of an archive's file below its folder."""
+    return Path(os.path.relpath(file, folder)).as_posix()
 
 
 def _find(folder: Path, naming: Naming) -> folders.FolderFiles:

@@ -72,6 +72,15 @@ def find_images(folder: Path) -> FolderFiles:
     return FolderFiles(sorted(images, key=natural_key), left_out)
 
 
+def images_in(folder: Path) -> Iterator[Path]:
+    """Yield the image files below a folder as they are found.
+
+    Raises:
+        XenonError: A folder cannot be read.
+    """
+    return (file for file in _walk(folder) if not _other_kind(file))
+
+
 def is_dicom_file(file: Path) -> bool:
     """Return whether an image that `find_images` found is to be read as DICOM.
 

@@ -11,7 +11,7 @@ import logging
 from dataclasses import replace
 from typing import Callable, Iterable, Mapping, Sequence
 
-from xenon_mx.data.archive import Archive, Entry
+from xenon_mx.data.archive import Archive, Entry, path_below
 from xenon_mx.data.labels import (
     ACCESSION,
     BODY_PART,
@@ -93,7 +93,7 @@ def _targets(archive: Archive, column: str) -> dict[str, dict[str, list[Entry]]]
         IMAGE: lambda entry: (
             entry.identity.image_uid,
             *(
-                file.relative_to(archive.folder).as_posix()
+                path_below(archive.folder, file)
                 for file in (entry.image.file, *entry.copies)
             ),
         ),
