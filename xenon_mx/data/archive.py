@@ -19,29 +19,18 @@ import os
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Iterable, Mapping, NamedTuple, Sequence
+from typing import Iterable, Mapping, Sequence
 
-from xenon_mx.data import body_parts, folders, links
+from xenon_mx.data import archive_files, body_parts, folders, links
+from xenon_mx.data.archive_files import BadFile, Headers
 from xenon_mx.data.body_parts import BodyParts
 from xenon_mx.data.links import Link
-from xenon_mx.data.mura import Image, study_type_index
+from xenon_mx.data.mura import Image
 from xenon_mx.data.patients import Patients
 from xenon_mx.data.pseudonyms import Naming
-from xenon_mx.dicom import identity, reader
 from xenon_mx.dicom.identity import Identity
-from xenon_mx.errors import FileError, XenonError, os_error
+from xenon_mx.errors import XenonError, os_error
 from xenon_mx.runtime import files, text
-
-# Suffixes that may be printed: of the files that lie beside exported images. Another
-# suffix may be a part of a name: `Jane.Doe`.
-_SUFFIXES = frozenset(
-    ".png .jpg .jpeg .jpe .jfif .bmp .dib .tif .tiff .gif .webp .jp2 .mp4 .avi "
-    ".txt .csv .tsv .json .xml .html .htm .css .js .pdf .rtf .doc .docx .xls .xlsx "
-    ".zip .gz .tar .exe .dll .bat .inf .ini .ico .jar .sh .md .log .db .bin .dat "
-    ".dcm .dicom".split()
-)
-_OTHER_SUFFIX = "with another suffix"
-_LEVELS = 3  # of MURA's folders that can be above one of them: XR_*, patient and study
 
 
 @dataclass(frozen=True, repr=False)
@@ -58,21 +47,6 @@ class Entry:
     image: Image
     identity: Identity
     copies: Sequence[Path] = ()
-
-
-@dataclass(frozen=True, order=True, repr=False)
-class BadFile:
-    """A file whose header cannot be used.
-
-    Attributes:
-        name: The file's name in messages.
-        file: The file.
-        reason: What is wrong with it.
-    """
-
-    name: str
-    file: Path
-    reason: str
 
 
 @dataclass(frozen=True, repr=False)
@@ -105,21 +79,6 @@ class Archive:
         return [entry.image for entry in self.entries]
 
 
-def is_archive(folder: Path) -> bool:
-    """Return whether a folder is an archive's export: DICOM files in no layout.
-
-    The first image decides that is DICOM, or lies in MURA's layout. The folder may be a
-    part of such a layout, which its own name and those above it tell.
-    """
-    above = folder.resolve().parts[-_LEVELS:]
-    for file in folders.images_in(folder):
-        if study_type_index((*above, *file.relative_to(folder).parts)[:-3]) is not None:
-            return False
-        if folders.is_dicom_file(file):
-            return True
-    return False
-
-
 def read_archive(
     folder: Path,
     naming: Naming,
@@ -141,18 +100,9 @@ def read_archive(
             is in files of different content; or a study has several patients.
         OSError: The link file cannot be written.
     """
-    found = _find(folder, naming)
-    left_out: Counter[str] = Counter()
-    for kind, count in found.left_out.items():
-        left_out[_printable(kind, naming)] += count
-    files_of_images = []
-    for file in found.images:
-        if folders.is_dicom_file(file):
-            files_of_images.append(file)
-        else:
-            left_out[_printable(file.suffix.lower() or "without a suffix", naming)] += 1
-    headers = _read_headers(folder, files_of_images, naming)
-    return _archive(headers, left_out, naming, parts, link, skip_bad)
+    found = archive_files.find(folder, naming)
+    headers = archive_files.read_headers(folder, found.images, naming)
+    return _archive(headers, found.left_out, naming, parts, link, skip_bad)
 
 
 def read_files(
@@ -167,12 +117,12 @@ def read_files(
     None is left out for what it is: a file that is no DICOM file is a bad one.
     """
     folder = Path(os.path.commonpath([os.path.abspath(file.parent) for file in named]))
-    headers = _read_headers(folder, named, naming)
+    headers = archive_files.read_headers(folder, named, naming)
     return _archive(headers, Counter(), naming, parts, link, skip_bad)
 
 
 def _archive(
-    headers: _Headers,
+    headers: Headers,
     left_out: Counter[str],
     naming: Naming,
     parts: BodyParts | None,
@@ -209,56 +159,6 @@ def _archive(
         half_issued=patients.half_issued,
         left_out=left_out,
     )
-
-
-class _Headers(NamedTuple):
-    """What the headers of files say.
-
-    Attributes:
-        folder: The folder that all files are below.
-        good: Whose image each file is.
-        bad: The files whose headers cannot be used.
-    """
-
-    folder: Path
-    good: dict[Path, Identity]
-    bad: list[BadFile]
-
-
-def _read_headers(folder: Path, listed: Iterable[Path], naming: Naming) -> _Headers:
-    good, bad = {}, []
-    for file in listed:
-        reader.check_installed()
-        try:
-            good[file] = identity.read(file)
-        except XenonError as error:
-            name = naming.file(path_below(folder, file))
-            bad.append(BadFile(name, file, str(error)))
-    return _Headers(folder, good, sorted(bad))
-
-
-def path_below(folder: Path, file: Path) -> str:
-    """Return the path of an archive's file below its folder."""
-    return Path(os.path.relpath(file, folder)).as_posix()
-
-
-def _find(folder: Path, naming: Naming) -> folders.FolderFiles:
-    """Find the image files below a folder."""
-    try:
-        return folders.find_images(folder)
-    except FileError as error:
-        if naming.keeps_identifiers:
-            raise
-        raise XenonError(
-            f"a folder of the archive cannot be read: {error.reason}; `find` without "
-            f"options names it"
-        ) from None
-
-
-def _printable(kind: str, naming: Naming) -> str:
-    """Return a kind of file without a suffix that may be a name."""
-    is_safe = not kind.startswith(".") or kind in _SUFFIXES
-    return kind if is_safe or naming.keeps_identifiers else _OTHER_SUFFIX
 
 
 def _entry(

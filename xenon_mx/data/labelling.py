@@ -11,7 +11,8 @@ import logging
 from dataclasses import replace
 from typing import Callable, Iterable, Mapping, Sequence
 
-from xenon_mx.data.archive import Archive, Entry, path_below
+from xenon_mx.data.archive import Archive, Entry
+from xenon_mx.data.archive_files import path_below
 from xenon_mx.data.labels import (
     ACCESSION,
     BODY_PART,
