@@ -622,7 +622,7 @@ def test_an_unreadable_file_of_a_folder_is_listed(tmp_path, monkeypatch, name):
             "RGB .* SamplesPerPixel 3",
         ),
         ({"PhotometricInterpretation": None}, "PhotometricInterpretation is not given"),
-        ({"PhotometricInterpretation": "RG\nB"}, r"RG\?B"),
+        ({"PhotometricInterpretation": "RG\nB"}, r"is odd \(4 characters\)"),
         ({"PixelData": None}, "it has no pixel data"),
         ({"Rows": 0}, "9 x 0 pixels"),
         ({"Rows": None}, "it has no Rows"),

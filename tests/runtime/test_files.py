@@ -20,6 +20,29 @@ def test_write_returns_the_sha256_of_the_file(tmp_path):
     assert os.listdir(tmp_path) == ["x"]
 
 
+def test_a_secret_file_is_its_owners_from_the_start(tmp_path, monkeypatch):
+    """Also where a file for everybody stood, and while it has its temporary name."""
+    file = tmp_path / "x"
+    file.touch()
+    file.chmod(0o666)
+    modes, fsync = [], os.fsync
+
+    def seen(descriptor):
+        modes.append(os.fstat(descriptor).st_mode & 0o777)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", seen)
+    umask = os.umask(0)
+    try:
+        files.write(file, b"abc", files.SECRET)
+        files.write(tmp_path / "y", b"abc")
+    finally:
+        os.umask(umask)
+    assert modes == [0o600, 0o666]
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.read_bytes() == b"abc"
+
+
 @pytest.mark.parametrize("step", ["fsync", "replace"])
 def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch, step):
     files.write(tmp_path / "x", b"old")

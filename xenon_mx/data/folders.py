@@ -73,6 +73,30 @@ def find_images(folder: Path) -> FolderFiles:
     return FolderFiles(sorted(images, key=natural_key), left_out)
 
 
+def images_in(folder: Path) -> Iterator[Path]:
+    """Yield the image files below a folder as they are found.
+
+    Raises:
+        XenonError: A folder cannot be read.
+    """
+    return (file for file in _walk(folder) if not _other_kind(file))
+
+
+def is_dicom_file(file: Path) -> bool:
+    """Return whether an image that `find_images` found is to be read as DICOM.
+
+    So is a file with DICOM's suffix or that cannot be read: reading it will raise the
+    error.
+    """
+    if file.suffix.lower() in _DICOM_SUFFIXES:
+        return True
+    try:
+        with file.open("rb", buffering=0) as stream:
+            return dicom.is_dicom(stream.read(_HEAD))
+    except OSError:
+        return True
+
+
 def in_words(left_out: Counter[str]) -> str:
     """Return counts of files in words: `3 .webp, 1 .jp2`, the most frequent first."""
     kinds = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))

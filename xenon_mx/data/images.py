@@ -51,8 +51,12 @@ _OTHER_FORMATS = {
 _PROCESS_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
-def read(file: Path) -> bytes:
+def read(file: Path, name: object = None) -> bytes:
     """Read an image file's bytes.
+
+    Args:
+        file: The file.
+        name: The file's name in errors; None is its path.
 
     Raises:
         FileError: The file is missing, empty or not readable.
@@ -63,9 +67,9 @@ def read(file: Path) -> bytes:
     except OSError as error:
         if error.errno in _PROCESS_ERRORS:
             raise
-        raise os_error(file, error) from error
+        raise os_error(name or file, error) from error
     if not data:
-        raise FileError(file, "the file is empty")
+        raise FileError(name or file, "the file is empty")
     return data
 
 

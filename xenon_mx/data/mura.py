@@ -38,7 +38,8 @@ class Image:
         study_type: `XR_*`, or empty outside MURA's layout and manifests.
         patient: `patient00001`, or empty outside MURA's layout and manifests.
         label: 1 abnormal, 0 normal, None unknown.
-        extra: Further columns of a manifest, by name, for subgroups.
+        extra: Further columns by name, such as of a manifest, for subgroups.
+        hides_file: Whether the file's path may name a patient, as in archives.
     """
 
     path: str
@@ -48,6 +49,12 @@ class Image:
     patient: str
     label: int | None
     extra: Mapping[str, str] = field(default_factory=dict, compare=False)
+    hides_file: bool = False
+
+    @property
+    def name(self) -> str:
+        """Return what messages call the image: its file, unless that is hidden."""
+        return self.path if self.hides_file else str(self.file)
 
 
 def is_data_set_file(name: str) -> bool:

@@ -1,1 +1,1 @@
-"""Decoding of DICOM files to 8-bit gray pixels."""
+"""Reading of DICOM files: 8-bit gray pixels, and whose image a file is."""

@@ -7,6 +7,7 @@ invalid value; must not know files or pixels.
 from __future__ import annotations
 
 import math
+import re
 from typing import Any, Iterator, NamedTuple
 
 import numpy as np
@@ -14,6 +15,9 @@ import numpy as np
 from xenon_mx.errors import XenonError
 
 _LONGEST = 200  # characters of a value in a message; chosen here
+# Of CS, IS and DS (with nan and inf), of several such in a list, and of UI.
+_QUOTABLE = re.compile(r"[A-Z0-9_ .+aefin\\'\[\],-]{1,40}|[0-9.]{1,64}")
+
 BIG_ENDIAN = "1.2.840.10008.1.2.2"  # a transfer syntax, by PS3.6
 
 
@@ -71,7 +75,7 @@ class Header:
             value = self._dataset.get(keyword)
             return None if value is None or value == "" else value
         except Exception as error:  # pydicom converts values on access
-            raise XenonError(f"its {keyword} is damaged: {line(error)}") from error
+            raise XenonError(f"its {keyword} is damaged") from error
 
     def text(self, keyword: str) -> str:
         """Return the start of an element as one line of text, empty if absent."""
@@ -139,7 +143,7 @@ class Header:
         except XenonError:
             raise
         except Exception as error:  # pydicom converts values on access
-            raise XenonError(f"its {keyword} is damaged: {line(error)}") from error
+            raise XenonError(f"its {keyword} is damaged") from error
         if table.entries.min() == table.entries.max():
             raise XenonError(
                 f"all entries of its {keyword} are {table.entries[0]:g}, which makes "
@@ -152,7 +156,7 @@ def _text(dataset: Any, keyword: str) -> str:
     try:
         return _printable(str(dataset.get(keyword, "")))
     except Exception as error:  # pydicom converts values on access
-        raise XenonError(f"its {keyword} is damaged: {line(error)}") from error
+        raise XenonError(f"its {keyword} is damaged") from error
 
 
 def _printable(value: str) -> str:
@@ -166,9 +170,7 @@ def _number(value: Any, keyword: str) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        raise XenonError(
-            f"its {keyword} is {repr(value)[:_LONGEST]}; expected a number"
-        )
+        raise XenonError(f"its {keyword} is {quoted(repr(value))}; expected a number")
     return number
 
 
@@ -202,6 +204,17 @@ def _table(descriptor: list[int], data: Any, big_endian: bool) -> LookupTable:
     entries = np.frombuffer(data, "u1" if is_packed else order, count)
     used = max(8, int(entries.max()).bit_length())
     return LookupTable(first, entries.astype(np.float64), used)
+
+
+def quoted(value: object) -> str:
+    """Return a code, number or UID as an error may quote it.
+
+    A damaged length makes a value of what follows it, such as the patient's name. So
+    only characters of codes, numbers and UIDs are quoted, and no more than such have
+    (PS3.5, 6.2).
+    """
+    text = str(value)
+    return text if _QUOTABLE.fullmatch(text) else f"odd ({len(text)} characters)"
 
 
 def line(error: Exception) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from xenon_mx.dicom import codestreams, decoders, windowing
-from xenon_mx.dicom.headers import BIG_ENDIAN, Header, line
+from xenon_mx.dicom.headers import BIG_ENDIAN, Header, line, quoted
 from xenon_mx.errors import XenonError
 from xenon_mx.formats import jpeg
 
@@ -125,7 +125,8 @@ def _check_upper_bits(header: Header, pixels: np.ndarray) -> None:
 def _decompressed(file: bytes, header: Header, shape: tuple[int, int]) -> np.ndarray:
     """Decode compressed pixels, after a check that a decoder and the data fit."""
     if header.syntax not in codestreams.CODECS:
-        raise XenonError(f"its transfer syntax ({header.syntax}) is not supported")
+        syntax = quoted(header.syntax)
+        raise XenonError(f"its transfer syntax ({syntax}) is not supported")
     bits, signed = header.integer("BitsStored"), windowing.is_signed(header)
     declared = codestreams.Declared(
         *shape, bits, header.integer("BitsAllocated"), signed

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from itertools import islice
 
-from xenon_mx.dicom.headers import Header
+from xenon_mx.dicom.headers import Header, quoted
 from xenon_mx.errors import XenonError
 
 # Plain projection radiographs, by the defined terms of Modality (0008,0060) in PS3.3,
@@ -86,7 +86,7 @@ def check(header: Header) -> None:
     modality = header.text("Modality")
     if modality not in MODALITIES:
         raise XenonError(
-            f"its modality is {modality or 'not given'}; expected a plain radiograph "
+            f"its modality is {_given(modality)}; expected a plain radiograph "
             f"({', '.join(MODALITIES)})"
         )
     _check_intent(header)
@@ -97,7 +97,7 @@ def check(header: Header) -> None:
     samples = header.integer("SamplesPerPixel", absent=1)
     if photometric not in ("MONOCHROME1", "MONOCHROME2") or samples != 1:
         raise XenonError(
-            f"its PhotometricInterpretation is {photometric or 'not given'} and its "
+            f"its PhotometricInterpretation is {_given(photometric)} and its "
             f"SamplesPerPixel {samples}; expected gray (MONOCHROME1 or MONOCHROME2)"
         )
     header.integer("SamplesPerPixel")  # without it, decoders report damage
@@ -119,6 +119,10 @@ def other_kind(header: Header) -> str | None:
         return None
     word = _WORDS.get(modality)
     return f"DICOM {modality} ({word})" if word else f"DICOM {modality}"
+
+
+def _given(text: str) -> str:
+    return quoted(text) if text else "not given"
 
 
 def _check_intent(header: Header) -> None:

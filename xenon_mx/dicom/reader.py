@@ -3,7 +3,8 @@
 Owns how a DICOM file is recognized and parsed, and the order of all else; with
 `decoders`, the only modules that import pydicom, which the extra `[dicom]` installs.
 `headers` reads elements, `radiographs` says which files are accepted, `pixels` decodes,
-`windowing` maps stored values to gray. Must not know other formats, labels or records.
+`windowing` maps stored values to gray; `identity` reads whose image a file is. Must not
+know other formats, labels or records.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ import re
 import struct
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Sequence
 
 import numpy as np
 
 from xenon_mx.dicom import pixels, radiographs, windowing
 from xenon_mx.dicom.headers import Header, line
-from xenon_mx.errors import XenonError
+from xenon_mx.errors import XenonError, os_error
 from xenon_mx.formats import visibility
 from xenon_mx.formats.pixels import check_size
 
@@ -121,6 +122,36 @@ def other_kind(file: Path) -> str | None:
         return None
 
 
+def read_header(file: Path, keywords: Sequence[str]) -> Header:
+    """Read a few elements of a DICOM file's header, and nothing of its pixels.
+
+    Args:
+        file: The file.
+        keywords: The elements; others are absent from what is returned.
+
+    Raises:
+        XenonError: pydicom is not installed; or the file cannot be read, is no DICOM
+            file, is deflated, or is damaged. The error quotes neither the file's path
+            nor any of its bytes, which may identify a patient.
+    """
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(_LONGEST_META)
+    except OSError as error:
+        raise XenonError(os_error("", error).reason) from None
+    if not is_dicom(start):
+        raise XenonError("not a DICOM file" if start else "the file is empty")
+    pydicom = _pydicom()
+    _check_not_deflated(start)
+    try:
+        dataset = pydicom.dcmread(
+            file, stop_before_pixels=True, force=True, specific_tags=list(keywords)
+        )
+    except Exception:  # pydicom raises many types for damaged bytes, and quotes them
+        raise XenonError("a damaged DICOM file: its header cannot be read") from None
+    return Header(dataset)
+
+
 def _check_shades(header: Header, patterns: np.ndarray, table: np.ndarray) -> None:
     """Check that different values of the pixels have different grays.
 
@@ -155,6 +186,15 @@ def _pydicom() -> Any:
     return pydicom
 
 
+def check_installed() -> None:
+    """Check that pydicom is installed.
+
+    Raises:
+        XenonError: It is not; the error says how to install it.
+    """
+    _pydicom()
+
+
 def _silence_pydicom() -> None:
     """Suppress pydicom's warnings and log, since errors here state what is wrong.
 
@@ -171,12 +211,7 @@ def _silence_pydicom() -> None:
 def _parse(data: bytes) -> Any:
     """Parse a file to a `pydicom.Dataset`, its pixels still encoded."""
     pydicom = _pydicom()
-    if _DEFLATED.encode() in data[:_LONGEST_META]:
-        # A few deflated bytes can expand to any size, before any element can be read.
-        raise XenonError(
-            f"the whole DICOM file is deflated ({_DEFLATED}): store it in another "
-            f"transfer syntax"
-        )
+    _check_not_deflated(data)
     try:
         dataset = pydicom.dcmread(io.BytesIO(data), force=True)
         is_empty = len(dataset) == 0
@@ -188,3 +223,15 @@ def _parse(data: bytes) -> Any:
     if is_empty:  # pydicom's result for a file that ends within an element
         raise XenonError("the DICOM file is cut short, or damaged")
     return dataset
+
+
+def _check_not_deflated(data: bytes) -> None:
+    """Check that a file's data set is not deflated, by the file's first bytes.
+
+    A few deflated bytes can expand to any size, before any element can be read.
+    """
+    if _DEFLATED.encode() in data[:_LONGEST_META]:
+        raise XenonError(
+            f"the whole DICOM file is deflated ({_DEFLATED}): store it in another "
+            f"transfer syntax"
+        )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from xenon_mx.dicom.headers import Header
+from xenon_mx.dicom.headers import Header, quoted
 from xenon_mx.errors import XenonError
 
 # PresentationLUTShape by PhotometricInterpretation (PS3.3, C.7.6.1 and C.8.11.3).
@@ -96,8 +96,9 @@ def _is_inverted(header: Header) -> bool:
     shape = header.text("PresentationLUTShape")
     if shape and shape != _LUT_SHAPES[photometric]:
         raise XenonError(
-            f"its PresentationLUTShape is {shape}, but its pixels are {photometric}, "
-            f"which requires {_LUT_SHAPES[photometric]}: it is ambiguous what is black"
+            f"its PresentationLUTShape is {quoted(shape)}, but its pixels are "
+            f"{photometric}, which requires {_LUT_SHAPES[photometric]}: it is "
+            f"ambiguous what is black"
         )
     return photometric == "MONOCHROME1"
 
@@ -181,12 +182,13 @@ def _apply_window(
     is_invalid = width < 1 if function == "LINEAR" else width <= 0
     if is_invalid:
         raise XenonError(
-            f"its WindowWidth is {width:g}, which is invalid for a {function} window"
+            f"its WindowWidth is {width:g}, which is invalid for a {quoted(function)} "
+            f"window"
         )
     if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
         raise XenonError(
-            f"its VOILUTFunction is {function}; expected LINEAR, LINEAR_EXACT or "
-            f"SIGMOID"
+            f"its VOILUTFunction is {quoted(function)}; expected LINEAR, LINEAR_EXACT "
+            f"or SIGMOID"
         )
     middle, span = center, width
     if function == "LINEAR":

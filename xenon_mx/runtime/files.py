@@ -28,6 +28,8 @@ _PARTIAL_NAME = re.compile(r"\.xenon-[0-9a-f]{16}\.partial")
 _LOCK = ".xenon.lock"  # exists while outputs of several files are replaced
 _CHECKSUM = "checksum"
 _CHUNK_SIZE = 1 << 20  # bytes
+_MODE = 0o666  # permissions of a new file, of which the umask takes some away
+SECRET = 0o600  # those of a file that identifies patients
 
 
 def partial_name() -> str:
@@ -121,11 +123,12 @@ class _Partial:
 
     Args:
         folder: Descriptor of the folder that contains it.
+        mode: Its permissions, of which the umask takes some away.
     """
 
-    def __init__(self, folder: int) -> None:
+    def __init__(self, folder: int, mode: int) -> None:
         self._folder = folder
-        self._name, self.file = _create(folder)
+        self._name, self.file = _create(folder, mode)
 
     def move(self, name: str) -> None:
         """Rename the file, replacing a file of that name."""
@@ -139,12 +142,12 @@ class _Partial:
                 os.unlink(self._name, dir_fd=self._folder)
 
 
-def _create(folder: int) -> tuple[str, int]:
+def _create(folder: int, mode: int) -> tuple[str, int]:
     """Create and lock a temporary file, so that no other process removes it."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     while True:
         name = partial_name()
-        file = os.open(name, flags, 0o666, dir_fd=folder)
+        file = os.open(name, flags, mode, dir_fd=folder)
         # Between open and lock, another process may have locked and removed the file.
         if _lock(file) and os.fstat(file).st_nlink:
             return name, file
@@ -163,9 +166,9 @@ def _lock(descriptor: int) -> bool:
 
 
 @contextlib.contextmanager
-def _partial(folder: int, data: bytes) -> Iterator[_Partial]:
+def _partial(folder: int, data: bytes, mode: int = _MODE) -> Iterator[_Partial]:
     """Write bytes to disk under a temporary name; remove the file if not moved."""
-    partial = _Partial(folder)
+    partial = _Partial(folder, mode)
     try:
         with open(partial.file, "wb", closefd=False) as stream:
             stream.write(data)
@@ -208,13 +211,14 @@ def _named(path: Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def write(path: Path, data: bytes) -> str:
+def write(path: Path, data: bytes, mode: int = _MODE) -> str:
     """Write a file atomically.
 
     Args:
         path: The file; its old content stays until the new bytes are on disk. A
             symbolic link is followed, and kept.
         data: The bytes.
+        mode: The file's permissions, less the umask, whatever it had before.
 
     Returns:
         SHA-256 of the bytes.
@@ -222,11 +226,11 @@ def write(path: Path, data: bytes) -> str:
     Raises:
         OSError: From the system, usually a full disk. No partial file is left.
     """
-    write_all({path: data})
+    write_all({path: data}, mode)
     return hashlib.sha256(data).hexdigest()
 
 
-def write_all(contents: Mapping[Path, bytes]) -> None:
+def write_all(contents: Mapping[Path, bytes], mode: int = _MODE) -> None:
     """Write several files, and rename none before all are on disk.
 
     Each is written as by `write`; they are renamed in the order given.
@@ -242,7 +246,7 @@ def write_all(contents: Mapping[Path, bytes]) -> None:
                 folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
                 stack.callback(os.close, folder)
                 remove_leftovers(folder)
-                partial = stack.enter_context(_partial(folder, data))
+                partial = stack.enter_context(_partial(folder, data, mode))
             partials.append((path, partial, target.name))
         for path, partial, name in partials:
             with _named(path):

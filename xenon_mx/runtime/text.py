@@ -1,7 +1,7 @@
 """Escaping of arbitrary names for one line of a log and for a shell.
 
-Owns the escapes; must not know commands or files. In a Python string, a byte of a file
-name that is not UTF-8 is a surrogate, U+DC80 to U+DCFF.
+Owns the escapes, and numbers with their nouns; must not know commands or files. In a
+Python string, a byte of a file name that is not UTF-8 is a surrogate, U+DC80 to U+DCFF.
 """
 
 from __future__ import annotations
@@ -53,3 +53,8 @@ def _escape(char: str) -> str:
     if _FIRST_SURROGATE <= code <= _LAST_SURROGATE:
         code -= _SURROGATE_OFFSET
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def counted(count: int, singular: str, plural: str = "") -> str:
+    """Return a number with its noun: `1 study`, `2 studies`."""
+    return f"{count} {singular if count == 1 else plural or singular + 's'}"

@@ -1,0 +1,98 @@
+"""CSVs with a header that a user writes: their rows by column, with line numbers.
+
+Owns reading such a file and checking its columns; must not know what columns mean.
+
+Errors name the table as the caller does and the line, which the user can look up, and
+quote neither: both may hold identifiers of patients.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Iterable, Mapping, NamedTuple, Sequence
+
+from xenon_mx.errors import FileError, os_error
+
+_DELIMITERS = (",", ";", "\t")  # `;` is Excel's wherever numbers have a decimal comma
+
+
+class Row(NamedTuple):
+    """A row of a table.
+
+    Attributes:
+        line: The number of its last line in the file, from 1.
+        values: The text of each column, without spaces around it.
+    """
+
+    line: int
+    values: Mapping[str, str]
+
+
+class Table(NamedTuple):
+    """A table.
+
+    Attributes:
+        columns: The names of its columns, in order.
+        rows: Its rows, without empty ones.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Row]
+
+
+def read(file: Path, name: str, required: Iterable[str]) -> Table:
+    """Read a CSV whose first line names its columns, in UTF-8.
+
+    Commas, semicolons and tabs may separate columns, as the first line tells.
+
+    Args:
+        file: The file.
+        name: What errors call it, such as `--labels`.
+        required: The columns that must be there.
+
+    Raises:
+        FileError: The file cannot be read, is no such CSV, or lacks a column.
+    """
+    try:
+        with file.open(encoding="utf-8-sig", errors="strict", newline="") as stream:
+            lines = stream.readlines()
+    except OSError as error:
+        raise os_error(name, error) from None
+    except UnicodeDecodeError:
+        raise FileError(name, "is not in UTF-8: save it as CSV in UTF-8") from None
+    try:
+        return _parse(lines, name, required)
+    except csv.Error as error:
+        raise FileError(name, f"cannot be read as CSV: {error}") from None
+
+
+def _parse(lines: Sequence[str], name: str, required: Iterable[str]) -> Table:
+    first = lines[0] if lines else ""
+    reader = csv.reader(lines, delimiter=max(_DELIMITERS, key=first.count), strict=True)
+    columns = [column.strip() for column in next(reader, [])]
+    _check_columns(columns, name, required)
+    rows = []
+    for fields in reader:
+        if not any(field.strip() for field in fields):
+            continue
+        if len(fields) != len(columns):
+            raise FileError(
+                name,
+                f"line {reader.line_num} has {len(fields)} columns, and the header "
+                f"{len(columns)}",
+            )
+        values = (field.strip() for field in fields)
+        rows.append(Row(reader.line_num, dict(zip(columns, values))))
+    return Table(columns, rows)
+
+
+def _check_columns(columns: Sequence[str], name: str, required: Iterable[str]) -> None:
+    missing = [column for column in required if column not in columns]
+    if missing:
+        listed = " and no ".join(missing)
+        raise FileError(
+            name, f"its first line must name its columns, and has no {listed}"
+        )
+    if "" in columns or len(set(columns)) < len(columns):
+        raise FileError(name, "two columns have the same name, or one has none")
