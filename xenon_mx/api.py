@@ -39,6 +39,11 @@ def pack(
     fit: str = PackConfig.fit,
     encoding: str = PackConfig.encoding,
     quality: int = PackConfig.quality,
+    labels: AnyPath | None = PackConfig.labels,
+    skip_unlabelled: bool = PackConfig.skip_unlabelled,
+    link: AnyPath | None = PackConfig.link,
+    body_parts: AnyPath | None = PackConfig.body_parts,
+    keep_identifiers: bool = PackConfig.keep_identifiers,
     valid: float | None = PackConfig.valid,
     holdout: float = PackConfig.holdout,
     seed: int = PackConfig.seed,
@@ -50,13 +55,19 @@ def pack(
     """Pack the radiographs of a data set into record files, as `xenon-pack` does.
 
     Args:
-        source: The data set's folder, laid out like MURA-v1.1, or a manifest's CSV.
+        source: The data set's folder, laid out like MURA-v1.1; a manifest's CSV; or an
+            archive's folder of DICOM files.
         out: The packed folder to write.
         root: Folder to which the paths in CSVs are relative.
         size: Side of the packed squares, px.
         fit: `stretch` or `pad`.
         encoding: `jpg` or `png`.
         quality: JPEG quality.
+        labels: Labels of an archive's studies, a CSV.
+        skip_unlabelled: Leave out an archive's studies without a label.
+        link: The link file of an archive's pseudonyms, to write.
+        body_parts: Further study types of an archive's body parts, a CSV.
+        keep_identifiers: Name an archive's patients by their identifiers.
         valid: Share of the patients to validate on, for a manifest without splits.
         holdout: Share of the training patients to set aside.
         seed: Seed of the record order and of the holdout.
@@ -155,6 +166,10 @@ def predict(
     cam: AnyPath | None = PredictConfig.cam,
     submission: bool = PredictConfig.submission,
     root: AnyPath | None = PredictConfig.root,
+    labels: AnyPath | None = PredictConfig.labels,
+    link: AnyPath | None = PredictConfig.link,
+    body_parts: AnyPath | None = PredictConfig.body_parts,
+    keep_identifiers: bool = PredictConfig.keep_identifiers,
     batch_size: int = PredictConfig.batch_size,
     threads: int = PredictConfig.threads,
     ctx: str | None = PredictConfig.ctx,
@@ -167,7 +182,7 @@ def predict(
     For tables in memory, see `load`.
 
     Args:
-        inputs: CSVs of image paths, folders, image files, or one .rec file.
+        inputs: CSVs of image paths, manifests, folders, image files, or one .rec file.
         out: The CSV to write, one row per study.
         runs: Run folders, or one ONNX file.
         members: Maximum number of members, the lowest validation losses first.
@@ -176,6 +191,10 @@ def predict(
         cam: Also write overlays and class activation maps into this folder.
         submission: Write `out` in the form of the MURA competition.
         root: Folder to which the paths in CSVs are relative.
+        labels: Labels of an archive's studies, a CSV.
+        link: The link file of an archive's pseudonyms, to write.
+        body_parts: Further study types of an archive's body parts, a CSV.
+        keep_identifiers: Name an archive's patients by their identifiers.
         batch_size: Images per forward pass.
         threads: Decoding threads; 0 uses every core.
         ctx: Devices as MXNet contexts, such as `gpu(0)`.

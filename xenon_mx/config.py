@@ -119,6 +119,26 @@ _ROOT = (
 )
 
 
+_LABELS = (
+    "Labels of an archive's studies: a CSV with the columns label and one of study "
+    "(StudyInstanceUID), accession and image."
+)
+_LINK = (
+    "For an archive: also write FILE, which tells UIDs, accession number and path of "
+    "each pseudonym."
+)
+_BODY_PARTS = (
+    "For an archive: a CSV with the columns body_part and study_type, to add to or "
+    "change the study types of body parts."
+)
+_KEEP_IDENTIFIERS = (
+    "For an archive: name patients, studies and images by their identifiers instead of "
+    "by pseudonyms."
+)
+# The settings that only an archive has.
+ARCHIVE_SETTINGS = ("labels", "link", "body_parts", "keep_identifiers")
+
+
 @dataclass(frozen=True)
 class PackConfig(_Checked):
     """`xenon-pack SOURCE OUT`."""
@@ -142,10 +162,18 @@ class PackConfig(_Checked):
     )
     # 95 is also the default of MXNet's im2rec.
     quality: int = setting(95, "JPEG quality; not used for png.", low=1, high=100)
+    labels: Path | None = setting(None, _LABELS, kind=Path)
+    skip_unlabelled: bool = setting(
+        False,
+        "For an archive: leave out studies without a label and labels without a study.",
+    )
+    link: Path | None = setting(None, _LINK, kind=Path)
+    body_parts: Path | None = setting(None, _BODY_PARTS, kind=Path)
+    keep_identifiers: bool = setting(False, _KEEP_IDENTIFIERS)
     valid: float | None = setting(
         None,
-        "Fraction of the patients to validate on, for a manifest without a column "
-        "'split'. Default: 0.1.",
+        "Fraction of the patients to validate on, for an archive, or a manifest, "
+        "without a column 'split'. Default: 0.1.",
         kind=float,
         low=0.0,
         high=0.9,
@@ -306,6 +334,10 @@ class PredictConfig(_Checked):
         "Write OUT in the format of the MURA competition: study,0 or study,1.",
     )
     root: Path | None = setting(None, _ROOT, kind=Path)
+    labels: Path | None = setting(None, _LABELS, kind=Path)
+    link: Path | None = setting(None, _LINK, kind=Path)
+    body_parts: Path | None = setting(None, _BODY_PARTS, kind=Path)
+    keep_identifiers: bool = setting(False, _KEEP_IDENTIFIERS)
     # The default of training; predictions do not depend on it.
     batch_size: int = setting(8, "Images per forward pass.", low=1)
     threads: int = setting(

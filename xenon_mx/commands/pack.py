@@ -148,8 +148,8 @@ def _encoder(
 
     def encode(image: mura.Image) -> _Encoded:
         try:
-            data = images.read(image.file)
-            gray = images.decode(data, image.file)
+            data = images.read(image.file, image.name)
+            gray = images.decode(data, image.name)
         except FileError as error:
             return _Encoded(image, b"", "", error)
         oddities.add(data)

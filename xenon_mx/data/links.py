@@ -68,6 +68,14 @@ def content(links: Iterable[Link]) -> bytes:
     return buffer.getvalue().encode(_ENCODING, _STRAY_BYTES)
 
 
+def is_link_file(file: Path) -> bool:
+    """Return whether a file begins as link files do."""
+    with file.open("rb") as stream:
+        return stream.readline().decode("utf-8", "replace").strip() == ",".join(
+            Link._fields
+        )
+
+
 def read(file: Path) -> dict[str, Path]:
     """Read the file of each image from a link file.
 

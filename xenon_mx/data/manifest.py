@@ -85,7 +85,7 @@ def read_manifest(file: Path, root: Path | None = None) -> Manifest:
     files, found = datasets.locate(file, paths, root)
     listed = [_image(row, path) for row, path in zip(rows, files)]
     splits = [row["split"] for row in rows] if "split" in columns else None
-    _check_contradictions(file, listed, splits)
+    check_contradictions(file, listed, splits)
     return Manifest(
         images=listed,
         splits=splits,
@@ -220,10 +220,15 @@ def _image(row: Mapping[str, str], file: Path) -> Image:
 # --- contradictions ---
 
 
-def _check_contradictions(
-    file: Path, images: Sequence[Image], splits: Sequence[str] | None
+def check_contradictions(
+    table: object, images: Sequence[Image], splits: Sequence[str] | None
 ) -> None:
     """Check that a study and a patient are the same in all rows; list all that are not.
+
+    Args:
+        table: What errors call the table of the rows.
+        images: The image of each row.
+        splits: The split of each row; None if it tells none.
 
     Raises:
         XenonError: A study has two patients, types, labels or splits, or a patient has
@@ -240,7 +245,9 @@ def _check_contradictions(
         found += _contradictions("study", studies, "splits", splits)
         found += _contradictions("patient", patients, "splits", splits)
     if found:
-        raise XenonError(f"{file}: {len(found)} contradictions between its rows", found)
+        raise XenonError(
+            f"{table}: {len(found)} contradictions between its rows", found
+        )
 
 
 def _contradictions(

@@ -1,4 +1,4 @@
-"""SOURCE of `xenon-pack`: a data set in MURA's layout, or a manifest.
+"""SOURCE of `xenon-pack`: MURA's layout, a manifest, or an archive of DICOM files.
 
 Owns which of them a path is, and how images get their splits; must not know pixels or
 records.
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import replace
 
 from xenon_mx.config import VALID_SHARE, PackConfig
-from xenon_mx.data import datasets, manifest, mura
+from xenon_mx.data import archive_films, datasets, manifest, mura, roots
 from xenon_mx.data.datasets import DataSet
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.runtime import text
@@ -24,10 +25,13 @@ def read_source(config: PackConfig) -> DataSet:
     Raises:
         XenonError: SOURCE is neither, or is incomplete or contradictory.
     """
-    if config.source.is_file():
-        data = _read_manifest(config)
+    is_archive = config.source.is_dir() and archive_films.is_archive(config.source)
+    if is_archive:
+        data = _read_archive(config)
     else:
-        data = datasets.read_dataset(config.source, config.root)
+        archive_films.check_unused(config)
+        is_manifest = config.source.is_file()
+        data = (_read_manifest if is_manifest else _read_tree)(config)
     if data.is_split and config.valid is not None:
         raise ConfigError("--valid", "has no effect: SOURCE tells the splits itself")
     splits, rules = dict(data.splits), dict(data.rules)
@@ -46,6 +50,10 @@ def read_source(config: PackConfig) -> DataSet:
         )
     listed = {name: splits[name] for name in manifest.SPLITS if splits.get(name)}
     return data._replace(splits=listed, rules={name: rules[name] for name in listed})
+
+
+def _read_tree(config: PackConfig) -> DataSet:
+    return datasets.read_dataset(config.source, config.root)
 
 
 def _read_manifest(config: PackConfig) -> DataSet:
@@ -81,6 +89,31 @@ def _read_manifest(config: PackConfig) -> DataSet:
         is_split=read.splits is not None,
         patients_known=read.patients_known,
     )
+
+
+def _read_archive(config: PackConfig) -> DataSet:
+    """Read the labelled images of an archive, by split if the labels tell it."""
+    if config.labels is None:
+        raise ConfigError(
+            "--labels",
+            "is missing: an archive's DICOM files have no labels; give a CSV with them",
+        )
+    images = archive_films.read(config, [config.source])
+    told = [image.extra.get("split", "") for image in images]
+    names = told if any(told) else ["train"] * len(images)
+    wrong = sorted({name for name in names if name not in manifest.SPLITS})
+    if wrong:
+        raise XenonError(
+            f"--labels: the split must be {', '.join(manifest.SPLITS)} in every row, not "
+            f"{wrong[0]!r}"
+        )
+    manifest.check_contradictions("--labels", images, names)
+    splits: dict[str, list[mura.Image]] = {}
+    for image, split in zip(images, names):
+        extra = {key: cell for key, cell in image.extra.items() if key != "split"}
+        splits.setdefault(split, []).append(replace(image, extra=extra))
+    rules = dict.fromkeys(splits, roots.SOURCE)
+    return DataSet(splits, rules, is_split=any(told))
 
 
 def _hold_out(

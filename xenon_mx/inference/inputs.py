@@ -17,6 +17,7 @@ import numpy as np
 
 from xenon_mx.config import PredictConfig
 from xenon_mx.data import (
+    archive_films,
     datasets,
     folders,
     images,
@@ -165,8 +166,8 @@ class InputImages:
     def _decode_file(self, image: mura.Image) -> np.ndarray | str:
         """Return an image scaled for the nets, or the message if it cannot be read."""
         try:
-            data = images.read(image.file)
-            gray = images.decode(data, image.file)
+            data = images.read(image.file, image.name)
+            gray = images.decode(data, image.name)
         except XenonError as error:
             return str(error)
         self._oddities.add(data)
@@ -196,19 +197,23 @@ def _check_none(errors: list[str]) -> None:
 
 
 def _read_gray(image: mura.Image) -> np.ndarray:
-    return images.decode(images.read(image.file), image.file)
+    return images.decode(images.read(image.file, image.name), image.name)
 
 
 def _list_inputs(config: PredictConfig) -> list[mura.Image]:
     """List the images of all inputs; check that each exists and is given once."""
+    archived = [path for path in config.inputs if _is_archived(path)]
     listed: list[mura.Image] = []
     left_out: Counter[str] = Counter()
     for path in config.inputs:
-        images, others = _list_input(path, config.root)
-        listed += images
-        left_out += others
+        if path not in archived:
+            images, others = _list_input(path, config.root)
+            listed += images
+            left_out += others
     folders.warn_of_left_out(left_out)
-    missing = [f"{i.file}: no such file" for i in listed if not i.file.is_file()]
+    _check_study_names(listed)
+    listed += _list_archive(config, archived)
+    missing = [f"{i.name}: no such file" for i in listed if not i.file.is_file()]
     if missing:
         raise XenonError(f"{len(missing)} of {len(listed)} images are missing", missing)
     real_paths = [os.path.realpath(image.file) for image in listed]
@@ -219,16 +224,37 @@ def _list_inputs(config: PredictConfig) -> list[mura.Image]:
         raise XenonError(
             f"{len(duplicates)} images are given more than once", duplicates
         )
-    _check_study_names(listed, real_paths)
     datasets.check_listable(listed)
     return listed
 
 
-def _check_study_names(listed: Sequence[mura.Image], real_paths: Sequence[str]) -> None:
+def _is_archived(path: Path) -> bool:
+    """Return whether an INPUT is an archive's folder, or a DICOM file of no layout."""
+    if path.is_dir():
+        return archive_films.is_archive(path)
+    is_dicom = path.is_file() and folders.is_dicom_file(path)
+    return is_dicom and not datasets.read_file(path).study_type
+
+
+def _list_archive(config: PredictConfig, archived: Sequence[Path]) -> list[mura.Image]:
+    """List the images of an archive, of which an INPUT is the folder or a file."""
+    if not archived:
+        archive_films.check_unused(config)
+        return []
+    if len(archived) > 1 and any(path.is_dir() for path in archived):
+        raise XenonError(
+            "give one folder of an archive at a time, or DICOM files: studies may be "
+            "in several of them"
+        )
+    return archive_films.read(config, archived)
+
+
+def _check_study_names(listed: Sequence[mura.Image]) -> None:
     """Check that no two folders hold studies of the same name: they are two studies."""
     folders: dict[str, set[str]] = {}
-    for image, file in zip(listed, real_paths):
+    for image in listed:
         if image.study.endswith("/"):  # not of a manifest, which names studies
+            file = os.path.realpath(image.file)
             folders.setdefault(image.study, set()).add(os.path.dirname(file))
     shared = {study: names for study, names in folders.items() if len(names) > 1}
     if shared:
