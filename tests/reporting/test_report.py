@@ -499,8 +499,8 @@ def test_the_competitions_scores_are_labelled_as_compatibility(whole):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a,b\n1,2\n", "was not written by xenon-predict"),
-        ("", "was not written by xenon-predict"),
+        ("a,b\n1,2\n", "is not a table of predictions"),
+        ("", "is not a table of predictions"),
         (f"{HEADER}\n", "contains no predictions"),
         (f"{HEADER}\n{study(1, 1, 'XR_A')},XR_A,1,x,1,1\n", "'x' is not a number"),
     ],

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Callable, Iterable, Mapping, NamedTuple, Sequence, TypeVar
 
@@ -38,6 +38,8 @@ class Image:
         study_type: `XR_*`, or empty outside MURA's layout.
         patient: `patient00001`, or empty outside MURA's layout.
         label: 1 abnormal, 0 normal, None unknown.
+        extra: Further columns of the study, such as `sex`, by name: they go into the
+            tables of predictions.
     """
 
     path: str
@@ -46,6 +48,7 @@ class Image:
     study_type: str
     patient: str
     label: int | None
+    extra: Mapping[str, str] = field(default_factory=dict)
 
 
 def is_data_set_file(name: str) -> bool:

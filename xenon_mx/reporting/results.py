@@ -242,8 +242,9 @@ def _summarize_unlabelled(table: PredictionTable, threshold: float) -> Summary:
     study_types = np.array(table.study_types)
     rows = []
     for name in [*sorted(set(table.study_types)), OVERALL]:
-        predictions = table.predictions[(study_types == name) | (name == OVERALL)]
-        rows.append((name or "none", f"{len(predictions):,}", f"{predictions.sum():,}"))
+        prob = table.prob[(study_types == name) | (name == OVERALL)]
+        abnormal = int((prob > threshold).sum())
+        rows.append((name or "none", f"{len(prob):,}", f"{abnormal:,}"))
     return Summary(
         about=f"{count_phrase(len(study_types), table.level)} without labels: whether "
         f"the predictions are correct cannot be evaluated.",
