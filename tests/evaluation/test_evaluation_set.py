@@ -78,10 +78,10 @@ GOOD = f"{STUDY},XR_HAND,1,0.25,0,0\n"
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "it lacks study and probability"),
+        ("", "and lacks study and probability"),
         ("a,b\n1,2\n", "is not a table of predictions"),
         (f"{STUDY},0\n", "is not a table of predictions"),  # a submission
-        (HEADER.replace("probability", "score"), "it lacks probability"),
+        (HEADER.replace("probability", "score"), "and lacks probability"),
         (HEADER.replace("images", "label"), "names the column label twice"),
         (HEADER, "contains no predictions"),
         (HEADER + f"{STUDY},XR_HAND,1,0.25,0,\n", "1 of 1 rows have no label"),

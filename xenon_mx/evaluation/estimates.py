@@ -17,10 +17,10 @@ REPEATS = 1000
 # Measured on simulated nets, 300 per size: with 3 patients, the intervals of kappa held
 # the true value in 87% of the simulations; with 5 to 60 patients, in 91 to 97%.
 _FEWEST_PATIENTS = 5
-# Chosen here: a column of one value has no subgroups, and with more than 20 values, such
-# as those of an age in years, each has too few patients.
+# Chosen here: a column of one value has no subgroups, and of more than 20 values, such
+# as ages in years, each has too few patients.
 _SUBGROUPS = range(2, 21)
-# Further columns that are derived from the prediction, and no properties of the studies.
+# Further columns that follow from the prediction, and are no properties of a study.
 _NO_SUBGROUPS = ("calibrated", "decision")
 
 

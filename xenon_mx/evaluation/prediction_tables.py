@@ -2,10 +2,9 @@
 
 Owns the columns, as they are written and read back; must not know nets or metrics.
 
-Columns are read by their names, in any order, so that a table of another program is read
+Columns are read by their names, in any order, so that tables of other programs are read
 as well: `study` (or `image`) and `probability` are needed, all others may be missing.
-xenon-predict writes what is not in this module's lists at the end, and whatever a table
-holds beside them is kept as text.
+What is not in this module's lists is kept as text, and written at the end.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ PLURAL = {"study": "studies", "image": "images"}  # of a table's level
 
 
 def is_column(name: str) -> bool:
-    """Return whether a name has a meaning here, so that no further column may have it."""
+    """Return whether a column has a meaning here; no further column has its name."""
     return name in _COLUMNS or bool(re.fullmatch(rf"{_MEMBER}\d+", name))
 
 
@@ -274,7 +273,8 @@ def _level(file: Path, header: Sequence[str]) -> str:
     if missing:
         raise XenonError(
             f"{file}: is not a table of predictions: its first line must name the "
-            f"columns study (or image) and probability; it lacks {' and '.join(missing)}"
+            f"columns study (or image) and probability, and lacks "
+            f"{' and '.join(missing)}"
         )
     # pandas writes its index as a column without a name.
     counts = Counter(name for name in header if name)
