@@ -25,7 +25,7 @@ from xenon_mx.commands import pack, predict, train
 from xenon_mx.config import PackConfig, PredictConfig, TrainConfig
 from xenon_mx.data import datasets
 from xenon_mx.errors import XenonError
-from xenon_mx.evaluation import provenance
+from xenon_mx.evaluation import provenance, seen
 from xenon_mx.inference import cam_folder
 from xenon_mx.models import network
 from xenon_mx.models import weight_files as arrays
@@ -743,10 +743,10 @@ def test_studies_that_the_nets_have_seen_are_a_warning(
         given = world / "MURA-v1.1" / f"{split}_image_paths.csv"
     ask(world, tmp_path, given)
     (message,) = [each for each in caplog.messages if sentence in each]
-    seen = recorded(tmp_path / "out.csv").seen
-    assert message == str(seen)
-    count = seen.studies if kind == "rec" else {"train": 24, "valid": 10}[split]
-    assert seen.trained + seen.validated == count
+    found = recorded(tmp_path / "out.csv").seen
+    assert message == str(found)
+    count = found.studies if kind == "rec" else {"train": 24, "valid": 10}[split]
+    assert found.trained + found.validated == count
 
 
 def test_another_study_of_a_patient_who_trained_the_nets_is_a_warning(
@@ -762,8 +762,9 @@ def test_another_study_of_a_patient_who_trained_the_nets_is_a_warning(
         study.mkdir(parents=True)
         cv2.imwrite(str(study / "image1.png"), synthetic.blobs(1, SIZE)[0])
     ask(world, tmp_path, tmp_path / "XR_HAND")
-    seen = recorded(tmp_path / "out.csv").seen
-    assert (seen.studies, seen.trained, seen.validated, seen.patients) == (2, 0, 0, 1)
+    found = recorded(tmp_path / "out.csv").seen
+    assert (found.studies, found.trained, found.validated) == (2, 0, 0)
+    assert found.patients == 1
     assert "1 is another study of a patient with such a name" in caplog.text
 
 
@@ -772,11 +773,11 @@ def test_without_studies_json_nothing_is_claimed(world, tmp_path, caplog):
     shutil.copytree(world / "run", tmp_path / "run")
     (tmp_path / "run" / "studies.json").unlink()
     ask(world, tmp_path, valid_csv(world), runs=(tmp_path / "run",))
-    assert recorded(tmp_path / "out.csv").seen.basis == provenance.UNKNOWN
+    assert recorded(tmp_path / "out.csv").seen.basis == seen.UNKNOWN
     assert "trained" not in caplog.text
     rec = world / "packed" / "train.rec"
     ask(world, tmp_path, rec, runs=(tmp_path / "run",))
-    assert recorded(tmp_path / "out.csv").seen.basis == provenance.BY_RECORDS
+    assert recorded(tmp_path / "out.csv").seen.basis == seen.BY_RECORDS
 
 
 def test_a_run_holds_no_name_of_a_study_that_it_saw(world):

@@ -115,7 +115,9 @@ def test_the_table_and_its_runs_may_be_moved_together(place, tmp_path, monkeypat
 
 def test_of_several_runs_each_is_shown(place):
     page = report(place / "both" / "out.csv")
-    assert "of runs a, b" in fact(page, "Predicted by")
+    assert fact(page, "Predicted by") == (
+        "2 members of runs a, b (a: epoch 1; b: epoch 1)"
+    )
     heads = [word for word in page.words if word in ("a", "b")]
     assert heads[:4] == ["a", "b", "a", "b"]  # of the facts, and of the curves
     assert page.text.count("Initial weights") == 2
@@ -196,6 +198,16 @@ def test_images_and_maps_of_another_ensemble_are_refused_by_name(place, option):
     assert message.startswith(str(place / "other" / name))
     assert "of run b" in message
     assert "of run a" in message
+
+
+def test_runs_of_the_same_name_are_told_apart(place):
+    """As a user has them who keeps each in a folder of its own."""
+    (place / "new").mkdir()
+    same = (place / "runs" / "b").rename(place / "new" / "a")
+    other = predicted(place / "third", same)
+    sums = [Run.open(run).members()[0].sha256 for run in (same, place / "runs" / "a")]
+    with pytest.raises(XenonError, match=f"SHA-256 {sums[0]}, not .* {sums[1]}"):
+        report(place / "one" / "out.csv", images=other.with_name("images.csv"))
 
 
 def test_maps_of_an_older_xenon_are_taken_and_said_to_be_unknown(place):
@@ -308,6 +320,9 @@ def test_what_the_nets_have_seen_stands_at_the_head(place, split, sentence, capl
     is_caution = split != "valid"
     assert box["class"] == ("origin caution" if is_caution else "origin")
     assert bool([m for m in caplog.messages if "images" in m]) == is_caution
+    report(table, model_card=place / "card.md")
+    warnings = (place / "card.md").read_text().partition("## Warnings")[2]
+    assert (sentence in warnings) == is_caution
 
 
 def test_studies_of_the_same_names_stand_at_the_head(place):

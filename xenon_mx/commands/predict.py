@@ -18,6 +18,7 @@ from xenon_mx.config import MEMBERS, PredictConfig
 from xenon_mx.data import mura, outputs
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation import metrics, prediction_tables, provenance, studies
+from xenon_mx.evaluation.seen import Seen
 from xenon_mx.inference import (
     cam_folder,
     cam_overlay,
@@ -70,7 +71,7 @@ class _Job:
     ensemble: ensembles.Ensemble
     source: inputs.InputImages
     origin: str  # the fingerprint of images and runs
-    seen: provenance.Seen  # what of the images the nets have seen before
+    seen: Seen  # what of the images the nets have seen before
 
 
 def predict(config: PredictConfig, bar: progress.Bar = progress.silent) -> Predictions:

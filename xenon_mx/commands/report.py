@@ -140,6 +140,7 @@ def _context(
         "origin": origin_box.describe(origin, config),
         "histories": [training_history.summarize(run) for run in origin.runs],
         "missing": origin.missing,
+        "seen": str(origin.seen) if origin.seen and origin.seen.is_any else "",
         "warnings": predicted.warnings if predicted else [],
         "results": predicted,
         "paper": PAPER,

@@ -110,13 +110,13 @@ class BesideRecord:
         if previous is not None and file.is_file():
             # A process killed between the two leaves the old file with the new record.
             sums += {files.sha256(file)} & {*previous["sha256"]} - {*sums}
-        content = {
-            **notes,
+        own = {
             "format": _FORMAT,
             "written_by": writer,
             "made_from": origin,
             "sha256": sums,
         }
+        content = {**own, **notes, **own}  # no note replaces what is the record's own
         return {_beside(file): files.json_bytes(content), file: data}
 
     def files(self, file: Path) -> list[Path]:

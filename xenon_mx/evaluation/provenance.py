@@ -1,7 +1,7 @@
 """Where a table of predictions comes from: what its record says of its making.
 
-Owns the content of `provenance` in `OUT.csv.json`, its checks, and the sentences that
-follow from it. Must not know run folders, nets or pages.
+Owns the content of `provenance` in `OUT.csv.json`, its checks, and how an ensemble is
+named. Must not know run folders, nets or pages.
 
 Nothing in it identifies a patient: INPUTs are counted by kind, not named, and the paths
 of the runs are relative to the table.
@@ -16,10 +16,10 @@ from typing import Any, Mapping, NamedTuple, TypeVar
 
 from xenon_mx.data import outputs
 from xenon_mx.errors import XenonError
+from xenon_mx.evaluation.seen import Seen
 
 KEY, ENSEMBLE_KEY = "provenance", "ensemble"  # in a record, and in maps.json
 FORMAT = 1  # raised when an older xenon would misread the new content
-BY_RECORDS, BY_NAMES, UNKNOWN = "records", "names", "unknown"  # how `Seen` is known
 
 T = TypeVar("T")
 # What a JSON value may be, by the annotation of its field.
@@ -95,17 +95,29 @@ class EnsembleSource:
         return ours == theirs
 
     def __str__(self) -> str:
-        """Return the members by their runs, such as `5 members of run a`."""
+        """Return the members by their runs, such as `2 members of run a (epochs 3, 1)`.
+
+        Of an ONNX file, whose members may be of several runs, without the epochs.
+        """
         count = len(self.members)
+        members = f"{count} member{'s' * (count > 1)} of"
         names = ", ".join(run.name for run in self.runs)
-        runs = "runs " if len(self.runs) > 1 else "run "
         if self.runs[0].kind == "onnx":
-            runs = ""
-        epochs = ", ".join(str(member.epoch) for member in self.members)
-        return (
-            f"{count} member{'s' * (count > 1)} of {runs}{names} "
-            f"(epoch{'s' * (count > 1)} {epochs})"
+            return f"{members} {names}"
+        if len(self.runs) == 1:
+            return f"{members} run {names} ({self._epochs(0)})"
+        by_run = (
+            f"{run.name}: {self._epochs(number)}"
+            for number, run in enumerate(self.runs)
         )
+        return f"{members} runs {names} ({'; '.join(by_run)})"
+
+    def _epochs(self, number: int) -> str:
+        """Return which epochs of a run are members, in words."""
+        epochs = [str(member.epoch) for member in self.members if member.run == number]
+        if not epochs:
+            return "no member"
+        return f"epoch{'s' * (len(epochs) > 1)} {', '.join(epochs)}"
 
 
 @dataclass(frozen=True)
@@ -147,95 +159,6 @@ class Counts:
     images: int
     studies: int
     labelled: int
-
-
-@dataclass(frozen=True)
-class Seen:
-    """How many of the predicted studies the nets have seen before.
-
-    Attributes:
-        basis: `records`: the packed folder that trained the nets was predicted, which
-            is certain. `names`: the names of the studies were compared. `unknown`.
-        studies: The number of studies that were predicted.
-        trained: How many of them trained the nets.
-        validated: How many of the others chose the checkpoints.
-        patients: How many of the others are of patients of whom another study did.
-    """
-
-    basis: str
-    studies: int
-    trained: int = 0
-    validated: int = 0
-    patients: int = 0
-
-    @property
-    def is_known(self) -> bool:
-        """Whether it is known which of the studies were seen."""
-        return self.basis != UNKNOWN
-
-    @property
-    def is_any(self) -> bool:
-        """Whether the nets have seen any study, or another one of its patient."""
-        return bool(self.trained or self.validated or self.patients)
-
-    def __str__(self) -> str:
-        """Return a sentence without a capital letter and a full stop."""
-        if self.basis == BY_RECORDS:
-            return self._by_records()
-        if self.basis == BY_NAMES:
-            return self._by_names()
-        return (
-            "it is not known whether these studies trained the nets or chose their "
-            "checkpoints"
-        )
-
-    def _by_records(self) -> str:
-        if self.trained:
-            return (
-                "the nets were trained on these images: metrics on them are meaningless"
-            )
-        if self.validated:
-            return (
-                "these images chose the checkpoints: metrics on them are too good; set "
-                "patients aside with xenon-pack --holdout 0.1"
-            )
-        return (
-            "these images neither trained the nets nor chose their checkpoints: they "
-            "are of another split of the same packed folder"
-        )
-
-    def _by_names(self) -> str:
-        counted = (
-            (
-                self.trained,
-                "has the name of a study that trained the nets",
-                "have the names of studies that trained the nets",
-            ),
-            (
-                self.validated,
-                "has the name of a study that chose the checkpoints",
-                "have the names of studies that chose the checkpoints",
-            ),
-            (
-                self.patients,
-                "is another study of a patient with such a name",
-                "are other studies of patients with such names",
-            ),
-        )
-        parts = [
-            f"{count:,} {singular if count == 1 else plural}"
-            for count, singular, plural in counted
-            if count
-        ]
-        if not parts:
-            return (
-                f"none of the {self.studies:,} studies has the name of a study that "
-                f"trained the nets or chose their checkpoints"
-            )
-        return (
-            f"of the {self.studies:,} studies, {', and '.join(parts)}: unless only the "
-            f"names are the same, metrics on them are too good"
-        )
 
 
 @dataclass(frozen=True)
@@ -336,9 +259,14 @@ def check_same_ensemble(
     """
     if ours is None or theirs is None or ours.has_members_of(theirs):
         return
+    names = [str(ours), str(theirs)]
+    if len(set(names)) == 1:  # runs of the same name in two folders
+        names = [
+            f"{each} with SHA-256 {each.members[0].sha256}" for each in (ours, theirs)
+        ]
     raise XenonError(
-        f"{file}: is of another ensemble than {table}: of {ours}, not of {theirs}: "
-        f"give what xenon-predict wrote with the table"
+        f"{file}: is of another ensemble than {table}: of {names[0]}, not of "
+        f"{names[1]}: give what xenon-predict wrote with the table"
     )
 
 

@@ -16,14 +16,8 @@ import numpy as np
 
 from xenon_mx import __version__
 from xenon_mx.config import PredictConfig
-from xenon_mx.evaluation.provenance import (
-    BY_RECORDS,
-    UNKNOWN,
-    Counts,
-    InputSource,
-    Provenance,
-    Seen,
-)
+from xenon_mx.evaluation.provenance import Counts, InputSource, Provenance
+from xenon_mx.evaluation.seen import BY_RECORDS, UNKNOWN, Seen
 from xenon_mx.inference.ensembles import Ensemble
 from xenon_mx.inference.inputs import InputImages
 

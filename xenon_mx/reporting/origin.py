@@ -15,7 +15,8 @@ from xenon_mx.config import THRESHOLD, ReportConfig
 from xenon_mx.data import outputs
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.evaluation import provenance
-from xenon_mx.evaluation.provenance import Provenance, Recorded, RunSource, Seen
+from xenon_mx.evaluation.provenance import Provenance, Recorded, RunSource
+from xenon_mx.evaluation.seen import Seen
 from xenon_mx.inference.onnx_metadata import is_onnx_file
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runs.run_meta import RUN_JSON

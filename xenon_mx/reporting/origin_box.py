@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from xenon_mx.config import ReportConfig
 from xenon_mx.evaluation import provenance
-from xenon_mx.evaluation.provenance import Provenance, Seen
+from xenon_mx.evaluation.provenance import Provenance
+from xenon_mx.evaluation.seen import UNKNOWN, Seen
 from xenon_mx.inference import cam_folder
 from xenon_mx.reporting.origin import Origin
 from xenon_mx.runtime.text import one_line
@@ -66,7 +67,7 @@ def _unknown_facts(origin: Origin) -> list[tuple[str, str]]:
     return [
         ("Predicted by", predicted),
         ("Why it is not known", origin.recorded.reason),
-        ("Seen before", _sentence(Seen(provenance.UNKNOWN, 0))),
+        ("Seen before", _sentence(Seen(UNKNOWN, 0))),
     ]
 
 
@@ -84,7 +85,7 @@ def _known_facts(found: Provenance) -> list[tuple[str, str]]:
         ),
         (
             "Predicted",
-            f"{counts.studies:,} studies, {counts.images:,} images: {_inputs(found)}",
+            f"{counts.studies:,} studies, {counts.images:,} images, {_inputs(found)}",
         ),
         ("Seen before", _sentence(found.seen)),
         (
@@ -100,7 +101,7 @@ def _inputs(found: Provenance) -> str:
     """Return what was predicted, in words."""
     inputs = found.inputs
     if inputs.fingerprint and inputs.split:
-        return f"{inputs.split} of the packed data {_short(inputs.fingerprint)}"
+        return f"from {inputs.split} of the packed data {_short(inputs.fingerprint)}"
     return "from " + ", ".join(
         f"{count} {_KINDS.get(kind, kind)}{'s' * (count != 1)}"
         for kind, count in inputs.kinds.items()

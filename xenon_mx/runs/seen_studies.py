@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Iterable, Mapping
 
 from xenon_mx.data.mura import Image, study_tail
-from xenon_mx.evaluation.provenance import BY_NAMES, Seen
+from xenon_mx.evaluation.seen import BY_NAMES, Seen
 from xenon_mx.runs.run_meta import damaged
 from xenon_mx.runtime import files
 
