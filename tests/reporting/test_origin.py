@@ -14,6 +14,7 @@ import pytest
 from support import paths
 from test_report import Page, _drawn_once  # noqa: F401 - a fixture
 
+import xenon_mx as xenon
 from xenon_mx.commands import predict
 from xenon_mx.commands import report as reporting
 from xenon_mx.config import PredictConfig, ReportConfig
@@ -94,6 +95,12 @@ def test_a_table_alone_finds_its_run_and_its_threshold(place):
     assert f"{run.meta.model}: a" in page.text
     same = report(place / "runs" / "a", place / "one" / "out.csv")
     assert same.text == page.text
+
+
+def test_a_table_alone_is_enough_in_python(place):
+    table, out = place / "one" / "out.csv", place / "r.html"
+    assert xenon.report(table, out=out, gallery=0) == [out]
+    assert "mobilenet0.25: a" in out.read_text()
 
 
 def test_run_and_table_may_be_given_in_any_order(place):
