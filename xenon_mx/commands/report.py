@@ -20,12 +20,13 @@ from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.evaluation.published import PAPER
 from xenon_mx.reporting import origin as origins
 from xenon_mx.reporting import origin_box, page, results, training_history
+from xenon_mx.reporting.estimate_tables import MetricRow
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runtime.text import one_line
 
 _log = logging.getLogger(__name__)
 
-# The columns of --figures, one for each field of `results.MetricRow`.
+# The columns of --figures, one for each field of `estimate_tables.MetricRow`.
 _FIGURES_COLUMNS = (
     *("level", "study_type", "cases", "abnormal"),
     *("figure", "value", "low", "high"),
@@ -81,7 +82,7 @@ def _inputs(config: ReportConfig, runs: Sequence[Run]) -> list[Path]:
     return [*(file for run in runs for file in run.contents()), *records, *maps]
 
 
-def _csv(rows: Sequence[results.MetricRow]) -> str:
+def _csv(rows: Sequence[MetricRow]) -> str:
     """Return the table of all estimates; undefined values are empty cells."""
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")

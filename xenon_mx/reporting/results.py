@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Mapping, NamedTuple, Sequence
+from typing import NamedTuple, Sequence
 
 import numpy as np
 from sklearn.metrics import confusion_matrix
@@ -35,6 +35,13 @@ from xenon_mx.evaluation.provenance import EnsembleSource
 from xenon_mx.evaluation.studies import aggregate_studies
 from xenon_mx.inference import cam_folder
 from xenon_mx.reporting import gallery, plot_captions
+from xenon_mx.reporting.estimate_tables import (
+    MetricRow,
+    metric_rows,
+    subgroup_rows,
+    subgroup_table,
+    types_table,
+)
 from xenon_mx.reporting.origin import Origin
 from xenon_mx.reporting.paper_comparison import (
     PaperComparison,
@@ -42,7 +49,7 @@ from xenon_mx.reporting.paper_comparison import (
     is_comparable,
 )
 from xenon_mx.reporting.plots import Plot
-from xenon_mx.reporting.tables import Table, format_estimate, format_number
+from xenon_mx.reporting.tables import Table, format_number
 from xenon_mx.runtime import files
 
 _HEADLINE = ("kappa", "AUROC", "sensitivity", "specificity")
@@ -69,21 +76,6 @@ class ConfusionMatrix(NamedTuple):
     false_positive: int
     false_negative: int
     true_positive: int
-
-
-class MetricRow(NamedTuple):
-    """An estimate, and which samples it is of: one row of `--figures`."""
-
-    level: str
-    study_type: str
-    samples: int
-    abnormal: int
-    metric: str
-    value: float
-    low: float
-    high: float
-    subgroup: str = ""  # `sex=F`; empty for all
-    patients: str = ""  # `unknown`; empty if the patients are known
 
 
 @dataclass(frozen=True)
@@ -314,16 +306,16 @@ def _summarize_labelled(
         column: evaluate_by_subgroup(samples, column, threshold)
         for column in subgroup_columns(samples)
     }
-    rows = _metric_rows(samples, by_type)
+    rows = metric_rows(samples, by_type)
     for column, by_value in by_subgroup.items():
-        rows += _subgroup_rows(samples, column, by_value)
+        rows += subgroup_rows(samples, column, by_value)
     images = None
     if image_table is not None:
         images = _summarize_images(image_table, threshold)
         rows += images.rows
     return Summary(
         about=_about(samples, threshold),
-        types=_types_table(samples, by_type),
+        types=types_table(samples, by_type),
         plots=_plots(samples, by_type[OVERALL], threshold),
         warnings=leakage_warnings(
             samples,
@@ -337,7 +329,7 @@ def _summarize_labelled(
         comparison=compare_with_paper(samples, by_type, threshold),
         images=images,
         subgroups=[
-            _subgroup_table(samples, column, by_value)
+            subgroup_table(samples, column, by_value)
             for column, by_value in by_subgroup.items()
         ],
         patients="" if samples.patients_known else _PATIENTS_UNKNOWN,
@@ -350,8 +342,8 @@ def _summarize_images(table: PredictionTable, threshold: float) -> ImageSummary:
     return ImageSummary(
         about=f"{_sample_counts(samples)}; predicted by {table.members} "
         f"member{'s' * (table.members > 1)}. {_NOT_COMPARABLE}",
-        types=_types_table(samples, by_type),
-        rows=_metric_rows(samples, by_type),
+        types=types_table(samples, by_type),
+        rows=metric_rows(samples, by_type),
     )
 
 
@@ -403,70 +395,3 @@ def _confusion_matrix(samples: EvaluationSet, threshold: float) -> ConfusionMatr
     predictions = (samples.prob > threshold).astype(int)
     counts = confusion_matrix(samples.labels, predictions, labels=[0, 1])
     return ConfusionMatrix(*(int(count) for count in counts.ravel()))
-
-
-def _metric_rows(
-    samples: EvaluationSet, by_type: Mapping[str, Sequence[Estimate]]
-) -> list[MetricRow]:
-    rows = []
-    for name, estimates in by_type.items():
-        rows += _rows_of(samples.select(name), name, estimates)
-    return rows
-
-
-def _subgroup_rows(
-    samples: EvaluationSet, column: str, by_value: Mapping[str, Sequence[Estimate]]
-) -> list[MetricRow]:
-    rows = []
-    for value, estimates in by_value.items():
-        chosen = samples.subgroup(column, value)
-        rows += _rows_of(chosen, OVERALL, estimates, f"{column}={value}")
-    return rows
-
-
-def _rows_of(
-    chosen: EvaluationSet,
-    study_type: str,
-    estimates: Sequence[Estimate],
-    subgroup: str = "",
-) -> list[MetricRow]:
-    """Return a row for each estimate of the samples that were chosen."""
-    labels = chosen.labels
-    group = (chosen.level, study_type, len(labels), int(labels.sum()))
-    patients = "" if chosen.patients_known else "unknown"
-    return [MetricRow(*group, *each, subgroup, patients) for each in estimates]
-
-
-def _types_table(
-    samples: EvaluationSet, by_type: Mapping[str, Sequence[Estimate]]
-) -> Table:
-    chosen = {name: samples.select(name) for name in by_type}
-    return _estimates_table("study type", chosen, by_type)
-
-
-def _subgroup_table(
-    samples: EvaluationSet, column: str, by_value: Mapping[str, Sequence[Estimate]]
-) -> Table:
-    chosen = {value: samples.subgroup(column, value) for value in by_value}
-    return _estimates_table(column, chosen, by_value)
-
-
-def _estimates_table(
-    column: str,
-    chosen: Mapping[str, EvaluationSet],
-    estimates: Mapping[str, Sequence[Estimate]],
-) -> Table:
-    """Return the table of the estimates of each value of a column."""
-    rows = []
-    for name, values in estimates.items():
-        labels = chosen[name].labels
-        counts = (f"{len(labels):,}", f"{int(labels.sum()):,}")
-        cells = (format_estimate(estimate, "\n") for estimate in values)
-        rows.append((name or "none", *counts, *cells))
-    first = next(iter(chosen))
-    plural = PLURAL[chosen[first].level]
-    names = [estimate.name for estimate in estimates[first]]
-    caption = "Metrics with 95% intervals"
-    if not chosen[first].patients_known:
-        caption += " (patients unknown)"
-    return Table(caption, (column, plural, "abnormal", *names), rows)
