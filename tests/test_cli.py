@@ -131,7 +131,7 @@ def test_training_logs_its_ctx(packed, tmp_path, run_here):
         ("train", ["a", "b", "--no-pretrained", "--lr", "0"], "at least 1e-37"),
         ("predict", ["a", "b"], "--run"),
         ("predict", ["a", "--run", "c"], "Missing argument"),
-        ("report", [], "Missing argument 'RUN'"),
+        ("report", [], "Missing argument 'RUN|PREDICTIONS'"),
         ("report", ["a", "--gallery", "-1"], "at least 0"),
         ("predict", ["a", "b.csv", "--run", "c", "--cam", ""], "the path is empty"),
         ("pack", ["", "b"], "the path is empty"),

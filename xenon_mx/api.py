@@ -251,7 +251,7 @@ def report(
     model_card: AnyPath | None = ReportConfig.model_card,
     images: AnyPath | None = ReportConfig.images,
     figures: AnyPath | None = ReportConfig.figures,
-    threshold: float = ReportConfig.threshold,
+    threshold: float | None = ReportConfig.threshold,
     root: AnyPath | None = ReportConfig.root,
     cam: AnyPath | None = ReportConfig.cam,
     gallery: int = ReportConfig.gallery,
@@ -260,13 +260,14 @@ def report(
     """Write a page about a run and its predictions, as `xenon-report` does.
 
     Args:
-        run: The run folder.
-        predictions: A CSV that `predict` wrote, of studies with labels.
+        run: The run folder; or a CSV that `predict` wrote, whose record names the run.
+        predictions: A CSV that `predict` wrote, if `run` is a run.
         out: The HTML page to write.
         model_card: Also write a model card, in Markdown.
         images: The CSV of single images that `predict` wrote beside `predictions`.
         figures: Also write every metric with its interval, as a CSV.
-        threshold: The one that the predictions were made with.
+        threshold: The one that the predictions were made with; None is that of their
+            record, or else 0.5.
         root: Folder to which the studies' paths are relative.
         cam: Folder of class activation maps that `predict` wrote.
         gallery: Maximum number of studies per outcome in the gallery.

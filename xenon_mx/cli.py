@@ -245,18 +245,20 @@ def export_command(**flags: Any) -> None:
 
 
 @xenon_command.command("report", short_help="Report on a run in one HTML page.")
-@click.argument("run", type=options.PATH)
+@click.argument("run", metavar="RUN|PREDICTIONS", type=options.PATH)
 @click.argument(
     "predictions", metavar="[PREDICTIONS]", required=False, type=options.PATH
 )
 @options.from_config(ReportConfig)
 @_version
 def report_command(**flags: Any) -> None:
-    """Report on RUN in one HTML page that opens offline in any browser.
+    """Report on a run and its predictions in one HTML page, for any browser, offline.
 
-    PREDICTIONS is a table that xenon-predict wrote with RUN for studies with labels.
-    With it, the page also has metrics with 95% confidence intervals, an ROC curve,
-    calibration and a gallery.
+    PREDICTIONS is a table that xenon-predict wrote. With it, the page has metrics with
+    95% confidence intervals, an ROC curve, calibration and a gallery. The file beside
+    it (PREDICTIONS.json) tells which runs predicted, and where they are; RUN is needed
+    only if they were moved. A table of another program is taken, too: it needs the
+    columns study and probability, and label for metrics.
 
     Not for medical use.
     """

@@ -365,9 +365,9 @@ class ExportConfig(_Checked):
 
 @dataclass(frozen=True)
 class ReportConfig(_Checked):
-    """`xenon-report RUN [PREDICTIONS]`."""
+    """`xenon-report RUN [PREDICTIONS]`, or `xenon-report PREDICTIONS`."""
 
-    run: Path
+    run: Path | None
     predictions: Path | None
     out: Path = setting(
         Path("report.html"), "The HTML page to write.", kind=Path, flags=("-o",)
@@ -384,9 +384,11 @@ class ReportConfig(_Checked):
     figures: Path | None = setting(
         None, "Also write every metric with its interval, as a CSV.", kind=Path
     )
-    threshold: float = setting(
-        THRESHOLD,
-        "The --threshold that PREDICTIONS was made with.",
+    threshold: float | None = setting(
+        None,
+        "The --threshold that PREDICTIONS was made with. Default: the one in its "
+        f"record, else {THRESHOLD}.",
+        kind=float,
         low=0.0,
         high=1.0,
     )

@@ -240,12 +240,22 @@ def _batches(squares: Sequence[np.ndarray], size: int) -> Iterator[np.ndarray]:
 
 
 def _frame(csv: bytes) -> pd.DataFrame:
-    """Return a table of predictions as a data frame; unknown labels are <NA>."""
+    """Return a table of predictions as a data frame; unknown labels are <NA>.
+
+    Further columns are text: the patient 007 is not 7.
+    """
     import io
 
     import pandas as pd
 
-    dtypes = {"study": str, "study_type": str, "image": str, "label": "Int64"}
+    from xenon_mx.evaluation.prediction_tables import is_column
+
+    header = pd.read_csv(io.BytesIO(csv), nrows=0).columns
+    text = {"study", "study_type", "image", "patient"}
+    text |= {name for name in header if not is_column(name)}
     return pd.read_csv(
-        io.BytesIO(csv), dtype=dtypes, keep_default_na=False, na_values={"label": [""]}
+        io.BytesIO(csv),
+        dtype={**dict.fromkeys(text, str), "label": "Int64"},
+        keep_default_na=False,
+        na_values={"label": [""]},
     )

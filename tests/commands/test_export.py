@@ -288,6 +288,11 @@ def test_the_maps_of_the_file_are_those_of_the_runs(world, tmp_path, members):
             differ = ("made_from", "sha256", "checksum")
             one, two = (json.loads(each.read_text()) for each in (by_file, by_run))
             assert all([one.pop(key) != two.pop(key) for key in differ])
+            sums = [
+                [member["sha256"] for member in each.pop("ensemble")["members"]]
+                for each in (one, two)
+            ]
+            assert sums[0] == sums[1]
             assert one == two
         else:
             one, two = cv2.imread(str(by_file)), cv2.imread(str(by_run))
@@ -352,6 +357,8 @@ def test_no_mxnet_is_needed_and_nothing_else_is_logged(world, tmp_path, given):
         text=True,
     )
     expected = ("fewer members", "maps of 2x2 cells are too coarse")  # both are true
+    if given.endswith(".rec"):
+        expected += ("these images chose the checkpoints",)
     others = [x for x in done.stderr.splitlines() if not x.startswith(expected)]
     assert (done.returncode, done.stdout, others) == (0, "", [])
     assert len(read(tmp_path / "o.csv")) == 8

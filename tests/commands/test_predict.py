@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from xenon_mx.commands import pack, predict, train
 from xenon_mx.config import PackConfig, PredictConfig, TrainConfig
 from xenon_mx.data import datasets
 from xenon_mx.errors import XenonError
+from xenon_mx.evaluation import provenance, seen
+from xenon_mx.inference import cam_folder
 from xenon_mx.models import network
 from xenon_mx.models import weight_files as arrays
 from xenon_mx.runs.run_folder import Run
@@ -309,7 +312,7 @@ def test_of_an_archives_export_the_radiographs_are_predicted(world, tmp_path, ca
         (export / "CT1.dcm").write_bytes(written(pixels, Modality="CT"))
         (tmp_path / folder / "report.pdf").write_text("%PDF-1.4")
     studies, _, _ = ask(world, tmp_path, tmp_path / "a", tmp_path / "b")
-    assert [Path(row["study"]).name for row in studies] == ["IM1", "IM1"]
+    assert [row["study_type"] for row in studies] == ["XR_UNKNOWN"] * 2
     assert [message for message in caplog.messages if "left out" in message] == [
         "left out 6 files that are no images: 2 .pdf, 2 DICOM CT, 2 DICOM PR "
         "(presentation state)"
@@ -670,3 +673,158 @@ print(os.environ["OMP_NUM_THREADS"], os.environ["MXNET_CPU_WORKER_NTHREADS"])
         assert float(one["probability"]) == pytest.approx(
             float(two["probability"]), abs=1e-5
         )
+
+
+# --- where tables come from ---
+
+
+def recorded(table):
+    found = provenance.read(table)
+    assert found.reason == ""
+    return found.provenance
+
+
+def test_the_record_of_a_table_tells_where_it_comes_from(world, tmp_path):
+    ask(
+        world, tmp_path, valid_csv(world), runs=("run", "other"), members=4,
+        threshold=0.4,
+    )  # fmt: skip
+    found = recorded(tmp_path / "out.csv")
+    runs = [Run.open(world / name) for name in ("run", "other")]
+    assert [r.identity for r in found.ensemble.runs] == [r.identity for r in runs]
+    assert [r.name for r in found.ensemble.runs] == ["run", "other"]
+    for source, run in zip(found.ensemble.runs, runs):
+        assert (tmp_path / source.path).samefile(run.folder)
+    for member in found.ensemble.members:
+        folder = world / found.ensemble.runs[member.run].name
+        assert member.sha256 == files.sha256(folder / "params" / member.params)
+        assert member.params == f"{member.model}-{member.epoch:04d}.params"
+    assert len(found.ensemble.members) == 4
+    meta = runs[0].meta
+    assert found.data.fingerprint == meta.data
+    assert (found.data.trained_on, found.data.validated_on) == ("train", "valid")
+    assert found.threshold == 0.4
+    assert found.preprocessing == meta.preprocessing.to_json()
+    assert found.inputs.kinds == {"csv": 1}
+    assert (found.counts.studies, found.counts.labelled) == (10, 10)
+    assert found.counts.images == len(valid_csv(world).read_text().split())
+    assert found.versions["mxnet"] == mx.__version__
+    assert found.command["members"] == 4
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", found.time)
+    assert recorded(tmp_path / "images.csv").ensemble == found.ensemble
+
+
+def test_no_record_holds_a_path_of_an_image(world, tmp_path):
+    """Nor an absolute path: neither of images, whose names may be identifiers."""
+    images = sorted((world / "MURA-v1.1" / "valid").rglob("*.png"))
+    ask(world, tmp_path, *images, cam=tmp_path / "maps")
+    for record in ("out.csv.json", "images.csv.json", "maps/maps.json"):
+        text = (tmp_path / record).read_text()
+        assert '"/' not in text
+        assert "patient1" not in text
+        assert "MURA" not in text
+
+
+@pytest.mark.parametrize(
+    ("table", "sentence"),
+    [
+        ("valid.rec", "these images chose the checkpoints"),
+        ("train.rec", "the nets were trained on these images"),
+        ("valid.csv", "10 have the names of studies that chose the checkpoints"),
+        ("train.csv", "24 have the names of studies that trained the nets"),
+    ],
+)
+def test_studies_that_the_nets_have_seen_are_a_warning(
+    world, tmp_path, caplog, table, sentence
+):
+    split, kind = table.split(".")
+    given = world / "packed" / table
+    if kind == "csv":
+        given = world / "MURA-v1.1" / f"{split}_image_paths.csv"
+    ask(world, tmp_path, given)
+    (message,) = [each for each in caplog.messages if sentence in each]
+    found = recorded(tmp_path / "out.csv").seen
+    assert message == str(found)
+    count = found.studies if kind == "rec" else {"train": 24, "valid": 10}[split]
+    assert found.trained + found.validated == count
+
+
+def test_another_study_of_a_patient_who_trained_the_nets_is_a_warning(
+    world, tmp_path, caplog
+):
+    """And a study of a new patient is none."""
+    (known,) = {
+        path.parent.parent.name
+        for path in (world / "MURA-v1.1" / "train").rglob("patient00100/*/image1.png")
+    }
+    for patient in (known, "patient99999"):
+        study = tmp_path / "XR_HAND" / patient / "study9"
+        study.mkdir(parents=True)
+        cv2.imwrite(str(study / "image1.png"), synthetic.blobs(1, SIZE)[0])
+    ask(world, tmp_path, tmp_path / "XR_HAND")
+    found = recorded(tmp_path / "out.csv").seen
+    assert (found.studies, found.trained, found.validated) == (2, 0, 0)
+    assert found.patients == 1
+    assert "1 is another study of a patient with such a name" in caplog.text
+
+
+def test_without_studies_json_nothing_is_claimed(world, tmp_path, caplog):
+    """As in a run of xenon 0.1.0; of records of its packed folder, all is known."""
+    shutil.copytree(world / "run", tmp_path / "run")
+    (tmp_path / "run" / "studies.json").unlink()
+    ask(world, tmp_path, valid_csv(world), runs=(tmp_path / "run",))
+    assert recorded(tmp_path / "out.csv").seen.basis == seen.UNKNOWN
+    assert "trained" not in caplog.text
+    rec = world / "packed" / "train.rec"
+    ask(world, tmp_path, rec, runs=(tmp_path / "run",))
+    assert recorded(tmp_path / "out.csv").seen.basis == seen.BY_RECORDS
+
+
+def test_a_run_holds_no_name_of_a_study_that_it_saw(world):
+    content = (world / "run" / "studies.json").read_text()
+    assert "patient" not in content.replace('"patients"', "")
+    other = (world / "other" / "studies.json").read_text()
+    lines = {line for line in content.splitlines() if len(line.strip()) > 15}
+    assert not lines & set(other.splitlines())
+
+
+def test_maps_record_their_ensemble(world, tmp_path):
+    ask(world, tmp_path, valid_csv(world), cam=tmp_path / "maps")
+    found = cam_folder.read_ensemble(tmp_path / "maps")
+    assert found.has_members_of(recorded(tmp_path / "out.csv").ensemble)
+    assert (tmp_path / "maps" / found.runs[0].path).samefile(world / "run")
+    ask(world, tmp_path, valid_csv(world), members=2)
+    assert not found.has_members_of(recorded(tmp_path / "out.csv").ensemble)
+
+
+def test_a_table_that_was_changed_has_no_provenance(world, tmp_path):
+    ask(world, tmp_path, valid_csv(world))
+    table = tmp_path / "out.csv"
+    record = json.loads((tmp_path / "out.csv.json").read_text())
+    table.write_bytes(table.read_bytes() + b"\n")
+    assert provenance.read(table).provenance is None
+    assert "was changed since" in provenance.read(table).reason
+    table.write_bytes(table.read_bytes()[:-1])
+    assert provenance.read(table).provenance
+    for change, reason in (
+        (lambda c: c.pop("provenance"), "by an older xenon"),
+        (lambda c: c["provenance"].update(format=2), "not of format 1"),
+        (lambda c: c["provenance"].update(threshold="x"), "not of format 1"),
+        (lambda c: c["provenance"]["ensemble"].update(members=[]), "not of format 1"),
+    ):
+        content = json.loads(json.dumps(record))
+        content.pop("checksum")
+        change(content)
+        files.write_json(tmp_path / "out.csv.json", content)
+        assert reason in provenance.read(table).reason
+    (tmp_path / "out.csv.json").unlink()
+    assert "there is no out.csv.json" in provenance.read(table).reason
+
+
+def test_keys_of_a_later_xenon_are_ignored(world, tmp_path):
+    ask(world, tmp_path, valid_csv(world))
+    content = json.loads((tmp_path / "out.csv.json").read_text())
+    content.pop("checksum")
+    content["provenance"]["later"] = content["provenance"]["data"]["later"] = 1
+    files.write_json(tmp_path / "out.csv.json", content)
+    assert recorded(tmp_path / "out.csv").counts.studies == 10

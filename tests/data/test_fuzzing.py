@@ -94,6 +94,7 @@ def refused_by(reader, *arguments):
 
 def read_run(folder):
     run = Run.open(folder)
+    run.seen_studies()
     for member in run.members():
         member.check()
         weight_files.read(member.params)

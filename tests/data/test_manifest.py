@@ -78,7 +78,7 @@ def test_what_is_missing_follows_the_stated_rules(tmp_path):
     file = written(tmp_path, ["films/1.png", "films/2.png"], "image")
     read = manifest.read_manifest(file)
     assert [image.study for image in read.images] == ["films/1.png", "films/2.png"]
-    assert [image.patient for image in read.images] == ["films/1.png", "films/2.png"]
+    assert [image.patient for image in read.images] == ["", ""]
     assert {image.study_type for image in read.images} == {"XR_UNKNOWN"}
     assert {image.label for image in read.images} == {None}
     assert read.splits is None
@@ -198,7 +198,7 @@ def test_without_splits_patients_are_held_out_by_a_stable_hash(tmp_path):
         config = PackConfig(source, tmp_path / out, size=32, **options)
         packed = pack.pack(config)
         return {
-            name: {image.patient for image in packed.split(name).listed()}
+            name: {image.patient_or_study for image in packed.split(name).listed()}
             for name in packed.splits
         }
 

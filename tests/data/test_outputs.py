@@ -78,6 +78,22 @@ def test_a_record_says_what_the_table_was_made_from(tmp_path):
     assert content["sha256"] == [files.sha256(tmp_path / "out.csv")]
 
 
+def test_notes_are_of_the_very_bytes_that_they_were_written_with(tmp_path):
+    """Also when a process was killed between the record and its file."""
+    table, record = tmp_path / "out.csv", outputs.BesideRecord()
+    for data in (b"old\n", b"new\n"):
+        notes = {"note": data.decode(), "made_from": "no note replaces this"}
+        added = record.add(table, data, "xenon-predict", FIRST, notes)
+        beside, file = added
+        beside.write_bytes(added[beside])
+        if data == b"new\n":
+            assert "out.csv.json is of another file" in outputs.read_notes(table).reason
+            assert record.read(table).is_unchanged  # so that it may be replaced
+        file.write_bytes(data)
+        content = outputs.read_notes(table).content
+        assert (content["note"], content["made_from"]) == (data.decode(), FIRST)
+
+
 def test_a_users_own_file_beside_a_table_is_not_replaced(tmp_path):
     (tmp_path / "out.csv.json").write_text('{"mine": 1}')
     with pytest.raises(XenonError, match=r"out\.csv\.json: exists and is not a record"):

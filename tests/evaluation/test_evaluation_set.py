@@ -12,7 +12,7 @@ from support.evaluation_sets import make_samples
 
 from xenon_mx.data import mura
 from xenon_mx.errors import XenonError
-from xenon_mx.evaluation import bootstrap, metrics, prediction_tables
+from xenon_mx.evaluation import bootstrap, estimates, metrics, prediction_tables
 from xenon_mx.evaluation.evaluation_set import read_predictions
 
 PATHS = (
@@ -78,10 +78,11 @@ GOOD = f"{STUDY},XR_HAND,1,0.25,0,0\n"
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "was not written by xenon-predict"),
-        ("a,b\n1,2\n", "was not written by xenon-predict"),
-        (f"{STUDY},0\n", "was not written by xenon-predict"),  # a submission
-        (HEADER.replace("images", "views"), "was not written by xenon-predict"),
+        ("", "and lacks study and probability"),
+        ("a,b\n1,2\n", "is not a table of predictions"),
+        (f"{STUDY},0\n", "is not a table of predictions"),  # a submission
+        (HEADER.replace("probability", "score"), "and lacks probability"),
+        (HEADER.replace("images", "label"), "names the column label twice"),
         (HEADER, "contains no predictions"),
         (HEADER + f"{STUDY},XR_HAND,1,0.25,0,\n", "1 of 1 rows have no label"),
         (HEADER + GOOD + "a/b.png,,1,0.25,0,\n", "1 of 2 rows have no label"),
@@ -92,7 +93,8 @@ GOOD = f"{STUDY},XR_HAND,1,0.25,0,0\n"
         (HEADER + GOOD.replace("0.25", "1.5"), "probability '1.5' is not a number"),
         (HEADER + GOOD.replace("0.25", "nan"), "probability 'nan' is not a number"),
         (HEADER + GOOD.replace("0.25", "high"), "probability 'high' is not a number"),
-        (HEADER + "a/b/,XR_HAND,1,0.25,0,0\n", "line 2: 'a/b/' contains no patient"),
+        (HEADER + GOOD.replace(STUDY, ""), "line 2: names no study"),
+        (HEADER + "a,overall,1,0.25,0,0\n", "line 2: 'overall' stands for all"),
         (HEADER + '"' + GOOD, "damaged"),
         (HEADER.encode() + b"\xff\xfe\n", "not a CSV in UTF-8"),
     ],
@@ -160,3 +162,67 @@ def test_a_row_that_contradicts_its_path_is_an_error(written, column, value, mes
     written[0].write_text("\n".join([header, ",".join(cells), *rest]))
     with pytest.raises(XenonError, match=f"line 2: .*{message}"):
         read_predictions(written[0])
+
+
+def test_the_columns_are_read_by_name_in_any_order(written):
+    """Beside columns that have no name, as pandas writes its index."""
+    header, *lines = [line.split(",") for line in written[1].read_text().splitlines()]
+    order = [5, 2, 0, 7, 3, 1, 4, 6]
+    rows = [["", *(cells[i] for i in order)] for cells in [header, *lines]]
+    other = written[1].with_name("other.csv")
+    other.write_text("\n".join(map(",".join, rows)))
+    ours, theirs = read_predictions(written[1]), read_predictions(other)
+    for name in ("patients", "study_types", "splits", "level", "columns"):
+        assert getattr(ours, name) == getattr(theirs, name)
+    np.testing.assert_array_equal(ours.prob, theirs.prob)
+    np.testing.assert_array_equal(ours.labels, theirs.labels)
+
+
+def test_a_table_of_another_program_needs_three_columns(tmp_path):
+    """Without patients, each study counts as one, which is said."""
+    csv = tmp_path / "theirs.csv"
+    csv.write_text("probability,label,study\n0.9,1.0,a\n0.2,0.0,b\n0.7,0,c\n")
+    samples = read_predictions(csv)
+    assert samples.labels.tolist() == [1, 0, 0]
+    assert samples.study_types == ["", "", ""]
+    assert len(set(samples.patients)) == 3
+    assert not samples.patients_known
+    assert read_predictions(csv, threshold=0.8).labels.tolist() == [1, 0, 0]
+
+
+def test_of_muras_names_the_paths_tell_what_no_column_does(tmp_path):
+    csv = tmp_path / "theirs.csv"
+    csv.write_text(f"study,probability\nMURA-v1.1/{STUDY},0.1\n")
+    samples = read_predictions(csv)
+    assert (samples.labels.tolist(), samples.patients) == ([0], ["patient1"])
+    assert (samples.study_types, samples.splits) == (["XR_HAND"], ["valid"])
+    assert samples.patients_known
+
+
+def test_a_column_of_patients_is_the_patient_and_not_the_path(tmp_path):
+    csv = tmp_path / "theirs.csv"
+    csv.write_text(f"study,probability,label,patient\n{STUDY},0.1,0,P1\nx,0.1,0,P1\n")
+    samples = read_predictions(csv)
+    assert samples.patients == ["P1", "P1"]
+    assert samples.patients_known
+    csv.write_text(f"study,probability,label,patient\n{STUDY},0.1,0,P1\nP1,0.1,0,\n")
+    samples = read_predictions(csv)
+    assert len(set(samples.patients)) == 2
+    assert not samples.patients_known
+
+
+def test_further_columns_are_kept_as_text_and_are_subgroups(tmp_path):
+    csv = tmp_path / "theirs.csv"
+    rows = [f"s{i},{i / 10},{i % 2},{'FM'[i % 3 == 0]},{i},x" for i in range(10)]
+    head = "study,probability,label,sex,age,site"
+    csv.write_text("\n".join([head, *rows]))
+    samples = read_predictions(csv)
+    assert samples.columns["age"] == [str(i) for i in range(10)]
+    assert estimates.subgroup_columns(samples) == ["sex", "age"]
+    found = estimates.evaluate_by_subgroup(samples, "sex", repeats=0)
+    assert list(found) == ["F", "M"]
+    men = [i for i in range(10) if i % 3 == 0]
+    whole = make_samples([i % 2 for i in men], [i / 10 for i in men])
+    expected = estimates.evaluate(whole, repeats=0)
+    np.testing.assert_equal(found["M"], expected)
+    assert samples.subgroup("sex", "M").columns["age"] == ["0", "3", "6", "9"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,33 @@ def test_the_prediction_follows_from_the_digits_that_are_written():
         prediction_tables.studies_csv(IMAGES[:1], prob, 0.5).decode().splitlines()
     )
     assert row.endswith(",0.5,0,1")
+
+
+def test_further_columns_stand_at_the_end_and_are_read_back(tmp_path):
+    """The patient's, where paths do not tell it, before those of the images."""
+    first, loose, last = IMAGES
+    images = [
+        replace(first, extra={"sex": "F"}),
+        replace(loose, patient="P1", extra={"age": "7"}),
+        replace(last, extra={"sex": "F"}),
+    ]
+    file = tmp_path / "out.csv"
+    file.write_bytes(prediction_tables.studies_csv(images, MEMBERS, 0.5))
+    assert file.read_text() == (
+        "study,study_type,images,probability,prediction,label,patient,sex,age\n"
+        f"{STUDY},XR_WRIST,2,0.65,1,1,patient11185,F,\n"
+        "loose.png,,1,0.25,0,,P1,,7\n"
+    )
+    table = prediction_tables.read_table(file)
+    assert table.patients == ["patient11185", "P1"]
+    assert table.extra == {"sex": ["F", ""], "age": ["", "7"]}
+    file.write_bytes(prediction_tables.images_csv(images, MEMBERS, 0.5))
+    assert file.read_text().splitlines()[2] == (
+        "loose.png,loose.png,,0.25,0,,0.25,0.25,P1,,7"
+    )
+    table = prediction_tables.read_table(file)
+    assert (table.members, table.patients[1]) == (2, "P1")
+    assert table.extra == {"sex": ["F", "", "F"], "age": ["", "7", ""]}
 
 
 @pytest.mark.parametrize(

@@ -252,8 +252,8 @@ def test_a_run_without_a_finished_epoch_has_a_page(tmp_path):
 def test_every_section_is_there_and_the_warnings_come_first(whole):
     page = whole.page
     assert sections(page) == [
-        "warnings", "training", "curves", "results", "types", "paper", "gallery",
-        "limits",
+        "origin", "warnings", "training", "curves", "results", "types", "paper",
+        "gallery", "limits",
     ]  # fmt: skip
     assert "also chose the checkpoints" in page.text
     assert "Not for medical use" in page.text
@@ -499,8 +499,8 @@ def test_the_competitions_scores_are_labelled_as_compatibility(whole):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a,b\n1,2\n", "was not written by xenon-predict"),
-        ("", "was not written by xenon-predict"),
+        ("a,b\n1,2\n", "is not a table of predictions"),
+        ("", "is not a table of predictions"),
         (f"{HEADER}\n", "contains no predictions"),
         (f"{HEADER}\n{study(1, 1, 'XR_A')},XR_A,1,x,1,1\n", "'x' is not a number"),
     ],
@@ -654,7 +654,7 @@ def test_the_most_confident_of_each_outcome_are_chosen(run, tmp_path, monkeypatc
     ]
     table = write(tmp_path / "out.csv", rows)
     config = ReportConfig(run, table, gallery=2)
-    sections, _ = gallery.build_gallery(config, read_table(table))
+    sections, _ = gallery.build_gallery(config, read_table(table), 0.5)
     patients = {
         section.title: [
             int(re.search(r"patient(\d+)", study.name)[1]) for study in section.studies

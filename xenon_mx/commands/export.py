@@ -93,11 +93,13 @@ def _properties(
     """Return the file's metadata: JSON values by key."""
     meta = ensemble.meta.to_json()
     keys = ("data", "study_types", "weights", "preprocessing", "architecture")
+    splits = ("trained_on", "validated_on")  # absent in runs of xenon 0.1.0
     return {
         "format": onnx_metadata.FORMAT,
         "notice": "Not for medical use.",
         "threshold": THRESHOLD,
         **{key: meta[key] for key in keys},
+        **{key: meta[key] for key in splits if key in meta},
         "members": [
             {**member, "field": extent}
             for member, extent in zip(ensemble.describe_members(), extents)

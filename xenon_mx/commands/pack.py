@@ -95,7 +95,8 @@ def pack(
 def _warn_of_leakage(splits: dict[str, list[mura.Image]]) -> None:
     """Log a warning if patients are in more than one split."""
     train, valid = (
-        {image.patient for image in splits.get(name, [])} for name in mura.SPLITS
+        {image.patient_or_study for image in splits.get(name, [])}
+        for name in mura.SPLITS
     )
     shared = sorted(train & valid)
     if shared:

@@ -17,8 +17,15 @@ import numpy as np
 from xenon_mx.config import MEMBERS, PredictConfig
 from xenon_mx.data import mura, outputs
 from xenon_mx.errors import XenonError
-from xenon_mx.evaluation import metrics, prediction_tables, studies
-from xenon_mx.inference import cam_folder, cam_overlay, ensembles, inputs
+from xenon_mx.evaluation import metrics, prediction_tables, provenance, studies
+from xenon_mx.evaluation.seen import Seen
+from xenon_mx.inference import (
+    cam_folder,
+    cam_overlay,
+    ensembles,
+    inputs,
+    prediction_record,
+)
 from xenon_mx.models.cam_average import CamBatch
 from xenon_mx.runtime import files, progress, threads
 from xenon_mx.training import losses
@@ -64,6 +71,7 @@ class _Job:
     ensemble: ensembles.Ensemble
     source: inputs.InputImages
     origin: str  # the fingerprint of images and runs
+    seen: Seen  # what of the images the nets have seen before
 
 
 def predict(config: PredictConfig, bar: progress.Bar = progress.silent) -> Predictions:
@@ -89,7 +97,10 @@ def predict(config: PredictConfig, bar: progress.Bar = progress.silent) -> Predi
             losses=_member_losses(job.ensemble, listed, logits),
             metrics=_study_type_metrics(listed, prob, config.threshold),
         )
-        _write_tables(config, predictions, tables)
+        described = prediction_record.describe(
+            config, job.ensemble, job.source, job.seen
+        )
+        _write_tables(config, predictions, tables, described)
     return predictions
 
 
@@ -105,7 +116,8 @@ def _prepare(config: PredictConfig, tables: outputs.Outputs) -> _Job:
     tables.claim(origin, [*config.inputs, *ensemble.files(), *source.files()])
     if config.cam is not None:
         cam_folder.check_replaceable(config.cam, origin, config.overwrite)
-    return _Job(config, ensemble, source, origin)
+    seen = prediction_record.count_seen(ensemble, source)
+    return _Job(config, ensemble, source, origin, seen)
 
 
 def _compute_logits(
@@ -131,6 +143,7 @@ def _compute_logits(
             members=len(ensemble.members),
             origin=job.origin,
             overwrite=config.overwrite,
+            ensemble=ensemble.source(),
         )
         stack.enter_context(folder)
         logits = _write_cams(folder, job, cams)
@@ -177,10 +190,8 @@ def _log_summary(job: _Job) -> None:
             f"the paper's {MEMBERS}" if config.members == MEMBERS else config.members,
             ensemble.limit_reason,
         )
-    if source.origin == (ensemble.meta.data, "train"):
-        _log.warning(
-            "the nets were trained on these images: metrics on them are meaningless"
-        )
+    if job.seen.is_any:
+        _log.warning("%s", job.seen)
     outside = sum(1 for image in source.images if not image.study_type)
     if outside:
         _log.warning(
@@ -276,7 +287,10 @@ def _check_outputs(config: PredictConfig) -> outputs.Outputs:
 
 
 def _write_tables(
-    config: PredictConfig, predictions: Predictions, tables: outputs.Outputs
+    config: PredictConfig,
+    predictions: Predictions,
+    tables: outputs.Outputs,
+    described: provenance.Provenance,
 ) -> None:
     """Write all tables or none; a table for a stream is written directly."""
     args = predictions.images, predictions.members, predictions.threshold
@@ -289,7 +303,9 @@ def _write_tables(
     if config.images is not None:
         contents[config.images] = prediction_tables.images_csv(*args)
     streams = {path: data for path, data in contents.items() if _is_stream(path)}
-    tables.write({p: data for p, data in contents.items() if p not in streams})
+    written = {p: data for p, data in contents.items() if p not in streams}
+    notes = {p: {provenance.KEY: described.beside(p).to_json()} for p in written}
+    tables.write(written, notes)
     try:
         for path, data in streams.items():
             path.write_bytes(data)

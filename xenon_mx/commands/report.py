@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import math
 from pathlib import Path
 from typing import Any, Sequence
@@ -17,15 +18,20 @@ from xenon_mx.config import ReportConfig
 from xenon_mx.data import outputs
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.evaluation.published import PAPER
-from xenon_mx.reporting import page, results, training_history
+from xenon_mx.reporting import origin as origins
+from xenon_mx.reporting import origin_box, page, results, training_history
+from xenon_mx.reporting.estimate_tables import MetricRow
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runtime.text import one_line
 
-# The columns of --figures, one for each field of `results.MetricRow`.
+_log = logging.getLogger(__name__)
+
+# The columns of --figures, one for each field of `estimate_tables.MetricRow`.
 _FIGURES_COLUMNS = (
     *("level", "study_type", "cases", "abnormal"),
     *("figure", "value", "low", "high"),
 )
+_FURTHER_COLUMNS = ("subgroup", "patients")  # only if a row has them
 
 
 def report(config: ReportConfig) -> list[Path]:
@@ -38,21 +44,24 @@ def report(config: ReportConfig) -> list[Path]:
         The files that were written.
 
     Raises:
-        XenonError: The run or the predictions cannot be used, or an output cannot be
-            written; nothing is written then.
+        XenonError: The run or the predictions cannot be used, or belong to different
+            runs, or an output cannot be written; nothing is written then.
     """
+    config = origins.recognise(config)
     _check_flags(config)
     output_files = _check_outputs(config)
-    run = Run.open(config.run)
+    origin = origins.find(config)
     predicted = (
-        results.evaluate_predictions(config, run) if config.predictions else None
+        results.evaluate_predictions(config, origin) if config.predictions else None
     )
     names = predicted.names if predicted else []
     output_files.claim(
-        outputs.made_from({"runs": [run.identity], "rows": names}),
-        _inputs(config, run),
+        outputs.made_from({"runs": origin.identities, "rows": names}),
+        _inputs(config, origin.runs),
     )
-    context = _context(run, predicted)
+    if origin.seen and origin.seen.is_any:
+        _log.warning("%s", origin.seen)
+    context = _context(config, origin, predicted)
     pages = {config.out: page.render(page.PAGE, context)}
     if config.model_card is not None:
         pages[config.model_card] = page.render(page.MODEL_CARD, context)
@@ -65,21 +74,23 @@ def report(config: ReportConfig) -> list[Path]:
     return list(pages)
 
 
-def _inputs(config: ReportConfig, run: Run) -> list[Path]:
+def _inputs(config: ReportConfig, runs: Sequence[Run]) -> list[Path]:
     """Return every file that is read."""
     tables = [path for path in (config.predictions, config.images) if path is not None]
+    records = [file for table in tables for file in outputs.BesideRecord().files(table)]
     maps = list(config.cam.rglob("*")) if config.cam is not None else []
-    return [*run.contents(), *tables, *maps]
+    return [*(file for run in runs for file in run.contents()), *records, *maps]
 
 
-def _csv(rows: Sequence[results.MetricRow]) -> str:
+def _csv(rows: Sequence[MetricRow]) -> str:
     """Return the table of all estimates; undefined values are empty cells."""
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
-    table.writerow(_FIGURES_COLUMNS)
+    further = [name for name in _FURTHER_COLUMNS if any(getattr(r, name) for r in rows)]
+    table.writerow([*_FIGURES_COLUMNS, *further])
     for row in rows:
-        *group, value, low, high = row
-        table.writerow([*group, *map(_six_digits, (value, low, high))])
+        numbers = map(_six_digits, (row.value, row.low, row.high))
+        table.writerow([*row[:5], *numbers, *(getattr(row, name) for name in further)])
     return out.getvalue()
 
 
@@ -115,13 +126,22 @@ def _check_outputs(config: ReportConfig) -> outputs.Outputs:
     return outputs.Outputs("xenon-report", named, config.overwrite)
 
 
-def _context(run: Run, predicted: results.Results | None) -> dict[str, Any]:
+def _context(
+    config: ReportConfig, origin: origins.Origin, predicted: results.Results | None
+) -> dict[str, Any]:
     """Return all values that the templates show."""
+    sources = [one_line(run.folder) for run in origin.runs]
+    if predicted:
+        sources.append(f"{one_line(predicted.source)} (SHA-256 {predicted.sha256})")
     return {
         "version": __version__,
-        "title": f"{run.meta.model}: {one_line(run.folder.resolve().name)}",
-        "run": one_line(run.folder),
-        "history": training_history.summarize(run),
+        "title": origin.title,
+        "sources": " and ".join(sources),
+        "run": one_line(origin.runs[0].folder) if origin.runs else "",
+        "origin": origin_box.describe(origin, config),
+        "histories": [training_history.summarize(run) for run in origin.runs],
+        "missing": origin.missing,
+        "seen": str(origin.seen) if origin.seen and origin.seen.is_any else "",
         "warnings": predicted.warnings if predicted else [],
         "results": predicted,
         "paper": PAPER,

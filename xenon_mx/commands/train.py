@@ -32,6 +32,7 @@ from xenon_mx.runs.run_meta import (
     RunMeta,
     SplitSize,
 )
+from xenon_mx.runs.seen_studies import SeenStudies
 from xenon_mx.runs.training_state import TrainingState
 from xenon_mx.runtime import devices, mxnet, progress
 from xenon_mx.runtime.mxnet import mx
@@ -99,14 +100,18 @@ def _train(
     else:
         run = run_folder.Run.create(config.run, _describe(config, data, start))
     _log_start(config, run, data, net)
-    return _run_loop(loop, run, last)
+    return _run_loop(loop, run, last, data)
 
 
 def _run_loop(
-    loop: TrainingLoop, run: run_folder.Run, last: TrainingState | None
+    loop: TrainingLoop,
+    run: run_folder.Run,
+    last: TrainingState | None,
+    data: TrainingData,
 ) -> list[Checkpoint]:
     """Train as rank 0, from a state or from the start; return the best epochs."""
     with contextlib.closing(run), mxnet.failures():
+        run.record_studies(lambda: _seen_studies(data))
         loop.restore(last)
         loop.run(run)
     best = run.members()
@@ -115,6 +120,12 @@ def _run_loop(
             f"{run.folder}: no epoch had a finite validation loss: try a lower --lr"
         )
     return best
+
+
+def _seen_studies(data: TrainingData) -> SeenStudies:
+    """Return the hashes of the studies that train the net or choose its checkpoints."""
+    splits = (data.train, data.valid)
+    return SeenStudies.of(*(split.listed() for split in splits))
 
 
 def _open_run(config: TrainConfig) -> run_folder.Run | None:

@@ -111,14 +111,17 @@ def read_files(
     parts: BodyParts | None = None,
     link: Path | None = None,
     skip_bad: bool = False,
+    left_out: Counter[str] | None = None,
 ) -> Archive:
     """Read DICOM files that are named one by one, as `read_archive` does a folder.
 
-    None is left out for what it is: a file that is no DICOM file is a bad one.
+    None is left out for what it is: a file that is no DICOM file is a bad one. The
+    files that were left out before may be given for the count.
     """
     folder = Path(os.path.commonpath([os.path.abspath(file.parent) for file in named]))
     headers = archive_files.read_headers(folder, named, naming)
-    return _archive(headers, Counter(), naming, parts, link, skip_bad)
+    left_out = Counter() if left_out is None else left_out
+    return _archive(headers, left_out, naming, parts, link, skip_bad)
 
 
 def _archive(

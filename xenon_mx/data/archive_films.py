@@ -5,6 +5,7 @@ Owns which settings an archive takes; must not know splits or nets.
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Sequence
 
@@ -46,7 +47,7 @@ def read(config: PackConfig | PredictConfig, films: Sequence[Path]) -> list[Imag
 
     Args:
         config: The settings.
-        films: The archive's folder, or DICOM files.
+        films: Folders of the archive, and DICOM files.
 
     Raises:
         XenonError: See `archive.read_archive` and `labelling.join`; or the link file
@@ -81,7 +82,14 @@ def _read(
     try:
         if len(films) == 1 and films[0].is_dir():
             return archive.read_archive(films[0], naming, parts, config.link, skip_bad)
-        return archive.read_files(films, naming, parts, config.link, skip_bad)
+        named: list[Path] = []
+        left_out: Counter[str] = Counter()
+        for path in films:
+            is_folder = path.is_dir()
+            found = archive_files.find(path, naming) if is_folder else ([path], {})
+            named += found[0]
+            left_out.update(found[1])
+        return archive.read_files(named, naming, parts, config.link, skip_bad, left_out)
     except OSError as error:
         if config.link is None:
             raise

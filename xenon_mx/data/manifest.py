@@ -211,7 +211,7 @@ def _image(row: Mapping[str, str], file: Path) -> Image:
         file=file,
         study=study,
         study_type=row.get("study_type") or UNKNOWN_TYPE,
-        patient=row.get("patient") or study,
+        patient=row.get("patient", ""),
         label=_LABELS[row.get("label", "")],
         extra={name: cell for name, cell in row.items() if name not in _COLUMNS},
     )
@@ -235,7 +235,7 @@ def check_contradictions(
             two splits. (That an image is listed once is checked with its path.)
     """
     studies = [image.study for image in images]
-    patients = [image.patient for image in images]
+    patients = [image.patient_or_study for image in images]
     found = [
         *_contradictions("study", studies, "patients", patients),
         *_contradictions("study", studies, "types", [i.study_type for i in images]),

@@ -36,7 +36,7 @@ class Image:
         study: The study's folder as in the input, with a slash at its end, or its name
             in a manifest; else the image's own path, as each image is then a study.
         study_type: `XR_*`, or empty outside MURA's layout and manifests.
-        patient: `patient00001`, or empty outside MURA's layout and manifests.
+        patient: `patient00001`; empty if it is unknown, as outside MURA's layout.
         label: 1 abnormal, 0 normal, None unknown.
         extra: Further columns by name, such as of a manifest, for subgroups.
         hides_file: Whether the file's path may name a patient, as in archives.
@@ -50,6 +50,11 @@ class Image:
     label: int | None
     extra: Mapping[str, str] = field(default_factory=dict, compare=False)
     hides_file: bool = False
+
+    @property
+    def patient_or_study(self) -> str:
+        """Return the patient; an unknown one is that of this study alone."""
+        return self.patient or self.study
 
     @property
     def name(self) -> str:
@@ -150,7 +155,7 @@ def hold_out(
     rest: list[Image] = []
     holdout: list[Image] = []
     for image in images:
-        number = int.from_bytes(_hash(seed, purpose + image.patient), "big")
+        number = int.from_bytes(_hash(seed, purpose + image.patient_or_study), "big")
         (holdout if number < share * 2**256 else rest).append(image)
     return rest, holdout
 

@@ -62,11 +62,23 @@ class Record(Protocol):
         """Return what is recorded of a file; None if xenon did not write it."""
 
     def add(
-        self, file: Path, data: bytes, writer: str, origin: str
+        self,
+        file: Path,
+        data: bytes,
+        writer: str,
+        origin: str,
+        notes: Mapping[str, Any],
     ) -> dict[Path, bytes]:
         """Return the files to write, in this order, for an output and its record.
 
         After each of them, `read` still identifies the output as xenon's own.
+
+        Args:
+            file: The output.
+            data: Its bytes.
+            writer: The command.
+            origin: What it is made from, as `made_from` returns it.
+            notes: What else is recorded, as JSON values, if there is room.
         """
 
     def files(self, file: Path) -> list[Path]:
@@ -85,7 +97,12 @@ class BesideRecord:
         return RecordedOutput(record["written_by"], record["made_from"], is_unchanged)
 
     def add(
-        self, file: Path, data: bytes, writer: str, origin: str
+        self,
+        file: Path,
+        data: bytes,
+        writer: str,
+        origin: str,
+        notes: Mapping[str, Any],
     ) -> dict[Path, bytes]:
         """Return the record, then the file."""
         sums = [hashlib.sha256(data).hexdigest()]
@@ -93,12 +110,13 @@ class BesideRecord:
         if previous is not None and file.is_file():
             # A process killed between the two leaves the old file with the new record.
             sums += {files.sha256(file)} & {*previous["sha256"]} - {*sums}
-        content = {
+        own = {
             "format": _FORMAT,
             "written_by": writer,
             "made_from": origin,
             "sha256": sums,
         }
+        content = {**own, **notes, **own}  # no note replaces what is the record's own
         return {_beside(file): files.json_bytes(content), file: data}
 
     def files(self, file: Path) -> list[Path]:
@@ -122,15 +140,43 @@ class LastLineRecord:
         return RecordedOutput(writer, origin, actual == digest)
 
     def add(
-        self, file: Path, data: bytes, writer: str, origin: str
+        self,
+        file: Path,
+        data: bytes,
+        writer: str,
+        origin: str,
+        notes: Mapping[str, Any],
     ) -> dict[Path, bytes]:
-        """Return the file with one more line."""
+        """Return the file with one more line, which has no room for notes."""
         digest = hashlib.sha256(data).hexdigest()
         return {file: data + f"<!-- {writer} {origin} {digest} -->\n".encode()}
 
     def files(self, file: Path) -> list[Path]:
         """Return the file."""
         return [file]
+
+
+class Notes(NamedTuple):
+    """What is recorded beside a file; without `content`, `reason` says why."""
+
+    content: Mapping[str, Any] | None
+    reason: str = ""
+
+
+def read_notes(file: Path) -> Notes:
+    """Read what `OUT.csv.json` records of `OUT.csv`, if it is of these very bytes."""
+    path = _beside(file)
+    if not path.is_file():
+        return Notes(None, f"there is no {path.name} beside the file")
+    record = _read_record(path)
+    if record is None:
+        return Notes(None, f"{path.name} is not a record of xenon, or is damaged")
+    # Another sum may follow, of the file that was to be replaced.
+    if record["sha256"][:1] != [files.sha256(file)]:
+        return Notes(
+            None, f"{path.name} is of another file, or {file.name} was changed since"
+        )
+    return Notes(record)
 
 
 def _beside(file: Path) -> Path:
@@ -195,11 +241,16 @@ class Outputs:
             for output in self._outputs:
                 self._check_replaceable(output)
 
-    def write(self, contents: Mapping[Path, bytes]) -> None:
+    def write(
+        self,
+        contents: Mapping[Path, bytes],
+        notes: Mapping[Path, Mapping[str, Any]] | None = None,
+    ) -> None:
         """Write all files, or none.
 
         Args:
             contents: Path of an output to its bytes, without a record.
+            notes: Path of an output to what else its record is to hold.
 
         Raises:
             XenonError: The system cannot write them, for example because the disk is
@@ -211,7 +262,15 @@ class Outputs:
             for output in self._outputs:
                 if output.path in contents:
                     self._check_replaceable(output)
-                    written.update(self._with_record(output, contents[output.path]))
+                    written.update(
+                        output.record.add(
+                            output.path,
+                            contents[output.path],
+                            self._writer,
+                            self._origin,
+                            (notes or {}).get(output.path, {}),
+                        )
+                    )
             files.write_all(written)
 
     @contextlib.contextmanager
@@ -223,9 +282,6 @@ class Outputs:
                 yield
         except OSError as error:
             raise files.write_error(error, paths) from error
-
-    def _with_record(self, output: Output, data: bytes) -> dict[Path, bytes]:
-        return output.record.add(output.path, data, self._writer, self._origin)
 
     def _refuse_inputs(self, inputs: Iterable[Path]) -> None:
         """Raise an error if an output is an input, under whatever name."""

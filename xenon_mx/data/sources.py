@@ -104,8 +104,8 @@ def _read_archive(config: PackConfig) -> DataSet:
     wrong = sorted({name for name in names if name not in manifest.SPLITS})
     if wrong:
         raise XenonError(
-            f"--labels: the split must be {', '.join(manifest.SPLITS)} in every row, not "
-            f"{wrong[0]!r}"
+            f"--labels: the split must be {', '.join(manifest.SPLITS)} in every row, "
+            f"not {wrong[0]!r}"
         )
     manifest.check_contradictions("--labels", images, names)
     splits: dict[str, list[mura.Image]] = {}

@@ -88,15 +88,16 @@ def read(file: Path) -> Identity:
     """Read whose image a DICOM file is, from its header alone.
 
     Raises:
-        XenonError: The file cannot be read, has no StudyInstanceUID or SOPInstanceUID,
-            or has identifiers that cannot be decoded. The error has neither its path
+        XenonError: The file cannot be read, has no SOPInstanceUID, or has identifiers
+            that cannot be decoded. The error has neither its path
             nor its contents.
     """
     header = reader.read_header(file, _KEYWORDS)
+    image_uid = _uid(header, "SOPInstanceUID")
     return Identity(
-        study_uid=_uid(header, "StudyInstanceUID"),
+        study_uid=_text(header, "StudyInstanceUID") or image_uid,
         series_uid=_text(header, "SeriesInstanceUID"),
-        image_uid=_uid(header, "SOPInstanceUID"),
+        image_uid=image_uid,
         accession=_identifier(header, "AccessionNumber"),
         patient_id=_identifier(header, "PatientID"),
         issuer=_identifier(header, "IssuerOfPatientID"),

@@ -17,6 +17,11 @@ REPEATS = 1000
 # Measured on simulated nets, 300 per size: with 3 patients, the intervals of kappa held
 # the true value in 87% of the simulations; with 5 to 60 patients, in 91 to 97%.
 _FEWEST_PATIENTS = 5
+# Chosen here: a column of one value has no subgroups, and of more than 20 values, such
+# as ages in years, each has too few patients.
+_SUBGROUPS = range(2, 21)
+# Further columns that follow from the prediction, and are no properties of a study.
+_NO_SUBGROUPS = ("calibrated", "decision")
 
 
 class Estimate(NamedTuple):
@@ -79,3 +84,27 @@ def evaluate_by_study_type(
     """Compute the estimates of each study type, sorted by name, then of `overall`."""
     names = [*sorted(set(samples.study_types)), OVERALL]
     return {n: evaluate(samples.select(n), threshold, repeats, seed) for n in names}
+
+
+def subgroup_columns(samples: EvaluationSet) -> list[str]:
+    """Return the further columns whose values are subgroups: 2 to 20 of them."""
+    return [
+        name
+        for name, cells in samples.columns.items()
+        if name not in _NO_SUBGROUPS and len(set(cells)) in _SUBGROUPS
+    ]
+
+
+def evaluate_by_subgroup(
+    samples: EvaluationSet,
+    column: str,
+    threshold: float = THRESHOLD,
+    repeats: int = REPEATS,
+    seed: int = 0,
+) -> dict[str, list[Estimate]]:
+    """Compute the estimates for each value of a further column, sorted by value."""
+    values = sorted(set(samples.columns[column]))
+    return {
+        value: evaluate(samples.subgroup(column, value), threshold, repeats, seed)
+        for value in values
+    }

@@ -5,15 +5,19 @@ Owns the conditions under which a table can be evaluated; must not know metrics.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Mapping, Sequence
 
 import numpy as np
 
 from xenon_mx.config import THRESHOLD
-from xenon_mx.data import mura
 from xenon_mx.errors import XenonError
-from xenon_mx.evaluation.prediction_tables import PredictionTable, read_table
+from xenon_mx.evaluation.prediction_tables import (
+    PredictionTable,
+    parse_study,
+    read_table,
+)
 from xenon_mx.evaluation.studies import UNLABELLED
 
 OVERALL = "overall"  # in place of a study type: the samples of all study types
@@ -33,6 +37,9 @@ class EvaluationSet:
             comparable with those of studies.
         splits: The folder above each sample's study type (`train`, `valid`), where
             known.
+        patients_known: Whether the patients are known of all samples. Where one is
+            not, its study counts as a patient, and intervals may be too narrow.
+        columns: Further columns of the table by name, as text.
 
     Raises:
         ValueError: The columns differ in length, or contain other values.
@@ -44,9 +51,12 @@ class EvaluationSet:
     study_types: list[str]
     level: str = "study"
     splits: list[str] = field(default_factory=list)
+    patients_known: bool = True
+    columns: Mapping[str, list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         lengths = {len(self.labels), len(self.prob), len(self.patients)}
+        lengths |= {len(values) for values in self.columns.values()}
         if lengths != {len(self.study_types)}:
             raise ValueError(f"columns of different lengths: {sorted(lengths)}")
         if not np.isin(self.labels, (0, 1)).all():
@@ -59,77 +69,100 @@ class EvaluationSet:
         """Return the samples of one study type; `overall` returns all."""
         if study_type == OVERALL:
             return self
-        rows = [i for i, name in enumerate(self.study_types) if name == study_type]
-        return EvaluationSet(
+        return self._where(self.study_types, study_type)
+
+    def subgroup(self, column: str, value: str) -> EvaluationSet:
+        """Return the samples that have a value in a further column."""
+        return self._where(self.columns[column], value)
+
+    def _where(self, cells: Sequence[str], value: str) -> EvaluationSet:
+        rows = [i for i, cell in enumerate(cells) if cell == value]
+
+        def chosen(values: Sequence[str]) -> list[str]:
+            return [values[i] for i in rows] if values else []
+
+        return replace(
+            self,
             labels=self.labels[rows],
             prob=self.prob[rows],
-            patients=[self.patients[i] for i in rows],
-            study_types=[study_type] * len(rows),
-            level=self.level,
-            splits=[self.splits[i] for i in rows] if self.splits else [],
+            patients=chosen(self.patients),
+            study_types=chosen(self.study_types),
+            splits=chosen(self.splits),
+            columns={name: chosen(cells) for name, cells in self.columns.items()},
         )
 
 
 def from_table(table: PredictionTable) -> EvaluationSet:
-    """Build the evaluation set of a table; the patients are parsed from the paths.
+    """Build the evaluation set of a table.
+
+    A study whose patient neither a column nor its path tells counts as a patient.
 
     Raises:
-        XenonError: A row has no label, its path contains no patient, or its study type
-            or label contradicts its path.
+        XenonError: A row has no label, or its study type or label contradicts its path.
     """
     unlabelled = int((table.labels == UNLABELLED).sum())
     if unlabelled:
         raise XenonError(
             f"{table.file}: {unlabelled} of {len(table.labels)} rows have no label: "
-            f"predict studies whose folders end in _positive or _negative"
+            f"fill in the column label, or predict studies whose folders end in "
+            f"_positive or _negative"
         )
-    patients, splits = [], []
-    for row, study in enumerate(table.studies):
-        image = _parse_study(table, row)
-        root, _, _ = study.rpartition(f"/{image.study_type}/{image.patient}/")
-        patients.append(image.patient)
-        splits.append(root.rpartition("/")[2])
+    if OVERALL in table.study_types:
+        raise XenonError(
+            f"{table.file}: line {table.lines[table.study_types.index(OVERALL)]}: "
+            f"{OVERALL!r} stands for all study types: name this one otherwise"
+        )
+    for row in range(len(table.studies)):
+        _check_path(table, row)
+    known = zip(table.patients, table.studies)
     return EvaluationSet(
         labels=table.labels,
         prob=table.prob,
-        patients=patients,
+        # No patient's name begins with a zero byte.
+        patients=[patient or f"\0{study}" for patient, study in known],
         study_types=table.study_types,
         level=table.level,
-        splits=splits,
+        splits=[_split(study) for study in table.studies],
+        patients_known=all(table.patients),
+        columns=table.extra,
     )
 
 
-def _parse_study(table: PredictionTable, row: int) -> mura.Image:
-    """Parse the path of a row's study, and check the row's other columns against it."""
+def _split(study: str) -> str:
+    """Return the folder above the study type in the path of a study; empty if none."""
+    image = parse_study(study)
+    if not image.study_type:
+        return ""
+    root, _, _ = study.rpartition(f"/{image.study_type}/{image.patient}/")
+    return root.rpartition("/")[2]
+
+
+def _check_path(table: PredictionTable, row: int) -> None:
+    """Check the columns of a row against the path of its study."""
     study = table.studies[row]
-    image = mura.parse(f"{study.rstrip('/')}/image", Path())
+    told = parse_study(study)
     where = f"{table.file}: line {table.lines[row]}"
-    if not image.patient:
-        raise XenonError(
-            f"{where}: {study!r} contains no patient: studies must be in "
-            f"XR_<TYPE>/<patient>/<study>/"
-        )
-    if image.study_type != table.study_types[row]:
+    if told.study_type not in ("", table.study_types[row]):
         raise XenonError(
             f"{where}: {study!r} is not of study type {table.study_types[row]!r}"
         )
-    if image.label not in (None, table.labels[row]):
+    if told.label not in (None, table.labels[row]):
         raise XenonError(
             f"{where}: {study!r} contradicts its label {table.labels[row]}"
         )
-    return image
 
 
 def read_predictions(csv: Path, threshold: float = THRESHOLD) -> EvaluationSet:
-    """Read a table of xenon-predict: OUT.csv (studies) or its `--images` (images).
+    """Read a labelled table of predictions, of studies or of images.
 
     Args:
-        csv: The table.
+        csv: The table: OUT.csv of xenon-predict, its `--images`, or a table of another
+            program with the columns `study` (or `image`), `probability` and `label`.
         threshold: The threshold of its predictions.
 
     Raises:
-        XenonError: The file cannot be read, is not such a table, lacks labels, was made
-            with another threshold, or a path contains no patient.
+        XenonError: The file cannot be read, is not such a table, lacks labels, or was
+            made with another threshold.
     """
     table = read_table(csv)
     table.check_threshold(threshold)

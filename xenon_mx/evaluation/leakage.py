@@ -24,6 +24,7 @@ def leakage_warnings(
     samples: EvaluationSet,
     estimates: Mapping[str, Sequence[Estimate]],
     validated_on: str | None = None,
+    is_seen_known: bool = False,
 ) -> list[str]:
     """Return the reasons why the estimates may be better than the nets are.
 
@@ -40,14 +41,14 @@ def leakage_warnings(
         estimates: What `evaluate_by_study_type` returned for the samples.
         validated_on: The split that chose the checkpoints, as in run.json under
             `validated_on`: `valid`, `holdout`, or None if unknown.
+        is_seen_known: Whether the record of the table tells what the nets have seen of
+            the samples (`provenance.Seen`), so that the first two rules need not guess.
 
     Returns:
         One sentence per warning, without a capital letter and a full stop.
     """
-    return [
-        *_checkpoint_warnings(samples, validated_on),
-        *_implausible_kappas(samples, estimates),
-    ]
+    guessed = [] if is_seen_known else _checkpoint_warnings(samples, validated_on)
+    return [*guessed, *_implausible_kappas(samples, estimates)]
 
 
 def _checkpoint_warnings(

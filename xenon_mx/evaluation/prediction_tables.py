@@ -1,6 +1,10 @@
-"""The tables of xenon-predict: one row per study, or one row per image.
+"""The tables of predictions: one row per study, or one row per image.
 
 Owns the columns, as they are written and read back; must not know nets or metrics.
+
+Columns are read by their names, in any order, so that tables of other programs are read
+as well: `study` (or `image`) and `probability` are needed, all others may be missing.
+What is not in this module's lists is kept as text, and written at the end.
 """
 
 from __future__ import annotations
@@ -8,13 +12,15 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from xenon_mx.data import mura
 from xenon_mx.data.mura import Image, check_labels_of_folders
 from xenon_mx.errors import ConfigError, XenonError, os_error
 from xenon_mx.evaluation.studies import (
@@ -28,8 +34,15 @@ from xenon_mx.evaluation.studies import (
 _PREDICTION_COLUMNS = ["probability", "prediction", "label"]
 _STUDY_COLUMNS = ["study", "study_type", "images", *_PREDICTION_COLUMNS]
 _IMAGE_COLUMNS = ["image", "study", "study_type", *_PREDICTION_COLUMNS]
+_PATIENT = "patient"  # written only where a path does not tell it
 _MEMBER = "member_"  # followed by the member's number, from 1; only in tables of images
+_COLUMNS = {*_STUDY_COLUMNS, *_IMAGE_COLUMNS, _PATIENT}
 PLURAL = {"study": "studies", "image": "images"}  # of a table's level
+
+
+def is_column(name: str) -> bool:
+    """Return whether a column has a meaning here; no further column has its name."""
+    return name in _COLUMNS or bool(re.fullmatch(rf"{_MEMBER}\d+", name))
 
 
 def count_phrase(number: int, level: str) -> str:
@@ -42,26 +55,37 @@ def studies_csv(
 ) -> bytes:
     """Return the table of studies.
 
+    The further columns of a study are those of its first image: at the end, in the
+    order in which the images first have them.
+
     Args:
         images: The N images.
         members: (N, M) probabilities, one column per member.
         threshold: A study is predicted abnormal if its probability is strictly above.
     """
-    return _csv([_STUDY_COLUMNS, *_study_rows(images, members, threshold)])
+    names, cells = _further_columns(images)
+    first: dict[str, list[str]] = {}
+    for image, values in zip(images, cells):
+        first.setdefault(image.study, values)
+    rows = [
+        [*row, *first[str(row[0])]] for row in _study_rows(images, members, threshold)
+    ]
+    return _csv([[*_STUDY_COLUMNS, *names], *rows])
 
 
 def images_csv(images: Sequence[Image], members: np.ndarray, threshold: float) -> bytes:
     """Return the table of images; the arguments are those of `studies_csv`."""
     columns = [f"{_MEMBER}{i + 1}" for i in range(members.shape[1])]
     prob = np.array([values.mean() for values in members])
-    labels = image_labels(images)
-    cells = _prediction_cells(prob, labels, threshold)
-    rows: list[list[object]] = [[*_IMAGE_COLUMNS, *columns]]
-    for image, values, prediction in zip(images, members, cells):
+    predictions = _prediction_cells(prob, image_labels(images), threshold)
+    names, further = _further_columns(images)
+    rows: list[list[object]] = [[*_IMAGE_COLUMNS, *columns, *names]]
+    for image, values, prediction, more in zip(images, members, predictions, further):
         rows.append(
             [image.path, image.study, image.study_type]
             + prediction
             + [format_probability(value) for value in values]
+            + more
         )
     return _csv(rows)
 
@@ -71,6 +95,19 @@ def submission_csv(
 ) -> bytes:
     """Return the MURA competition's table: study and prediction, without a header."""
     return _csv([row[0], row[4]] for row in _study_rows(images, members, threshold))
+
+
+def _further_columns(images: Sequence[Image]) -> tuple[list[str], list[list[str]]]:
+    """Return the names of the columns at the end, and the cells of each image.
+
+    Where every path tells the patient, as in MURA, there is no column of patients.
+    """
+    extra = list(dict.fromkeys(name for image in images for name in image.extra))
+    cells = [[image.extra.get(name, "") for name in extra] for image in images]
+    if all(mura.parse(i.path, i.file).patient == i.patient for i in images):
+        return extra, cells
+    rows = [[image.patient, *values] for image, values in zip(images, cells)]
+    return [_PATIENT, *extra], rows
 
 
 def _study_rows(
@@ -102,20 +139,22 @@ def _csv(rows: Iterable[Sequence[object]]) -> bytes:
 
 @dataclass(frozen=True, eq=False)
 class PredictionTable:
-    """A table written by xenon-predict, N rows in the order of the file.
+    """A table of predictions, N rows in the order of the file.
 
     Attributes:
         file: The file that was read.
         level: What a row is: `study` or `image`.
         names: The study or the image of each row.
         studies: The study of each row.
-        study_types: `XR_*`, empty outside MURA's layout.
+        study_types: `XR_*` or another name, empty where unknown.
+        patients: The patient of each row, empty where unknown.
         images: (N,) int: the number of images of each row; 1 in a table of images.
         prob: (N,) float64 probabilities.
-        predictions: (N,) int: 1 abnormal, 0 normal.
+        predictions: (N,) int: 1 abnormal, 0 normal; None if the table has none.
         labels: (N,) int: 1 abnormal, 0 normal, or `UNLABELLED`.
         lines: The line of the file of each row.
         members: The number of members' columns; 0 in a table of studies.
+        extra: Further columns by name, as text.
     """
 
     file: Path
@@ -123,12 +162,14 @@ class PredictionTable:
     names: list[str]
     studies: list[str]
     study_types: list[str]
+    patients: list[str]
     images: np.ndarray
     prob: np.ndarray
-    predictions: np.ndarray
+    predictions: np.ndarray | None
     labels: np.ndarray
     lines: list[int]
     members: int
+    extra: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def is_unlabelled(self) -> bool:
@@ -136,11 +177,13 @@ class PredictionTable:
         return bool((self.labels == UNLABELLED).all())
 
     def check_threshold(self, threshold: float) -> None:
-        """Check that the table's predictions follow from a threshold.
+        """Check that the table's predictions, if it has any, follow from a threshold.
 
         Raises:
             ConfigError: The table was made with another threshold.
         """
+        if self.predictions is None:
+            return
         (wrong,) = np.nonzero(self.predictions != (self.prob > threshold))
         if len(wrong):
             row = int(wrong[0])
@@ -154,7 +197,7 @@ class PredictionTable:
 
 
 def read_table(file: Path) -> PredictionTable:
-    """Read a table written by xenon-predict, with or without labels.
+    """Read a table of predictions, of xenon-predict or of another program.
 
     Raises:
         XenonError: The file cannot be read, is not such a table, has no rows, lists a
@@ -171,25 +214,33 @@ def read_table(file: Path) -> PredictionTable:
             f"{file}: lists {count_phrase(len(duplicates), level)} more than once, "
             f"such as {duplicates[0]}: give one prediction per {level}"
         )
+    located = [(row, f"{file}: line {line}") for line, row in numbered]
+    parsed = [_parse(row, level, where) for row, where in located]
     try:
-        check_labels_of_folders(row["study"] for row in rows)
+        check_labels_of_folders(image.study for image in parsed)
     except XenonError as error:
         raise XenonError(f"{file}: {error}", error.details) from error
-    located = [(row, f"{file}: line {line}") for line, row in numbered]
+    predictions = None
+    if "prediction" in rows[0]:
+        predictions = np.array([_binary(row, "prediction", at) for row, at in located])
     return PredictionTable(
         file=file,
         level=level,
         names=names,
-        studies=[row["study"] for row in rows],
-        study_types=[row["study_type"] for row in rows],
-        images=np.array([_image_count(row, where) for row, where in located]),
+        studies=[image.study for image in parsed],
+        study_types=[image.study_type for image in parsed],
+        patients=[image.patient for image in parsed],
+        images=np.array([_image_count(row, level, where) for row, where in located]),
         prob=np.array([_probability(row, where) for row, where in located]),
-        predictions=np.array(
-            [_binary(row, "prediction", where) for row, where in located]
-        ),
-        labels=np.array([_label(row, where) for row, where in located]),
+        predictions=predictions,
+        labels=np.array(image_labels(parsed)),
         lines=list(lines),
-        members=sum(name.startswith(_MEMBER) for name in rows[0]),
+        members=sum(name.startswith(_MEMBER) and is_column(name) for name in rows[0]),
+        extra={
+            name: [row[name] for row in rows]
+            for name in rows[0]
+            if name and not is_column(name)
+        },
     )
 
 
@@ -198,13 +249,7 @@ def _read_rows(file: Path) -> tuple[str, list[tuple[int, dict[str, str]]]]:
     try:
         with open(file, newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream, strict=True)
-            level = _level(list(reader.fieldnames or ()))
-            if not level:
-                raise XenonError(
-                    f"{file}: was not written by xenon-predict: its first line must "
-                    f"begin with {','.join(_STUDY_COLUMNS)} or "
-                    f"{','.join(_IMAGE_COLUMNS)}"
-                )
+            level = _level(file, list(reader.fieldnames or ()))
             rows = [(reader.line_num, row) for row in reader]
     except OSError as error:
         raise os_error(file, error) from error
@@ -221,15 +266,46 @@ def _read_rows(file: Path) -> tuple[str, list[tuple[int, dict[str, str]]]]:
     return level, rows
 
 
-def _level(header: Sequence[str]) -> str:
-    """Return the level of the table with these columns; empty if it is neither."""
-    if header == _STUDY_COLUMNS:
-        return "study"
-    members = header[len(_IMAGE_COLUMNS) :]
-    numbered = [f"{_MEMBER}{i + 1}" for i in range(len(members))]
-    if header == [*_IMAGE_COLUMNS, *numbered]:
-        return "image"
-    return ""
+def _level(file: Path, header: Sequence[str]) -> str:
+    """Return the level of the table with these columns."""
+    level = "image" if "image" in header else "study"
+    missing = [name for name in (level, "probability") if name not in header]
+    if missing:
+        raise XenonError(
+            f"{file}: is not a table of predictions: its first line must name the "
+            f"columns study (or image) and probability, and lacks "
+            f"{' and '.join(missing)}"
+        )
+    # pandas writes its index as a column without a name.
+    counts = Counter(name for name in header if name)
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice:
+        raise XenonError(
+            f"{file}: its first line names the column {twice[0]} twice: rename one"
+        )
+    return level
+
+
+def _parse(row: Mapping[str, str], level: str, where: str) -> Image:
+    """Return what a row and, where it has no such column, its path tell of a study."""
+    path = row[level]
+    if not path:
+        raise XenonError(f"{where}: names no {level}")
+    study = row.get("study") or mura.parse(path, Path()).study
+    told = parse_study(study)
+    return Image(
+        path=path,
+        file=Path(),
+        study=study,
+        study_type=row.get("study_type", told.study_type),
+        patient=row.get(_PATIENT, told.patient),
+        label=_label(row, where) if "label" in row else told.label,
+    )
+
+
+def parse_study(study: str) -> Image:
+    """Return what the path of a study tells, as of an image in it."""
+    return mura.parse(f"{study.rstrip('/')}/image", Path())
 
 
 def _probability(row: Mapping[str, str], where: str) -> float:
@@ -244,19 +320,21 @@ def _probability(row: Mapping[str, str], where: str) -> float:
     return prob
 
 
-def _image_count(row: Mapping[str, str], where: str) -> int:
+def _image_count(row: Mapping[str, str], level: str, where: str) -> int:
     """Return the number of images of a row; 1 in a table of images."""
-    count = row.get("images", "1")
+    count = row.get("images", "1") if level == "study" else "1"
     if not count.isdecimal() or int(count) < 1:
         raise XenonError(f"{where}: images {count!r} is not a positive integer")
     return int(count)
 
 
-def _label(row: Mapping[str, str], where: str) -> int:
-    return _binary(row, "label", where) if row["label"] else UNLABELLED
+def _label(row: Mapping[str, str], where: str) -> int | None:
+    return _binary(row, "label", where) if row["label"] else None
 
 
 def _binary(row: Mapping[str, str], column: str, where: str) -> int:
-    if row[column] not in ("0", "1"):
-        raise XenonError(f"{where}: {column} {row[column]!r} is neither 0 nor 1")
-    return int(row[column])
+    # pandas writes a column of integers with gaps as 1.0 and 0.0.
+    value = row[column][:-2] if row[column] in ("0.0", "1.0") else row[column]
+    if value not in ("0", "1"):
+        raise XenonError(f"{where}: {column} {value!r} is neither 0 nor 1")
+    return int(value)

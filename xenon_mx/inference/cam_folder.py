@@ -9,13 +9,16 @@ import hashlib
 import io
 import os
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
-from typing import Mapping, Sequence
+from typing import Any, Mapping, Sequence
 
 import numpy as np
 
 from xenon_mx.data import images, outputs
 from xenon_mx.errors import XenonError, os_error
+from xenon_mx.evaluation import provenance
+from xenon_mx.evaluation.provenance import EnsembleSource
 from xenon_mx.inference import cam_overlay
 from xenon_mx.runs.run_meta import Preprocessing
 from xenon_mx.runtime import files, staging
@@ -96,6 +99,15 @@ def check_replaceable(out: Path, origin: str, overwrite: bool) -> None:
         )
 
 
+def read_ensemble(folder: Path) -> EnsembleSource | None:
+    """Return which ensemble a folder's maps are of; None if it does not say."""
+    try:
+        content = files.read_json(folder / MAPS_JSON)
+        return EnsembleSource.from_json(content[provenance.ENSEMBLE_KEY])
+    except (XenonError, KeyError, TypeError, ValueError):
+        return None
+
+
 def _map_sums(out: Path) -> dict[str, str]:
     """Return the SHA-256 of every overlay and map in a folder, by relative path."""
     paths = (path.relative_to(out) for path in out.rglob(f"*{_CAM}*"))
@@ -126,6 +138,7 @@ class CamFolder(staging.Staging):
         members: The number of nets that each map averages.
         origin: What the maps are made from, as `outputs.made_from` returns it.
         overwrite: As for `check_replaceable`.
+        ensemble: What the maps are of, if that is recorded.
 
     Raises:
         XenonError: On entering, as `check_replaceable` does, or because two images
@@ -142,13 +155,14 @@ class CamFolder(staging.Staging):
         members: int,
         origin: str,
         overwrite: bool = False,
+        ensemble: EnsembleSource | None = None,
     ) -> None:
         super().__init__(out, MAPS_JSON)
         self._paths = paths
         self._origin, self._overwrite = origin, overwrite
         size, fit = preprocessing.size, preprocessing.fit
         self._geometry = (size, fit, extent)
-        self._meta = {
+        self._meta: dict[str, Any] = {
             "size": size,
             "fit": fit,
             "field": list(extent),
@@ -156,6 +170,9 @@ class CamFolder(staging.Staging):
             "notice": _NOTICE,
             "made_from": origin,
         }
+        if ensemble is not None:
+            beside = ensemble.beside(out / MAPS_JSON)
+            self._meta[provenance.ENSEMBLE_KEY] = asdict(beside)
         self._written: dict[str, str] = {}
 
     def __enter__(self) -> CamFolder:

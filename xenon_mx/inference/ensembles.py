@@ -12,12 +12,14 @@ from typing import Iterable, Iterator, Protocol, Sequence
 import numpy as np
 
 from xenon_mx.errors import XenonError
+from xenon_mx.evaluation.provenance import EnsembleSource, TrainingData
 from xenon_mx.inference.gluon_ensemble import GluonEnsemble
 from xenon_mx.inference.onnx_ensemble import OnnxEnsemble
 from xenon_mx.inference.onnx_metadata import is_onnx_file
 from xenon_mx.models.cam_average import CamBatch
 from xenon_mx.runs.checkpoints import Checkpoint
 from xenon_mx.runs.run_meta import DataMeta
+from xenon_mx.runs.seen_studies import SeenStudies
 
 
 class Ensemble(Protocol):
@@ -41,6 +43,18 @@ class Ensemble(Protocol):
 
     def files(self) -> list[Path]:
         """Return every file that is read."""
+
+    def source(self) -> EnsembleSource:
+        """Return what a table records of the members and their runs."""
+
+    def training_data(self) -> TrainingData:
+        """Return what a table records of the data that the members were trained on."""
+
+    def seen_studies(self) -> SeenStudies | None:
+        """Return which studies the members have seen; None if that is not recorded."""
+
+    def versions(self) -> dict[str, str]:
+        """Return the version of what runs the members, once it has run."""
 
     @property
     def limit_reason(self) -> str:

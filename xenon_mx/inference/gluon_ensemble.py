@@ -14,10 +14,17 @@ import numpy as np
 
 from xenon_mx.config import MEAN, STD
 from xenon_mx.errors import XenonError
+from xenon_mx.evaluation.provenance import (
+    EnsembleSource,
+    MemberSource,
+    RunSource,
+    TrainingData,
+)
 from xenon_mx.models.cam_average import CamBatch
 from xenon_mx.runs.checkpoints import Checkpoint
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runs.run_meta import ARCHITECTURE, RunMeta
+from xenon_mx.runs.seen_studies import SeenStudies
 from xenon_mx.runtime import devices, mxnet
 
 # What runs must share, so that the same pixels suit all of their nets and their
@@ -85,6 +92,37 @@ class GluonEnsemble:
             }
             for member, run in self._ranked
         ]
+
+    def source(self) -> EnsembleSource:
+        """Return members and runs: see `ensembles.Ensemble.source`."""
+        runs = [
+            RunSource("run", run.folder.resolve().name, str(run.folder), run.identity)
+            for run in self._runs
+        ]
+        members = [
+            MemberSource(run=self._runs.index(run), **described)
+            for (_, run), described in zip(self._ranked, self.describe_members())
+        ]
+        return EnsembleSource(tuple(runs), tuple(members))
+
+    def training_data(self) -> TrainingData:
+        """Return the data: see `ensembles.Ensemble.training_data`."""
+        trained, validated = self.meta.trained_on, self.meta.validated_on
+        return TrainingData(
+            fingerprint=self.meta.data,
+            study_types=self.meta.study_types,
+            trained_on=trained.split if trained else None,
+            validated_on=validated.split if validated else None,
+        )
+
+    def seen_studies(self) -> SeenStudies | None:
+        """Return studies.json of the first run that has it: all saw the same data."""
+        found = (run.seen_studies() for run in self._runs)
+        return next((seen for seen in found if seen is not None), None)
+
+    def versions(self) -> dict[str, str]:
+        """Return the version of MXNet."""
+        return {"mxnet": mxnet.mx.__version__}
 
     def logits(
         self,

@@ -237,15 +237,10 @@ def _is_archived(path: Path) -> bool:
 
 
 def _list_archive(config: PredictConfig, archived: Sequence[Path]) -> list[mura.Image]:
-    """List the images of an archive, of which an INPUT is the folder or a file."""
+    """List the images of an archive, of which INPUTs are folders or files."""
     if not archived:
         archive_films.check_unused(config)
         return []
-    if len(archived) > 1 and any(path.is_dir() for path in archived):
-        raise XenonError(
-            "give one folder of an archive at a time, or DICOM files: studies may be "
-            "in several of them"
-        )
     return archive_films.read(config, archived)
 
 

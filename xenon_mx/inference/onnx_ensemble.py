@@ -14,10 +14,17 @@ import numpy as np
 
 from xenon_mx.data import outputs
 from xenon_mx.errors import XenonError, os_error
+from xenon_mx.evaluation.provenance import (
+    EnsembleSource,
+    MemberSource,
+    RunSource,
+    TrainingData,
+)
 from xenon_mx.inference import onnx_metadata
 from xenon_mx.models.cam_average import CamBatch
 from xenon_mx.runs.checkpoints import Checkpoint
 from xenon_mx.runs.run_meta import DataMeta
+from xenon_mx.runs.seen_studies import SeenStudies
 from xenon_mx.runtime import devices
 from xenon_mx.runtime.threads import usable_cores
 
@@ -75,6 +82,7 @@ class OnnxEnsemble:
                 for number, member in enumerate(exported, 1)
             ]
             self._extents = [member["field"] for member in exported]
+            self._models = [str(member["model"]) for member in exported]
         except (KeyError, TypeError, ValueError) as error:
             raise XenonError(
                 f"{file}: lacks properties that xenon-export writes"
@@ -84,6 +92,11 @@ class OnnxEnsemble:
         self.identities = [
             properties.get(onnx_metadata.MADE_FROM) or outputs.made_from({"": sums})
         ]
+        # Absent in files of xenon 0.1.0.
+        self._splits = {
+            key: (properties.get(key) or {}).get("split")
+            for key in ("trained_on", "validated_on")
+        }
         self._total = len(checkpoints)
         self.limit_reason = f"the file holds only {self._total}"
         self.members = checkpoints[:members]
@@ -101,6 +114,42 @@ class OnnxEnsemble:
     def files(self) -> list[Path]:
         """Return the file."""
         return [self._file]
+
+    def source(self) -> EnsembleSource:
+        """Return members and file: see `ensembles.Ensemble.source`."""
+        name = self._file.resolve().name
+        run = RunSource("onnx", name, str(self._file), self.identities[0])
+        members = [
+            MemberSource(
+                run=0,
+                model=model,
+                epoch=member.epoch,
+                loss=member.loss,
+                params=member.params.name,
+                sha256=member.sha256,
+            )
+            for member, model in zip(self.members, self._models)
+        ]
+        return EnsembleSource((run,), tuple(members))
+
+    def training_data(self) -> TrainingData:
+        """Return the data: see `ensembles.Ensemble.training_data`."""
+        return TrainingData(
+            fingerprint=self.meta.data,
+            study_types=self.meta.study_types,
+            trained_on=self._splits["trained_on"],
+            validated_on=self._splits["validated_on"],
+        )
+
+    def seen_studies(self) -> SeenStudies | None:
+        """Return None: hashes of patients stay with the run, and out of its export."""
+        return None
+
+    def versions(self) -> dict[str, str]:
+        """Return the version of ONNX Runtime."""
+        import onnxruntime
+
+        return {"onnxruntime": onnxruntime.__version__}
 
     def logits(
         self,

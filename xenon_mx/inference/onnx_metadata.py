@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterator, Mapping
 
 from xenon_mx.data import outputs
 
@@ -100,7 +100,12 @@ class OnnxRecord:
         return outputs.RecordedOutput("xenon-export", origin, is_unchanged)
 
     def add(
-        self, file: Path, data: bytes, writer: str, origin: str
+        self,
+        file: Path,
+        data: bytes,
+        writer: str,
+        origin: str,
+        notes: Mapping[str, Any],
     ) -> dict[Path, bytes]:
         """Return the file, whose properties already hold the record."""
         return {file: data}

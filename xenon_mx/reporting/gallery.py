@@ -76,7 +76,7 @@ _UNLABELLED_OUTCOMES = (
 
 
 def build_gallery(
-    config: ReportConfig, table: PredictionTable
+    config: ReportConfig, table: PredictionTable, threshold: float
 ) -> tuple[list[GallerySection], str]:
     """Build the gallery of the most confident predictions of each outcome.
 
@@ -84,6 +84,7 @@ def build_gallery(
         config: The arguments of `xenon-report`: where the radiographs are, and how many
             studies to show.
         table: The predictions, with labels or without any.
+        threshold: A sample is predicted abnormal if its probability is strictly above.
 
     Returns:
         One section per outcome; and a note on what they show and what is missing.
@@ -93,7 +94,7 @@ def build_gallery(
     """
     outcomes = _UNLABELLED_OUTCOMES if table.is_unlabelled else _OUTCOMES
     chosen = [
-        most_confident(table, label, prediction, config.threshold)[: config.gallery]
+        most_confident(table, label, prediction, threshold)[: config.gallery]
         for _, _, label, prediction in outcomes
     ]
     names = [table.names[row] for rows in chosen for row in rows]

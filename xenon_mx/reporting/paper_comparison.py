@@ -17,6 +17,8 @@ from xenon_mx.reporting import plots
 from xenon_mx.reporting.plots import IntervalRow, Plot
 from xenon_mx.reporting.tables import NO_BREAK, Table, format_estimate, format_number
 
+_STUDY_TYPES = set(PAPER.kappa["model"]) - {OVERALL}
+
 
 class PaperComparison(NamedTuple):
     """Kappa beside the paper's, as a plot and a table, and the competition's scores."""
@@ -30,14 +32,25 @@ def compare_with_paper(
     samples: EvaluationSet,
     estimates: Mapping[str, Sequence[Estimate]],
     threshold: float,
-) -> PaperComparison:
+) -> PaperComparison | None:
     """Compare the kappas of studies with the paper's.
+
+    Study types that the paper does not have are left out, and so are the pooled kappas
+    if there are any: they would be of other study types.
 
     Args:
         samples: Studies.
         estimates: The estimates of each study type, and `overall`.
         threshold: A study is predicted abnormal if its probability is strictly above.
+
+    Returns:
+        None for images, and if the paper has none of the study types.
     """
+    present = set(samples.study_types)
+    if samples.level != "study" or not present & _STUDY_TYPES:
+        return None
+    shown = _STUDY_TYPES | ({OVERALL} if present <= _STUDY_TYPES else set())
+    estimates = {name: each for name, each in estimates.items() if name in shown}
     return PaperComparison(
         _kappa_plot(estimates),
         _kappa_table(estimates),
@@ -46,9 +59,8 @@ def compare_with_paper(
 
 
 def is_comparable(samples: EvaluationSet) -> bool:
-    """Return whether the paper's pooled metrics are comparable: of all study types."""
-    study_types = set(PAPER.kappa["model"]) - {OVERALL}
-    return samples.level == "study" and study_types <= set(samples.study_types)
+    """Return whether the paper's pooled metrics are comparable: of its study types."""
+    return samples.level == "study" and _STUDY_TYPES == set(samples.study_types)
 
 
 def _kappa_plot(estimates: Mapping[str, Sequence[Estimate]]) -> Plot:

@@ -9,14 +9,20 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Mapping, NamedTuple, Sequence
+from typing import NamedTuple, Sequence
 
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
 from xenon_mx.config import ReportConfig
 from xenon_mx.errors import ConfigError, XenonError
-from xenon_mx.evaluation.estimates import Estimate, evaluate_by_study_type
+from xenon_mx.evaluation import provenance
+from xenon_mx.evaluation.estimates import (
+    Estimate,
+    evaluate_by_study_type,
+    evaluate_by_subgroup,
+    subgroup_columns,
+)
 from xenon_mx.evaluation.evaluation_set import OVERALL, EvaluationSet, from_table
 from xenon_mx.evaluation.leakage import leakage_warnings
 from xenon_mx.evaluation.prediction_tables import (
@@ -25,20 +31,33 @@ from xenon_mx.evaluation.prediction_tables import (
     count_phrase,
     read_table,
 )
+from xenon_mx.evaluation.provenance import EnsembleSource
 from xenon_mx.evaluation.studies import aggregate_studies
+from xenon_mx.inference import cam_folder
 from xenon_mx.reporting import gallery, plot_captions
+from xenon_mx.reporting.estimate_tables import (
+    MetricRow,
+    metric_rows,
+    subgroup_rows,
+    subgroup_table,
+    types_table,
+)
+from xenon_mx.reporting.origin import Origin
 from xenon_mx.reporting.paper_comparison import (
     PaperComparison,
     compare_with_paper,
     is_comparable,
 )
 from xenon_mx.reporting.plots import Plot
-from xenon_mx.reporting.tables import Table, format_estimate, format_number
-from xenon_mx.runs.run_folder import Run
+from xenon_mx.reporting.tables import Table, format_number
 from xenon_mx.runtime import files
 
 _HEADLINE = ("kappa", "AUROC", "sensitivity", "specificity")
 _ROUNDING = 2e-9  # of two means of numbers of nine digits
+_PATIENTS_UNKNOWN = (
+    "Patients unknown: each study counts as a patient of its own, and if some are of "
+    "the same patient, the intervals are too narrow."
+)
 _NOT_COMPARABLE = "Metrics of single images are not comparable with metrics of studies."
 
 
@@ -59,19 +78,6 @@ class ConfusionMatrix(NamedTuple):
     true_positive: int
 
 
-class MetricRow(NamedTuple):
-    """An estimate, and which samples it is of: one row of `--figures`."""
-
-    level: str
-    study_type: str
-    samples: int
-    abnormal: int
-    metric: str
-    value: float
-    low: float
-    high: float
-
-
 @dataclass(frozen=True)
 class ImageSummary:
     """The estimates of single images, given beside studies."""
@@ -85,6 +91,8 @@ class ImageSummary:
 class Summary:
     """What the predictions show; without labels, only the first three attributes.
 
+    The patients of the samples are known unless `patients` says otherwise.
+
     Attributes:
         about: What was predicted.
         types: The estimates, or without labels the predictions, of each study type.
@@ -95,6 +103,8 @@ class Summary:
         confusion: Labels against predictions.
         comparison: Kappa beside the paper's; of studies only.
         images: The estimates of single images, if they were given beside studies.
+        subgroups: The estimates of each further column's subgroups.
+        patients: A sentence if patients are unknown, else empty.
     """
 
     about: str
@@ -106,6 +116,8 @@ class Summary:
     confusion: ConfusionMatrix | None = None
     comparison: PaperComparison | None = None
     images: ImageSummary | None = None
+    subgroups: list[Table] = field(default_factory=list)
+    patients: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,47 +148,66 @@ class Results:
     gallery_note: str
 
 
-def evaluate_predictions(config: ReportConfig, run: Run) -> Results:
+def evaluate_predictions(config: ReportConfig, origin: Origin) -> Results:
     """Evaluate a table of predictions and, if given, the table of its images.
 
     Args:
         config: The arguments of `xenon-report`, with the paths of the tables.
-        run: The run that predicted.
+        origin: Where the predictions come from.
 
     Raises:
-        XenonError: A table was not written by xenon-predict, only some of its rows have
+        XenonError: A table is not one of predictions, only some of its rows have
             labels, or it was made with another threshold; or the two tables are not of
-            the same studies.
+            the same studies, or tables and maps not of the same ensemble.
     """
     assert config.predictions is not None
-    table = _read(config.predictions, config.threshold)
+    threshold = origin.threshold
+    table = _read(config.predictions, threshold)
+    _check_ensembles(config, origin)
     images = None
     if config.images is not None:
-        images = _read_images(config.images, config.threshold, table)
-    sections, note = gallery.build_gallery(config, table)
+        images = _read_images(config.images, threshold, table)
+    sections, note = gallery.build_gallery(config, table, threshold)
     if table.is_unlabelled:
         _check_flags_without_labels(config, table)
-        summary = _summarize_unlabelled(table, config.threshold)
+        summary = _summarize_unlabelled(table, threshold)
     else:
-        validated = run.meta.validated_on
-        validated_on = validated.split if validated else None
-        summary = _summarize_labelled(table, images, config.threshold, validated_on)
+        summary = _summarize_labelled(table, images, origin)
     return Results(
         source=str(config.predictions),
         sha256=files.sha256(config.predictions),
         names=table.names,
-        threshold=config.threshold,
+        threshold=threshold,
         plural=PLURAL[table.level],
-        warnings=[*_unknown_types(table, run), *summary.warnings],
+        warnings=[*_unknown_types(table, origin.study_types), *summary.warnings],
         summary=summary,
         gallery=sections,
         gallery_note=note,
     )
 
 
-def _unknown_types(table: PredictionTable, run: Run) -> list[str]:
-    """Return a warning if the table has study types that the run was not trained on."""
-    unknown = set(table.study_types) - {*run.meta.study_types, ""}
+def _check_ensembles(config: ReportConfig, origin: Origin) -> None:
+    """Check that images and maps are of the ensemble that predicted, where known."""
+    assert config.predictions is not None
+    ours = origin.provenance.ensemble if origin.provenance else None
+    found: list[tuple[Path, EnsembleSource | None]] = []
+    if config.images is not None:
+        images = provenance.read(config.images).provenance
+        found.append((config.images, images.ensemble if images else None))
+    if config.cam is not None:
+        found.append((config.cam, cam_folder.read_ensemble(config.cam)))
+    for file, ensemble in found:
+        provenance.check_same_ensemble(ensemble, ours, file, config.predictions)
+
+
+def _unknown_types(table: PredictionTable, trained: set[str] | None) -> list[str]:
+    """Return a warning if the table has study types that the nets were not trained on.
+
+    Args:
+        table: The table.
+        trained: The study types that the nets were trained on; None if unknown.
+    """
+    unknown = set() if trained is None else set(table.study_types) - {*trained, ""}
     return [f"the run was not trained on {', '.join(sorted(unknown))}"] * bool(unknown)
 
 
@@ -242,8 +273,9 @@ def _summarize_unlabelled(table: PredictionTable, threshold: float) -> Summary:
     study_types = np.array(table.study_types)
     rows = []
     for name in [*sorted(set(table.study_types)), OVERALL]:
-        predictions = table.predictions[(study_types == name) | (name == OVERALL)]
-        rows.append((name or "none", f"{len(predictions):,}", f"{predictions.sum():,}"))
+        prob = table.prob[(study_types == name) | (name == OVERALL)]
+        abnormal = int((prob > threshold).sum())
+        rows.append((name or "none", f"{len(prob):,}", f"{abnormal:,}"))
     return Summary(
         about=f"{count_phrase(len(study_types), table.level)} without labels: whether "
         f"the predictions are correct cannot be evaluated.",
@@ -259,39 +291,48 @@ def _summarize_unlabelled(table: PredictionTable, threshold: float) -> Summary:
 
 
 def _summarize_labelled(
-    table: PredictionTable,
-    image_table: PredictionTable | None,
-    threshold: float,
-    validated_on: str | None,
+    table: PredictionTable, image_table: PredictionTable | None, origin: Origin
 ) -> Summary:
     """Summarize predictions with labels: their estimates.
 
     Args:
         table: The table of predictions.
         image_table: The table of their images, if given.
-        threshold: A sample is predicted abnormal if its probability is strictly above.
-        validated_on: The split that chose the checkpoints, None if unknown.
+        origin: Where the predictions come from.
     """
-    samples = from_table(table)
+    samples, threshold = from_table(table), origin.threshold
     by_type = evaluate_by_study_type(samples, threshold)
-    rows = _metric_rows(samples, by_type)
+    by_subgroup = {
+        column: evaluate_by_subgroup(samples, column, threshold)
+        for column in subgroup_columns(samples)
+    }
+    rows = metric_rows(samples, by_type)
+    for column, by_value in by_subgroup.items():
+        rows += subgroup_rows(samples, column, by_value)
     images = None
     if image_table is not None:
         images = _summarize_images(image_table, threshold)
         rows += images.rows
-    comparison = None
-    if samples.level == "study":
-        comparison = compare_with_paper(samples, by_type, threshold)
     return Summary(
         about=_about(samples, threshold),
-        types=_types_table(samples, by_type),
+        types=types_table(samples, by_type),
         plots=_plots(samples, by_type[OVERALL], threshold),
-        warnings=leakage_warnings(samples, by_type, validated_on),
+        warnings=leakage_warnings(
+            samples,
+            by_type,
+            origin.validated_on,
+            is_seen_known=origin.seen is not None,
+        ),
         rows=rows,
         headline=_headline(by_type[OVERALL]),
         confusion=_confusion_matrix(samples, threshold),
-        comparison=comparison,
+        comparison=compare_with_paper(samples, by_type, threshold),
         images=images,
+        subgroups=[
+            subgroup_table(samples, column, by_value)
+            for column, by_value in by_subgroup.items()
+        ],
+        patients="" if samples.patients_known else _PATIENTS_UNKNOWN,
     )
 
 
@@ -301,33 +342,29 @@ def _summarize_images(table: PredictionTable, threshold: float) -> ImageSummary:
     return ImageSummary(
         about=f"{_sample_counts(samples)}; predicted by {table.members} "
         f"member{'s' * (table.members > 1)}. {_NOT_COMPARABLE}",
-        types=_types_table(samples, by_type),
-        rows=_metric_rows(samples, by_type),
+        types=types_table(samples, by_type),
+        rows=metric_rows(samples, by_type),
     )
 
 
 def _about(samples: EvaluationSet, threshold: float) -> str:
     """Return what was predicted, and how to read it."""
-    sentences = [
+    about = (
         f"{_sample_counts(samples)}; predicted abnormal if the probability is above "
         f"{threshold:g}."
-    ]
-    if samples.level == "image":
-        sentences.append(_NOT_COMPARABLE)
-    sentences.append(
-        "The table does not record which run predicted it: this page assumes that it "
-        "was this run."
     )
-    return " ".join(sentences)
+    return f"{about} {_NOT_COMPARABLE}" if samples.level == "image" else about
 
 
 def _sample_counts(samples: EvaluationSet) -> str:
     """Return the numbers of samples, patients and abnormal labels, in words."""
     patients = len(set(samples.patients))
+    of = f"of {patients:,} patient{'s' * (patients != 1)}"
+    if not samples.patients_known:
+        of = "(patients unknown)"
     return (
-        f"{count_phrase(len(samples.labels), samples.level)} of {patients:,} "
-        f"patient{'s' * (patients != 1)}, {int(samples.labels.sum()):,} labelled "
-        f"abnormal"
+        f"{count_phrase(len(samples.labels), samples.level)} {of}, "
+        f"{int(samples.labels.sum()):,} labelled abnormal"
     )
 
 
@@ -358,28 +395,3 @@ def _confusion_matrix(samples: EvaluationSet, threshold: float) -> ConfusionMatr
     predictions = (samples.prob > threshold).astype(int)
     counts = confusion_matrix(samples.labels, predictions, labels=[0, 1])
     return ConfusionMatrix(*(int(count) for count in counts.ravel()))
-
-
-def _metric_rows(
-    samples: EvaluationSet, by_type: Mapping[str, Sequence[Estimate]]
-) -> list[MetricRow]:
-    rows = []
-    for name, estimates in by_type.items():
-        labels = samples.select(name).labels
-        group = (samples.level, name, len(labels), int(labels.sum()))
-        rows += [MetricRow(*group, *estimate) for estimate in estimates]
-    return rows
-
-
-def _types_table(
-    samples: EvaluationSet, by_type: Mapping[str, Sequence[Estimate]]
-) -> Table:
-    rows = []
-    for name, estimates in by_type.items():
-        labels = samples.select(name).labels
-        counts = (f"{len(labels):,}", f"{int(labels.sum()):,}")
-        cells = (format_estimate(estimate, "\n") for estimate in estimates)
-        rows.append((name or "none", *counts, *cells))
-    names = [estimate.name for estimate in by_type[OVERALL]]
-    header = ("study type", PLURAL[samples.level], "abnormal", *names)
-    return Table("Metrics with 95% intervals", header, rows)

@@ -17,6 +17,7 @@ from xenon_mx.runs.checkpoints import Checkpoint
 from xenon_mx.runs.epoch_log import EpochRecord
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runs.run_meta import RunMeta, SplitSize
+from xenon_mx.runtime.text import one_line
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class TrainingHistory:
     """What a report shows of a run's training.
 
     Attributes:
+        name: The name of the run's folder.
         facts: Names and values: net, data, settings.
         weights: The loss weights, one row per study type.
         note: What the rings in the curves mean.
@@ -31,6 +33,7 @@ class TrainingHistory:
         checkpoints: The checkpoints of the ensemble, one per row.
     """
 
+    name: str
     facts: list[tuple[str, str]]
     weights: Table
     note: str
@@ -47,6 +50,7 @@ def summarize(run: Run) -> TrainingHistory:
     epochs, members = run.log(), run.members()
     plural = "s" * (len(members) > 1)
     return TrainingHistory(
+        name=one_line(run.folder.resolve().name),
         facts=_facts(run.meta, epochs),
         weights=_weights_table(run.meta),
         note=f"Rings mark the {len(members)} epoch{plural} with the lowest validation "

@@ -19,6 +19,7 @@ from xenon_mx.runs import checkpoints, training_state
 from xenon_mx.runs.checkpoints import BEST_JSON, PARAMS
 from xenon_mx.runs.epoch_log import LOG_CSV
 from xenon_mx.runs.run_meta import RUN_JSON
+from xenon_mx.runs.seen_studies import STUDIES_JSON
 from xenon_mx.runs.training_state import LAST, STATE_JSON
 from xenon_mx.runtime import files
 
@@ -53,7 +54,7 @@ class LockedFolder:
             self._stack.callback(self.root.close)
             if not self.root.lock():
                 raise XenonError(f"{path}: another process trains it")
-            names = (RUN_JSON, BEST_JSON, LOG_CSV)
+            names = (RUN_JSON, BEST_JSON, LOG_CSV, STUDIES_JSON)
             _check_regular(self.root, self.root.irregular(names))
         except OSError as error:
             self.close()
@@ -132,7 +133,7 @@ class LockedFolder:
     def _is_own(self, folder: files.Folder, name: str) -> bool:
         """Return whether a run has a file of this name in one of its folders."""
         if folder is self.root:
-            return name in (RUN_JSON, BEST_JSON, LOG_CSV)
+            return name in (RUN_JSON, BEST_JSON, LOG_CSV, STUDIES_JSON)
         if folder is self.last:
             return training_state.is_file_name(name)
         return checkpoints.is_file_name(self._model, name)

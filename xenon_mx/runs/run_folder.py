@@ -14,14 +14,21 @@ import contextlib
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Any, Callable, Iterator, Mapping, Sequence
 
 from xenon_mx.errors import XenonError, os_error
-from xenon_mx.runs import checkpoints, epoch_log, tensorboard, training_state
+from xenon_mx.runs import (
+    checkpoints,
+    epoch_log,
+    seen_studies,
+    tensorboard,
+    training_state,
+)
 from xenon_mx.runs.checkpoints import BEST_JSON, PARAMS, Checkpoint
 from xenon_mx.runs.epoch_log import LOG_CSV, EpochRecord
 from xenon_mx.runs.locked_folder import LockedFolder
 from xenon_mx.runs.run_meta import RUN_JSON, RunMeta
+from xenon_mx.runs.seen_studies import STUDIES_JSON, SeenStudies
 from xenon_mx.runs.training_state import LAST, STATE_JSON, StateMeta, TrainingState
 from xenon_mx.runtime import files, text
 
@@ -163,6 +170,27 @@ class Run:
             self._add_events(epoch)
         except OSError as error:
             raise locked.write_error(error) from error
+
+    def record_studies(self, studies: Callable[[], SeenStudies]) -> None:
+        """Record which studies the run sees, unless that is recorded.
+
+        Args:
+            studies: Builds the hashes; not called if there is nothing to record.
+
+        Raises:
+            XenonError: The file cannot be written.
+        """
+        assert self._locked is not None, "neither created nor resumed"
+        if (self.folder / STUDIES_JSON).is_file():
+            return
+        try:
+            self._locked.root.write_json(STUDIES_JSON, studies().to_json())
+        except OSError as error:
+            raise self._locked.write_error(error) from error
+
+    def seen_studies(self) -> SeenStudies | None:
+        """Read studies.json: see `seen_studies.read`."""
+        return seen_studies.read(self.folder)
 
     def members(self) -> list[Checkpoint]:
         """Read best.json: see `checkpoints.read`."""

@@ -1,0 +1,99 @@
+"""How many of the studies that were predicted the nets have seen in training.
+
+Owns what may be claimed of it, and the sentences; must not know how it is found out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+BY_RECORDS, BY_NAMES, UNKNOWN = "records", "names", "unknown"  # how `Seen` is known
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How many of the predicted studies the nets have seen before.
+
+    Attributes:
+        basis: `records`: the packed folder that trained the nets was predicted, which
+            is certain. `names`: the names of the studies were compared. `unknown`.
+        studies: The number of studies that were predicted.
+        trained: How many of them trained the nets.
+        validated: How many of the others chose the checkpoints.
+        patients: How many of the others are of patients of whom another study did.
+    """
+
+    basis: str
+    studies: int
+    trained: int = 0
+    validated: int = 0
+    patients: int = 0
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is known which of the studies were seen."""
+        return self.basis != UNKNOWN
+
+    @property
+    def is_any(self) -> bool:
+        """Whether the nets have seen any study, or another one of its patient."""
+        return bool(self.trained or self.validated or self.patients)
+
+    def __str__(self) -> str:
+        """Return a sentence without a capital letter and a full stop."""
+        if self.basis == BY_RECORDS:
+            return self._by_records()
+        if self.basis == BY_NAMES:
+            return self._by_names()
+        return (
+            "it is not known whether these studies trained the nets or chose their "
+            "checkpoints"
+        )
+
+    def _by_records(self) -> str:
+        if self.trained:
+            return (
+                "the nets were trained on these images: metrics on them are meaningless"
+            )
+        if self.validated:
+            return (
+                "these images chose the checkpoints: metrics on them are too good; set "
+                "patients aside with xenon-pack --holdout 0.1"
+            )
+        return (
+            "these images neither trained the nets nor chose their checkpoints: they "
+            "are of another split of the same packed folder"
+        )
+
+    def _by_names(self) -> str:
+        counted = (
+            (
+                self.trained,
+                "has the name of a study that trained the nets",
+                "have the names of studies that trained the nets",
+            ),
+            (
+                self.validated,
+                "has the name of a study that chose the checkpoints",
+                "have the names of studies that chose the checkpoints",
+            ),
+            (
+                self.patients,
+                "is another study of a patient with such a name",
+                "are other studies of patients with such names",
+            ),
+        )
+        parts = [
+            f"{count:,} {singular if count == 1 else plural}"
+            for count, singular, plural in counted
+            if count
+        ]
+        if not parts:
+            return (
+                f"none of the {self.studies:,} studies has the name of a study that "
+                f"trained the nets or chose their checkpoints"
+            )
+        return (
+            f"of the {self.studies:,} studies, {', and '.join(parts)}: unless only the "
+            f"names are the same, metrics on them are too good"
+        )

@@ -1,0 +1,103 @@
+"""What is recorded of a prediction: its ensemble, its inputs, and what was seen before.
+
+Owns how a `Provenance` is made of an ensemble and of the images to predict. Must not
+know how either works, or where the record is written.
+"""
+
+from __future__ import annotations
+
+import datetime
+import platform
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xenon_mx import __version__
+from xenon_mx.config import PredictConfig
+from xenon_mx.data import manifest
+from xenon_mx.evaluation.provenance import Counts, InputSource, Provenance
+from xenon_mx.evaluation.seen import BY_RECORDS, UNKNOWN, Seen
+from xenon_mx.inference.ensembles import Ensemble
+from xenon_mx.inference.inputs import InputImages
+
+# The settings that a record holds: no paths, which may name patients.
+_SETTINGS = ("members", "threshold", "submission", "batch_size", "ctx", "reference")
+
+
+def count_seen(ensemble: Ensemble, source: InputImages) -> Seen:
+    """Count the studies that trained the members or chose their checkpoints.
+
+    Of a .rec file of the packed folder that the members were trained on, the split
+    tells it; of other images, the names of studies and patients, as far as a run of the
+    ensemble has recorded their hashes.
+    """
+    data = ensemble.training_data()
+    studies = len({image.study for image in source.images})
+    if source.origin and source.origin[0] == data.fingerprint:
+        split = source.origin[1]
+        if split == (data.trained_on or "train"):
+            return Seen(BY_RECORDS, studies, trained=studies)
+        if split == data.validated_on:
+            return Seen(BY_RECORDS, studies, validated=studies)
+        is_known = data.validated_on is not None
+        return Seen(BY_RECORDS if is_known else UNKNOWN, studies)
+    recorded = ensemble.seen_studies()
+    return recorded.count(source.images) if recorded else Seen(UNKNOWN, studies)
+
+
+def describe(
+    config: PredictConfig, ensemble: Ensemble, source: InputImages, seen: Seen
+) -> Provenance:
+    """Return the provenance of the tables of a prediction that has just been made.
+
+    Args:
+        config: The settings of `xenon-predict`.
+        ensemble: What predicted.
+        source: What was predicted.
+        seen: What `count_seen` returned for them.
+    """
+    images = source.images
+    labelled = {image.study for image in images if image.label is not None}
+    fingerprint, split = source.origin or (None, None)
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return Provenance(
+        command={
+            "name": "xenon-predict",
+            **{name: _plain(getattr(config, name)) for name in _SETTINGS},
+        },
+        time=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        versions={
+            "xenon": __version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            **ensemble.versions(),
+        },
+        ensemble=ensemble.source(),
+        data=ensemble.training_data(),
+        preprocessing=ensemble.meta.preprocessing.to_json(),
+        threshold=float(config.threshold),
+        inputs=InputSource(
+            kinds=dict(Counter(map(_kind, config.inputs))),
+            fingerprint=fingerprint,
+            split=split,
+        ),
+        counts=Counts(len(images), seen.studies, len(labelled)),
+        seen=seen,
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Return a setting as a JSON value: callers in Python may pass NumPy's numbers."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _kind(path: Path) -> str:
+    """Return what an INPUT is: `folder`, `manifest`, `csv`, `rec` or `file`."""
+    if path.is_dir():
+        return "folder"
+    if manifest.is_manifest(path):
+        return "manifest"
+    suffix = path.suffix.lower()[1:]
+    return suffix if suffix in ("csv", "rec") else "file"

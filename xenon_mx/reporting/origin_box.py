@@ -1,0 +1,124 @@
+"""The head of the page: what the predictions are, and what is unknown of them.
+
+Owns its words. Must not know how the runs of a table are found, or the page.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xenon_mx.config import ReportConfig
+from xenon_mx.evaluation import provenance
+from xenon_mx.evaluation.provenance import Provenance
+from xenon_mx.evaluation.seen import UNKNOWN, Seen
+from xenon_mx.inference import cam_folder
+from xenon_mx.reporting.origin import Origin
+from xenon_mx.runtime.text import one_line
+
+# Of an INPUT's kind, and plural by an appended s.
+_KINDS = {
+    "csv": "CSV",
+    "manifest": "manifest",
+    "rec": ".rec file",
+    "folder": "folder",
+    "file": "image file",
+}
+
+
+@dataclass(frozen=True)
+class OriginBox:
+    """What the head of the page says of the predictions.
+
+    Attributes:
+        facts: Names and values.
+        is_caution: Whether the nets have seen the studies, or that is not known.
+    """
+
+    facts: list[tuple[str, str]]
+    is_caution: bool
+
+
+def describe(origin: Origin, config: ReportConfig) -> OriginBox | None:
+    """Return what the predictions are; None without a table."""
+    if origin.recorded is None:
+        return None
+    found = origin.provenance
+    threshold = f"above {origin.threshold:g}" + (
+        "" if origin.is_threshold_known else ", assumed: the table does not say"
+    )
+    if found is None:
+        facts = _unknown_facts(origin)
+    else:
+        facts = _known_facts(found)
+    facts.append(("Predicted abnormal", threshold))
+    if config.images is not None and found:
+        facts += _note_of("Images", provenance.read(config.images).provenance)
+    if config.cam is not None and found:
+        facts += _note_of("Maps", cam_folder.read_ensemble(config.cam))
+    is_caution = origin.seen is None or origin.seen.is_any
+    return OriginBox([(name, one_line(value)) for name, value in facts], is_caution)
+
+
+def _note_of(name: str, found: object | None) -> list[tuple[str, str]]:
+    """Return a fact if it is not known which ensemble images or maps are of."""
+    return [] if found else [(name, "of which ensemble is not known")]
+
+
+def _unknown_facts(origin: Origin) -> list[tuple[str, str]]:
+    assert origin.recorded is not None
+    runs = ", ".join(str(run.folder) for run in origin.runs)
+    predicted = "not known"
+    if runs:
+        predicted += f"; that it was {runs} is what the command says"
+    return [
+        ("Predicted by", predicted),
+        ("Why it is not known", origin.recorded.reason),
+        ("Seen before", _sentence(Seen(UNKNOWN, 0))),
+    ]
+
+
+def _known_facts(found: Provenance) -> list[tuple[str, str]]:
+    data, counts = found.data, found.counts
+    chosen = data.validated_on or "an unknown split"
+    xenon = found.versions.get("xenon", "of an unknown version")
+    settings = found.preprocessing
+    return [
+        ("Predicted by", str(found.ensemble)),
+        (
+            "Trained on",
+            f"{data.trained_on or 'train'} of the packed data "
+            f"{_short(data.fingerprint)}; checkpoints chosen on {chosen}",
+        ),
+        (
+            "Predicted",
+            f"{counts.studies:,} studies, {counts.images:,} images, {_inputs(found)}",
+        ),
+        ("Seen before", _sentence(found.seen)),
+        (
+            "Input",
+            f"{settings.get('size')}x{settings.get('size')} pixels, fitted by "
+            f"{settings.get('fit')}",
+        ),
+        ("Written", f"by xenon-predict (xenon {xenon}), {found.time}"),
+    ]
+
+
+def _inputs(found: Provenance) -> str:
+    """Return what was predicted, in words."""
+    inputs = found.inputs
+    if inputs.fingerprint and inputs.split:
+        return f"from {inputs.split} of the packed data {_short(inputs.fingerprint)}"
+    return "from " + ", ".join(
+        f"{count} {_KINDS.get(kind, kind)}{'s' * (count != 1)}"
+        for kind, count in inputs.kinds.items()
+    )
+
+
+def _short(digest: str) -> str:
+    """Return enough of a SHA-256 to tell two apart."""
+    return digest[:12]
+
+
+def _sentence(seen: Seen) -> str:
+    text = str(seen)
+    return f"{text[:1].upper()}{text[1:]}."

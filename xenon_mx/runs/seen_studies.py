@@ -1,0 +1,103 @@
+"""studies.json: which studies and patients trained a run or chose its checkpoints.
+
+Owns the file of a run that recognises them without their names: it holds a hash of each
+name, with a salt of its own, so that the files of two runs cannot be compared. Whoever
+has the file can still test whether it holds a name that they guess. Must not know nets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Iterable, Mapping
+
+from xenon_mx.data.mura import Image, study_tail
+from xenon_mx.evaluation.seen import BY_NAMES, Seen
+from xenon_mx.runs.run_meta import damaged
+from xenon_mx.runtime import files
+
+STUDIES_JSON = "studies.json"
+_FORMAT = 1  # raised when an older xenon would misread the new content
+_DIGITS = 16  # of a hash: among 10,000 names, two share one in 1 of 10^11 cases
+_KEYS = ("trained", "validated", "patients")
+
+
+@dataclass(frozen=True)
+class SeenStudies:
+    """Hashes of the studies and patients that a run has seen.
+
+    Attributes:
+        salt: What every name is hashed with.
+        trained: Of the studies that trained the nets.
+        validated: Of the studies that the checkpoints were chosen on.
+        patients: Of the patients of both, where known.
+    """
+
+    salt: str
+    trained: frozenset[str]
+    validated: frozenset[str]
+    patients: frozenset[str]
+
+    @classmethod
+    def of(cls, trained: Iterable[Image], validated: Iterable[Image]) -> SeenStudies:
+        """Build the hashes of the images of two splits, with a new salt."""
+        salt = secrets.token_hex(16)
+        first, second = list(trained), list(validated)
+        return cls(
+            salt=salt,
+            trained=frozenset(_hash(salt, study_tail(i.study)) for i in first),
+            validated=frozenset(_hash(salt, study_tail(i.study)) for i in second),
+            patients=frozenset(
+                _hash(salt, i.patient) for i in [*first, *second] if i.patient
+            ),
+        )
+
+    def count(self, images: Iterable[Image]) -> Seen:
+        """Count the studies whose names, or patients' names, are among the hashes."""
+        patient_of = {image.study: image.patient for image in images}
+        trained = validated = patients = 0
+        for study, patient in patient_of.items():
+            name = _hash(self.salt, study_tail(study))
+            if name in self.trained:
+                trained += 1
+            elif name in self.validated:
+                validated += 1
+            elif patient and _hash(self.salt, patient) in self.patients:
+                patients += 1
+        return Seen(BY_NAMES, len(patient_of), trained, validated, patients)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        hashes = {key: sorted(getattr(self, key)) for key in _KEYS}
+        return {"format": _FORMAT, "salt": self.salt, **hashes}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> SeenStudies:
+        """Parse a JSON object; KeyError, TypeError or ValueError if it is not valid."""
+        if content["format"] != _FORMAT or not isinstance(content["salt"], str):
+            raise ValueError("not of this format")
+        hashes = {key: frozenset(content[key]) for key in _KEYS}
+        return cls(salt=content["salt"], **hashes)
+
+
+def read(folder: Path) -> SeenStudies | None:
+    """Read the file of a run; None if the run has none, as those of xenon 0.1.0.
+
+    Raises:
+        XenonError: The file is damaged.
+    """
+    path = folder / STUDIES_JSON
+    if not path.is_file():
+        return None
+    content = files.read_json(path)
+    try:
+        return SeenStudies.from_json(content)
+    except (KeyError, TypeError, ValueError) as error:
+        raise damaged(path) from error
+
+
+def _hash(salt: str, name: str) -> str:
+    data = f"{salt}\0{name}".encode("utf-8", "surrogateescape")
+    return hashlib.sha256(data).hexdigest()[:_DIGITS]
