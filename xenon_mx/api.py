@@ -253,6 +253,7 @@ def report(
     figures: AnyPath | None = ReportConfig.figures,
     threshold: float | None = ReportConfig.threshold,
     root: AnyPath | None = ReportConfig.root,
+    link: AnyPath | None = ReportConfig.link,
     cam: AnyPath | None = ReportConfig.cam,
     gallery: int = ReportConfig.gallery,
     overwrite: bool = ReportConfig.overwrite,
@@ -269,6 +270,7 @@ def report(
         threshold: The one that the predictions were made with; None is that of their
             record, or else 0.5.
         root: Folder to which the studies' paths are relative.
+        link: The link file or the manifest that tells the studies' images.
         cam: Folder of class activation maps that `predict` wrote.
         gallery: Maximum number of studies per outcome in the gallery.
         overwrite: Replace outputs that exist, whoever wrote them.

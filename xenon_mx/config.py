@@ -399,6 +399,12 @@ class ReportConfig(_Checked):
         "first that holds any of them.",
         kind=Path,
     )
+    link: Path | None = setting(
+        None,
+        "The link file of an archive, or the manifest, by which the studies' "
+        "radiographs are found.",
+        kind=Path,
+    )
     cam: Path | None = setting(
         None,
         "Folder of class activation maps that xenon-predict --cam wrote.",

@@ -261,7 +261,7 @@ def test_burned_in_annotations_are_warned_of(
 
 
 BAD = {
-    "Doe/no study": radiograph(7, StudyInstanceUID=None),
+    "Doe/no image": radiograph(7, SOPInstanceUID=None),
     "Doe/cut.dcm": b"no DICOM",
     "Doe/empty.dcm": b"",
 }
@@ -281,7 +281,7 @@ def test_files_that_cannot_be_used_are_listed_and_the_link_names_them(
     for line in caught.value.details:
         name, reason = line.split(": ", 1)
         expected = {
-            "its header has no StudyInstanceUID: export it again": "no study",
+            "its header has no SOPInstanceUID: export it again": "no image",
             "not a DICOM file": "cut.dcm",
             "the file is empty": "empty.dcm",
         }
@@ -291,7 +291,7 @@ def test_files_that_cannot_be_used_are_listed_and_the_link_names_them(
         read_archive(folder, NAMING)
     with pytest.raises(XenonError, match="--skip-bad$") as caught:
         read_archive(folder, PLAIN)
-    assert caught.value.details[-1].startswith("Doe/no study: ")
+    assert caught.value.details[-1].startswith("Doe/no image: ")
 
 
 def test_files_that_cannot_be_used_can_be_left_out(
@@ -446,3 +446,10 @@ def test_nothing_that_is_written_or_printed_holds_an_identifier(
     everything = "\n".join([*shown, caplog.text, streams.out, streams.err])
     assert not leaks(everything.encode(), planted)
     assert leaks((tmp_path / "in/none.dcm").read_bytes() + b"ACC-77", planted)
+
+
+def test_an_image_without_a_study_uid_is_a_study_of_its_own(tmp_path: Path) -> None:
+    """As anonymizers leave files, and as xenon 0.1.0 took every one."""
+    films = {str(n): radiograph(n, StudyInstanceUID=None) for n in (1, 2)}
+    images_ = read_archive(write(tmp_path / "in", films), NAMING).images
+    assert len({image.study for image in images_}) == 2

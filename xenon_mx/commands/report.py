@@ -79,7 +79,8 @@ def _inputs(config: ReportConfig, runs: Sequence[Run]) -> list[Path]:
     tables = [path for path in (config.predictions, config.images) if path is not None]
     records = [file for table in tables for file in outputs.BesideRecord().files(table)]
     maps = list(config.cam.rglob("*")) if config.cam is not None else []
-    return [*(file for run in runs for file in run.contents()), *records, *maps]
+    links = [config.link] if config.link is not None else []
+    return [*(f for run in runs for f in run.contents()), *records, *links, *maps]
 
 
 def _csv(rows: Sequence[MetricRow]) -> str:
@@ -100,7 +101,7 @@ def _six_digits(value: float) -> str:
 
 def _check_flags(config: ReportConfig) -> None:
     """Raise an error for flags that would have no effect, and for missing folders."""
-    for name in ("images", "figures", "root", "cam"):
+    for name in ("images", "figures", "root", "link", "cam"):
         if config.predictions is None and getattr(config, name) is not None:
             raise ConfigError(f"--{name}", "has no effect without PREDICTIONS")
     for folder in (config.root, config.cam):

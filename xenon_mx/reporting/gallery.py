@@ -14,7 +14,7 @@ from typing import NamedTuple, Sequence
 import numpy as np
 
 from xenon_mx.config import ReportConfig
-from xenon_mx.data import datasets, images, roots
+from xenon_mx.data import datasets, images, links, manifest, roots
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation.prediction_tables import PLURAL, PredictionTable
 from xenon_mx.evaluation.studies import UNLABELLED
@@ -98,7 +98,7 @@ def build_gallery(
         for _, _, label, prediction in outcomes
     ]
     names = [table.names[row] for rows in chosen for row in rows]
-    study_files = StudyFiles(table.file, names, config.root, config.cam)
+    study_files = StudyFiles(table.file, names, config.root, config.cam, config.link)
     sections = []
     for (title, meaning, label, prediction), rows in zip(outcomes, chosen):
         studies = [_gallery_study(table, row, study_files) for row in rows]
@@ -165,8 +165,11 @@ class StudyFiles:
         root: The folder that the studies' paths are relative to. None tries the
             table's folder, its parent and the working directory, see `roots`.
         cam: The folder that `xenon-predict --cam` wrote.
+        link: The link file of an archive, or a manifest: it tells the images of each
+            study, and nothing is searched.
 
     Attributes:
+        is_found: Whether the radiographs of any of the studies were found.
         folder: Where the radiographs are; None if none was found.
         coarseness: A sentence if the CAMs read so far are coarse, else empty.
 
@@ -175,17 +178,31 @@ class StudyFiles:
     """
 
     def __init__(
-        self, table: Path, studies: Sequence[str], root: Path | None, cam: Path | None
+        self,
+        table: Path,
+        studies: Sequence[str],
+        root: Path | None,
+        cam: Path | None,
+        link: Path | None = None,
     ) -> None:
         self.coarseness = ""
         self._cam = cam
-        tried = roots.candidates(studies, table.parent, root)
-        self._root = roots.find(studies, tried, _holds_study)
+        self._views = None if link is None else _read_views(link, root)
+        self._root: roots.Root | None = None
+        self.is_found = False
         self.folder: Path | None = None
+        if self._views is None:
+            tried = roots.candidates(studies, table.parent, root)
+            self._root = roots.find(studies, tried, _holds_study)
+        else:
+            self.is_found = any(map(self._radiographs, studies))
+            self.folder = link
         if self._root is not None:
+            self.is_found = True
             self.folder = Path(os.path.abspath(self._root.data_set(studies)))
         has_overlays = cam is not None and any(map(self._overlays, studies))
         for folder, is_found, remedy in (
+            (link, self.is_found, "give the file that tells their images"),
             (root, self.is_found, "give the folder that their paths are relative to"),
             (cam, has_overlays, "give the folder that xenon-predict --cam wrote"),
         ):
@@ -195,10 +212,12 @@ class StudyFiles:
                     f"as {studies[0]}; {remedy}"
                 )
 
-    @property
-    def is_found(self) -> bool:
-        """Whether the radiographs of any of the studies were found."""
-        return self._root is not None
+    def _radiographs(self, study: str) -> dict[str, Path]:
+        """Return the radiograph of each view, by the view's name."""
+        if self._views is not None:
+            views = self._views.get(study, {})
+            return {name: file for name, file in views.items() if file.is_file()}
+        return _radiographs(study, self._root) if self._root else {}
 
     def thumbnails(self, study: str) -> tuple[list[Thumbnail], str]:
         """Return thumbnails of a study's views, each followed by its overlay.
@@ -206,7 +225,7 @@ class StudyFiles:
         Returns:
             The thumbnails; and in words how many of the views they show, empty if all.
         """
-        radiographs = _radiographs(study, self._root) if self._root else {}
+        radiographs = self._radiographs(study)
         overlays = self._overlays(study)
         views = list(radiographs) or list(overlays)
         thumbnails: list[Thumbnail] = []
@@ -226,8 +245,29 @@ class StudyFiles:
         """Return the overlay of each view, by the view's name."""
         if self._cam is None:
             return {}
-        folder = self._cam / cam_folder.relative_path(study)
-        return _view_files(self._cam, folder, cam_folder.OVERLAY)
+        if self._views is None:
+            folder = self._cam / cam_folder.relative_path(study)
+            return _view_files(self._cam, folder, cam_folder.OVERLAY)
+        paths = {
+            name: self._cam / f"{cam_folder.relative_path(name)}{cam_folder.OVERLAY}"
+            for name in self._views.get(study, {})
+        }
+        return {name: path for name, path in paths.items() if path.is_file()}
+
+
+def _read_views(link: Path, root: Path | None) -> dict[str, dict[str, Path]]:
+    """Return the files of each study, and of each image, by the images' names."""
+    if not links.is_link_file(link) and manifest.is_manifest(link):
+        images = manifest.read_manifest(link, root).images
+        named = [(image.path, image.study, image.file) for image in images]
+    else:
+        files = links.read(link)
+        named = [(n, n.rpartition("/")[0] + "/", file) for n, file in files.items()]
+    views: dict[str, dict[str, Path]] = {}
+    for name, study, file in named:
+        views.setdefault(study, {})[name] = file
+        views.setdefault(name, {})[name] = file
+    return views
 
 
 def _holds_study(root: roots.Root, study: str) -> bool:
