@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import synthetic
-from support import mura_tree, paths
+from support import hospital, mura_tree, paths
 
 import xenon_mx
 from xenon_mx import cli
@@ -127,6 +127,8 @@ def world(tmp_path_factory):
         )
         mura_tree.write_csvs(root, split, studies)
     cv2.imwrite(str(folder / "image1.png"), synthetic.blobs(1, 48)[0])
+    hospital.write_export(folder / "export", folder / "labels.csv")
+    hospital.write_manifest(folder)
     return folder
 
 
@@ -144,6 +146,7 @@ def small(line):
 def type_in(folder, line):
     """Run a line as a shell would."""
     environment = {**os.environ, "PATH": f"{PROGRAMS}:{os.environ['PATH']}"}
+    environment["XENON_KEY"] = str(folder / "key")
     done = subprocess.run(
         ["bash", "-c", line],
         cwd=folder,

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
-import random
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
-from support import archives
-from support import image_files as files
+from support import archives, hospital
 
 from xenon_mx.commands import export, pack, predict, report, train
 from xenon_mx.config import (
@@ -30,7 +26,6 @@ RECIPE = {
     "ctx": "cpu()",
     "batch_size": 4,
 }
-CHARSETS = list(archives.PEOPLE)
 
 
 def rows(file: Path) -> list[dict[str, str]]:
@@ -38,65 +33,10 @@ def rows(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def film(label: int, number: int) -> np.ndarray:
-    """A drawing whose bone is brighter in abnormal studies."""
-    drawn = files.drawing(40, 40) * (0.9 if label else 0.5) + number % 7 / 100
-    return files.samples(drawn, 12)[..., 0]
-
-
 @pytest.fixture
 def export_of_archive(tmp_path, monkeypatch):
-    """Write an archive's export: random names, several views, two parts a UID.
-
-    Returns:
-        The folder, the table of labels, what identifies patients, and the label of each
-        accession number and body part.
-    """
     monkeypatch.setenv("XENON_KEY", str(tmp_path / "key"))
-    rng, folder = random.Random(5), tmp_path / "Müller export"
-    secrets: set[str] = {"Müller"}
-    labels: dict[tuple[str, str], int] = {}
-    number = 0
-    for patient in range(24):
-        charset = CHARSETS[patient % len(CHARSETS)]
-        person = archives.person(charset)
-        person["PatientID"] += f"-{patient:03}"
-        secrets |= archives.identifiers(charset) | {person["PatientID"]}
-        for study in range(1 + patient % 2):  # some have two
-            uid = f"1.2.826.0.1.3680043.9.{patient}.{study}"
-            accession = f"ACC{patient:04}{study}"
-            secrets |= {uid, accession}
-            parts = ("HAND", "WRIST") if patient % 3 == 0 else ("HAND",)
-            for part in parts:
-                label = (patient + study + len(part)) % 2
-                labels[accession, part] = label
-                for _ in range(1 + number % 2):
-                    number += 1
-                    data = archives.written(
-                        film(label, number),
-                        12,
-                        StudyInstanceUID=uid,
-                        SeriesInstanceUID=f"{uid}.1",
-                        SOPInstanceUID=f"{uid}.1.{number}",
-                        AccessionNumber=accession,
-                        BodyPartExamined=part,
-                        WindowCenter=2048,
-                        WindowWidth=4096,
-                        **person,
-                    )
-                    secrets.add(f"{uid}.1.{number}")
-                    name = f"{rng.choice('ABC')}/{rng.getrandbits(60):015x}"
-                    archives.write(folder, {name: data})
-    archives.write(folder, {"viewer.exe": b"MZ", "A/report.pdf": b"%PDF-1.4"})
-    table = tmp_path / "labels.csv"
-    with open(table, "w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["accession", "body_part", "label", "scanner"])
-        writer.writerows(
-            [accession, part, label, "AB"[int(accession[-2]) % 2]]
-            for (accession, part), label in labels.items()
-        )
-    return folder, table, secrets, labels
+    return hospital.write_export(tmp_path / "Müller export", tmp_path / "labels.csv")
 
 
 def test_an_archive_goes_through_all_commands_without_an_identifier(
@@ -140,7 +80,7 @@ def test_an_archive_goes_through_all_commands_without_an_identifier(
         original = by_link[row["study"]]
         label = labels[original["accession"], original["body_part"]]
         assert row["label"] == str(label)
-        assert row["scanner"] == "AB"[int(original["accession"][-2]) % 2]
+        assert row["scanner"] == hospital.scanner(original["accession"])
     assert link.stat().st_mode & 0o077 == 0
     assert archives.leaks(link.read_bytes(), secrets)  # there, and nowhere else
     assert all(Path(file).is_file() for file in links.read(link).values())
@@ -153,7 +93,7 @@ def test_an_archive_goes_through_all_commands_without_an_identifier(
     assert "scanner" in page
 
     printed = caplog.text + "".join(capfd.readouterr())
-    secrets |= {str(folder), folder.name}
+    secrets |= {"Müller", str(folder), folder.name}
     for file in out.rglob("*"):
         if file.is_file():
             assert not archives.leaks(file.read_bytes(), secrets), file
@@ -163,26 +103,7 @@ def test_an_archive_goes_through_all_commands_without_an_identifier(
 
 @pytest.fixture
 def manifest_of_pngs(tmp_path):
-    """Write PNGs of 30 patients, and a manifest with a column of the scanner."""
-    (tmp_path / "films").mkdir()
-    table = tmp_path / "studies.csv"
-    with open(table, "w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["label", "image", "scanner", "study", "patient", "study_type"])
-        number = 0
-        for patient in range(30):
-            for study in range(1 + patient % 2):
-                label = (patient // 2 + study) % 2
-                for _ in range(1 + number % 3):
-                    number += 1
-                    name = f"films/{number:03}.png"
-                    pixels = film(label, number) * np.uint16(16)
-                    Image.fromarray(pixels).save(tmp_path / name)
-                    study_type = ("XR_HAND", "XR_KNEE")[patient % 2]
-                    scanner = "AB"[patient % 4 // 2]
-                    named = f"S{patient}-{study}", f"P{patient}"
-                    writer.writerow([label, name, scanner, *named, study_type])
-    return table
+    return hospital.write_manifest(tmp_path)
 
 
 def test_a_manifest_goes_through_all_commands(manifest_of_pngs, tmp_path):
