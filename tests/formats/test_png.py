@@ -104,11 +104,12 @@ def test_damage_and_other_kinds_are_refused(data, reason, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("shape", [(1_000_001, 1, 1), (1, 1_000_001, 1)])
-def test_sides_that_libpng_refuses_do_not_reach_it(shape, capfd):
+@pytest.mark.parametrize("sides", [(1_000_001, 1), (1, 1_000_001)])
+def test_sides_that_libpng_refuses_do_not_reach_it(sides, capfd):
     """It would say so on the terminal."""
+    header = struct.pack(">IIBBBBB", *sides, 8, 0, 0, 0, 0)
     with pytest.raises(XenonError, match="a PNG of .* pixels"):
-        png.decode(files.png(np.full(shape, 90, np.uint8), 8, 0))
+        png.decode(changed(b"IHDR", files.chunk(b"IHDR", header)))
     assert capfd.readouterr() == ("", "")
 
 
