@@ -21,6 +21,7 @@ from typing import Iterable, Mapping, Sequence
 from xenon_mx.data import datasets
 from xenon_mx.data.mura import Image
 from xenon_mx.errors import XenonError, os_error
+from xenon_mx.runtime import text
 
 IMAGE = "image"
 SPLITS = ("train", "valid", "holdout")
@@ -184,7 +185,8 @@ def _check_cells(
         for reason in _reasons(row)
     ]
     if bad:
-        raise XenonError(f"{file}: {len(bad)} cells are invalid", bad)
+        counted = text.counted(len(bad), "invalid cell")
+        raise XenonError(f"{file}: {counted}", bad)
 
 
 def _reasons(row: Mapping[str, str]) -> Iterable[str]:
@@ -246,7 +248,8 @@ def check_contradictions(
         found += _contradictions("patient", patients, "splits", splits)
     if found:
         raise XenonError(
-            f"{table}: {len(found)} contradictions between its rows", found
+            f"{table}: {text.counted(len(found), 'contradiction')} between its rows",
+            found,
         )
 
 
