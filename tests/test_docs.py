@@ -128,6 +128,7 @@ def world(tmp_path_factory):
         mura_tree.write_csvs(root, split, studies)
     cv2.imwrite(str(folder / "image1.png"), synthetic.blobs(1, 48)[0])
     hospital.write_export(folder / "export", folder / "labels.csv")
+    hospital.write_key(folder / "key")
     hospital.write_manifest(folder)
     return folder
 

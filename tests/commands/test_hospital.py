@@ -35,7 +35,7 @@ def rows(file: Path) -> list[dict[str, str]]:
 
 @pytest.fixture
 def export_of_archive(tmp_path, monkeypatch):
-    monkeypatch.setenv("XENON_KEY", str(tmp_path / "key"))
+    monkeypatch.setenv("XENON_KEY", str(hospital.write_key(tmp_path / "key")))
     return hospital.write_export(tmp_path / "Müller export", tmp_path / "labels.csv")
 
 

@@ -84,6 +84,13 @@ def write_export(folder: Path, table: Path) -> Export:
     return Export(folder, table, secrets, labels)
 
 
+def write_key(file: Path) -> Path:
+    """Write a key of pseudonyms, the same in each test: splits depend on it."""
+    file.write_text(f"{1712:064x}\n")
+    file.chmod(0o600)
+    return file
+
+
 def scanner(accession: str) -> str:
     """Return the scanner of an order."""
     return "AB"[int(accession[-2]) % 2]
