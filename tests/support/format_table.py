@@ -6,6 +6,8 @@ import re
 from collections import defaultdict
 from typing import Iterable
 
+from support.paths import ROOT
+
 READ = "read"
 
 
@@ -49,6 +51,14 @@ class Outcomes:
             for key, results in self._counts.items()
             if key[1] not in self._damages and READ in results and len(results) > 1
         ]
+
+    def check(self) -> None:
+        """Check that there is no third outcome, and that the docs have every row."""
+        assert not self.wrong
+        assert not self.mixed
+        docs = (ROOT / "docs" / "formats.md").read_text()
+        missing = [row for row in self.rows() if row not in docs]
+        assert not missing, "\n".join(["rows that docs/formats.md lacks:", *missing])
 
     def listing(self) -> str:
         """Return every kind with its results and their numbers, a line each."""

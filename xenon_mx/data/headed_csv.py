@@ -67,9 +67,14 @@ def read(file: Path, name: str, required: Iterable[str]) -> Table:
         raise FileError(name, f"cannot be read as CSV: {error}") from None
 
 
+def delimiter(first: str) -> str:
+    """Return what separates the columns of a table, by its first line."""
+    return max(_DELIMITERS, key=first.count)
+
+
 def _parse(lines: Sequence[str], name: str, required: Iterable[str]) -> Table:
     first = lines[0] if lines else ""
-    reader = csv.reader(lines, delimiter=max(_DELIMITERS, key=first.count), strict=True)
+    reader = csv.reader(lines, delimiter=delimiter(first), strict=True)
     columns = [column.strip() for column in next(reader, [])]
     _check_columns(columns, name, required)
     rows = []

@@ -12,26 +12,22 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterable, Mapping, Sequence
 
-from xenon_mx.data import datasets
-from xenon_mx.data.mura import Image
+from xenon_mx.data import body_parts, datasets, headed_csv
+from xenon_mx.data.mura import Image, is_study_type
 from xenon_mx.errors import XenonError, os_error
 from xenon_mx.runtime import text
 
 IMAGE = "image"
 SPLITS = ("train", "valid", "holdout")
-UNKNOWN_TYPE = "XR_UNKNOWN"  # where no study type is given
 
 _COLUMNS = (IMAGE, "study", "patient", "study_type", "label", "split")
 _PACKED = _COLUMNS[:-1]  # in a packed folder, whose files are the splits
 _LABELS = {"0": 0, "1": 1, "": None}
-_STUDY_TYPE = re.compile(r"XR_\w+")
-_SEPARATORS = (",", ";", "\t")  # spreadsheets write each of them, by their language
 _MOST_HEADER = 1 << 16  # bytes; chosen here
 
 
@@ -65,7 +61,7 @@ def is_manifest(file: Path) -> bool:
     except OSError as error:
         raise os_error(file, error) from error
     line = start.decode("utf-8-sig", "replace").split("\n", 1)[0]
-    return IMAGE in _header(line, _separator(line))
+    return IMAGE in _header(line, headed_csv.delimiter(line))
 
 
 def read_manifest(file: Path, root: Path | None = None) -> Manifest:
@@ -128,10 +124,6 @@ def from_packed(data: bytes, file: Path) -> list[Image]:
 # --- rows ---
 
 
-def _separator(line: str) -> str:
-    return max(_SEPARATORS, key=line.count)
-
-
 def _header(line: str, separator: str) -> list[str]:
     """Return the names of the columns, those that are known in lower case."""
     cells = next(csv.reader([line.strip("\r\n")], delimiter=separator), [])
@@ -148,7 +140,7 @@ def _read_rows(file: Path) -> list[dict[str, str]]:
     except UnicodeDecodeError as error:
         raise XenonError(f"{file}: is not a CSV in UTF-8") from error
     first = content.split("\n", 1)[0]
-    separator = _separator(first)
+    separator = headed_csv.delimiter(first)
     names = _header(first, separator)
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice or "" in names:
@@ -201,7 +193,7 @@ def _reasons(row: Mapping[str, str]) -> Iterable[str]:
     if row.get("split") and row["split"] not in SPLITS:
         yield f"the split must be {', '.join(SPLITS)}, not {row['split']!r}"
     study_type = row.get("study_type")
-    if study_type and not _STUDY_TYPE.fullmatch(study_type):
+    if study_type and not is_study_type(study_type):
         yield f"the study type must be named like XR_WRIST, not {study_type!r}"
 
 
@@ -212,7 +204,7 @@ def _image(row: Mapping[str, str], file: Path) -> Image:
         path=row[IMAGE],
         file=file,
         study=study,
-        study_type=row.get("study_type") or UNKNOWN_TYPE,
+        study_type=row.get("study_type") or body_parts.UNKNOWN,
         patient=row.get("patient", ""),
         label=_LABELS[row.get("label", "")],
         extra={name: cell for name, cell in row.items() if name not in _COLUMNS},

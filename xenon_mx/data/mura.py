@@ -94,9 +94,14 @@ def is_told_by_path(image: Image) -> bool:
     return told == (image.study, image.study_type, image.patient) and not image.extra
 
 
+def is_study_type(name: str) -> bool:
+    """Return whether a name is that of a study type, such as `XR_WRIST`."""
+    return bool(_STUDY_TYPE.fullmatch(name))
+
+
 def study_type_index(parts: Sequence[str]) -> int | None:
     """Return the index of the last folder named `XR_*`; None if there is none."""
-    indices = [i for i, part in enumerate(parts) if _STUDY_TYPE.fullmatch(part)]
+    indices = [i for i, part in enumerate(parts) if is_study_type(part)]
     return indices[-1] if indices else None
 
 

@@ -20,7 +20,7 @@ from xenon_mx.errors import XenonError, os_error
 from xenon_mx.runtime import files, text
 
 PACK_JSON = "pack.json"
-SPLITS = ("train", "valid", "holdout")
+SPLITS = manifest.SPLITS
 
 _CHUNK = 1 << 20  # bytes
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import replace
+from typing import Iterable
 
 from xenon_mx.config import VALID_SHARE, PackConfig
 from xenon_mx.data import archive_films, datasets, manifest, mura, roots
@@ -25,13 +26,7 @@ def read_source(config: PackConfig) -> DataSet:
     Raises:
         XenonError: SOURCE is neither, or is incomplete or contradictory.
     """
-    is_archive = config.source.is_dir() and archive_films.is_archive(config.source)
-    if is_archive:
-        data = _read_archive(config)
-    else:
-        archive_films.check_unused(config)
-        is_manifest = config.source.is_file()
-        data = (_read_manifest if is_manifest else _read_tree)(config)
+    data = _read(config)
     if data.is_split and config.valid is not None:
         raise ConfigError("--valid", "has no effect: SOURCE tells the splits itself")
     splits, rules = dict(data.splits), dict(data.rules)
@@ -52,7 +47,13 @@ def read_source(config: PackConfig) -> DataSet:
     return data._replace(splits=listed, rules={name: rules[name] for name in listed})
 
 
-def _read_tree(config: PackConfig) -> DataSet:
+def _read(config: PackConfig) -> DataSet:
+    """Read SOURCE as what it is."""
+    if config.source.is_dir() and archive_films.is_archive(config.source):
+        return _read_archive(config)
+    archive_films.check_unused(config)
+    if config.source.is_file():
+        return _read_manifest(config)
     return datasets.read_dataset(config.source, config.root)
 
 
@@ -67,9 +68,7 @@ def _read_manifest(config: PackConfig) -> DataSet:
     read = manifest.read_manifest(file, config.root)
     datasets.check_listable(read.images)
     names = read.splits or ["train"] * len(read.images)
-    splits: dict[str, list[mura.Image]] = {}
-    for image, split in zip(read.images, names):
-        splits.setdefault(split, []).append(image)
+    splits = _by_split(read.images, names)
     unlabelled = sorted({i.study for i in read.images if i.label is None})
     if unlabelled:
         raise XenonError(
@@ -108,12 +107,24 @@ def _read_archive(config: PackConfig) -> DataSet:
             f"not {wrong[0]!r}"
         )
     manifest.check_contradictions("--labels", images, names)
-    splits: dict[str, list[mura.Image]] = {}
-    for image, split in zip(images, names):
-        extra = {key: cell for key, cell in image.extra.items() if key != "split"}
-        splits.setdefault(split, []).append(replace(image, extra=extra))
+    splits = _by_split(map(_without_split, images), names)
     rules = dict.fromkeys(splits, roots.SOURCE)
     return DataSet(splits, rules, is_split=any(told))
+
+
+def _without_split(image: mura.Image) -> mura.Image:
+    extra = {key: cell for key, cell in image.extra.items() if key != "split"}
+    return replace(image, extra=extra)
+
+
+def _by_split(
+    images: Iterable[mura.Image], names: Iterable[str]
+) -> dict[str, list[mura.Image]]:
+    """Return the images of each split, by the name of each image's split."""
+    splits: dict[str, list[mura.Image]] = {}
+    for image, name in zip(images, names):
+        splits.setdefault(name, []).append(image)
+    return splits
 
 
 def _hold_out(

@@ -202,14 +202,16 @@ def _read_gray(image: mura.Image) -> np.ndarray:
 
 def _list_inputs(config: PredictConfig) -> list[mura.Image]:
     """List the images of all inputs; check that each exists and is given once."""
-    archived = [path for path in config.inputs if _is_archived(path)]
+    archived: list[Path] = []
     listed: list[mura.Image] = []
     left_out: Counter[str] = Counter()
     for path in config.inputs:
-        if path not in archived:
-            images, others = _list_input(path, config.root)
-            listed += images
-            left_out += others
+        if _is_archived(path):
+            archived.append(path)
+            continue
+        images, others = _list_input(path, config.root)
+        listed += images
+        left_out += others
     folders.warn_of_left_out(left_out)
     _check_study_names(listed)
     listed += _list_archive(config, archived)
