@@ -95,7 +95,7 @@ def test_the_three_commands_take_a_folder_to_csvs(mura_tree, tmp_path, run_here)
     out, err = run_here("train", tmp_path / "packed", tmp_path / "run", *TRAIN)
     assert out == ""
     assert re.search(r"epoch 2/2 +train [\d.]+ +valid [\d.]+ +kappa", err)
-    assert "next: xenon-predict" in err
+    assert "next: xenon-report" in err
     arguments = ("--resume", "--epochs", 3)  # the rest is as the run recorded it
     _, err = run_here("train", tmp_path / "packed", tmp_path / "run", *arguments)
     assert re.findall(r"epoch \d/\d", err) == ["epoch 3/3"]
@@ -103,8 +103,11 @@ def test_the_three_commands_take_a_folder_to_csvs(mura_tree, tmp_path, run_here)
     arguments = (images, tmp_path / "out.csv", "--run", tmp_path / "run")
     out, err = run_here("predict", *arguments, "--ctx", "cpu()")
     assert out == ""
-    assert re.search(r"study type +studies +abnormal +kappa +AUROC", err)
-    assert "overall" in err
+    counts = "study type +studies +abnormal studies +called abnormal"
+    assert re.search(rf"{counts} +kappa \(95% interval\) +AUROC", err)
+    assert re.search(r"overall +9 +3 +\d", err)
+    assert re.search(r"sensitivity [\d.]+ .*, specificity .* over 2 patients", err)
+    assert re.search(r"called abnormal .*: \d of 9 studies", err)
     table = (tmp_path / "out.csv").read_text()
     out, _ = run_here("predict", images, "-", "--run", tmp_path / "run")
     assert out == table

@@ -139,7 +139,8 @@ def train(
         progress: Show progress bars on standard error.
 
     Returns:
-        The best epochs, the lowest validation loss first.
+        The best epochs, the lowest validation loss first. `run/validation.csv` holds
+        what they make of the split that chose them.
 
     Raises:
         XenonError: The data or settings cannot be used, or the loss is not finite.
@@ -150,9 +151,14 @@ def train(
         given = {n for n, value in settings.items() if value != defaults.get(n)}
         settings = arguments.with_recorded(settings, given)
     config = arguments.build_config(TrainConfig, settings)
+    from xenon_mx.commands import validation
     from xenon_mx.commands.train import train as run_train
 
-    return run_train(config, arguments.bar(progress))
+    bar = arguments.bar(progress)
+    best = run_train(config, bar)
+    if best:
+        validation.predict_if_due(config, bar)
+    return best
 
 
 def predict(

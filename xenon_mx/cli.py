@@ -12,7 +12,7 @@ import sys
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -26,6 +26,9 @@ from xenon_mx.config import (
     TrainConfig,
 )
 from xenon_mx.runtime import memory, progress, signals, streams, text
+
+if TYPE_CHECKING:
+    from xenon_mx.runs.checkpoints import Checkpoint
 
 _version = click.version_option(__version__, "--version", prog_name="xenon")
 
@@ -157,19 +160,45 @@ def train_command(**flags: Any) -> None:
         best = train.train(config, progress.for_stream(sys.stderr))
     except BaseException:
         if signals.received() and (config.run / RUN_JSON).exists():
-            folders = map(text.shell_quote, (config.packed, config.run))
-            console.print_line(
-                f"the epoch in progress is discarded; continue with: "
-                f"xenon-train {' '.join(folders)} --resume"
-            )
+            _print_resume("the epoch in progress is discarded", config)
         raise
     if not best:  # a worker other than rank 0, which alone has the run
         return
+    _complete(config, best[0])
+
+
+def _print_resume(reason: str, config: TrainConfig) -> None:
+    """Print the command that continues a run, after what was lost."""
+    folders = map(text.shell_quote, (config.packed, config.run))
     console.print_line(
-        f"best epoch {best[0].epoch}, validation loss {best[0].loss:.4f}"
+        f"{reason}; continue with: xenon-train {' '.join(folders)} --resume"
     )
+
+
+def _complete(config: TrainConfig, best: Checkpoint) -> None:
+    """Print the best epoch, the metrics of the validation split, and what is next."""
+    from xenon_mx.commands import validation
+
+    console.print_line(f"best epoch {best.epoch}, validation loss {best.loss:.4f}")
+    try:
+        validation.predict_if_due(config, progress.for_stream(sys.stderr))
+    except BaseException:
+        if signals.received():
+            _print_resume("the run is complete but for validation.csv", config)
+        raise
     run = text.shell_quote(config.run)
-    console.print_line(f"next: xenon-predict INPUT OUT.csv --run {run}")
+    untouched = validation.untouched_rec(config.packed)
+    if untouched is not None:
+        console.print_line(
+            f"next: xenon-predict {text.shell_quote(untouched)} valid.csv --run {run}, "
+            f"whose studies chose no checkpoint; then xenon-report valid.csv"
+        )
+    else:
+        table = text.shell_quote(validation.table(config.run))
+        console.print_line(
+            f"next: xenon-report {table}; for other studies: xenon-predict INPUT "
+            f"OUT.csv --run {run}"
+        )
 
 
 @xenon_command.command("predict", short_help="Predict whether each study is abnormal.")
@@ -218,6 +247,7 @@ def _predict(config: PredictConfig) -> None:
     for number, (params, loss) in enumerate(predictions.losses.items(), 1):
         console.print_line(f"member_{number} {params}: loss {loss:.6f}")
     console.print_metrics(predictions.metrics)
+    console.print_predictions(predictions)
 
 
 @xenon_command.command("export", short_help="Write an ensemble as one ONNX file.")

@@ -15,8 +15,10 @@ from tqdm import tqdm
 from xenon_mx.runtime import text
 
 if TYPE_CHECKING:  # these load NumPy, which `--help` must not wait for
-    from xenon_mx.commands.predict import StudyTypeMetrics
+    from xenon_mx.commands.predict import Predictions
     from xenon_mx.data.packed_folder import PackedFolder
+    from xenon_mx.evaluation.estimates import Estimate
+    from xenon_mx.evaluation.study_type_metrics import StudyTypeMetrics
 
 
 class _LogHandler(logging.Handler):
@@ -80,18 +82,53 @@ def print_packed(packed: PackedFolder) -> None:
 
 
 def print_metrics(metrics: Sequence[StudyTypeMetrics]) -> None:
-    """Print kappa and AUROC: one row per study type."""
+    """Print kappa and AUROC with their 95% intervals: one row per study type."""
     if not metrics:
         return
     rows: list[tuple[str, ...]] = [
-        ("study type", "studies", "abnormal", "kappa", "AUROC")
+        (
+            *("study type", "studies", "abnormal studies", "called abnormal"),
+            *("kappa (95% interval)", "AUROC (95% interval)"),
+        )
     ]
     for row in metrics:
-        numbers = (f"{row.studies:,}", f"{row.abnormal:,}")
-        values = map(_format_metric, (row.kappa, row.auroc))
-        rows.append((row.study_type or "none", *numbers, *values))
+        counts = (row.studies, row.abnormal, row.called_abnormal)
+        estimates = (row.estimates[name] for name in ("kappa", "AUROC"))
+        rows.append(
+            (
+                row.study_type or "none",
+                *(f"{count:,}" for count in counts),
+                *map(_format_estimate, estimates),
+            )
+        )
     print_table(rows, left=1)
 
 
-def _format_metric(value: float) -> str:
-    return "undefined" if value != value else f"{value:.3f}"  # noqa: PLR0124
+def print_predictions(predictions: Predictions) -> None:
+    """Print how many studies were called abnormal, and how often that is right."""
+    called, total = predictions.count_called_abnormal()
+    studies = text.counted(total, "study", "studies")
+    print_line(
+        f"called abnormal (probability above {predictions.threshold:g}): "
+        f"{called} of {studies}"
+    )
+    if not predictions.metrics:
+        return
+    overall = predictions.metrics[-1]
+    words = [
+        f"{name} {_format_estimate(overall.estimates[name])}"
+        for name in ("sensitivity", "specificity")
+    ]
+    over = "studies, whose patients are unknown"
+    if overall.patients is not None:
+        over = text.counted(overall.patients, "patient")
+    print_line(f"{', '.join(words)}; 95% intervals over {over}")
+
+
+def _format_estimate(estimate: Estimate) -> str:
+    """Return a metric with its interval, such as `0.829 (0.74 to 0.91)`."""
+    if estimate.value != estimate.value:  # noqa: PLR0124
+        return "undefined"
+    if estimate.low != estimate.low:  # noqa: PLR0124
+        return f"{estimate.value:.3f} (no interval)"
+    return f"{estimate.value:.3f} ({estimate.low:.2f} to {estimate.high:.2f})"

@@ -101,6 +101,19 @@ def test_ignored_signals_stay_ignored(number):
     assert run(code) == (0, "done\n")
 
 
+@SIGNALS
+def test_a_signal_held_back_ends_the_command_after_the_block(number):
+    """So that what the block begins, such as a child process, is known to its end."""
+    act = """
+    from xenon_mx.runtime import signals
+    with signals.deferred():
+        hit()
+        print("whole", end=" ")"""
+    code = COMMAND.format(name=signal.Signals(number).name, act=act)
+    status, message = OUTCOMES[number]
+    assert run(code) == (status, f"whole {message}\n")
+
+
 def test_a_terminal_that_hangs_up_twice_does_not_cut_the_end_short(tmp_path):
     """The kernel sends SIGHUP, and then the shell does."""
     act = """

@@ -10,15 +10,22 @@ import contextlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterable, Iterator, NamedTuple
+from typing import Iterable, Iterator
 
 import numpy as np
 
 from xenon_mx.config import MEMBERS, PredictConfig
 from xenon_mx.data import mura, outputs
 from xenon_mx.errors import XenonError
-from xenon_mx.evaluation import metrics, prediction_tables, provenance, studies
+from xenon_mx.evaluation import (
+    metrics,
+    prediction_tables,
+    provenance,
+    studies,
+    study_type_metrics,
+)
 from xenon_mx.evaluation.seen import Seen
+from xenon_mx.evaluation.study_type_metrics import StudyTypeMetrics
 from xenon_mx.inference import (
     cam_folder,
     cam_overlay,
@@ -27,20 +34,10 @@ from xenon_mx.inference import (
     prediction_record,
 )
 from xenon_mx.models.cam_average import CamBatch
-from xenon_mx.runtime import files, progress, threads
+from xenon_mx.runtime import files, progress, text, threads
 from xenon_mx.training import losses
 
 _log = logging.getLogger(__name__)
-
-
-class StudyTypeMetrics(NamedTuple):
-    """The metrics of one study type, or of all; NaN where they are undefined."""
-
-    study_type: str
-    studies: int
-    abnormal: int
-    kappa: float
-    auroc: float
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,8 @@ class Predictions:
         threshold: Abnormal if strictly above.
         losses: Each member's params file, and its mean loss over all images as training
             would log it; empty unless all labels and weights are known.
-        metrics: One row per study type, and one over all; empty without labels.
+        metrics: One entry per study type, and one over all; empty unless all labels
+            are known.
     """
 
     images: list[mura.Image]
@@ -61,6 +59,12 @@ class Predictions:
     threshold: float
     losses: dict[Path, float]
     metrics: list[StudyTypeMetrics]
+
+    def count_called_abnormal(self) -> tuple[int, int]:
+        """Return the number of studies predicted abnormal, and that of all studies."""
+        by_study = studies.aggregate_images(self.images, self.members.mean(axis=1))
+        called = studies.predict(by_study.prob, self.threshold)
+        return int(called.sum()), len(called)
 
 
 @dataclass(frozen=True)
@@ -238,25 +242,18 @@ def _member_losses(
 def _study_type_metrics(
     listed: list[mura.Image], prob: np.ndarray, threshold: float
 ) -> list[StudyTypeMetrics]:
-    """Compute kappa and AUROC over studies, for each study type and for all."""
-    if any(image.label is None for image in listed):
-        return []
-    by_study = studies.aggregate_images(listed, prob.mean(axis=1))
-    types = np.array(by_study.study_types)
-
-    def over(name: str, mask: np.ndarray) -> StudyTypeMetrics:
-        labels = by_study.labels[mask]
-        kappa, auroc = studies.score(labels, by_study.prob[mask], threshold)
-        return StudyTypeMetrics(
-            study_type=name,
-            studies=len(labels),
-            abnormal=int(labels.sum()),
-            kappa=kappa,
-            auroc=auroc,
+    """Compute the metrics of each study type and of all, if all are labelled."""
+    unlabelled = {image.study for image in listed if image.label is None}
+    if not unlabelled:
+        return study_type_metrics.compute(listed, prob.mean(axis=1), threshold)
+    count = len({image.study for image in listed})
+    if len(unlabelled) < count:
+        _log.warning(
+            "%d of %s have no label: no metrics are computed",
+            len(unlabelled),
+            text.counted(count, "study", "studies"),
         )
-
-    rows = [over(name, types == name) for name in sorted(set(by_study.study_types))]
-    return [*rows, over("overall", np.ones(len(types), bool))]
+    return []
 
 
 def _check_outputs(config: PredictConfig) -> outputs.Outputs:
@@ -294,12 +291,12 @@ def _write_tables(
 ) -> None:
     """Write all tables or none; a table for a stream is written directly."""
     args = predictions.images, predictions.members, predictions.threshold
-    studies = (
+    table = (
         prediction_tables.submission_csv
         if config.submission
         else prediction_tables.studies_csv
     )
-    contents = {config.out: studies(*args)}
+    contents = {config.out: table(*args)}
     if config.images is not None:
         contents[config.images] = prediction_tables.images_csv(*args)
     streams = {path: data for path, data in contents.items() if _is_stream(path)}

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from xenon_mx import __version__
+from xenon_mx.commands import validation
 from xenon_mx.config import MEAN, STD, TrainConfig, flag_name
 from xenon_mx.data import mura, packed_folder
 from xenon_mx.distributed import process_group
@@ -131,7 +132,9 @@ def _seen_studies(data: TrainingData) -> SeenStudies:
 def _open_run(config: TrainConfig) -> run_folder.Run | None:
     """Open the run to resume; None, after a check of the path, for a new run."""
     if config.resume:
-        return run_folder.Run.open(config.run)
+        run = run_folder.Run.open(config.run)
+        validation.check_replaceable(config.run)
+        return run
     run_folder.check_new(config.run)
     return None
 
@@ -204,8 +207,8 @@ def _open_data(config: TrainConfig, packed: packed_folder.PackedFolder) -> Train
     """Open the splits, and compute the loss weights."""
     if "train" not in packed.splits:
         raise XenonError(f"{config.packed}: holds no train split to train on")
-    name = "holdout" if "holdout" in packed.splits else "valid"
-    if name not in packed.splits:
+    name = packed.validation_split
+    if name is None:
         raise XenonError(
             f"{config.packed}: holds no split to validate on; pack one, or set "
             f"patients aside with xenon-pack --holdout 0.1"

@@ -265,6 +265,16 @@ class PackedFolder:
         return [name for name in SPLITS if name in self.meta.splits]
 
     @property
+    def validation_split(self) -> str | None:
+        """Return the split that training chooses its checkpoints on, if there is one.
+
+        A holdout split leaves `valid` untouched.
+        """
+        return next(
+            (name for name in ("holdout", "valid") if name in self.splits), None
+        )
+
+    @property
     def study_types(self) -> tuple[str, ...]:
         """Return the study types, by the number that records carry."""
         return self.meta.study_types

@@ -89,10 +89,11 @@ class EnsembleSource:
 
     def has_members_of(self, other: EnsembleSource) -> bool:
         """Return whether both are of the same members, wherever their runs are."""
-        ours, theirs = (
-            sorted(member.sha256 for member in each.members) for each in (self, other)
-        )
-        return ours == theirs
+        return self.sums() == other.sums()
+
+    def sums(self) -> list[str]:
+        """Return the SHA-256 of the members' params, in alphabetical order."""
+        return sorted(member.sha256 for member in self.members)
 
     def __str__(self) -> str:
         """Return the members by their runs, such as `2 members of run a (epochs 3, 1)`.

@@ -57,8 +57,8 @@ class Seen:
             )
         if self.validated:
             return (
-                "these images chose the checkpoints: metrics on them are too good; set "
-                "patients aside with xenon-pack --holdout 0.1"
+                "these images chose the checkpoints: metrics on them are too good; "
+                "xenon-pack --holdout 0.1 leaves valid untouched, for honest ones"
             )
         return (
             "these images neither trained the nets nor chose their checkpoints: they "

@@ -104,7 +104,7 @@ def predict(prob: np.ndarray, threshold: float) -> np.ndarray:
     The probabilities are rounded to the digits of the tables first, since a reader of a
     table has no others.
     """
-    return (_rounded(prob) > threshold).astype(np.int64)
+    return (rounded(prob) > threshold).astype(np.int64)
 
 
 def score(labels: np.ndarray, prob: np.ndarray, threshold: float) -> StudyScore:
@@ -117,10 +117,11 @@ def score(labels: np.ndarray, prob: np.ndarray, threshold: float) -> StudyScore:
     """
     return StudyScore(
         metrics.kappa(labels, predict(prob, threshold)),
-        metrics.auroc(labels, _rounded(prob)),
+        metrics.auroc(labels, rounded(prob)),
     )
 
 
-def _rounded(prob: np.ndarray) -> np.ndarray:
+def rounded(prob: np.ndarray) -> np.ndarray:
+    """Return (N,) probabilities with the digits that the tables have."""
     digits = [float(format_probability(value)) for value in prob]
     return np.array(digits, dtype=np.float64)

@@ -32,6 +32,10 @@ from xenon_mx.runs.seen_studies import STUDIES_JSON, SeenStudies
 from xenon_mx.runs.training_state import LAST, STATE_JSON, StateMeta, TrainingState
 from xenon_mx.runtime import files, text
 
+# What the ensemble makes of the split that chose it: written when training ends.
+VALIDATION_CSV = "validation.csv"
+_VALIDATION_FILES = (VALIDATION_CSV, f"{VALIDATION_CSV}.json")
+
 
 class Run:
     """A run folder.
@@ -97,8 +101,14 @@ class Run:
         return self.meta.identity
 
     def contents(self) -> list[Path]:
-        """Return all files in the folder, at any depth."""
-        return [path for path in self.folder.rglob("*") if path.is_file()]
+        """Return all files in the folder, at any depth, except for validation.csv.
+
+        An ensemble reads them, so that no command may write over them; validation.csv
+        is xenon-predict's own output.
+        """
+        own = {self.folder / name for name in _VALIDATION_FILES}
+        paths = self.folder.rglob("*")
+        return [path for path in paths if path.is_file() and path not in own]
 
     @property
     def is_begun(self) -> bool:

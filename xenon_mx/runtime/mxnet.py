@@ -57,6 +57,9 @@ _CUDA_LIBRARIES = (
     "cudnn/lib/libcudnn.so.8",
 )
 
+# Variables of the environment that this module has set.
+_own_variables: set[str] = set()
+
 _INSTALL = "pip install 'xenon-mx[cpu]', or 'xenon-mx[gpu]' with an NVIDIA GPU"
 
 
@@ -103,7 +106,7 @@ def _load_mxnet() -> None:
         )
     _restore_numpy_aliases()
     # MXNet would use half of the cores: it assumes two hardware threads per core.
-    os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))
+    _set_default("OMP_NUM_THREADS", usable_cores())
     _keep_freed_memory()
     try:
         if "-cu" in wheel:
@@ -198,12 +201,32 @@ def share_cores(nets: int) -> None:
         return
     cores = usable_cores()
     threads = -(-cores // nets)
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    os.environ.setdefault("MXNET_CPU_WORKER_NTHREADS", str(cores // threads))
+    _set_default("OMP_NUM_THREADS", threads)
+    _set_default("MXNET_CPU_WORKER_NTHREADS", cores // threads)
     # Operators take turns on MXNet's scratch buffers. With the default of 4, two equal
     # nets can block each other on the same one: 168 convolutions of DenseNet169 are
     # 0 mod 4.
-    os.environ.setdefault("MXNET_CPU_TEMP_COPY", "16")
+    _set_default("MXNET_CPU_TEMP_COPY", 16)
+
+
+def _set_default(name: str, value: int) -> None:
+    """Set a variable of the environment that the user has not set."""
+    if name not in os.environ:
+        os.environ[name] = str(value)
+        _own_variables.add(name)
+
+
+def environment_of_child() -> dict[str, str]:
+    """Return the environment for a process that loads MXNet by itself.
+
+    It is this process's own, without what this module has set for its own work, and
+    without the role in a process group (DMLC_*): the child joins none.
+    """
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in _own_variables and not name.startswith("DMLC_")
+    }
 
 
 def _keep_freed_memory() -> None:

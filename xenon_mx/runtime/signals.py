@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import weakref
-from typing import Any, NoReturn
+from typing import Any, Iterator, NoReturn
 
 _MESSAGES = {
     signal.SIGINT: "interrupted",
@@ -33,6 +33,8 @@ class _State:
     number = 0
     exception: weakref.ref[Stopped] | None = None
     is_done = False
+    is_deferred = False
+    is_held = False  # arrived while deferred
 
 
 _state = _State()
@@ -54,6 +56,22 @@ def restore() -> None:
     for number in _MESSAGES:
         if signal.getsignal(number) is _handle:
             signal.signal(number, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[None]:
+    """Hold a signal back until the end of a short block, which is then interrupted.
+
+    For what must be whole, such as the start of a child process: interrupted in the
+    middle, the process would run, and nobody would hold its object.
+    """
+    _state.is_deferred = True
+    try:
+        yield
+    finally:
+        _state.is_deferred = False
+    if _state.is_held:
+        _raise()
 
 
 def received() -> int:
@@ -81,7 +99,7 @@ def exit_process() -> NoReturn:
     os._exit(_STATUS_BASE + _state.number)
 
 
-def _handle(number: int, _: object) -> NoReturn:
+def _handle(number: int, _: object) -> None:
     """Raise `Stopped`; a second SIGINT or SIGTERM ends the process at once."""
     _state.number = number
     for other in _MESSAGES:
@@ -90,7 +108,10 @@ def _handle(number: int, _: object) -> NoReturn:
             next_action = signal.SIG_IGN if other == signal.SIGHUP else signal.SIG_DFL
             signal.signal(other, next_action)
     signal.signal(signal.SIGALRM, _raise_again)
-    _raise()
+    if _state.is_deferred:
+        _state.is_held = True
+    else:
+        _raise()
 
 
 def _raise_again(*_: object) -> None:

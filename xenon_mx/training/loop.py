@@ -362,7 +362,7 @@ def _log_epoch(record: EpochRecord, epochs: int, top_epochs: TopEpochs) -> None:
         record.lr,
         record.images_per_s,
         _duration(record.seconds),
-        f"  best {place}" if place else "",
+        f"  rank {place}" if place else "",
     )
 
 

@@ -1,0 +1,128 @@
+"""The end of a training: what the ensemble makes of the split that chose its members.
+
+Owns RUN/validation.csv: when it is due, and the process that writes it. That process is
+an xenon-predict of its own, so that the digits are those that xenon-predict would
+give: MXNet divides the cores between nets before it is loaded, and training has loaded
+it already.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+from xenon_mx.config import MEMBERS, TrainConfig
+from xenon_mx.data import outputs, packed_folder
+from xenon_mx.errors import XenonError
+from xenon_mx.evaluation import provenance
+from xenon_mx.runs.run_folder import VALIDATION_CSV, Run
+from xenon_mx.runtime import mxnet, progress, signals, text
+
+_log = logging.getLogger(__name__)
+
+
+def table(run: Path) -> Path:
+    """Return the path of a run's validation.csv."""
+    return run / VALIDATION_CSV
+
+
+def check_replaceable(folder: Path) -> None:
+    """Check, before a run is resumed, that its validation.csv may be written anew.
+
+    Raises:
+        XenonError: The file was changed since xenon wrote it.
+    """
+    file = table(folder)
+    if not file.exists():
+        return
+    reason = outputs.read_notes(file).reason
+    if reason:
+        raise XenonError(
+            f"{file}: would be replaced at the end of training, but {reason}: move it "
+            f"to another folder"
+        )
+
+
+def predict_if_due(config: TrainConfig, bar: progress.Bar = progress.silent) -> None:
+    """Write RUN/validation.csv, unless it is there and of the run's own members.
+
+    Args:
+        config: The settings that the run was trained with.
+        bar: If it is `progress.silent`, nothing is printed; else standard error has
+            what xenon-predict prints.
+
+    Raises:
+        XenonError: The prediction failed. The run is complete without it.
+    """
+    if _is_due(config.run):
+        _predict(config, bar is progress.silent)
+
+
+def untouched_rec(packed: Path) -> Path | None:
+    """Return the .rec file of `valid`, if checkpoints were chosen on another split."""
+    folder = packed_folder.open_packed(packed)
+    if folder.validation_split == "valid" or "valid" not in folder.splits:
+        return None
+    return packed / "valid.rec"
+
+
+def _is_due(folder: Path) -> bool:
+    """Return whether a run's validation.csv is missing, or of other members."""
+    recorded = provenance.read(table(folder)).provenance
+    if recorded is None:
+        return True
+    members = Run.open(folder).members()[:MEMBERS]
+    return recorded.ensemble.sums() != sorted(member.sha256 for member in members)
+
+
+def _predict(config: TrainConfig, is_silent: bool) -> None:
+    """Predict the split that a run was validated on, in a process of its own."""
+    out = table(config.run)
+    command = _command(config, out)
+    _log.info("predicting %s, by the ensemble of the best epochs", command[-2])
+    status, errors = _run(command, is_silent)
+    if status:
+        packed, run = map(text.shell_quote, (config.packed, config.run))
+        raise XenonError(
+            f"{out}: could not be written; the run itself is complete; to try again: "
+            f"xenon-train {packed} {run} --resume",
+            errors,
+        )
+
+
+def _run(command: list[str], is_silent: bool) -> tuple[int, list[str]]:
+    """Run a command; return its exit status, and what it printed if it is silent."""
+    with contextlib.ExitStack() as stack:
+        with signals.deferred():
+            child = subprocess.Popen(
+                command,
+                env=mxnet.environment_of_child(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE if is_silent else None,
+                # Ctrl-C reaches this process alone, which ends the other silently.
+                start_new_session=True,
+            )
+            stack.callback(child.wait)
+            stack.callback(child.kill)  # no effect if it has ended
+        _, errors = child.communicate()
+    return child.returncode, (errors or b"").decode(errors="replace").splitlines()
+
+
+def _command(config: TrainConfig, out: Path) -> list[str]:
+    """Return the command line of the prediction."""
+    packed = packed_folder.open_packed(config.packed)
+    rec = config.packed / f"{packed.validation_split}.rec"
+    options = [f"--run={config.run}"]
+    if config.ctx is not None:
+        options.append(f"--ctx={config.ctx}")
+    if config.reference:
+        options.append("--reference")
+    # What fits into a device's memory in training fits in prediction.
+    batch_size = min(config.batch_size, TrainConfig.batch_size)
+    options.append(f"--batch-size={batch_size}")
+    xenon = [sys.executable, "-m", "xenon_mx"]
+    return [*xenon, "predict", *options, "--", str(rec), str(out)]
