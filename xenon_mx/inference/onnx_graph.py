@@ -174,7 +174,8 @@ def merge(nets: Sequence[ConvertedNet], size: int, properties: dict[str, Any]) -
         ir_version=_IR_VERSION,
     )
     helper.set_model_props(
-        model, {key: json.dumps(value) for key, value in properties.items()}
+        model,
+        {key: json.dumps(value, allow_nan=False) for key, value in properties.items()},
     )
     _onnx().checker.check_model(model, full_check=True)
     return model
