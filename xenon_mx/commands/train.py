@@ -62,7 +62,7 @@ def train(config: TrainConfig, bar: progress.Bar = progress.silent) -> list[Chec
             epochs finished before are kept.
     """
     if config.model not in network.NAMES:
-        raise ConfigError("--model", f"must be one of {', '.join(network.NAMES)}")
+        raise ConfigError("--model", network.unknown_name(config.model))
     with process_group.join(config.kvstore) as group:
         if group.num_workers > 1:
             _log.info("rank %d of %d", group.rank, group.num_workers)
