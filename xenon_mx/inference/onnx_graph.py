@@ -17,6 +17,7 @@ from xenon_mx.config import MEAN, STD
 from xenon_mx.errors import XenonError
 from xenon_mx.inference.onnx_metadata import LOGITS, MAPS, MEMBERS, PIXELS, PROBABILITY
 from xenon_mx.models import cam_average, cam_block
+from xenon_mx.runtime import extras
 from xenon_mx.runtime.mxnet import exporter, mx
 
 # 13 is the latest opset that MXNet's exporter supports, and 7 the first IR version with
@@ -25,7 +26,7 @@ _OPSET, _IR_VERSION = 13, 7
 
 _NORMALISED = "normalised"
 _LOGIT, _MAP, _RESIZED = "logit", "map", "enlarged"  # the outputs of each member
-_INSTALL = "pip install 'xenon-mx[export]'"
+_INSTALL = extras.install("export")
 
 
 def check_packages() -> None:
