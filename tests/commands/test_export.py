@@ -31,6 +31,7 @@ from xenon_mx.inference.onnx_metadata import add_checksum
 from xenon_mx.models import cam_block, forward, network
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runs.run_meta import Preprocessing
+from xenon_mx.runtime import devices
 from xenon_mx.runtime.mxnet import mx
 
 SIZE = 64
@@ -458,7 +459,15 @@ def test_without_a_ctx_the_one_that_is_used_is_logged(world, caplog):
     ensemble = OnnxEnsemble.open(world / "run.onnx", 3)
     with caplog.at_level(logging.INFO):
         ensemble.logits([synthetic.blobs(1, SIZE)])
-    assert "ctx: cpu(0) (this ONNX Runtime has no CUDA" in caplog.text
+    assert "ctx: cpu(0)" in caplog.messages
+
+
+def test_a_gpu_that_onnx_runtime_cannot_use_is_a_warning(world, caplog, monkeypatch):
+    monkeypatch.setattr(devices, "_gpus", lambda: [devices.Gpu("NVIDIA A10", (8, 6))])
+    ensemble = OnnxEnsemble.open(world / "run.onnx", 3)
+    with caplog.at_level(logging.WARNING):
+        ensemble.logits([synthetic.blobs(1, SIZE)])
+    assert "ctx: cpu(0), not a GPU: this ONNX Runtime has no CUDA" in caplog.text
 
 
 def test_a_missing_package_is_named(world, tmp_path, monkeypatch):

@@ -632,7 +632,7 @@ cli.report()
     )
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert "pip install 'xenon-mx[report]'" in done.stderr
+    assert "pip install '.[report]'" in done.stderr
     assert not (run.parent / "report.html").exists()
 
 

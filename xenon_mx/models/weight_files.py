@@ -16,7 +16,7 @@ from typing import Any, Mapping
 import numpy as np
 
 from xenon_mx.errors import XenonError, os_error
-from xenon_mx.runtime import files, text
+from xenon_mx.runtime import extras, files, text
 
 # Gluon's format, from NDArray::Save and MXNet's C API in src/ndarray/ndarray.cc, all
 # little-endian: u64 magic, u64 0, u64 count, the arrays, u64 count, the names.
@@ -229,7 +229,7 @@ def _parse_pth(file: Path, content: bytes) -> dict[str, np.ndarray]:
         import torch
     except ImportError as error:
         raise XenonError(
-            f"{file}: reading a .pth needs PyTorch: pip install 'xenon-mx[torch]'; or "
+            f"{file}: reading a .pth needs PyTorch: {extras.install('torch')}; or "
             f"convert the weights to .safetensors"
         ) from error
     try:

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from xenon_mx.errors import XenonError
+from xenon_mx.runtime import extras
 
 try:
     import jinja2
     import markupsafe  # a dependency of Jinja2
 except ModuleNotFoundError as error:
-    raise XenonError(
-        "Jinja2 is not installed: pip install 'xenon-mx[report]'"
-    ) from error
+    raise XenonError(f"Jinja2 is not installed: {extras.install('report')}") from error
 
 PAGE, MODEL_CARD = "report.html", "model_card.md"
 _TEMPLATES = Path(__file__).parent / "templates"

@@ -20,6 +20,7 @@ from typing import Any, Callable, Mapping, NamedTuple, Sequence
 import numpy as np
 
 from xenon_mx.errors import XenonError
+from xenon_mx.runtime import extras
 
 try:
     import matplotlib
@@ -28,7 +29,7 @@ try:
     from matplotlib.ticker import MaxNLocator
 except ModuleNotFoundError as error:
     raise XenonError(
-        "matplotlib is not installed: pip install 'xenon-mx[report]'"
+        f"matplotlib is not installed: {extras.install('report')}"
     ) from error
 
 # matplotlib warns if it cannot write its font cache, which does not concern the user.
