@@ -57,7 +57,9 @@ def _check_packed(context: click.Context, _: click.Parameter, out: Path | None) 
         packed.split(name)
         count = packed.meta.splits[name].records
         folder = text.folder_name(out)
-        click.echo(text.one_line(f"{folder}: {name}: {count:,} records, whole"))
+        click.echo(
+            text.one_line(f"{folder}: {name}: {text.counted(count, 'record')}, whole")
+        )
     context.exit()
 
 
@@ -239,7 +241,7 @@ def export_command(**flags: Any) -> None:
     from xenon_mx.commands import export
 
     members = export.export(config, progress.for_stream(sys.stderr))
-    console.print_line(f"{members} member{'s' * (members > 1)} in {config.out}")
+    console.print_line(f"{text.counted(members, 'member')} in {config.out}")
     out = text.shell_quote(config.out)
     console.print_line(f"next: xenon-predict INPUT OUT.csv --run {out}")
 

@@ -441,7 +441,7 @@ def test_pack_bad_images_are_all_listed_and_nothing_is_left(
     root = mura_tree()
     spoilt = spoil(root)
 
-    with pytest.raises(XenonError, match="5 images cannot be read; .*--skip-bad") as e:
+    with pytest.raises(XenonError, match="5 images cannot be read: .*--skip-bad") as e:
         pack(root, tmp_path / "out")
 
     lines = sorted(e.value.details)
@@ -552,7 +552,9 @@ def test_pack_patient_in_train_and_valid_warns_of_leakage(
     pack(root, tmp_path / "out")
 
     (warning,) = warnings(caplog)
-    assert warning.startswith("1 patients, such as patient00001, are in both")
+    assert warning.startswith(
+        "1 patient is in both train and valid, such as patient00001"
+    )
 
 
 # --- the disk ---

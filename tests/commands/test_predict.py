@@ -329,7 +329,7 @@ def test_a_dicom_file_that_is_no_radiograph_is_an_error_if_it_is_named(
     slice_.write_bytes(written(synthetic.blobs(1, 40)[0], Modality="CT"))
     (tmp_path / "in.csv").write_text("in/slice.dcm\n")
     given = {"file": slice_, "csv": tmp_path / "in.csv", "folder": folder}[form]
-    message = "1 images cannot be read"
+    message = "1 image cannot be read"
     if form == "folder":
         message = "in: no image in this folder or below: 1 DICOM CT"
     with pytest.raises(XenonError, match=message):
@@ -348,7 +348,7 @@ def test_a_file_under_two_names_is_given_twice(world, tmp_path, monkeypatch):
     (tmp_path / "link.png").symlink_to(pixels)
     monkeypatch.chdir(tmp_path)
     for other in (pixels, Path("link.png")):
-        with pytest.raises(XenonError, match="1 images are given more than once"):
+        with pytest.raises(XenonError, match="1 image is given more than once"):
             ask(world, tmp_path, Path("loose.png"), other)
 
 
@@ -360,7 +360,9 @@ def test_studies_of_one_name_in_two_folders_are_not_merged(world, tmp_path):
         pixels = synthetic.blobs(1, SIZE, seed=number)[0]
         cv2.imwrite(str(study / f"image{number}.png"), pixels)
     for inputs in ([tmp_path / "A", tmp_path / "B"], [tmp_path]):
-        with pytest.raises(XenonError, match="1 studies have the same name") as caught:
+        with pytest.raises(
+            XenonError, match="1 study name is found in several"
+        ) as caught:
             ask(world, tmp_path, *inputs)
         (detail,) = caught.value.details
         assert f"{tmp_path}/A/" in detail

@@ -138,7 +138,7 @@ def test_an_invalid_header_is_an_error(tmp_path, header, reason):
 
 
 def test_an_image_that_is_listed_twice_is_an_error(tmp_path):
-    with pytest.raises(XenonError, match="1 images are listed twice"):
+    with pytest.raises(XenonError, match="1 image is listed twice"):
         manifest.read_manifest(written(tmp_path, [ROWS[0], ROWS[0]]))
 
 

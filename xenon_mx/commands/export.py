@@ -18,7 +18,7 @@ from xenon_mx.data import outputs
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation import metrics
 from xenon_mx.inference import gluon_ensemble, onnx_ensemble, onnx_metadata
-from xenon_mx.runtime import devices, mxnet, progress
+from xenon_mx.runtime import devices, mxnet, progress, text
 
 # A Protocol Buffers message holds at most 2 GiB; the graph without its weights takes
 # far less than the 16 MiB left for it here.
@@ -158,6 +158,6 @@ def _check_sizes(ensemble: gluon_ensemble.GluonEnsemble) -> None:
     total = sum(path.stat().st_size for path in paths if path.is_file())
     if total > _MAX_WEIGHT_BYTES:
         raise XenonError(
-            f"{len(ensemble.members)} members take {total / 2**30:.1f} GiB, and an "
-            f"ONNX file holds 2: export fewer --members"
+            f"{text.counted(len(ensemble.members), 'member')} of {total / 2**30:.1f} "
+            f"GiB in all, and an ONNX file holds 2: export fewer --members"
         )

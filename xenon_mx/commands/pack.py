@@ -101,9 +101,8 @@ def _warn_of_leakage(splits: dict[str, list[mura.Image]]) -> None:
     shared = sorted(train & valid)
     if shared:
         _log.warning(
-            "%d patients, such as %s, are in both train and valid: metrics on valid "
-            "will be too good",
-            len(shared),
+            "%s in both train and valid, such as %s: metrics on valid will be too good",
+            text.counted(len(shared), "patient is", "patients are"),
             shared[0],
         )
 
@@ -121,8 +120,8 @@ def _check_disk(config: PackConfig, all_images: list[mura.Image]) -> None:
     needed = round(sum(sizes) / len(sizes) * len(all_images))
     free = shutil.disk_usage(config.out).free
     _log.info(
-        "%d images, about %s of disk (%s free)",
-        len(all_images),
+        "%s, about %s of disk (%s free)",
+        text.counted(len(all_images), "image"),
         _format_bytes(needed),
         _format_bytes(free),
     )
@@ -204,8 +203,8 @@ def _check_bad(written: dict[str, _Written], skip_bad: bool) -> None:
     errors = [str(error) for split in written.values() for _, error in split.bad]
     if errors and not skip_bad:
         raise XenonError(
-            f"{len(errors)} images cannot be read; repair them, or leave them out with "
-            f"--skip-bad",
+            f"{text.counted(len(errors), 'image')} cannot be read: repair what is "
+            f"listed above, or leave it out with --skip-bad",
             errors,
         )
     for error in errors:

@@ -27,7 +27,7 @@ from xenon_mx.inference import (
     prediction_record,
 )
 from xenon_mx.models.cam_average import CamBatch
-from xenon_mx.runtime import files, progress, threads
+from xenon_mx.runtime import files, progress, text, threads
 from xenon_mx.training import losses
 
 _log = logging.getLogger(__name__)
@@ -183,7 +183,8 @@ def _log_summary(job: _Job) -> None:
     """Log how much is predicted, and warn of inputs that do not suit the ensemble."""
     config, ensemble, source = job.config, job.ensemble, job.source
     count = len(ensemble.members)
-    _log.info("%d images, %d member%s", len(source.images), count, "s" * (count > 1))
+    images = text.counted(len(source.images), "image")
+    _log.info("%s, %s", images, text.counted(count, "member"))
     if count < config.members:
         _log.warning(
             "fewer members than %s: %s",
@@ -195,9 +196,9 @@ def _log_summary(job: _Job) -> None:
     outside = sum(1 for image in source.images if not image.study_type)
     if outside:
         _log.warning(
-            "%d images are not in folders XR_*/patient*/study*/: each counts as a "
-            "study of its own",
-            outside,
+            "%s not in folders XR_*/patient*/study*/: each counts as a study of its "
+            "own",
+            text.counted(outside, "image is", "images are"),
         )
     unseen = {image.study_type for image in source.images if image.study_type}
     unseen -= set(ensemble.meta.study_types)
@@ -214,8 +215,9 @@ def _check_finite(ensemble: ensembles.Ensemble, logits: np.ndarray) -> None:
         bad = int((~np.isfinite(column)).sum())
         if bad:
             raise XenonError(
-                f"{member.params}: yields no finite number for {bad} of {len(column)} "
-                f"images: training diverged, or the file is damaged; use another run"
+                f"{member.params}: yields no finite number for {bad:,} of "
+                f"{text.counted(len(column), 'image')}: training diverged, or the "
+                f"file is damaged; use another run"
             )
 
 

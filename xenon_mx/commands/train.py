@@ -34,7 +34,7 @@ from xenon_mx.runs.run_meta import (
 )
 from xenon_mx.runs.seen_studies import SeenStudies
 from xenon_mx.runs.training_state import TrainingState
-from xenon_mx.runtime import devices, mxnet, progress
+from xenon_mx.runtime import devices, mxnet, progress, text
 from xenon_mx.runtime.mxnet import mx
 from xenon_mx.training import pretrained
 from xenon_mx.training.loop import TrainingData, TrainingLoop
@@ -247,7 +247,8 @@ def _check_batch_size(config: TrainConfig, data: TrainingData, ctxs: list[Any]) 
     if batch_size < len(ctxs):
         raise ConfigError(
             "--batch-size",
-            f"{batch_size} images cannot be split between {len(ctxs)} devices",
+            f"{text.counted(batch_size, 'image')} cannot be split between "
+            f"{text.counted(len(ctxs), 'device')}",
         )
 
 
@@ -287,10 +288,10 @@ def _log_start(
         f"{start.source}: {start.origin}" if start else "random weights",
     )
     _log.info(
-        "train: %d images; validate on %s: %d images",
-        data.train.records,
+        "train: %s; validate on %s: %s",
+        text.counted(data.train.records, "image"),
         data.valid.name,
-        data.valid.records,
+        text.counted(data.valid.records, "image"),
     )
     if run.epochs:
         _log.info("epoch %d was finished", run.epochs[-1].epoch)

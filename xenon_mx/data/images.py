@@ -157,7 +157,7 @@ class Oddities:
         """Log how many images are odd, by what is odd about them."""
         if self._counts:
             listed = (
-                f"{self._counts[oddity]} {oddity}" for oddity in sorted(self._counts)
+                f"{self._counts[oddity]:,} {oddity}" for oddity in sorted(self._counts)
             )
             _log.info("odd but whole JPEGs, which are read: %s", ", ".join(listed))
 

@@ -158,7 +158,9 @@ def _read_rows(file: Path) -> list[dict[str, str]]:
     uneven = [f"row {n}" for n, cells in numbered if len(cells) != len(names)]
     if uneven:
         raise XenonError(
-            f"{file}: {len(uneven)} rows have other cells than the header", uneven
+            f"{file}: {text.counted(len(uneven), 'row has', 'rows have')} more or "
+            f"fewer cells than the header",
+            uneven,
         )
     if not numbered:
         raise XenonError(f"{file}: lists no images, only the names of columns")

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Callable, Iterable, Mapping, NamedTuple, Sequence, TypeVar
 
 from xenon_mx.errors import XenonError
+from xenon_mx.runtime import text
 
 SPLITS = ("train", "valid")
 _STUDY_TYPE = re.compile(r"XR_\w+")
@@ -131,7 +132,7 @@ def check_labels_of_folders(studies: Iterable[str]) -> None:
             folders.setdefault(_without_label(tail), {}).setdefault(tail, study)
     shared = [list(names.values()) for names in folders.values() if len(names) > 1]
     if shared:
-        counted = "1 study is" if len(shared) == 1 else f"{len(shared)} studies are"
+        counted = text.counted(len(shared), "study is", "studies are")
         raise XenonError(
             f"{counted} in several folders that differ only in the label: keep the "
             f"folder whose label is right, or rename the other one if it is another "

@@ -121,8 +121,9 @@ class Split:
         rows, offsets = self.rows(), self._offsets()
         if not len(rows) == len(offsets) == self.records:
             raise XenonError(
-                f"{self.path('lst')} lists {len(rows)} images, {self.path('idx')} "
-                f"{len(offsets)}, {PACK_JSON} {self.records}: {REPACK}"
+                f"{self.path('lst')} lists {text.counted(len(rows), 'image')}, "
+                f"{self.path('idx')} {len(offsets):,}, {PACK_JSON} {self.records:,}: "
+                f"{REPACK}"
             )
         self.verify_checksums(self._verify_records(rows, offsets))
 
@@ -178,8 +179,8 @@ class Split:
             actual = file.stat().st_size
             if actual != recorded.bytes:
                 raise XenonError(
-                    f"{file}: {actual} bytes, but {PACK_JSON} says "
-                    f"{recorded.bytes}: {REPACK}"
+                    f"{file}: {text.counted(actual, 'byte')}, but {PACK_JSON} says "
+                    f"{recorded.bytes:,}: {REPACK}"
                 )
 
     def _verify_records(
@@ -203,7 +204,9 @@ class Split:
         except (OSError, recordio.DamageError) as error:
             raise _read_error(rec, error) from error
         if count != self.records:
-            raise XenonError(f"{rec}: {count} of {self.records} records: {REPACK}")
+            raise XenonError(
+                f"{rec}: {count:,} of {text.counted(self.records, 'record')}: {REPACK}"
+            )
         return sha256
 
     def _offsets(self) -> list[int]:

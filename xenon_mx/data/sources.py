@@ -72,8 +72,8 @@ def _read_manifest(config: PackConfig) -> DataSet:
     unlabelled = sorted({i.study for i in read.images if i.label is None})
     if unlabelled:
         raise XenonError(
-            f"{file}: {len(unlabelled)} studies have no label, which training and "
-            f"validation need",
+            f"{file}: {text.counted(len(unlabelled), 'study has', 'studies have')} no "
+            f"label, which training and validation need",
             unlabelled,
         )
     if not read.patients_known:

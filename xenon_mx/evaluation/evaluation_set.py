@@ -19,6 +19,7 @@ from xenon_mx.evaluation.prediction_tables import (
     read_table,
 )
 from xenon_mx.evaluation.studies import UNLABELLED
+from xenon_mx.runtime import text
 
 OVERALL = "overall"  # in place of a study type: the samples of all study types
 
@@ -103,9 +104,9 @@ def from_table(table: PredictionTable) -> EvaluationSet:
     unlabelled = int((table.labels == UNLABELLED).sum())
     if unlabelled:
         raise XenonError(
-            f"{table.file}: {unlabelled} of {len(table.labels)} rows have no label: "
-            f"fill in the column label, or predict studies whose folders end in "
-            f"_positive or _negative"
+            f"{table.file}: no label in {unlabelled:,} of "
+            f"{text.counted(len(table.labels), 'row')}: fill in the column label, or "
+            f"predict studies whose folders end in _positive or _negative"
         )
     if OVERALL in table.study_types:
         raise XenonError(

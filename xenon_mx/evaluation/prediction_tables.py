@@ -30,6 +30,7 @@ from xenon_mx.evaluation.studies import (
     image_labels,
     predict,
 )
+from xenon_mx.runtime import text
 
 _PREDICTION_COLUMNS = ["probability", "prediction", "label"]
 _STUDY_COLUMNS = ["study", "study_type", "images", *_PREDICTION_COLUMNS]
@@ -47,7 +48,7 @@ def is_column(name: str) -> bool:
 
 def count_phrase(number: int, level: str) -> str:
     """Return a number of studies or images in words, such as `1,199 studies`."""
-    return f"{number:,} {level if number == 1 else PLURAL[level]}"
+    return text.counted(number, level, PLURAL[level])
 
 
 def studies_csv(

@@ -17,6 +17,7 @@ from typing import Any, Mapping, NamedTuple, TypeVar
 from xenon_mx.data import outputs
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation.seen import Seen
+from xenon_mx.runtime import text
 
 KEY, ENSEMBLE_KEY = "provenance", "ensemble"  # in a record, and in maps.json
 FORMAT = 1  # raised when an older xenon would misread the new content
@@ -99,8 +100,7 @@ class EnsembleSource:
 
         Of an ONNX file, whose members may be of several runs, without the epochs.
         """
-        count = len(self.members)
-        members = f"{count} member{'s' * (count > 1)} of"
+        members = f"{text.counted(len(self.members), 'member')} of"
         names = ", ".join(run.name for run in self.runs)
         if self.runs[0].kind == "onnx":
             return f"{members} {names}"

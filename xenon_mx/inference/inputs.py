@@ -192,7 +192,8 @@ def _check_none(errors: list[str]) -> None:
     """Raise one error of all images that cannot be read, if there are any."""
     if errors:
         raise XenonError(
-            f"{len(errors)} images cannot be read; nothing is written", errors
+            f"{text.counted(len(errors), 'image')} cannot be read; nothing is written",
+            errors,
         )
 
 
@@ -217,14 +218,19 @@ def _list_inputs(config: PredictConfig) -> list[mura.Image]:
     listed += _list_archive(config, archived)
     missing = [f"{i.name}: no such file" for i in listed if not i.file.is_file()]
     if missing:
-        raise XenonError(f"{len(missing)} of {len(listed)} images are missing", missing)
+        raise XenonError(
+            f"{len(missing):,} of {text.counted(len(listed), 'image')} cannot be found",
+            missing,
+        )
     real_paths = [os.path.realpath(image.file) for image in listed]
     counts = Counter(real_paths)
     names = {real: image.path for image, real in zip(listed, real_paths)}
     duplicates = [name for real, name in names.items() if counts[real] > 1]
     if duplicates:
         raise XenonError(
-            f"{len(duplicates)} images are given more than once", duplicates
+            f"{text.counted(len(duplicates), 'image is', 'images are')} given more "
+            f"than once",
+            duplicates,
         )
     datasets.check_listable(listed)
     return listed
@@ -256,8 +262,8 @@ def _check_study_names(listed: Sequence[mura.Image]) -> None:
     shared = {study: names for study, names in folders.items() if len(names) > 1}
     if shared:
         raise XenonError(
-            f"{len(shared)} studies have the same name in several folders: predict "
-            f"each folder by a command of its own",
+            f"{text.counted(len(shared), 'study name is', 'study names are')} found in "
+            f"several folders: predict each folder by a command of its own",
             [f"{study}: {', '.join(sorted(shared[study]))}" for study in shared],
         )
 
