@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Sequence
 from tqdm import tqdm
 
 from xenon_mx import arguments
-from xenon_mx.arguments import AnyPath
 from xenon_mx.config import (
+    AnyPath,
     ExportConfig,
     LaunchConfig,
     PackConfig,
@@ -94,7 +94,7 @@ def train(
     *,
     resume: bool = TrainConfig.resume,
     model: str = TrainConfig.model,
-    pretrained: str | None = TrainConfig.pretrained,
+    pretrained: AnyPath | None = TrainConfig.pretrained,
     no_pretrained: bool = TrainConfig.no_pretrained,
     freeze_epochs: int = TrainConfig.freeze_epochs,
     loss: str = TrainConfig.loss,

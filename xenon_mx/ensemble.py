@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Iterator, Sequence
 
 from xenon_mx import arguments
-from xenon_mx.arguments import AnyPath, as_paths
-from xenon_mx.config import MEMBERS, PredictConfig
+from xenon_mx.arguments import as_paths
+from xenon_mx.config import MEMBERS, AnyPath, PredictConfig
 from xenon_mx.errors import XenonError
 from xenon_mx.runtime.progress import track
 
@@ -98,7 +98,7 @@ class Ensemble:
 
         config = _settings(
             inputs=as_paths(inputs),
-            root=None if root is None else Path(root),
+            root=root,
             threshold=threshold,
             batch_size=batch_size,
             threads=threads,

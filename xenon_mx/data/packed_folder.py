@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Iterator, Mapping, NamedTuple, Sequence
 
+from xenon_mx.config import AnyPath
 from xenon_mx.data import manifest, mura, pack_meta, recordio
 from xenon_mx.data.pack_meta import MANIFEST, REPACK, FileMeta, PackMeta
 from xenon_mx.errors import XenonError, os_error
@@ -314,12 +315,13 @@ def _stamp(file: Path | int) -> tuple[int, ...]:
     return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
 
 
-def open_packed(folder: Path) -> PackedFolder:
+def open_packed(folder: AnyPath) -> PackedFolder:
     """Open a packed folder.
 
     Raises:
         XenonError: It is not a packed folder, or has another format.
     """
+    folder = Path(folder)
     path = folder / PACK_JSON
     if not path.is_file():
         raise XenonError(

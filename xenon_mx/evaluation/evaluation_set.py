@@ -11,7 +11,7 @@ from typing import Mapping, Sequence
 
 import numpy as np
 
-from xenon_mx.config import THRESHOLD
+from xenon_mx.config import THRESHOLD, AnyPath
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation.prediction_tables import (
     PredictionTable,
@@ -153,7 +153,7 @@ def _check_path(table: PredictionTable, row: int) -> None:
         )
 
 
-def read_predictions(csv: Path, threshold: float = THRESHOLD) -> EvaluationSet:
+def read_predictions(csv: AnyPath, threshold: float = THRESHOLD) -> EvaluationSet:
     """Read a labelled table of predictions, of studies or of images.
 
     Args:
@@ -165,6 +165,6 @@ def read_predictions(csv: Path, threshold: float = THRESHOLD) -> EvaluationSet:
         XenonError: The file cannot be read, is not such a table, lacks labels, or was
             made with another threshold.
     """
-    table = read_table(csv)
+    table = read_table(Path(csv))
     table.check_threshold(threshold)
     return from_table(table)
