@@ -94,7 +94,7 @@ class Ensemble:
         Raises:
             XenonError: An input cannot be used.
         """
-        from xenon_mx.evaluation import prediction_tables
+        from xenon_mx.evaluation import prediction_csv
 
         config = _settings(
             inputs=as_paths(inputs),
@@ -104,7 +104,7 @@ class Ensemble:
             threads=threads,
         )
         images, prob = self._probabilities(config, progress)
-        return _frame(prediction_tables.studies_csv(images, prob, threshold))
+        return _frame(prediction_csv.studies_csv(images, prob, threshold))
 
     def predict_images(
         self,
@@ -128,7 +128,7 @@ class Ensemble:
         Raises:
             XenonError: A file is not an image, or an array is not (H, W) uint8.
         """
-        from xenon_mx.evaluation import metrics, prediction_tables
+        from xenon_mx.evaluation import metrics, prediction_csv
 
         _settings(threshold=threshold, batch_size=batch_size)
         if isinstance(images, (str, PathLike)) or hasattr(images, "shape"):
@@ -138,7 +138,7 @@ class Ensemble:
         squares = [self._square(_pixels(image)) for image in images]
         logits = self._engine.logits(_batches(squares, batch_size), self._ctx)
         prob = metrics.sigmoid(logits)
-        return _frame(prediction_tables.images_csv(named, prob, threshold))
+        return _frame(prediction_csv.images_csv(named, prob, threshold))
 
     def cam(self, image: Any) -> tuple[np.ndarray, np.ndarray]:
         """Compute the class activation map of an image.
@@ -249,13 +249,15 @@ def _frame(csv: bytes) -> pd.DataFrame:
     import pandas as pd
 
     from xenon_mx.evaluation.prediction_tables import is_column
+    from xenon_mx.runtime import spreadsheet
 
     header = pd.read_csv(io.BytesIO(csv), nrows=0).columns
-    text = {"study", "study_type", "image", "patient"}
+    text = {"study", "study_type", "image", "patient"} & set(header)
     text |= {name for name in header if not is_column(name)}
     return pd.read_csv(
         io.BytesIO(csv),
-        dtype={**dict.fromkeys(text, str), "label": "Int64"},
+        dtype={"label": "Int64"},
+        converters=dict.fromkeys(text, spreadsheet.unguard),
         keep_default_na=False,
         na_values={"label": [""]},
-    )
+    ).rename(columns=spreadsheet.unguard)

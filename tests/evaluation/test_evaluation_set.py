@@ -12,7 +12,7 @@ from support.evaluation_sets import make_samples
 
 from xenon_mx.data import mura
 from xenon_mx.errors import XenonError
-from xenon_mx.evaluation import bootstrap, estimates, metrics, prediction_tables
+from xenon_mx.evaluation import bootstrap, estimates, metrics, prediction_csv
 from xenon_mx.evaluation.evaluation_set import read_predictions
 
 PATHS = (
@@ -29,8 +29,8 @@ def written(tmp_path):
     """Write the tables of four images as xenon-predict does: OUT.csv and --images."""
     images = [mura.parse(path, Path(path)) for path in PATHS]
     out, by_image = tmp_path / "out.csv", tmp_path / "images.csv"
-    out.write_bytes(prediction_tables.studies_csv(images, MEMBERS, 0.5))
-    by_image.write_bytes(prediction_tables.images_csv(images, MEMBERS, 0.5))
+    out.write_bytes(prediction_csv.studies_csv(images, MEMBERS, 0.5))
+    by_image.write_bytes(prediction_csv.images_csv(images, MEMBERS, 0.5))
     return out, by_image
 
 

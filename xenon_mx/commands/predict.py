@@ -17,7 +17,7 @@ import numpy as np
 from xenon_mx.config import MEMBERS, PredictConfig
 from xenon_mx.data import mura, outputs
 from xenon_mx.errors import XenonError
-from xenon_mx.evaluation import metrics, prediction_tables, provenance, studies
+from xenon_mx.evaluation import metrics, prediction_csv, provenance, studies
 from xenon_mx.evaluation.seen import Seen
 from xenon_mx.inference import (
     cam_folder,
@@ -297,13 +297,13 @@ def _write_tables(
     """Write all tables or none; a table for a stream is written directly."""
     args = predictions.images, predictions.members, predictions.threshold
     studies = (
-        prediction_tables.submission_csv
+        prediction_csv.submission_csv
         if config.submission
-        else prediction_tables.studies_csv
+        else prediction_csv.studies_csv
     )
     contents = {config.out: studies(*args)}
     if config.images is not None:
-        contents[config.images] = prediction_tables.images_csv(*args)
+        contents[config.images] = prediction_csv.images_csv(*args)
     streams = {path: data for path, data in contents.items() if _is_stream(path)}
     written = {p: data for p, data in contents.items() if p not in streams}
     notes = {p: {provenance.KEY: described.beside(p).to_json()} for p in written}
