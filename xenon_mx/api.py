@@ -170,6 +170,7 @@ def predict(
     link: AnyPath | None = PredictConfig.link,
     body_parts: AnyPath | None = PredictConfig.body_parts,
     keep_identifiers: bool = PredictConfig.keep_identifiers,
+    skip_bad: bool = PredictConfig.skip_bad,
     batch_size: int = PredictConfig.batch_size,
     threads: int = PredictConfig.threads,
     ctx: str | None = PredictConfig.ctx,
@@ -195,6 +196,7 @@ def predict(
         link: The link file of an archive's pseudonyms, to write.
         body_parts: Further study types of an archive's body parts, a CSV.
         keep_identifiers: Name an archive's patients by their identifiers.
+        skip_bad: Leave unreadable images out, and list them in the file beside `out`.
         batch_size: Images per forward pass.
         threads: Decoding threads; 0 uses every core.
         ctx: Devices as MXNet contexts, such as `gpu(0)`.

@@ -387,6 +387,11 @@ class PredictConfig(_Checked):
     link: Path | None = setting(None, _LINK, kind=Path)
     body_parts: Path | None = setting(None, _BODY_PARTS, kind=Path)
     keep_identifiers: bool = setting(False, _KEEP_IDENTIFIERS)
+    skip_bad: bool = setting(
+        False,
+        "Leave out images that cannot be read or show nothing, and list them in the "
+        "file beside OUT. A study is predicted by its other images.",
+    )
     # The default of training; predictions do not depend on it.
     batch_size: int = setting(8, "Images per forward pass.", low=1)
     threads: int = setting(

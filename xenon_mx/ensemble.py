@@ -6,6 +6,7 @@ The work is done by `inference`, which is imported when it is needed.
 
 from __future__ import annotations
 
+import logging
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Iterator, Sequence
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from xenon_mx.inference.ensembles import Ensemble as Engine
+
+
+_log = logging.getLogger(__name__)
 
 
 def load(
@@ -71,6 +75,7 @@ class Ensemble:
         *,
         threshold: float = PredictConfig.threshold,
         root: AnyPath | None = PredictConfig.root,
+        skip_bad: bool = PredictConfig.skip_bad,
         batch_size: int = PredictConfig.batch_size,
         threads: int = PredictConfig.threads,
         progress: bool = False,
@@ -82,6 +87,7 @@ class Ensemble:
                 files, or one .rec file.
             threshold: Abnormal if the probability is above it.
             root: Folder to which the paths in CSVs are relative.
+            skip_bad: Leave unreadable images out; the log names them.
             batch_size: Images per forward pass.
             threads: Decoding threads; 0 uses every core.
             progress: Show a progress bar on standard error.
@@ -100,6 +106,7 @@ class Ensemble:
             inputs=as_paths(inputs),
             root=root,
             threshold=threshold,
+            skip_bad=skip_bad,
             batch_size=batch_size,
             threads=threads,
         )
@@ -171,6 +178,7 @@ class Ensemble:
     ) -> tuple[list[Any], np.ndarray]:
         """Return the images of the inputs, N, and (N, M) probabilities."""
         from xenon_mx.evaluation import metrics
+        from xenon_mx.evaluation.left_out import LeftOut
         from xenon_mx.inference.inputs import InputImages
 
         source = InputImages(config, self._engine.meta.preprocessing)
@@ -179,7 +187,11 @@ class Ensemble:
             pixels = source.batches(self._engine.uses_mxnet)
             batches = track(pixels, progress_bar)
             logits = self._engine.logits(batches, self._ctx)
-        return source.images, metrics.sigmoid(logits)
+        if source.left_out:
+            left_out = LeftOut.of(source.left_out, source.predicted)
+            for line in left_out.lines(source.predicted):
+                _log.warning("%s", line)
+        return source.predicted, metrics.sigmoid(logits)
 
     def _geometry(self) -> tuple[int, str]:
         """Return side and fit of the nets' square input, as `fit_square` takes them."""

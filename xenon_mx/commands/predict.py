@@ -18,6 +18,7 @@ from xenon_mx.config import MEMBERS, PredictConfig
 from xenon_mx.data import mura, outputs
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation import metrics, prediction_csv, provenance, studies
+from xenon_mx.evaluation.left_out import LeftOut
 from xenon_mx.evaluation.seen import Seen
 from xenon_mx.inference import (
     cam_folder,
@@ -48,7 +49,7 @@ class Predictions:
     """The ensemble's predictions for N images.
 
     Attributes:
-        images: The N images.
+        images: The N images, without those that `skip_bad` left out.
         members: (N, M) probabilities, one column per member.
         threshold: Abnormal if strictly above.
         losses: Each member's params file, and its mean loss over all images as training
@@ -89,7 +90,7 @@ def predict(config: PredictConfig, bar: progress.Bar = progress.silent) -> Predi
     _log_summary(job)
     with contextlib.ExitStack() as stack:  # maps are kept only if tables are written
         logits = _compute_logits(job, bar, stack)
-        listed, prob = job.source.images, metrics.sigmoid(logits)
+        listed, prob = job.source.predicted, metrics.sigmoid(logits)
         predictions = Predictions(
             images=listed,
             members=prob,
@@ -100,8 +101,23 @@ def predict(config: PredictConfig, bar: progress.Bar = progress.silent) -> Predi
         described = prediction_record.describe(
             config, job.ensemble, job.source, job.seen
         )
+        _check_complete(config, described.left_out)
         _write_tables(config, predictions, tables, described)
+    if described.left_out.images:
+        for line in described.left_out.lines(listed):
+            _log.warning("%s", line)
     return predictions
+
+
+def _check_complete(config: PredictConfig, left_out: LeftOut) -> None:
+    """Check that a submission has every study; its scorer would not notice."""
+    if config.submission and left_out.studies:
+        lost = text.counted(len(left_out.studies), "study has", "studies have")
+        raise XenonError(
+            f"--submission needs every study, and {lost} no image that can be read: "
+            f"repair one image of each",
+            left_out.studies,
+        )
 
 
 def _prepare(config: PredictConfig, tables: outputs.Outputs) -> _Job:
@@ -116,7 +132,7 @@ def _prepare(config: PredictConfig, tables: outputs.Outputs) -> _Job:
     tables.claim(origin, [*config.inputs, *ensemble.files(), *source.files()])
     if config.cam is not None:
         cam_folder.check_replaceable(config.cam, origin, config.overwrite)
-    seen = prediction_record.count_seen(ensemble, source)
+    seen = prediction_record.count_seen(ensemble, source, source.images)
     return _Job(config, ensemble, source, origin, seen)
 
 
@@ -172,7 +188,7 @@ def _write_cams(
     def add(item: tuple[int, np.ndarray, np.ndarray]) -> None:
         number, pixels, cam = item
         radiograph = job.source.radiograph(number, pixels)
-        folder.add(job.source.images[number].path, radiograph, cam)
+        folder.add(job.source.predicted[number].path, radiograph, cam)
 
     for _ in threads.map_in_order(add, numbered(), job.config.threads):
         pass

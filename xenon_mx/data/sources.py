@@ -97,7 +97,9 @@ def _read_archive(config: PackConfig) -> DataSet:
             "--labels",
             "is missing: an archive's DICOM files have no labels; give a CSV with them",
         )
-    images = archive_films.read(config, [config.source])
+    images, bad = archive_films.read(config, [config.source])
+    for each in bad:
+        _log.warning("left out: %s: %s", each.name, each.reason)
     told = [image.extra.get("split", "") for image in images]
     names = told if any(told) else ["train"] * len(images)
     wrong = sorted({name for name in names if name not in manifest.SPLITS})
