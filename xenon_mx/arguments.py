@@ -40,9 +40,11 @@ def with_recorded(settings: Mapping[str, Any], given: Container[str]) -> dict[st
         settings: Name to value of every setting; `run` is the run.
         given: The names of those that the user gave.
     """
+    from xenon_mx.commands import recognition
     from xenon_mx.runs.run_folder import Run
 
-    recorded = Run.open(Path(settings["run"])).meta.settings
+    recognition.check_train(Path(settings["packed"]), Path(settings["run"]))
+    recorded = Run.open(settings["run"]).meta.settings
     return {
         name: value if name in given else recorded.get(name, value)
         for name, value in settings.items()

@@ -43,13 +43,16 @@ def load(
     Raises:
         XenonError: A run cannot be used, or runs cannot be averaged.
     """
+    from xenon_mx.commands import recognition
     from xenon_mx.inference.ensembles import open_ensemble
     from xenon_mx.runtime import devices
 
     _settings(members=members)
     if ctx is not None:
         devices.parse_ctx(ctx)
-    return Ensemble(open_ensemble(as_paths(runs), members), ctx)
+    paths = as_paths(runs)
+    recognition.check_runs(paths)
+    return Ensemble(open_ensemble(paths, members), ctx)
 
 
 class Ensemble:

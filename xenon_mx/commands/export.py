@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from xenon_mx import __version__
+from xenon_mx.commands import recognition
 from xenon_mx.config import THRESHOLD, ExportConfig
 from xenon_mx.data import outputs
 from xenon_mx.errors import XenonError
@@ -46,6 +47,7 @@ def export(config: ExportConfig, bar: progress.Bar = progress.silent) -> int:
         XenonError: A run cannot be used, or the file cannot be written or would replace
             something else; nothing is written then.
     """
+    recognition.check_runs(config.runs, are_exported=True)
     output = outputs.Output(
         config.out, "OUT.onnx", (".onnx",), onnx_metadata.OnnxRecord()
     )

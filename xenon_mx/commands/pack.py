@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Callable, Iterable, Iterator
 
 from xenon_mx import __version__
+from xenon_mx.commands import recognition
 from xenon_mx.config import PackConfig
 from xenon_mx.data import (
     datasets,
@@ -69,6 +70,7 @@ def pack(
     if config.out.resolve() == config.source.resolve():
         name = text.folder_name(config.out)
         raise XenonError(f"{name}: is the data set itself; name another folder")
+    recognition.check_pack(config.source, config.out)
     data = sources.read_source(config)
     splits = data.splits
     _warn_of_leakage(splits)

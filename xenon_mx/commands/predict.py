@@ -14,6 +14,7 @@ from typing import Iterable, Iterator, NamedTuple
 
 import numpy as np
 
+from xenon_mx.commands import recognition
 from xenon_mx.config import MEMBERS, PredictConfig
 from xenon_mx.data import mura, outputs
 from xenon_mx.errors import XenonError
@@ -85,6 +86,7 @@ def predict(config: PredictConfig, bar: progress.Bar = progress.silent) -> Predi
     Raises:
         XenonError: An input or a run cannot be used; nothing is written then.
     """
+    recognition.check_predict(config.inputs, config.out, config.runs)
     tables = _check_outputs(config)
     job = _prepare(config, tables)
     _log_summary(job)

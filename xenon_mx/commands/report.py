@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Sequence
 
 from xenon_mx import __version__
+from xenon_mx.commands import recognition
 from xenon_mx.config import ReportConfig
 from xenon_mx.data import outputs
 from xenon_mx.errors import ConfigError, XenonError
@@ -46,6 +47,8 @@ def report(config: ReportConfig) -> list[Path]:
         XenonError: The run or the predictions cannot be used, or belong to different
             runs, or an output cannot be written; nothing is written then.
     """
+    given = (config.run, config.predictions)
+    recognition.check_report([path for path in given if path is not None])
     config = origins.recognise(config)
     _check_flags(config)
     output_files = _check_outputs(config)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from xenon_mx import __version__
+from xenon_mx.commands import recognition
 from xenon_mx.config import MEAN, STD, TrainConfig, flag_name
 from xenon_mx.data import mura, packed_folder
 from xenon_mx.distributed import process_group
@@ -63,6 +64,7 @@ def train(config: TrainConfig, bar: progress.Bar = progress.silent) -> list[Chec
     """
     if config.model not in network.NAMES:
         raise ConfigError("--model", f"must be one of {', '.join(network.NAMES)}")
+    recognition.check_train(config.packed, config.run)
     with process_group.join(config.kvstore) as group:
         if group.num_workers > 1:
             _log.info("rank %d of %d", group.rank, group.num_workers)
