@@ -69,7 +69,8 @@ def pack(
         body_parts: Further study types of an archive's body parts, a CSV.
         keep_identifiers: Name an archive's patients by their identifiers.
         valid: Share of the patients to validate on, for a manifest without splits.
-        holdout: Share of the training patients to set aside.
+        holdout: Share of the training patients for a tuning set, which chooses the
+            checkpoints in place of `valid`; `valid` is then a test set.
         seed: Seed of the record order and of the holdout.
         threads: Decoding threads; 0 uses every core.
         skip_bad: Leave unreadable images out.

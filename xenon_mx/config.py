@@ -229,8 +229,9 @@ class PackConfig(_Checked):
     )
     holdout: float = setting(
         0.0,
-        "Fraction of the training patients to hold out. Training then chooses the best "
-        "epochs by their loss and leaves the validation set untouched.",
+        "Fraction of the training patients for a tuning set: a split of its own whose "
+        "loss lowers the learning rate and chooses the checkpoints. The valid split is "
+        "then a test set, which training never reads.",
         low=0.0,
         high=0.9,
     )

@@ -190,6 +190,7 @@ class Counts:
     studies: int
     abnormal: int
     normal: int
+    abnormal_studies: int = 0
 
     @property
     def weights(self) -> ClassWeights:
@@ -228,5 +229,11 @@ def count(images: Sequence[Image]) -> dict[str, Counts]:
 def count_all(images: Sequence[Image]) -> Counts:
     """Count images of all study types together."""
     labels = [image.label for image in images]
-    studies = len({image.study for image in images})
-    return Counts(len(images), studies, labels.count(1), labels.count(0))
+    studies = {image.study: image.label for image in images}
+    return Counts(
+        images=len(images),
+        studies=len(studies),
+        abnormal=labels.count(1),
+        normal=labels.count(0),
+        abnormal_studies=list(studies.values()).count(1),
+    )
