@@ -6,14 +6,13 @@ command line.
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import math
 from pathlib import Path
 from typing import Any, Sequence
 
 from xenon_mx import __version__
+from xenon_mx.commands import recognition
 from xenon_mx.config import ReportConfig
 from xenon_mx.data import outputs
 from xenon_mx.errors import ConfigError, XenonError
@@ -22,6 +21,7 @@ from xenon_mx.reporting import origin as origins
 from xenon_mx.reporting import origin_box, page, results, training_history
 from xenon_mx.reporting.estimate_tables import MetricRow
 from xenon_mx.runs.run_folder import Run
+from xenon_mx.runtime import spreadsheet
 from xenon_mx.runtime.text import one_line
 
 _log = logging.getLogger(__name__)
@@ -47,6 +47,8 @@ def report(config: ReportConfig) -> list[Path]:
         XenonError: The run or the predictions cannot be used, or belong to different
             runs, or an output cannot be written; nothing is written then.
     """
+    given = (config.run, config.predictions)
+    recognition.check_report([path for path in given if path is not None])
     config = origins.recognise(config)
     _check_flags(config)
     output_files = _check_outputs(config)
@@ -85,14 +87,12 @@ def _inputs(config: ReportConfig, runs: Sequence[Run]) -> list[Path]:
 
 def _csv(rows: Sequence[MetricRow]) -> str:
     """Return the table of all estimates; undefined values are empty cells."""
-    out = io.StringIO()
-    table = csv.writer(out, lineterminator="\n")
     further = [name for name in _FURTHER_COLUMNS if any(getattr(r, name) for r in rows)]
-    table.writerow([*_FIGURES_COLUMNS, *further])
+    table: list[Sequence[object]] = [[*_FIGURES_COLUMNS, *further]]
     for row in rows:
         numbers = map(_six_digits, (row.value, row.low, row.high))
-        table.writerow([*row[:5], *numbers, *(getattr(row, name) for name in further)])
-    return out.getvalue()
+        table.append([*row[:5], *numbers, *(getattr(row, name) for name in further)])
+    return spreadsheet.to_csv(table)
 
 
 def _six_digits(value: float) -> str:

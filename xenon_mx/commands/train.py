@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from xenon_mx import __version__
-from xenon_mx.commands import validation
+from xenon_mx.commands import recognition, validation
 from xenon_mx.config import MEAN, STD, TrainConfig, flag_name
 from xenon_mx.data import mura, packed_folder
 from xenon_mx.distributed import process_group
@@ -64,6 +64,7 @@ def train(config: TrainConfig, bar: progress.Bar = progress.silent) -> list[Chec
     """
     if config.model not in network.NAMES:
         raise ConfigError("--model", network.unknown_name(config.model))
+    recognition.check_train(config.packed, config.run)
     with process_group.join(config.kvstore) as group:
         if group.num_workers > 1:
             _log.info("rank %d of %d", group.rank, group.num_workers)
@@ -264,7 +265,8 @@ def _check_batch_size(config: TrainConfig, data: TrainingData, ctxs: list[Any]) 
     if batch_size < len(ctxs):
         raise ConfigError(
             "--batch-size",
-            f"{batch_size} images cannot be split between {len(ctxs)} devices",
+            f"{text.counted(batch_size, 'image')} cannot be split between "
+            f"{text.counted(len(ctxs), 'device')}",
         )
 
 
@@ -304,10 +306,10 @@ def _log_start(
         f"{start.source}: {start.origin}" if start else "random weights",
     )
     _log.info(
-        "train: %d images; validate on %s: %d images",
-        data.train.records,
+        "train: %s; validate on %s: %s",
+        text.counted(data.train.records, "image"),
         data.valid.name,
-        data.valid.records,
+        text.counted(data.valid.records, "image"),
     )
     if run.epochs:
         _log.info("epoch %d was finished", run.epochs[-1].epoch)

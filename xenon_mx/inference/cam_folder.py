@@ -21,7 +21,7 @@ from xenon_mx.evaluation import provenance
 from xenon_mx.evaluation.provenance import EnsembleSource
 from xenon_mx.inference import cam_overlay
 from xenon_mx.runs.run_meta import Preprocessing
-from xenon_mx.runtime import files, staging
+from xenon_mx.runtime import files, staging, text
 
 # Appended to the image's full name, to distinguish image1.png from image1.jpg.
 _CAM = ".cam."
@@ -181,8 +181,8 @@ class CamFolder(staging.Staging):
         shared = [path for path in self._paths if counts[relative_path(path)] > 1]
         if shared:
             raise XenonError(
-                f"--cam: {len(shared)} images would share files: predict each of them "
-                f"into a folder of its own",
+                f"--cam: {text.counted(len(shared), 'image')} would share files: "
+                f"predict each of them into a folder of its own",
                 shared,
             )
         return super().__enter__()

@@ -3,7 +3,7 @@
 Owns the architecture and the normalisation of its input; must not know data sets, the
 loss, or where weights come from.
 
-    net = network.build("densenet169", pretrained=Path("densenet169.params"))
+    net = network.build("densenet169", pretrained="densenet169.params")
     logit = net(network.normalise(pixels))  # (N, 1)
     pooled = net.features(network.normalise(pixels))  # (N, C)
 """
@@ -18,7 +18,7 @@ from typing import Any, Mapping, Sequence
 
 import numpy as np
 
-from xenon_mx.config import MEAN, STD
+from xenon_mx.config import MEAN, STD, AnyPath
 from xenon_mx.errors import XenonError
 from xenon_mx.models import weight_matching
 from xenon_mx.runtime.mxnet import gluon, model_zoo, mx, nn
@@ -81,7 +81,7 @@ class Net(gluon.HybridBlock):
 
 def build(
     name: str,
-    pretrained: Path | None = None,
+    pretrained: AnyPath | None = None,
     ctx: Any = None,
     reference: bool = False,
     sha256: str | None = None,
@@ -110,7 +110,7 @@ def build(
     weights: dict[str, np.ndarray] = {}
     if pretrained:
         weights = weight_matching.load_matching(
-            pretrained, name, net, zoo, sha256=sha256
+            Path(pretrained), name, net, zoo, sha256=sha256
         )
     _initialize(net, weights, ctxs)
     # Only DenseNets: oneDNN cannot fuse the gradient of some ResNeXts and MobileNets.

@@ -133,7 +133,7 @@ class _Bytes:
     def take(self, count: int) -> memoryview:
         left = len(self._content) - self._position
         if not 0 <= count <= left:
-            raise _DamagedError(f"ends {count - left:,} bytes too early")
+            raise _DamagedError(f"ends {text.counted(count - left, 'byte')} too early")
         self._position += count
         return self._content[self._position - count : self._position]
 
@@ -146,7 +146,7 @@ class _Bytes:
     def expect_end(self) -> None:
         left = len(self._content) - self._position
         if left:
-            raise _DamagedError(f"{left:,} bytes follow its end")
+            raise _DamagedError(f"{text.counted(left, 'byte')} after its end")
 
 
 def _parse_params(file: Path, content: bytes) -> dict[str, np.ndarray]:
@@ -155,7 +155,8 @@ def _parse_params(file: Path, content: bytes) -> dict[str, np.ndarray]:
     arrays = [_read_array(data) for _ in range(data.number("Q"))]
     count = data.number("Q")
     if count not in (0, len(arrays)):
-        raise _DamagedError(f"{len(arrays)} arrays, but {count} names")
+        names_found = text.counted(count, "name")
+        raise _DamagedError(f"{text.counted(len(arrays), 'array')}, but {names_found}")
     try:
         names = [str(data.take(data.number("Q")), "utf-8") for _ in range(count)]
     except UnicodeDecodeError as error:

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, Sequence
 
+from xenon_mx.config import AnyPath
 from xenon_mx.errors import XenonError, os_error
 from xenon_mx.runs import (
     checkpoints,
@@ -81,12 +82,13 @@ class Run:
         return run
 
     @classmethod
-    def open(cls, folder: Path) -> Run:
+    def open(cls, folder: AnyPath) -> Run:
         """Open a run folder for reading.
 
         Raises:
             XenonError: It is not a run, or run.json is damaged or of another format.
         """
+        folder = Path(folder)
         path = folder / RUN_JSON
         if not path.is_file():
             raise XenonError(
