@@ -29,6 +29,7 @@ from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.evaluation.competition import competition_scores
 from xenon_mx.evaluation.estimates import evaluate_by_study_type
 from xenon_mx.evaluation.evaluation_set import read_predictions
+from xenon_mx.evaluation.metrics import METRICS
 from xenon_mx.evaluation.prediction_tables import read_table
 from xenon_mx.evaluation.published import PAPER
 from xenon_mx.inference import cam_folder
@@ -422,7 +423,7 @@ def test_metrics_of_images_are_shown_beside_those_of_studies(run, tmp_path):
                 for key in ("value", "low", "high"):
                     expected = getattr(estimate, key)
                     assert float(row[key]) == pytest.approx(expected, rel=1e-5)
-    assert len(rows) == 2 * 4 * 8
+    assert len(rows) == 2 * 4 * len(METRICS)
 
 
 def test_undefined_values_are_empty_cells_of_the_figures(run, tmp_path):
