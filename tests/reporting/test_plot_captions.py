@@ -16,7 +16,7 @@ from xenon_mx.reporting import plot_captions, plots
 def axes(monkeypatch):
     """Axes that remember what is drawn, in place of matplotlib's."""
     axes = MagicMock()
-    monkeypatch.setattr(plots, "_render", lambda draw, *size: draw(axes))
+    monkeypatch.setattr(plots, "render", lambda draw, *size: draw(axes))
     return axes
 
 

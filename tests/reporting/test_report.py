@@ -34,7 +34,7 @@ from xenon_mx.evaluation.prediction_tables import read_table
 from xenon_mx.evaluation.published import PAPER
 from xenon_mx.inference import cam_folder
 from xenon_mx.inference.cam_overlay import coarseness_warning
-from xenon_mx.reporting import gallery, plots
+from xenon_mx.reporting import gallery, plot_style, plots, study_files
 from xenon_mx.runs.epoch_log import EpochRecord
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runs.run_meta import ARCHITECTURE, Preprocessing, RunMeta
@@ -764,8 +764,8 @@ def test_files_of_absolute_paths_are_found(radiographs, tmp_path, level):
     views = [f"{study}image{view}.png" for view in (1, 2)]
     cam = write_cams(tmp_path / "maps", views)
     name = study if level == "study" else views[0]
-    study_files = gallery.StudyFiles(table, [name], tmp_path / "data", cam)
-    thumbnails, _ = study_files.thumbnails(name)
+    found = study_files.StudyFiles(table, [name], tmp_path / "data", cam)
+    thumbnails, _ = found.thumbnails(name)
     count = 2 if level == "study" else 1
     assert [p.alt.split(",")[0] for p in thumbnails] == [
         "Radiograph",
@@ -783,7 +783,7 @@ def test_an_absolute_path_is_not_searched_below_the_root(tmp_path):
     for file in (secret, other):
         cv2.imwrite(str(file), np.zeros((8, 8), np.uint8))
     with pytest.raises(XenonError, match="none of the studies"):
-        gallery.StudyFiles(root / "out.csv", [str(secret)], root, None)
+        study_files.StudyFiles(root / "out.csv", [str(secret)], root, None)
 
 
 def test_without_labels_the_most_confident_predictions_are_shown(run, radiographs):
@@ -850,9 +850,9 @@ def test_radiographs_beside_the_table_come_before_those_of_the_working_directory
     for place in ("cleaned", "cleaned/tables"):
         (tmp_path / place).mkdir(exist_ok=True)
         table = write(tmp_path / place / "out.csv", rows)
-        study_files = gallery.StudyFiles(table, names, None, None)
-        assert study_files.folder == tmp_path / "cleaned"
-        assert [bool(study_files.thumbnails(name)[0]) for name in names[-2:]] == [
+        found = study_files.StudyFiles(table, names, None, None)
+        assert found.folder == tmp_path / "cleaned"
+        assert [bool(found.thumbnails(name)[0]) for name in names[-2:]] == [
             False,
             True,
         ]
@@ -882,7 +882,7 @@ def test_no_name_leads_out_of_the_folder(tmp_path):
     secret = str(tmp_path / "secret.png")
     for name in ("../secret.png", secret, "link.png", "ring", ".", "a" * 300, "\0"):
         with pytest.raises(XenonError, match="none of the studies"):
-            gallery.StudyFiles(table, [name], inside, None)
+            study_files.StudyFiles(table, [name], inside, None)
 
 
 @pytest.mark.parametrize("ending", ["", cam_folder.OVERLAY])
@@ -904,8 +904,8 @@ def test_no_link_in_a_study_leads_out_of_the_folder(radiographs, tmp_path, endin
     )
     (study / f"image6.png{ending}").symlink_to(study / f"image1.png{ending}")
     (root / "MURA-v1.1" / "link").symlink_to(tmp_path / "more")
-    study_files = gallery.StudyFiles(table, [name], root, cam)
-    alts = [thumbnail.alt for thumbnail in study_files.thumbnails(name)[0]]
+    found = study_files.StudyFiles(table, [name], root, cam)
+    alts = [thumbnail.alt for thumbnail in found.thumbnails(name)[0]]
     views = 2 if ending else 3  # image6.png links to a radiograph of the same study
     assert [alt.split(" of ")[0] for alt in alts] == [
         "Radiograph, view 1",
@@ -913,7 +913,7 @@ def test_no_link_in_a_study_leads_out_of_the_folder(radiographs, tmp_path, endin
         *(f"Radiograph, view {number}" for number in range(2, views + 1)),
     ]
     assert all(f" of {views} of {name}" in alt for alt in alts)
-    assert study_files.thumbnails("MURA-v1.1/link/") == ([], "")
+    assert found.thumbnails("MURA-v1.1/link/") == ([], "")
 
 
 def header(shape, **options):
@@ -964,7 +964,7 @@ def test_an_invalid_array_of_a_cam_is_a_warning(content, radiographs, tmp_path, 
         array.symlink_to(array)
     else:
         array.write_bytes(content)
-    thumbnails, _ = gallery.StudyFiles(
+    thumbnails, _ = study_files.StudyFiles(
         table, [name], tmp_path / "data", cam
     ).thumbnails(name)
     assert thumbnails[1].alt.startswith("Class activation map")
@@ -976,9 +976,9 @@ def test_the_size_of_a_cam_is_read_from_its_array(radiographs, tmp_path, caplog)
     table, rows = radiographs
     name = rows[0][0]
     cam = write_cams(tmp_path / "maps", [f"{name}image1.png"])
-    study_files = gallery.StudyFiles(table, [name], tmp_path / "data", cam)
-    study_files.thumbnails(name)
-    assert study_files.coarseness.startswith("Maps of 2x2 cells")
+    found = study_files.StudyFiles(table, [name], tmp_path / "data", cam)
+    found.thumbnails(name)
+    assert found.coarseness.startswith("Maps of 2x2 cells")
     assert caplog.records == []
 
 
@@ -1010,7 +1010,7 @@ def test_a_plot_is_legible_on_its_page():
         ]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
-    for theme, page in ((plots.LIGHT, "#ffffff"), (plots.DARK, "#14191f")):
+    for theme, page in ((plot_style.LIGHT, "#ffffff"), (plot_style.DARK, "#14191f")):
         for colour in (theme.ink, theme.first, theme.second, theme.third):
             light, dark = sorted((luminance(colour), luminance(page)))[::-1]
             assert (light + 0.05) / (dark + 0.05) >= 4.5, colour

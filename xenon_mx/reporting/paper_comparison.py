@@ -14,7 +14,8 @@ from xenon_mx.evaluation.estimates import Estimate
 from xenon_mx.evaluation.evaluation_set import OVERALL, EvaluationSet
 from xenon_mx.evaluation.published import PAPER
 from xenon_mx.reporting import plots
-from xenon_mx.reporting.plots import IntervalRow, Plot
+from xenon_mx.reporting.plot_style import Plot
+from xenon_mx.reporting.plots import IntervalRow
 from xenon_mx.reporting.tables import NO_BREAK, Table, format_estimate, format_number
 
 _STUDY_TYPES = set(PAPER.kappa["model"]) - {OVERALL}

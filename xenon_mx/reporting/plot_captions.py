@@ -19,7 +19,7 @@ from xenon_mx.evaluation.prediction_tables import PLURAL
 from xenon_mx.evaluation.published import PAPER
 from xenon_mx.evaluation.studies import UNLABELLED
 from xenon_mx.reporting import plots
-from xenon_mx.reporting.plots import Plot
+from xenon_mx.reporting.plot_style import Plot
 from xenon_mx.reporting.tables import format_estimate, format_number
 
 

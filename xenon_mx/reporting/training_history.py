@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
 from xenon_mx.reporting import plots
-from xenon_mx.reporting.plots import Curve, Plot
+from xenon_mx.reporting.plot_style import Plot
+from xenon_mx.reporting.plots import Curve
 from xenon_mx.reporting.tables import Table, format_number
 from xenon_mx.runs.checkpoints import Checkpoint
 from xenon_mx.runs.epoch_log import EpochRecord
