@@ -12,8 +12,10 @@ from typing import NamedTuple, Sequence
 import numpy as np
 
 from xenon_mx.config import ReportConfig
+from xenon_mx.data import images
 from xenon_mx.evaluation.prediction_tables import PLURAL, PredictionTable
 from xenon_mx.evaluation.studies import UNLABELLED
+from xenon_mx.inference import cam_key
 from xenon_mx.reporting.study_files import StudyFiles
 from xenon_mx.reporting.thumbnails import Thumbnail
 
@@ -36,6 +38,15 @@ class GalleryStudy(NamedTuple):
     thumbnails: list[Thumbnail]
 
 
+class ColourKey(NamedTuple):
+    """The colours of the overlays, as a JPEG and in words."""
+
+    bytes: bytes
+    alt: str
+    ends: tuple[str, str, str]  # below the left end, the centre and the right end
+    caption: str
+
+
 class GallerySection(NamedTuple):
     """The studies of one outcome, the most confident prediction first."""
 
@@ -47,10 +58,10 @@ class GallerySection(NamedTuple):
 
 # Title, meaning, label and prediction of each outcome: errors first.
 _OUTCOMES = (
-    ("False negatives", "Labelled abnormal, predicted normal.", 1, 0),
-    ("False positives", "Labelled normal, predicted abnormal.", 0, 1),
-    ("True positives", "Labelled abnormal, predicted abnormal.", 1, 1),
-    ("True negatives", "Labelled normal, predicted normal.", 0, 0),
+    ("False negatives (FN)", "Labelled abnormal, predicted normal.", 1, 0),
+    ("False positives (FP)", "Labelled normal, predicted abnormal.", 0, 1),
+    ("True positives (TP)", "Labelled abnormal, predicted abnormal.", 1, 1),
+    ("True negatives (TN)", "Labelled normal, predicted normal.", 0, 0),
 )
 _UNLABELLED_OUTCOMES = (
     ("Predicted abnormal", "The highest probabilities.", UNLABELLED, 1),
@@ -94,6 +105,17 @@ def build_gallery(
     return sections, _note(config, table, names, study_files)
 
 
+def colour_key() -> ColourKey:
+    """Return the colour key of the overlays."""
+    return ColourKey(
+        images.encode(cam_key.draw_strip(720, 48), "jpg", 95),
+        cam_key.ALT,
+        (cam_key.NORMAL, cam_key.ZERO, cam_key.ABNORMAL),
+        f"Colour key of the class activation maps, over black and white. "
+        f"{cam_key.UNCHANGED} {' '.join(cam_key.SCALE)}",
+    )
+
+
 def _gallery_study(
     table: PredictionTable, row: int, study_files: StudyFiles
 ) -> GalleryStudy:
@@ -118,13 +140,8 @@ def _note(
         sentences.append(
             "Their radiographs were not found; give their folder with --root."
         )
-    if config.cam is not None:
-        sentences.append(
-            "In the class activation maps, vermilion speaks for abnormal and blue for "
-            "normal; each map has its own colour scale."
-        )
-        if study_files.coarseness:
-            sentences.append(study_files.coarseness)
+    if study_files.coarseness:
+        sentences.append(study_files.coarseness)
     return " ".join(sentences)
 
 

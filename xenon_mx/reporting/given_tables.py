@@ -36,9 +36,9 @@ def check_ensembles(config: ReportConfig, origin: Origin) -> None:
 
 def check_flags_without_labels(config: ReportConfig, table: PredictionTable) -> None:
     """Raise an error for flags that have no effect without labels."""
-    for flag, path in (("--images", config.images), ("--figures", config.figures)):
-        if path:
-            raise ConfigError(flag, f"has no effect: {table.file} has no labels")
+    for name in ("images", "figures", "prevalence"):
+        if getattr(config, name) is not None:
+            raise ConfigError(f"--{name}", f"has no effect: {table.file} has no labels")
 
 
 def read(csv: Path, threshold: float) -> PredictionTable:

@@ -1,4 +1,4 @@
-"""Plots: training curves, ROC curve, calibration, intervals, histogram.
+"""Plots: training and ROC curves, precision-recall, calibration, intervals, histogram.
 
 Owns what is drawn on the axes of each plot; must not know matplotlib's settings
 (`plot_style`), files, runs or how the numbers were computed.
@@ -15,6 +15,7 @@ from xenon_mx.reporting.plot_style import (
     LIGHT,
     SQUARE_HEIGHT,
     Axes,
+    LogFormatter,
     MaxNLocator,
     ThemedSvg,
     make_square,
@@ -76,6 +77,9 @@ def draw_training_curves(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if logarithmic:
             axes.set_yscale("log")
+            # Without exponents, whose letters are too small in print.
+            axes.yaxis.set_major_formatter(LogFormatter())
+            axes.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncol=3)
 
     return render(draw)
@@ -125,6 +129,46 @@ def draw_roc_curve(
         axes.set_ylabel("sensitivity")
         make_square(axes, margin=0.02)
         axes.legend(loc="lower right")
+
+    return render(draw, SQUARE_HEIGHT)
+
+
+def draw_precision_recall_curve(
+    curve: tuple[np.ndarray, np.ndarray],
+    prevalence: float,
+    point: tuple[float, float],
+) -> ThemedSvg:
+    """Draw precision over recall.
+
+    Args:
+        curve: (P,) recall, falling, and (P,) precision, as scikit-learn returns them.
+        prevalence: The precision of chance: the share of abnormal samples.
+        point: Recall and precision at the threshold; NaN is not drawn.
+    """
+
+    def draw(axes: Axes) -> None:
+        axes.plot(
+            [0, 1], [prevalence] * 2, ":", color=LIGHT.ink, linewidth=1, label="chance"
+        )
+        # Steps, as scikit-learn draws them: their area is the average precision.
+        axes.plot(
+            *curve, color=LIGHT.first, drawstyle="steps-post", label="this ensemble"
+        )
+        recall, precision = point
+        axes.plot(
+            recall,
+            precision,
+            "o",
+            color=LIGHT.first,
+            markeredgecolor=LIGHT.ink,
+            markersize=9,
+            linestyle="none",
+            label="at the threshold",
+        )
+        axes.set_xlabel("recall (sensitivity)")
+        axes.set_ylabel("precision (PPV)")
+        make_square(axes, margin=0.02)
+        axes.legend(loc="lower left")
 
     return render(draw, SQUARE_HEIGHT)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from xenon_mx.config import ReportConfig
 from xenon_mx.evaluation.prediction_tables import PLURAL, PredictionTable
 from xenon_mx.reporting import gallery, given_tables, summaries
+from xenon_mx.reporting.gallery import ColourKey, GallerySection
 from xenon_mx.reporting.origin import Origin
 from xenon_mx.runtime import files
 
@@ -30,6 +31,7 @@ class Results:
         gallery: The most confident errors, then correct predictions; without labels,
             the most confident predictions.
         gallery_note: What the gallery shows, and what is missing in it.
+        colour_key: What the colours of its overlays mean; None without overlays.
     """
 
     source: str
@@ -39,8 +41,9 @@ class Results:
     plural: str
     warnings: list[str]
     summary: summaries.Summary
-    gallery: list[gallery.GallerySection]
+    gallery: list[GallerySection]
     gallery_note: str
+    colour_key: ColourKey | None
 
 
 def evaluate_predictions(config: ReportConfig, origin: Origin) -> Results:
@@ -67,7 +70,7 @@ def evaluate_predictions(config: ReportConfig, origin: Origin) -> Results:
         given_tables.check_flags_without_labels(config, table)
         summary = summaries.summarize_unlabelled(table, threshold)
     else:
-        summary = summaries.summarize_labelled(table, images, origin)
+        summary = summaries.summarize_labelled(table, images, origin, config.prevalence)
     return Results(
         source=str(config.predictions),
         sha256=files.sha256(config.predictions),
@@ -78,6 +81,7 @@ def evaluate_predictions(config: ReportConfig, origin: Origin) -> Results:
         summary=summary,
         gallery=sections,
         gallery_note=note,
+        colour_key=None if config.cam is None else gallery.colour_key(),
     )
 
 

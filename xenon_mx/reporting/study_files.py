@@ -95,15 +95,18 @@ class StudyFiles:
         shown: list[Thumbnail] = []
         for number, name in enumerate(views[:_MAX_VIEWS], 1):
             view = f"view {number} of {len(views)} of {study}"
+            place = f" {number}" if len(views) > 1 else ""
             if name in radiographs:
-                alt = f"Radiograph, {view}"
-                shown += thumbnails.of_radiograph(radiographs[name], alt)
+                shown += thumbnails.of_radiograph(
+                    radiographs[name], f"Radiograph{place}", f"Radiograph, {view}"
+                )
             if name in overlays:
                 self.coarseness = self.coarseness or thumbnails.coarseness(
                     overlays[name]
                 )
-                alt = f"Class activation map, {view}"
-                shown += thumbnails.of_overlay(overlays[name], alt)
+                shown += thumbnails.of_overlay(
+                    overlays[name], f"Map{place}", f"Class activation map, {view}"
+                )
         is_cut = len(views) > _MAX_VIEWS
         return shown, f"{_MAX_VIEWS} of {len(views)} views" if is_cut else ""
 

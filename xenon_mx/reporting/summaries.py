@@ -17,6 +17,7 @@ from xenon_mx.evaluation.estimates import (
     Estimate,
     evaluate_by_study_type,
     evaluate_by_subgroup,
+    names_at,
     subgroup_columns,
 )
 from xenon_mx.evaluation.evaluation_set import OVERALL, EvaluationSet, from_table
@@ -31,8 +32,8 @@ from xenon_mx.reporting.estimate_tables import (
     MetricRow,
     metric_rows,
     subgroup_rows,
-    subgroup_table,
-    types_table,
+    subgroup_tables,
+    types_tables,
 )
 from xenon_mx.reporting.origin import Origin
 from xenon_mx.reporting.paper_comparison import (
@@ -41,9 +42,9 @@ from xenon_mx.reporting.paper_comparison import (
     is_comparable,
 )
 from xenon_mx.reporting.plot_style import Plot
-from xenon_mx.reporting.tables import Table, format_number
+from xenon_mx.reporting.tables import Table, format_estimate, format_number
 
-_HEADLINE = ("kappa", "AUROC", "sensitivity", "specificity")
+_HEADLINE = ("kappa", "AUROC", "sensitivity", "specificity", "PPV", "NPV")
 _PATIENTS_UNKNOWN = (
     "Patients unknown: each study counts as a patient of its own, and if some are of "
     "the same patient, the intervals are too narrow."
@@ -73,7 +74,7 @@ class ImageSummary:
     """The estimates of single images, given beside studies."""
 
     about: str
-    types: Table
+    types: list[Table]
     rows: list[MetricRow]
 
 
@@ -84,30 +85,34 @@ class Summary:
     The patients of the samples are known unless `patients` says otherwise.
 
     Attributes:
-        about: What was predicted.
+        about: What was predicted, and how to read it.
         types: The estimates, or without labels the predictions, of each study type.
-        plots: ROC curve, calibration and probabilities.
+        plots: ROC and precision-recall curve, calibration and probabilities.
         warnings: Why the estimates may be better than the nets are.
         rows: All estimates, of the samples and of single images.
-        headline: The four most important estimates, over all samples.
+        headline: The most important estimates, over all samples.
+        prevalence: What PPV and NPV are at which prevalence, in words.
         confusion: Labels against predictions.
         comparison: Kappa beside the paper's; of studies only.
         images: The estimates of single images, if they were given beside studies.
-        subgroups: The estimates of each further column's subgroups.
+        subgroups: The estimates of the subgroups of each further column, by its name.
         patients: A sentence if patients are unknown, else empty.
+        samples: What the estimates are of.
     """
 
     about: str
-    types: Table
+    types: list[Table]
     plots: list[Plot]
     warnings: list[str] = field(default_factory=list)
     rows: list[MetricRow] = field(default_factory=list)
     headline: list[HeadlineMetric] = field(default_factory=list)
+    prevalence: str = ""
     confusion: ConfusionMatrix | None = None
     comparison: PaperComparison | None = None
     images: ImageSummary | None = None
-    subgroups: list[Table] = field(default_factory=list)
+    subgroups: dict[str, list[Table]] = field(default_factory=dict)
     patients: str = ""
+    samples: str = ""
 
 
 def summarize_unlabelled(table: PredictionTable, threshold: float) -> Summary:
@@ -122,11 +127,13 @@ def summarize_unlabelled(table: PredictionTable, threshold: float) -> Summary:
     return Summary(
         about=f"{count_phrase(len(study_types), table.level)} without labels: whether "
         f"the predictions are correct cannot be evaluated.",
-        types=Table(
-            "Predictions by study type",
-            ("study type", plural, "predicted abnormal"),
-            rows,
-        ),
+        types=[
+            Table(
+                "Predictions by study type",
+                ("study type", plural, "predicted abnormal"),
+                rows,
+            )
+        ],
         plots=[
             plot_captions.histogram_plot(table.prob, table.labels, threshold, plural)
         ],
@@ -134,7 +141,10 @@ def summarize_unlabelled(table: PredictionTable, threshold: float) -> Summary:
 
 
 def summarize_labelled(
-    table: PredictionTable, image_table: PredictionTable | None, origin: Origin
+    table: PredictionTable,
+    image_table: PredictionTable | None,
+    origin: Origin,
+    prevalence: float | None,
 ) -> Summary:
     """Summarize predictions with labels: their estimates.
 
@@ -142,11 +152,12 @@ def summarize_labelled(
         table: The table of predictions.
         image_table: The table of their images, if given.
         origin: Where the predictions come from.
+        prevalence: Adds PPV and NPV at this prevalence.
     """
     samples, threshold = from_table(table), origin.threshold
-    by_type = evaluate_by_study_type(samples, threshold)
+    by_type = evaluate_by_study_type(samples, threshold, prevalence=prevalence)
     by_subgroup = {
-        column: evaluate_by_subgroup(samples, column, threshold)
+        column: evaluate_by_subgroup(samples, column, threshold, prevalence=prevalence)
         for column in subgroup_columns(samples)
     }
     rows = metric_rows(samples, by_type)
@@ -154,11 +165,11 @@ def summarize_labelled(
         rows += subgroup_rows(samples, column, by_value)
     images = None
     if image_table is not None:
-        images = _summarize_images(image_table, threshold)
+        images = _summarize_images(image_table, threshold, prevalence)
         rows += images.rows
     return Summary(
         about=_about(samples, threshold),
-        types=types_table(samples, by_type),
+        types=types_tables(samples, by_type, threshold),
         plots=_plots(samples, by_type[OVERALL], threshold),
         warnings=leakage_warnings(
             samples,
@@ -168,24 +179,28 @@ def summarize_labelled(
         ),
         rows=rows,
         headline=_headline(by_type[OVERALL]),
+        prevalence=_prevalence(samples, by_type[OVERALL], prevalence),
         confusion=_confusion_matrix(samples, threshold),
         comparison=compare_with_paper(samples, by_type, threshold),
         images=images,
-        subgroups=[
-            subgroup_table(samples, column, by_value)
+        subgroups={
+            column: subgroup_tables(samples, column, by_value, threshold)
             for column, by_value in by_subgroup.items()
-        ],
+        },
         patients="" if samples.patients_known else _PATIENTS_UNKNOWN,
+        samples=_sample_counts(samples),
     )
 
 
-def _summarize_images(table: PredictionTable, threshold: float) -> ImageSummary:
+def _summarize_images(
+    table: PredictionTable, threshold: float, prevalence: float | None
+) -> ImageSummary:
     samples = from_table(table)
-    by_type = evaluate_by_study_type(samples, threshold)
+    by_type = evaluate_by_study_type(samples, threshold, prevalence=prevalence)
     return ImageSummary(
         about=f"{_sample_counts(samples)}; predicted by {table.members} "
         f"member{'s' * (table.members > 1)}. {_NOT_COMPARABLE}",
-        types=types_table(samples, by_type),
+        types=types_tables(samples, by_type, threshold),
         rows=metric_rows(samples, by_type),
     )
 
@@ -217,6 +232,7 @@ def _plots(
     by_name = {estimate.name: estimate for estimate in estimates}
     return [
         *plot_captions.roc_plots(samples, by_name, is_comparable(samples)),
+        *plot_captions.precision_recall_plots(samples, by_name),
         plot_captions.calibration_plot(samples, by_name),
         plot_captions.histogram_plot(
             samples.prob, samples.labels, threshold, PLURAL[samples.level]
@@ -232,6 +248,25 @@ def _headline(estimates: Sequence[Estimate]) -> list[HeadlineMetric]:
         interval = f"{low:.3f} to {high:.3f}" if math.isfinite(low) else "no interval"
         headline.append(HeadlineMetric(name, format_number(value), interval))
     return headline
+
+
+def _prevalence(
+    samples: EvaluationSet, estimates: Sequence[Estimate], asked: float | None
+) -> str:
+    """Return which prevalence PPV and NPV hold at, and what they are at another."""
+    about = (
+        f"PPV and NPV hold at the prevalence of these {PLURAL[samples.level]}: "
+        f"{samples.labels.mean():.1%} are labelled abnormal."
+    )
+    if asked is None:
+        return f"{about} For another prevalence, such as 10%, add --prevalence 0.1."
+    by_name = {estimate.name: estimate for estimate in estimates}
+    ppv, npv = (format_estimate(by_name[name]) for name in names_at(asked))
+    return (
+        f"{about} At a prevalence of {100 * asked:g}%, PPV is {ppv} and NPV {npv}, if "
+        f"sensitivity and specificity are the same there. Where abnormalities are "
+        f"milder, sensitivity usually is lower."
+    )
 
 
 def _confusion_matrix(samples: EvaluationSet, threshold: float) -> ConfusionMatrix:

@@ -25,23 +25,30 @@ _SIDE, _QUALITY = 320, 80
 
 
 class Thumbnail(NamedTuple):
-    """A JPEG of a view or of its overlay; `alt` describes it in words."""
+    """A JPEG of a view or of its overlay.
+
+    Attributes:
+        bytes: The JPEG.
+        caption: Which of the two it is, and of which view.
+        alt: The same with the name of the study.
+    """
 
     bytes: bytes
+    caption: str
     alt: str
 
 
-def of_radiograph(file: Path, alt: str) -> list[Thumbnail]:
+def of_radiograph(file: Path, caption: str, alt: str) -> list[Thumbnail]:
     """Return the thumbnail of a view; none, with a warning, if it is unreadable."""
     try:
         pixels = images.decode(images.read(file), file)
-        return [Thumbnail(_encode(pixels), alt)]
+        return [Thumbnail(_encode(pixels), caption, alt)]
     except XenonError as error:
         _log.warning("left out of the gallery: %s", error)
         return []
 
 
-def of_overlay(file: Path, alt: str) -> list[Thumbnail]:
+def of_overlay(file: Path, caption: str, alt: str) -> list[Thumbnail]:
     """Return the thumbnail of an overlay; none, with a warning, if it is unreadable."""
     try:
         pixels = cv2.imdecode(np.frombuffer(images.read(file), np.uint8), 1)
@@ -50,7 +57,7 @@ def of_overlay(file: Path, alt: str) -> list[Thumbnail]:
     if pixels is None:
         _log.warning("left out of the gallery: %s: not an image", file)
         return []
-    return [Thumbnail(_encode(pixels), alt)]
+    return [Thumbnail(_encode(pixels), caption, alt)]
 
 
 def coarseness(overlay: Path) -> str:
