@@ -30,7 +30,7 @@ OWNERS = {
     "pydicom": {"dicom.reader", "dicom.decoders"},
     "onnx": {"inference.onnx_graph"},
     "onnxruntime": {"inference.onnx_ensemble"},
-    "matplotlib": {"reporting.plots"},
+    "matplotlib": {"reporting.plot_style"},
     "jinja2": {"reporting.page"},
     "markupsafe": {"reporting.page"},
 }

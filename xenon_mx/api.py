@@ -261,6 +261,7 @@ def report(
     images: AnyPath | None = ReportConfig.images,
     figures: AnyPath | None = ReportConfig.figures,
     threshold: float | None = ReportConfig.threshold,
+    prevalence: float | None = ReportConfig.prevalence,
     root: AnyPath | None = ReportConfig.root,
     link: AnyPath | None = ReportConfig.link,
     cam: AnyPath | None = ReportConfig.cam,
@@ -278,6 +279,8 @@ def report(
         figures: Also write every metric with its interval, as a CSV.
         threshold: The one that the predictions were made with; None is that of their
             record, or else 0.5.
+        prevalence: Also show PPV and NPV where this share of the studies is abnormal,
+            above 0 and below 1.
         root: Folder to which the studies' paths are relative.
         link: The link file or the manifest that tells the studies' images.
         cam: Folder of class activation maps that `predict` wrote.

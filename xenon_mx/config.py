@@ -358,8 +358,8 @@ class PredictConfig(_Checked):
     runs: tuple[Path, ...]
     members: int = setting(
         MEMBERS,
-        "Number of members to average: the checkpoints with the lowest validation "
-        "losses of all runs.",
+        "Number of members whose probabilities are averaged: the checkpoints with the "
+        "lowest validation losses of all runs.",
         low=1,
     )
     threshold: float = setting(
@@ -447,6 +447,14 @@ class ReportConfig(_Checked):
         low=0.0,
         high=1.0,
     )
+    prevalence: float | None = setting(
+        None,
+        "Also show PPV and NPV where this share of the studies is abnormal: above 0 "
+        "and below 1, such as 0.1.",
+        kind=float,
+        low=0.0,
+        high=1.0,
+    )
     root: Path | None = setting(
         None,
         "Folder to which the studies' paths are relative, to find their radiographs. "
@@ -470,6 +478,13 @@ class ReportConfig(_Checked):
         4, "Largest number of studies per outcome in the gallery.", low=0, high=100
     )
     overwrite: bool = setting(False, _OVERWRITE)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.prevalence in (0, 1):
+            raise ConfigError(
+                "--prevalence", f"must be above 0 and below 1, not {self.prevalence:g}"
+            )
 
 
 @dataclass(frozen=True)
