@@ -46,6 +46,7 @@ def pack(
     keep_identifiers: bool = PackConfig.keep_identifiers,
     valid: float | None = PackConfig.valid,
     holdout: float = PackConfig.holdout,
+    calibration: float = PackConfig.calibration,
     seed: int = PackConfig.seed,
     threads: int = PackConfig.threads,
     skip_bad: bool = PackConfig.skip_bad,
@@ -71,7 +72,9 @@ def pack(
         valid: Share of the patients to validate on, for a manifest without splits.
         holdout: Share of the training patients for a tuning set, which chooses the
             checkpoints in place of `valid`; `valid` is then a test set.
-        seed: Seed of the record order and of the holdout.
+        calibration: Share of the training patients left after `holdout` for a split
+            that training never reads, to calibrate and to decide thresholds on.
+        seed: Seed of the record order and of the splits that are set aside.
         threads: Decoding threads; 0 uses every core.
         skip_bad: Leave unreadable images out.
         overwrite: Replace what `out` holds.

@@ -235,7 +235,19 @@ class PackConfig(_Checked):
         low=0.0,
         high=0.9,
     )
-    seed: int = setting(0, "Seed of the record order and of the holdout split.", low=0)
+    calibration: float = setting(
+        0.0,
+        "Fraction of the training patients left after --holdout for a split of its "
+        "own, to calibrate probabilities and to decide thresholds on: nothing of "
+        "training ever reads it.",
+        low=0.0,
+        high=0.9,
+    )
+    seed: int = setting(
+        0,
+        "Seed of the record order and of the splits that are set aside.",
+        low=0,
+    )
     threads: int = setting(
         0, "Decoding threads; 0 uses every core.", flags=("-j",), low=0, high=256
     )

@@ -99,7 +99,7 @@ def _next_step(packed: PackedFolder) -> str:
             f"{done}; it has no train split, and xenon-train needs one; next: "
             f"xenon-predict {rec} OUT.csv --run RUN"
         )
-    if packed.splits == ["train"]:
+    if packed.validation_split is None:
         return (
             f"{done}; it has no split to validate on, and xenon-train needs one: pack "
             f"again with --holdout 0.1 --overwrite, which sets a tenth of the training "

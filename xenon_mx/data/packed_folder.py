@@ -41,7 +41,7 @@ class Split:
 
     Attributes:
         folder: The packed folder.
-        name: `train`, `valid` or `holdout`.
+        name: One of `SPLITS`.
         records: Number of images.
         size: Side of the square images, px.
         study_types: The study types, by the number that records carry.
