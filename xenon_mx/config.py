@@ -320,8 +320,16 @@ class TrainConfig(_Checked):
     min_lr: float = setting(
         1e-6, "Training ends when the learning rate would fall below this.", low=0.0
     )
+    folds: int | None = setting(
+        None,
+        "Cross-validate: train as many runs, RUN/fold-1 and so on, each without one "
+        "part of the training patients, which it predicts.",
+        kind=int,
+        low=2,
+        high=20,
+    )
     seed: int = setting(
-        0, "Seed of initial weights, image order and augmentation.", low=0
+        0, "Seed of initial weights, image order, augmentation and folds.", low=0
     )
     threads: int = setting(
         1,
@@ -359,6 +367,10 @@ class TrainConfig(_Checked):
             )
         if self.min_lr > self.lr:
             raise ConfigError("--min-lr", f"must not be above --lr {self.lr:g}")
+        if self.folds is not None and self.kvstore is not None:
+            raise ConfigError(
+                "--folds", "contradicts --kvstore: one worker trains all folds in turn"
+            )
 
 
 @dataclass(frozen=True)
@@ -368,10 +380,12 @@ class PredictConfig(_Checked):
     inputs: tuple[Path, ...]
     out: Path
     runs: tuple[Path, ...]
-    members: int = setting(
-        MEMBERS,
+    members: int | None = setting(
+        None,
         "Number of members whose probabilities are averaged: the checkpoints with the "
-        "lowest validation losses of all runs.",
+        f"lowest validation losses of all runs. Default: {MEMBERS}. Of folds, the "
+        "number of each fold; default: 1.",
+        kind=int,
         low=1,
     )
     threshold: float = setting(
@@ -421,10 +435,12 @@ class ExportConfig(_Checked):
 
     runs: tuple[Path, ...]
     out: Path
-    members: int = setting(
-        MEMBERS,
+    members: int | None = setting(
+        None,
         "Number of members to export: the checkpoints with the lowest validation "
-        "losses of all runs.",
+        f"losses of all runs. Default: {MEMBERS}. Of folds, the number of each fold; "
+        "default: 1.",
+        kind=int,
         low=1,
     )
     overwrite: bool = setting(False, _OVERWRITE)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
-import shutil
 from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any, Callable, Iterable, Iterator
@@ -28,7 +27,7 @@ from xenon_mx.data import (
     sources,
 )
 from xenon_mx.errors import FileError, XenonError
-from xenon_mx.runtime import progress, text, threads
+from xenon_mx.runtime import disk_space, progress, text, threads
 
 _log = logging.getLogger(__name__)
 
@@ -132,27 +131,13 @@ def _check_disk(config: PackConfig, all_images: list[mura.Image]) -> None:
     if not sizes:
         return  # none can be read: packing reports each with its reason
     needed = round(sum(sizes) / len(sizes) * len(all_images))
-    free = shutil.disk_usage(config.out).free
     _log.info(
         "%s, about %s of disk (%s free)",
         text.counted(len(all_images), "image"),
-        _format_bytes(needed),
-        _format_bytes(free),
+        disk_space.in_words(needed),
+        disk_space.in_words(disk_space.free(config.out)),
     )
-    if needed * _DISK_MARGIN > free:
-        raise XenonError(
-            f"{text.folder_name(config.out)}: the disk has {_format_bytes(free)} free, "
-            f"but about {_format_bytes(needed)} are needed"
-        )
-
-
-def _format_bytes(number: float) -> str:
-    """Return a size in decimal units, such as `1.2 GB`."""
-    for unit in ("B", "KB", "MB"):
-        if number < 1000:
-            return f"{number:.0f} {unit}"
-        number /= 1000
-    return f"{number:.1f} GB"
+    disk_space.check(config.out, needed, _DISK_MARGIN)
 
 
 def _encoder(

@@ -1,0 +1,45 @@
+"""Whether a disk has room for what is to be written.
+
+Owns sizes in words, and the check before the work. Must not know what is written.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from xenon_mx.errors import XenonError
+from xenon_mx.runtime import text
+
+
+def free(folder: Path) -> int:
+    """Return the free bytes of a folder's disk."""
+    return shutil.disk_usage(folder).free
+
+
+def check(folder: Path, needed: float, margin: float = 1.0) -> None:
+    """Check that a folder's disk has room.
+
+    Args:
+        folder: The folder, which exists.
+        needed: Bytes.
+        margin: A factor, where `needed` is an estimate.
+
+    Raises:
+        XenonError: It has not.
+    """
+    available = free(folder)
+    if needed * margin > available:
+        raise XenonError(
+            f"{text.folder_name(folder)}: the disk has {in_words(available)} free, but "
+            f"about {in_words(needed)} are needed"
+        )
+
+
+def in_words(number: float) -> str:
+    """Return a size in decimal units, such as `1.2 GB`."""
+    for unit in ("B", "KB", "MB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}"
+        number /= 1000
+    return f"{number:.1f} GB"
