@@ -29,7 +29,7 @@ class Kind(enum.Enum):
     """What a path is, in words."""
 
     RUN = "a run of xenon-train"
-    FOLDS = "folds of xenon-train"
+    FOLDS = "a cross-validation of xenon-train"
     PACKED = "a packed folder of xenon-pack"
     RECORDS = "a file of a packed folder"
     WEIGHTS = "a weight file"

@@ -106,6 +106,10 @@ def choose(folders: Sequence[Path], members: int | None) -> Members:
     """
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise XenonError("--run names the same run twice")
+    around = {folder.resolve().parent for folder in folders}
+    if len(folders) > 1 and len(around) == 1 and folds_folder.is_folds(*around):
+        parent = text.shell_quote(folders[0].parent)
+        raise XenonError(f"for the average of folds, name their folder: --run {parent}")
     of_folds = [folder for folder in folders if folds_folder.is_folds(folder)]
     if not of_folds:
         return _of_runs(folders, MEMBERS if members is None else members)

@@ -48,13 +48,12 @@ def check_unseen(
     seen = count_seen(ensemble, images, origin)
     if ensemble.folds and seen.is_any:
         number = seen.trained + seen.validated + seen.patients
-        others = text.counted(ensemble.folds - 1, "other fold", "other folds")
+        studies = text.counted(seen.studies, "study", "studies")
         raise XenonError(
-            f"{number:,} of {text.counted(seen.studies, 'study', 'studies')}, or their "
-            f"patients, by their names, are of the training data that were cut into "
-            f"folds: of each, one fold was left out and {others} trained. Their honest "
-            f"predictions are in out-of-fold.csv; if only the names are the same, give "
-            f"the images in a manifest with other names of studies and patients"
+            f"{number:,} of {studies} are, by their names, of patients that trained "
+            f"all folds but one: their honest predictions are in out-of-fold.csv of "
+            f"the folds; if only the names are the same, give the images in a manifest "
+            f"with other names of studies and patients"
         )
     return seen
 
