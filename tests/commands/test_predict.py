@@ -357,7 +357,7 @@ def test_skip_bad_leaves_out_images_and_says_so_in_the_record(
     assert all(f"left out: {path}: {reasons[path]}" in said for path in bad)
     assert f"no prediction: {lost}: none of its images can be read" in said
     assert f"predicted by 2 of 3 images: {partial}" in said
-    assert said[-1].startswith(f"left out {len(bad)} images: 1 study is without")
+    assert said[-1].startswith(f"left out {len(bad)} images: 1 study has no prediction")
 
 
 def test_without_skip_bad_the_error_names_it(world, tmp_path):

@@ -211,9 +211,18 @@ def _check_bad(written: dict[str, _Written], skip_bad: bool) -> None:
         )
     for error in errors:
         _log.warning("left out: %s", error)
+    for study in _lost_studies(written):
+        _log.warning("left out whole: %s: none of its images can be read", study)
     for name, split in written.items():
         if not split.good:
             raise XenonError(f"the {name} split has no readable image")
+
+
+def _lost_studies(written: dict[str, _Written]) -> list[str]:
+    """Return the studies of which no image can be read."""
+    good = {image.study for split in written.values() for image in split.good}
+    bad = (image.study for split in written.values() for image, _ in split.bad)
+    return [study for study in dict.fromkeys(bad) if study not in good]
 
 
 def _describe(

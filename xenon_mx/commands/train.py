@@ -19,7 +19,7 @@ import numpy as np
 
 from xenon_mx import __version__
 from xenon_mx.commands import recognition, validation
-from xenon_mx.config import MEAN, STD, TrainConfig, flag_name
+from xenon_mx.config import MEAN, STD, TrainConfig
 from xenon_mx.data import mura, packed_folder
 from xenon_mx.distributed import process_group
 from xenon_mx.errors import ConfigError, XenonError
@@ -37,6 +37,7 @@ from xenon_mx.runs.seen_studies import SeenStudies
 from xenon_mx.runs.training_state import TrainingState
 from xenon_mx.runtime import devices, mxnet, progress, text
 from xenon_mx.runtime.mxnet import mx
+from xenon_mx.settings import flag_name
 from xenon_mx.training import pretrained
 from xenon_mx.training.loop import TrainingData, TrainingLoop
 

@@ -18,10 +18,11 @@ from typing import Any, Mapping, Sequence
 
 import numpy as np
 
-from xenon_mx.config import MEAN, STD, AnyPath
+from xenon_mx.config import MEAN, STD
 from xenon_mx.errors import XenonError
 from xenon_mx.models import weight_matching
 from xenon_mx.runtime.mxnet import gluon, model_zoo, mx, nn
+from xenon_mx.settings import AnyPath
 
 # Nets of gluoncv's zoo that end in a feature map, pooling and a linear layer. ResNeSt
 # is left out: from 26 layers on, its DropBlock masks have the size for 224 px images.
