@@ -20,7 +20,7 @@ import numpy as np
 from xenon_mx import __version__
 from xenon_mx.config import MEAN, STD, TrainConfig, flag_name
 from xenon_mx.data import mura, packed_folder
-from xenon_mx.distributed import process_group
+from xenon_mx.distributed import process_group, worker_lines
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.models import network
 from xenon_mx.runs import finished_run, run_folder
@@ -65,7 +65,7 @@ def train(config: TrainConfig, bar: progress.Bar = progress.silent) -> list[Chec
         raise ConfigError("--model", network.unknown_name(config.model))
     with process_group.join(config.kvstore) as group:
         if group.num_workers > 1:
-            _log.info("rank %d of %d", group.rank, group.num_workers)
+            _log.info(worker_lines.rank_line(group.rank, group.num_workers))
         return _train(config, group, bar if group.rank == 0 else progress.silent)
 
 
