@@ -23,7 +23,7 @@ from xenon_mx.data import mura, packed_folder
 from xenon_mx.distributed import process_group, worker_lines
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.models import network
-from xenon_mx.runs import finished_run, run_folder
+from xenon_mx.runs import disk, finished_run, run_folder
 from xenon_mx.runs.checkpoints import Checkpoint
 from xenon_mx.runs.run_meta import (
     ARCHITECTURE,
@@ -36,7 +36,7 @@ from xenon_mx.runs.seen_studies import SeenStudies
 from xenon_mx.runs.training_state import TrainingState
 from xenon_mx.runtime import devices, mxnet, progress, text
 from xenon_mx.runtime.mxnet import mx
-from xenon_mx.training import pretrained
+from xenon_mx.training import optimizers, pretrained
 from xenon_mx.training.loop import TrainingData, TrainingLoop
 
 _log = logging.getLogger(__name__)
@@ -97,12 +97,14 @@ def _train(
             loop.restore(None)
             loop.run(None)
         return []
+    space = _check_disk(config, net)
     last = None
     if run:
         last = run.resume(_settings(config))
     else:
         run = run_folder.Run.create(config.run, _describe(config, data, start))
     _log_start(config, run, data, net)
+    _log.info("%s: %s", text.folder_name(run.folder), space)
     return _run_loop(loop, run, last, data)
 
 
@@ -257,12 +259,26 @@ def _loss_weights(
 
 def _check_batch_size(config: TrainConfig, data: TrainingData, ctxs: list[Any]) -> None:
     """Check that a batch has an image for each device."""
+    if config.batch_size > data.train.records:
+        _log.warning(
+            "--batch-size %d: there are only %d images to train on, and each step "
+            "takes them all",
+            config.batch_size,
+            data.train.records,
+        )
     batch_size = min(config.batch_size, data.train.records)
     if batch_size < len(ctxs):
         raise ConfigError(
             "--batch-size",
             f"{batch_size} images cannot be split between {len(ctxs)} devices",
         )
+
+
+def _check_disk(config: TrainConfig, net: network.Net) -> str:
+    """Check that the disk has what the run needs; return both in words."""
+    total, trainable = network.count_bytes(net)
+    moments = optimizers.MOMENTS_PER_PARAM * trainable
+    return disk.check(config.run, disk.needed(total, moments, config.epochs))
 
 
 def _describe(

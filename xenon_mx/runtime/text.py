@@ -1,7 +1,8 @@
 """Escaping of arbitrary names for one line of a log and for a shell.
 
-Owns the escapes, and numbers with their nouns; must not know commands or files. In a
-Python string, a byte of a file name that is not UTF-8 is a surrogate, U+DC80 to U+DCFF.
+Owns the escapes, and numbers with their nouns or units; must not know commands or
+files. In a Python string, a byte of a file name that is not UTF-8 is a surrogate,
+U+DC80 to U+DCFF.
 """
 
 from __future__ import annotations
@@ -58,3 +59,12 @@ def _escape(char: str) -> str:
 def counted(count: int, singular: str, plural: str = "") -> str:
     """Return a number with its noun: `1 study`, `2 studies`."""
     return f"{count} {singular if count == 1 else plural or singular + 's'}"
+
+
+def format_bytes(number: float) -> str:
+    """Return a size in decimal units, such as `1.2 GB`."""
+    for unit in ("B", "KB", "MB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}"
+        number /= 1000
+    return f"{number:.1f} GB"
