@@ -31,6 +31,9 @@ from xenon_mx.runtime import memory, progress, signals, streams, text
 if TYPE_CHECKING:
     from xenon_mx.runs.checkpoints import Checkpoint
 
+_DISCARDED = "the epoch in progress is discarded"
+_SIGNAL_STATUS = 128  # a higher exit status tells of a signal, or of a lost connection
+
 _version = click.version_option(__version__, "--version", prog_name="xenon")
 
 
@@ -179,7 +182,7 @@ def train_command(**flags: Any) -> None:
         best = train.train(config, progress.for_stream(sys.stderr))
     except BaseException:
         if signals.received() and (config.run / RUN_JSON).exists():
-            _print_resume("the epoch in progress is discarded", config)
+            _print_resume(_DISCARDED, config)
         raise
     if not best:  # a worker other than rank 0, which alone has the run
         return
@@ -187,11 +190,13 @@ def train_command(**flags: Any) -> None:
 
 
 def _print_resume(reason: str, config: TrainConfig) -> None:
-    """Print the command that continues a run, after what was lost."""
-    folders = map(text.shell_quote, (config.packed, config.run))
-    console.print_line(
-        f"{reason}; continue with: xenon-train {' '.join(folders)} --resume"
-    )
+    """Print the command that continues a run, unless a launcher prints its own."""
+    from xenon_mx.commands import resume_line
+    from xenon_mx.distributed import worker_lines
+
+    if not worker_lines.is_launched():
+        line = resume_line.resume_line(["xenon-train"], config.packed, config.run)
+        console.print_line(f"{reason}; continue with: {line}")
 
 
 def _complete(config: TrainConfig, best: Checkpoint) -> None:
@@ -339,9 +344,39 @@ def launch_command(**flags: Any) -> None:
     memory.check(memory.MXNET)  # the processes it starts have the same limit
     from xenon_mx.commands import launch
 
-    status = launch.launch(LaunchConfig(**flags), console.print_unescaped)
+    config = LaunchConfig(**flags)
+    try:
+        status = launch.launch(config, console.print_unescaped)
+    except BaseException:
+        if signals.received():
+            _print_resume_line(config)
+        raise
+    if status > _SIGNAL_STATUS:
+        _print_resume_line(config)
     if status:
         raise click.exceptions.Exit(status)
+
+
+def _print_resume_line(config: LaunchConfig) -> None:
+    """Print how to continue the run that several workers trained."""
+    from xenon_mx.commands import resume_line
+    from xenon_mx.runs.run_meta import RUN_JSON
+
+    found = resume_line.split_command(config.command)
+    if not found:
+        console.print_line("to continue a run, start again with --resume")
+        return
+    program, arguments = found
+    context = COMMANDS["train"].make_context(
+        "xenon-train", arguments, resilient_parsing=True
+    )
+    packed, run = context.params["packed"], context.params["run"]
+    if not run or not (run / RUN_JSON).exists():
+        return
+    launcher = click.get_current_context().command_path
+    words = [*resume_line.launch_words(launcher, config), *program]
+    line = resume_line.resume_line(words, packed, run)
+    console.print_line(f"{_DISCARDED}; continue with: {line}")
 
 
 # Every command by its name, which is also the name of its entry point.

@@ -249,6 +249,13 @@ def count_parameters(net: gluon.Block) -> int:
     return sum(int(np.prod(p.shape)) for p in params if p.grad_req != "null")
 
 
+def count_bytes(net: Net) -> tuple[int, int]:
+    """Count the bytes of a net's float32 arrays: of all, and of the trainable ones."""
+    params = net.collect_params().values()
+    total = sum(int(np.prod(param.shape)) for param in params)
+    return 4 * total, 4 * count_parameters(net)
+
+
 def count_size(name: str, pixels: int) -> tuple[int, float]:
     """Count a net's trainable parameters and operations, without initializing it.
 
