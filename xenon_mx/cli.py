@@ -214,14 +214,15 @@ def _complete(config: TrainConfig, best: Checkpoint) -> None:
     untouched = validation.untouched_rec(config.packed)
     if untouched is not None:
         console.print_line(
-            f"next: xenon-predict {text.shell_quote(untouched)} valid.csv --run {run}, "
-            f"whose studies chose no checkpoint; then xenon-report valid.csv"
+            f"valid chose no checkpoint; next: xenon-predict "
+            f"{text.shell_quote(untouched)} valid.csv --run {run} && xenon-report "
+            f"valid.csv"
         )
     else:
         table = text.shell_quote(validation.table(config.run))
         console.print_line(
-            f"next: xenon-report {table}; for other studies: xenon-predict INPUT "
-            f"OUT.csv --run {run}"
+            f"for other studies: xenon-predict INPUT OUT.csv --run {run}; next: "
+            f"xenon-report {table}"
         )
 
 

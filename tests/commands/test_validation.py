@@ -124,7 +124,8 @@ def test_interrupted_in_the_prediction_resume_does_just_that(packed, tmp_path):
     assert (folder / "validation.csv").is_file()
     assert (folder / "log.csv").read_bytes() == log
     rec = packed.folder / "valid.rec"
-    assert f"next: xenon-predict {rec} valid.csv --run {folder}" in done.stderr
+    hint = f"next: xenon-predict {rec} valid.csv --run {folder} && xenon-report"
+    assert hint in done.stderr
     assert "overall" in done.stderr
 
 
