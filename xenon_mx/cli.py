@@ -364,8 +364,9 @@ def _print_resume_line(config: LaunchConfig) -> None:
     from xenon_mx.runs.run_meta import RUN_JSON
 
     found = resume_line.split_command(config.command)
-    if not found:
-        console.print_line("to continue a run, start again with --resume")
+    if not found:  # another program, which may run xenon-train or not
+        if not signals.received():
+            console.print_line("to continue a run, start again with --resume")
         return
     program, arguments = found
     context = COMMANDS["train"].make_context(

@@ -172,13 +172,19 @@ def test_one_step_moves_every_trainable_parameter(packed, tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["resnet18_v1b", pytest.param("densenet121", marks=pytest.mark.slow)]
+    ("name", "lr", "epochs"),
+    [
+        ("mobilenet0.5", 3e-3, 6),
+        pytest.param("resnet18_v1b", 1e-3, 3, marks=pytest.mark.slow),
+        pytest.param("densenet121", 1e-3, 3, marks=pytest.mark.slow),
+    ],
 )
-def test_eight_images_are_learnt_by_heart(tmp_path, name):
+def test_eight_images_are_learnt_by_heart(tmp_path, name, lr, epochs):
     pixels, labels = synthetic.labelled(8)
     many = np.concatenate([pixels] * 8), labels * 8
     data = synthetic.pack(tmp_path / "p", {"train": many, "valid": (pixels, labels)})
-    train.train(config(data, tmp_path / "run", model=name, epochs=3, lr=1e-3))
+    options = {"model": name, "lr": lr, "epochs": epochs, "patience": epochs}
+    train.train(config(data, tmp_path / "run", **options))
     best = Run.open(tmp_path / "run").members()[0]
     assert best.loss < 0.03  # of ln(2) / 2 = 0.35, the weighted loss of a coin
     assert max(float(row["auroc"]) for row in log(tmp_path / "run")) == 1
