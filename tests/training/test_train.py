@@ -221,8 +221,8 @@ def test_a_batch_larger_than_the_data_is_a_warning(packed, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         train.train(config(packed, tmp_path / "run", batch_size=37))
     assert caplog.messages == [
-        "--batch-size 37: there are only 36 images to train on, and each step takes "
-        "them all"
+        "--batch-size 37 is larger than the train split: each step takes all of its "
+        "36 images"
     ]
 
 

@@ -266,10 +266,10 @@ def _check_batch_size(config: TrainConfig, data: TrainingData, ctxs: list[Any]) 
     """Check that a batch has an image for each device."""
     if config.batch_size > data.train.records:
         _log.warning(
-            "--batch-size %d: there are only %d images to train on, and each step "
-            "takes them all",
+            "--batch-size %d is larger than the train split: each step takes all of "
+            "its %s",
             config.batch_size,
-            data.train.records,
+            text.counted(data.train.records, "image"),
         )
     batch_size = min(config.batch_size, data.train.records)
     if batch_size < len(ctxs):
