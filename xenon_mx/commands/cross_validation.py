@@ -167,8 +167,8 @@ def _log_start(config: TrainConfig, pool: Pool) -> None:
         config.folds,
         text.counted(patients, "patient"),
         " and ".join(pool.splits),
-        disk_space.in_words(pool.bytes),
-        disk_space.in_words(disk_space.free(config.run)),
+        text.format_bytes(pool.bytes),
+        text.format_bytes(disk_space.free(config.run)),
     )
 
 

@@ -134,8 +134,8 @@ def _check_disk(config: PackConfig, all_images: list[mura.Image]) -> None:
     _log.info(
         "%s, about %s of disk (%s free)",
         text.counted(len(all_images), "image"),
-        disk_space.in_words(needed),
-        disk_space.in_words(disk_space.free(config.out)),
+        text.format_bytes(needed),
+        text.format_bytes(disk_space.free(config.out)),
     )
     disk_space.check(config.out, needed, _DISK_MARGIN)
 
@@ -208,9 +208,18 @@ def _check_bad(written: dict[str, _Written], skip_bad: bool) -> None:
         )
     for error in errors:
         _log.warning("left out: %s", error)
+    for study in _lost_studies(written):
+        _log.warning("left out whole: %s: none of its images can be read", study)
     for name, split in written.items():
         if not split.good:
             raise XenonError(f"the {name} split has no readable image")
+
+
+def _lost_studies(written: dict[str, _Written]) -> list[str]:
+    """Return the studies of which no image can be read."""
+    good = {image.study for split in written.values() for image in split.good}
+    bad = (image.study for split in written.values() for image, _ in split.bad)
+    return [study for study in dict.fromkeys(bad) if study not in good]
 
 
 def _describe(

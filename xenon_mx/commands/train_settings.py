@@ -9,7 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Mapping
 
-from xenon_mx.config import TrainConfig, flag_name
+from xenon_mx.config import TrainConfig
+from xenon_mx.settings import flag_name
 
 # Paths, duration and speed, but nothing that changes the result of an epoch.
 _MAY_CHANGE = {"packed", "run", "resume", "epochs", "threads", "ctx"}

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Iterator, Mapping
 
-from xenon_mx.config import AnyPath
 from xenon_mx.errors import XenonError, os_error
 from xenon_mx.evaluation.provenance import TrainingData
 from xenon_mx.runs.run_folder import FOLDS_JSON, Run
 from xenon_mx.runs.run_meta import RUN_JSON, DataMeta, damaged
 from xenon_mx.runtime import files, text
+from xenon_mx.settings import AnyPath
 
 OUT_OF_FOLD_CSV = "out-of-fold.csv"  # in the folder: of all folds together
 _FORMAT = 1  # raised when an older xenon would misread the new content

@@ -1,6 +1,6 @@
 """Whether a disk has room for what is to be written.
 
-Owns sizes in words, and the check before the work. Must not know what is written.
+Owns the check before the work. Must not know what is written.
 """
 
 from __future__ import annotations
@@ -31,15 +31,6 @@ def check(folder: Path, needed: float, margin: float = 1.0) -> None:
     available = free(folder)
     if needed * margin > available:
         raise XenonError(
-            f"{text.folder_name(folder)}: the disk has {in_words(available)} free, but "
-            f"about {in_words(needed)} are needed"
+            f"{text.folder_name(folder)}: the disk has {text.format_bytes(available)} "
+            f"free, but about {text.format_bytes(needed)} are needed"
         )
-
-
-def in_words(number: float) -> str:
-    """Return a size in decimal units, such as `1.2 GB`."""
-    for unit in ("B", "KB", "MB"):
-        if number < 1000:
-            return f"{number:.0f} {unit}"
-        number /= 1000
-    return f"{number:.1f} GB"
