@@ -25,7 +25,7 @@ _DEFINED_SHARE = LEVEL
 # With fewer draws than this, not one lies beyond either end of the interval.
 _FEWEST_DRAWS = 40
 # Draws that differ by less than this differ by rounding only.
-_ROUNDING = 1e-12
+ROUNDING = 1e-12
 # Weights held at once, 8 bytes each: 36,808 images x 1,000 draws take 32 MB per copy.
 _MAX_WEIGHTS = 4_000_000
 
@@ -51,7 +51,7 @@ def percentile_interval(draws: np.ndarray) -> Interval:
     if len(defined) < max(_FEWEST_DRAWS, _DEFINED_SHARE * len(draws)):
         return undefined
     low, high = np.quantile(defined, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-    if high - low < _ROUNDING:
+    if high - low < ROUNDING:
         return undefined
     return Interval(float(low), float(high), len(defined))
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from xenon_mx.config import THRESHOLD
 from xenon_mx.evaluation import bootstrap, metrics
 from xenon_mx.evaluation.evaluation_set import OVERALL, EvaluationSet
@@ -33,6 +35,17 @@ class Estimate(NamedTuple):
     high: float
 
 
+class Drawn(NamedTuple):
+    """Every metric by name, and its value in each of R draws: (R,) each."""
+
+    values: dict[str, float]
+    draws: dict[str, np.ndarray]
+
+    def estimate(self, name: str) -> Estimate:
+        """Return a metric with its interval."""
+        return from_draws(name, self.values[name], self.draws[name])
+
+
 def evaluate(
     samples: EvaluationSet,
     threshold: float = THRESHOLD,
@@ -56,23 +69,42 @@ def evaluate(
     Returns:
         One estimate per metric, in the order of `metrics.METRICS`.
     """
-    labels, prob = samples.labels, samples.prob
+    drawn = draw(samples, threshold, repeats, seed)
+    return [drawn.estimate(name) for name in metrics.METRICS]
+
+
+def draw(
+    samples: EvaluationSet, threshold: float, repeats: int = REPEATS, seed: int = 0
+) -> Drawn:
+    """Compute every metric over all samples, and over draws of the patients.
+
+    The draws depend on nothing but the seed and the patients: they are the same for
+    two predictions of the same samples.
+
+    Args:
+        samples: Studies or images.
+        threshold: A sample is predicted abnormal if its probability is strictly above.
+        repeats: Number of draws; with fewer than five patients there are none.
+        seed: Seed of the draws.
+    """
     if len(set(samples.patients)) < _FEWEST_PATIENTS:
         repeats = 0
-    values = metrics.compute_all(labels, prob, threshold)
     draws = bootstrap.bootstrap_metrics(
-        labels=labels,
-        prob=prob,
+        labels=samples.labels,
+        prob=samples.prob,
         patients=samples.patients,
         threshold=threshold,
         repeats=repeats,
         seed=seed,
     )
-    estimates = []
-    for name in metrics.METRICS:
-        interval = bootstrap.percentile_interval(draws[name])
-        estimates.append(Estimate(name, values[name], interval.low, interval.high))
-    return estimates
+    values = metrics.compute_all(samples.labels, samples.prob, threshold)
+    return Drawn(values, draws)
+
+
+def from_draws(name: str, value: float, draws: np.ndarray) -> Estimate:
+    """Return a metric with the interval of its (R,) draws."""
+    interval = bootstrap.percentile_interval(draws)
+    return Estimate(name, value, interval.low, interval.high)
 
 
 def evaluate_by_study_type(
