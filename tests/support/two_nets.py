@@ -10,10 +10,11 @@ from scipy import stats
 from support.evaluation_sets import make_samples
 from xenon_mx.evaluation import metrics
 
-# Of a logit: what the studies of a patient share (nets alike), what both nets see in a
-# study, and what only one net sees.
-PATIENT, STUDY, NET = 0.8, 0.6, 0.6
-SPREAD = math.sqrt(PATIENT**2 + STUDY**2 + NET**2)
+# Standard deviations of what is added to the mean of a logit: by what the studies of a
+# patient share, and by each study; for both nets alike, and for each net alone.
+PATIENT, STUDY = 0.8, 0.5
+NET_PATIENT, NET_STUDY = 0.7, 0.4
+SPREAD = math.sqrt(PATIENT**2 + STUDY**2 + NET_PATIENT**2 + NET_STUDY**2)
 
 
 def simulate(random, patients, studies, separations):
@@ -33,12 +34,18 @@ def simulate(random, patients, studies, separations):
     """
     count = patients * studies
     labels = random.randint(0, 2, count)
-    shared = random.normal(0, PATIENT, patients).repeat(studies)
-    shared = shared + random.normal(0, STUDY, count)
+
+    def noise(of_patient, of_study):
+        """Draw what is added to the logits of all studies."""
+        by_patient = random.normal(0, of_patient, patients).repeat(studies)
+        return by_patient + random.normal(0, of_study, count)
+
+    shared = noise(PATIENT, STUDY)
     names = [f"p{i // studies:04d}" for i in range(count)]
     sets = []
     for separation in separations:
-        logits = separation * (labels - 0.5) + shared + random.normal(0, NET, count)
+        mean = separation * (labels - 0.5)
+        logits = mean + shared + noise(NET_PATIENT, NET_STUDY)
         sets.append(make_samples(labels, metrics.sigmoid(logits), names))
     return sets
 
