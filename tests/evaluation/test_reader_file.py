@@ -37,7 +37,8 @@ def test_columns_are_readers_and_cells_may_be_empty(tmp_path, studies):
         [UNREAD, UNREAD],  # without a line
         [0, UNREAD],
     ]
-    assert readers.unread() == [2, 2]
+    assert readers.unread == 4
+    assert readers.rows([3, 0]).readings.tolist() == [[0, UNREAD], [1, 0]]
 
 
 def test_the_competitions_annotation_file_has_three_readers(tmp_path, studies):

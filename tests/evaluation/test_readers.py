@@ -1,4 +1,4 @@
-"""Readers beside a model: counts by hand, and what is left out."""
+"""Readers beside an ensemble: counts by hand, and what is left out."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from xenon_mx.evaluation.readers import (
     METRICS,
     compare_by_label,
     compare_by_others,
+    compare_by_study_type,
     is_label_of,
     majority,
 )
@@ -35,7 +36,7 @@ def noisy_readers(samples, errors, seed, unread=0.0):
     return Readers(names, np.array(columns).T)
 
 
-def test_a_reader_and_the_model_worked_by_hand():
+def test_a_reader_and_the_ensemble_worked_by_hand():
     samples = make_samples([1, 1, 0, 0, 1, 0], [0.9, 0.2, 0.1, 0.2, 0.9, 0.9])
     readers = Readers(["x"], np.array([[1], [1], [0], [1], [NONE], [NONE]]))
     (found,) = compare_by_label(samples, readers, 0.5)
@@ -43,7 +44,7 @@ def test_a_reader_and_the_model_worked_by_hand():
     assert (found.alone, found.tied) == (0, 0)
     assert [each.name for each in found.differences] == list(METRICS)
     kappa, sensitivity, specificity = found.differences
-    # of the four studies that x read: the model finds 1 of 2 and 2 of 2, x 2 and 1
+    # of the four studies that x read: the ensemble finds 1 of 2 and 2 of 2, x 2 and 1
     assert (sensitivity.first.value, sensitivity.second.value) == (0.5, 1)
     assert (specificity.first.value, specificity.second.value) == (1, 0.5)
     assert (kappa.first.value, kappa.second.value) == (0.5, 0.5)
@@ -105,9 +106,9 @@ def test_against_the_others_is_against_their_majority_as_a_label():
     rows = np.flatnonzero((readers.readings[:, 1] != UNREAD) & (ones != zeros))
     people = [samples.patients[row] for row in rows]
     labels = (ones > zeros)[rows].astype(int)
-    model = make_samples(labels, samples.prob[rows], people)
+    ensemble = make_samples(labels, samples.prob[rows], people)
     person = make_samples(labels, readers.readings[rows, 1], people)
-    assert found.differences == compare(model, person, (0.5, 0.5), names=METRICS)
+    assert found.differences == compare(ensemble, person, (0.5, 0.5), names=METRICS)
     assert found.studies + found.unread + found.alone + found.tied == 150
 
 
@@ -116,7 +117,7 @@ def test_one_reader_has_no_others():
     assert compare_by_others(samples, noisy_readers(samples, (0.1,), 6), 0.5) == []
 
 
-def test_a_reader_who_is_the_model_differs_by_0():
+def test_a_reader_who_is_the_ensemble_differs_by_0():
     samples = noisy_samples(60, seed=7)
     calls = (samples.prob > 0.5).astype(int)
     (found,) = compare_by_label(samples, Readers(["x"], calls[:, None]), 0.5)
@@ -144,3 +145,19 @@ def test_labels_that_are_the_majority_of_the_readers_are_recognized():
     assert not is_label_of(decided, Readers(["x", "y"], readers.readings[:, :2]))
     agree = np.repeat(samples.labels[:, None], 3, axis=1)
     assert not is_label_of(samples, Readers(["x", "y", "z"], agree))
+
+
+def test_study_types_are_compared_alone():
+    types = ["XR_WRIST"] * 40 + ["XR_HAND"] * 40
+    noisy = noisy_samples(80, seed=10)
+    samples = make_samples(noisy.labels, noisy.prob, noisy.patients, types)
+    readers = noisy_readers(samples, (0.2, 0.3), seed=11, unread=0.1)
+    readers.readings[40:, 0] = UNREAD  # who has read no hand
+    found = compare_by_study_type(samples, readers, 0.5)
+    assert list(found) == ["XR_HAND", "XR_WRIST", "overall"]
+    assert found["overall"] == compare_by_label(samples, readers, 0.5)
+    wrists = samples.select("XR_WRIST"), readers.rows(range(40))
+    assert found["XR_WRIST"] == compare_by_label(*wrists, 0.5)
+    hands = found["XR_HAND"][0]
+    assert (hands.studies, hands.unread) == (0, 40)
+    assert all(math.isnan(each.value) for each in hands.differences)

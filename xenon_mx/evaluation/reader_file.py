@@ -40,9 +40,14 @@ class Readers:
     names: list[str]
     readings: np.ndarray
 
-    def unread(self) -> list[int]:
-        """Count the studies that each reader did not read."""
-        return [int(count) for count in (self.readings == UNREAD).sum(axis=0)]
+    def rows(self, rows: Sequence[int]) -> Readers:
+        """Return what the readers say of some of the studies, by number from 0."""
+        return Readers(self.names, self.readings[list(rows)])
+
+    @property
+    def unread(self) -> int:
+        """The number of readings that are missing."""
+        return int((self.readings == UNREAD).sum())
 
 
 def read_readers(file: Path, table: PredictionTable) -> Readers:

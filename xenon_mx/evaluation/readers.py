@@ -1,4 +1,4 @@
-"""Readers beside a model: on the same studies, against the same reference.
+"""Readers beside an ensemble: on the same studies, against the same reference.
 
 Owns the two references (the label, and the majority of the other readers) and which
 studies count; must not know files or pages.
@@ -14,7 +14,7 @@ import numpy as np
 from xenon_mx.config import THRESHOLD
 from xenon_mx.evaluation import comparison
 from xenon_mx.evaluation.comparison import Difference
-from xenon_mx.evaluation.evaluation_set import EvaluationSet
+from xenon_mx.evaluation.evaluation_set import OVERALL, EvaluationSet
 from xenon_mx.evaluation.reader_file import UNREAD, Readers
 
 METRICS = ("kappa", "sensitivity", "specificity")  # a reader has no probabilities
@@ -24,7 +24,7 @@ _FEWEST_OF_A_MAJORITY = 3
 
 
 class ReaderComparison(NamedTuple):
-    """A model and a reader on the studies that the reader read.
+    """An ensemble and a reader on the studies that the reader read.
 
     Attributes:
         reader: The name of the reader.
@@ -33,8 +33,8 @@ class ReaderComparison(NamedTuple):
         unread: Number of studies that the reader did not read.
         alone: Number of studies that the reader read, and no other reader did.
         tied: Number of studies that the reader read, and on which the others are tied.
-        differences: Of each of `METRICS`: the model's, the reader's, and the model's
-            minus the reader's.
+        differences: Of each of `METRICS`: the ensemble's, the reader's, and the
+            ensemble's minus the reader's.
     """
 
     reader: str
@@ -49,12 +49,12 @@ class ReaderComparison(NamedTuple):
 def compare_by_label(
     samples: EvaluationSet, readers: Readers, threshold: float
 ) -> list[ReaderComparison]:
-    """Compare a model with each reader, against the labels.
+    """Compare an ensemble with each reader, against the labels.
 
     Args:
-        samples: The N studies, with the model's probabilities.
+        samples: The N studies, with the ensemble's probabilities.
         readers: What the readers say of them.
-        threshold: The model predicts abnormal if its probability is strictly above.
+        threshold: A study is predicted abnormal if its probability is strictly above.
     """
     return [
         _compare(samples, readers, reader, samples.labels, threshold)
@@ -62,10 +62,28 @@ def compare_by_label(
     ]
 
 
+def compare_by_study_type(
+    samples: EvaluationSet, readers: Readers, threshold: float
+) -> dict[str, list[ReaderComparison]]:
+    """Compare an ensemble with each reader by study type, against the labels.
+
+    The arguments are those of `compare_by_label`.
+
+    Returns:
+        The comparisons of each study type, sorted by name, then those of `overall`.
+    """
+    found = {}
+    for name in sorted(set(samples.study_types)):
+        rows = [i for i, each in enumerate(samples.study_types) if each == name]
+        of_type = samples.rows(rows), readers.rows(rows)
+        found[name] = compare_by_label(*of_type, threshold)
+    return {**found, OVERALL: compare_by_label(samples, readers, threshold)}
+
+
 def compare_by_others(
     samples: EvaluationSet, readers: Readers, threshold: float
 ) -> list[ReaderComparison]:
-    """Compare a model with each reader, against the majority of the other readers.
+    """Compare an ensemble with each reader, against the majority of the other readers.
 
     The reader takes no part in the reference. A study on which the others are tied is
     left out, as is one that no other reader read; both are counted.
@@ -122,24 +140,24 @@ def _compare(
     reference: np.ndarray,
     threshold: float,
 ) -> ReaderComparison:
-    """Compare the model with a reader, against a (N,) reference of 1, 0, or -1."""
+    """Compare the ensemble with a reader, against a (N,) reference of 1, 0, or -1."""
     readings = readers.readings[:, reader]
     is_read = readings != UNREAD
     (rows,) = np.nonzero(is_read & (reference != _NO_MAJORITY))
     chosen = samples.rows([int(row) for row in rows])
-    model = replace(chosen, labels=reference[rows])
-    person = replace(model, prob=readings[rows].astype(np.float64))
+    ensemble = replace(chosen, labels=reference[rows])
+    person = replace(ensemble, prob=readings[rows].astype(np.float64))
     others = np.delete(readers.readings, reader, axis=1)
     is_alone = (others == UNREAD).all(axis=1)
     is_left_out = is_read & (reference == _NO_MAJORITY)
     return ReaderComparison(
         reader=readers.names[reader],
         studies=len(rows),
-        patients=len(set(model.patients)),
+        patients=len(set(ensemble.patients)),
         unread=int((~is_read).sum()),
         alone=int((is_left_out & is_alone).sum()),
         tied=int((is_left_out & ~is_alone).sum()),
         differences=comparison.compare(
-            model, person, (threshold, THRESHOLD), names=METRICS
+            ensemble, person, (threshold, THRESHOLD), names=METRICS
         ),
     )
