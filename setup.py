@@ -114,7 +114,8 @@ setup(
         # pylibjpeg-libjpeg is under the GPL: for the tests only.
         "test": [
             *("pytest>=7", "pytest-xdist>=3", "pylibjpeg-libjpeg>=2.0"),
-            *("markdown-it-py>=2", "tifffile", "imagecodecs"),
+            *("markdown-it-py>=2", "huggingface-hub>=0.20"),
+            *("tifffile", "imagecodecs"),
             *DICOM,
             *EXPORT,
             *REPORT,

@@ -66,10 +66,11 @@ def world(tmp_path_factory):
         study.mkdir(parents=True)
         for view in (1, 2):
             cv2.imwrite(str(study / f"image{view}.png"), np.roll(image, view))
-    xenon.pack(folder / "MURA", folder / "packed", size=32, progress=False)
+    text = str(folder)  # every path below is text, as a notebook writes it
+    xenon.pack(f"{text}/MURA", f"{text}/packed", size=32, progress=False)
     checkpoints = xenon.train(
-        folder / "packed",
-        str(folder / "run"),
+        f"{text}/packed",
+        f"{text}/run",
         model="mobilenet0.25",
         no_pretrained=True,
         epochs=2,
@@ -78,13 +79,13 @@ def world(tmp_path_factory):
         progress=False,
     )
     assert [each.epoch for each in checkpoints] in ([1, 2], [2, 1])
-    assert xenon.export(folder / "run", folder / "ensemble.onnx", progress=False) == 2
+    assert xenon.export(f"{text}/run", f"{text}/ensemble.onnx", progress=False) == 2
     return folder
 
 
 @pytest.fixture(scope="module", params=["run", "ensemble.onnx"])
 def ensemble(request, world):
-    return xenon.load(world / request.param, ctx="cpu()")
+    return xenon.load(str(world / request.param), ctx="cpu()")
 
 
 def test_a_resumed_run_keeps_its_settings(world, tmp_path):
@@ -99,9 +100,9 @@ def test_a_resumed_run_keeps_its_settings(world, tmp_path):
 def test_studies_are_those_of_the_command(world, ensemble, tmp_path):
     found = ensemble.predict(world / "MURA" / "valid")
     xenon.predict(
-        world / "MURA" / "valid",
-        tmp_path / "out.csv",
-        world / "run",
+        f"{world}/MURA/valid",
+        f"{tmp_path}/out.csv",
+        f"{world}/run",
         ctx="cpu()",
         progress=False,
     )

@@ -11,6 +11,7 @@ import logging
 import os
 import pty
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -89,7 +90,8 @@ def test_the_three_commands_take_a_folder_to_csvs(mura_tree, tmp_path, run_here)
     root = mura_tree()
     out, err = run_here("pack", root, tmp_path / "packed", "--size", 32)
     assert out == ""
-    assert re.search(r"split +study type +images +studies +abnormal +missing", err)
+    columns = ("study type", "images", "abnormal images", "studies")
+    assert re.search(" +".join((*columns, "abnormal studies", "left out")), err)
     assert "XR_WRIST" in err
     assert "of disk" in err
     out, err = run_here("train", tmp_path / "packed", tmp_path / "run", *TRAIN)
@@ -345,6 +347,27 @@ def test_check_tells_a_whole_packed_folder_from_a_damaged_one(packed, run_here):
     rec.write_bytes(content)
     _, err = run_here("pack", "--check", packed, status=1)
     assert err.startswith(f"error: {rec}")
+
+
+def test_check_takes_every_folder_that_is_named(packed, tmp_path, run_here):
+    others = [tmp_path / name for name in "abc"]
+    for other in others:
+        shutil.copytree(packed, other)
+    for words in (
+        ["--check", packed, *others],
+        [packed, "--check", others[0], *others[1:]],
+        ["--check", packed, "--check", others[0], *others[1:]],
+    ):
+        out, _ = run_here("pack", *words)
+        named = {line.split(":")[0] for line in out.splitlines()}
+        assert named == {str(packed), *map(str, others)}
+    (others[0] / "pack.json").unlink()
+    (others[1] / "valid.rec").write_bytes(b"")
+    out, err = run_here("pack", "--check", packed, *others, status=1)
+    assert f"{others[2]}: valid: 25 records, whole" in out
+    assert f"  {others[0]}: not a packed folder" in err
+    assert f"  {others[1]}/valid.rec: 0 bytes" in err
+    assert err.splitlines()[-1] == "error: 2 folders cannot be used"
 
 
 TWICE = """

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from xenon_mx.config import PackConfig, PredictConfig, TrainConfig
+from xenon_mx.config import PackConfig, PredictConfig, ReportConfig, TrainConfig
 from xenon_mx.errors import ConfigError
 
 A, B = Path("a"), Path("b")
@@ -81,3 +81,43 @@ def test_a_prediction_setting_out_of_range_is_refused_by_its_flag(flag, options)
     with pytest.raises(ConfigError) as caught:
         PredictConfig((A,), B, (A,), **options)
     assert caught.value.flag == flag
+
+
+@pytest.mark.parametrize("kind", [str, Path, lambda text: DirEntryLike(text)])
+def test_a_path_may_be_text_or_anything_that_has_one(kind):
+    packing = PackConfig(kind("a"), kind("b"), root=kind("c"))
+    assert (packing.source, packing.out, packing.root) == (A, B, Path("c"))
+    assert PackConfig(A, B).root is None
+    prediction = PredictConfig([kind("a"), kind("b")], kind("b"), kind("a"))
+    assert (prediction.inputs, prediction.runs) == ((A, B), (A,))
+    training = TrainConfig(kind("a"), kind("b"), pretrained=kind("x.params"))
+    assert (training.packed, training.pretrained) == (A, "x.params")
+    assert ReportConfig(kind("a"), None, out=kind("b")).out == B
+
+
+class DirEntryLike:
+    """What os.scandir yields, in short."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __fspath__(self):
+        return self.path
+
+
+@pytest.mark.parametrize("wrong", ["", 5, b"a", ["a"]])
+def test_what_is_no_path_is_refused_by_its_name(wrong):
+    for make, name in (
+        (lambda: PackConfig(wrong, B), "source"),
+        (lambda: PackConfig(A, B, root=wrong), "--root"),
+    ):
+        with pytest.raises(ConfigError, match="path") as caught:
+            make()
+        assert caught.value.flag == name
+    with pytest.raises(ConfigError, match="path"):
+        PredictConfig((A,), B, [wrong])
+
+
+def test_what_is_no_sequence_of_paths_is_refused():
+    with pytest.raises(ConfigError, match="inputs: must be paths, not 5"):
+        PredictConfig(5, B, (A,))

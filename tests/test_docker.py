@@ -182,7 +182,7 @@ def test_the_docs_trains_in_a_container_with_a_command_that_parses():
         (["--port", "99999"], 2, "invalid port value: '99999'"),
         (["--port", "0"], 2, "invalid port value: '0'"),
         (["--ip", "192.0.2.1"], 1, "error: --ip 192.0.2.1: "),  # of documentation only
-        ([], 1, "pip install 'xenon-mx[repl]'"),
+        ([], 1, "pip install '.[repl]' in a checkout of xenon"),
     ],
 )
 def test_the_repl_refuses_what_it_cannot_serve_in_one_line(arguments, status, output):

@@ -18,7 +18,7 @@ from support import hospital, mura_tree, paths
 
 import xenon_mx
 from xenon_mx import cli
-from xenon_mx.evaluation import prediction_tables
+from xenon_mx.evaluation import prediction_csv
 from xenon_mx.runs.epoch_log import EpochRecord
 
 PAGES = {
@@ -104,8 +104,8 @@ def test_the_columns_that_are_named_are_written():
         "MURA-v1.1/valid/XR_A/p/study1_positive/i.png", Path()
     )
     probabilities = np.full((1, 1), 0.5)
-    studies = prediction_tables.studies_csv([one], probabilities, 0.5)
-    images = prediction_tables.images_csv([one], probabilities, 0.5)
+    studies = prediction_csv.studies_csv([one], probabilities, 0.5)
+    images = prediction_csv.images_csv([one], probabilities, 0.5)
     for header in (studies.decode(), images.decode(), ",".join(EpochRecord._fields)):
         assert f"`{header.splitlines()[0]}" in EVERYTHING
 

@@ -30,7 +30,7 @@ OWNERS = {
     "pydicom": {"dicom.reader", "dicom.decoders"},
     "onnx": {"inference.onnx_graph"},
     "onnxruntime": {"inference.onnx_ensemble"},
-    "matplotlib": {"reporting.plots"},
+    "matplotlib": {"reporting.plot_style"},
     "jinja2": {"reporting.page"},
     "markupsafe": {"reporting.page"},
 }
@@ -107,6 +107,15 @@ def test_some_packages_are_imported_in_one_place(module):
     for name in imports(module):
         owners = OWNERS.get(name.split(".")[0])
         assert owners is None or module in owners, f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_no_json_is_written_with_the_words_nan_and_infinity(module):
+    """Other programs refuse them; a checksum is compared with what Python once read."""
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "dumps":
+            (allow,) = [k.value.value for k in node.keywords if k.arg == "allow_nan"]
+            assert not allow or "sort_keys" in {k.arg for k in node.keywords}
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ again only when setup.py changes.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import shutil
 import subprocess
@@ -75,4 +76,6 @@ def print_status(line: str) -> None:
 
 
 if __name__ == "__main__":
-    ensure(*(sys.argv[1:] or ["cpu"]))
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("extras", nargs="*", metavar="EXTRA", default=["cpu"])
+    ensure(*parser.parse_args().extras)

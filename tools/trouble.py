@@ -24,7 +24,8 @@ from environment import ROOT, print_status
 MURA = ROOT / "tests" / "fixtures" / "0.1.0" / "MURA-v1.1"
 TIMEOUT_S = 180.0  # chosen here: about twenty times the longest command
 EPOCHS = 3
-TIME_COLUMNS = ("images_per_s", "wait_share", "seconds")  # differ in every run
+# These differ in every run.
+TIME_COLUMNS = ("images_per_s", "wait_share", "seconds", "finished")
 
 
 class Command(NamedTuple):

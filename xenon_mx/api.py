@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Sequence
 from tqdm import tqdm
 
 from xenon_mx import arguments
-from xenon_mx.arguments import AnyPath
 from xenon_mx.config import (
+    AnyPath,
     ExportConfig,
     LaunchConfig,
     PackConfig,
@@ -69,7 +69,8 @@ def pack(
         body_parts: Further study types of an archive's body parts, a CSV.
         keep_identifiers: Name an archive's patients by their identifiers.
         valid: Share of the patients to validate on, for a manifest without splits.
-        holdout: Share of the training patients to set aside.
+        holdout: Share of the training patients for a tuning set, which chooses the
+            checkpoints in place of `valid`; `valid` is then a test set.
         seed: Seed of the record order and of the holdout.
         threads: Decoding threads; 0 uses every core.
         skip_bad: Leave unreadable images out.
@@ -94,7 +95,7 @@ def train(
     *,
     resume: bool = TrainConfig.resume,
     model: str = TrainConfig.model,
-    pretrained: str | None = TrainConfig.pretrained,
+    pretrained: AnyPath | None = TrainConfig.pretrained,
     no_pretrained: bool = TrainConfig.no_pretrained,
     freeze_epochs: int = TrainConfig.freeze_epochs,
     loss: str = TrainConfig.loss,
@@ -176,6 +177,7 @@ def predict(
     link: AnyPath | None = PredictConfig.link,
     body_parts: AnyPath | None = PredictConfig.body_parts,
     keep_identifiers: bool = PredictConfig.keep_identifiers,
+    skip_bad: bool = PredictConfig.skip_bad,
     batch_size: int = PredictConfig.batch_size,
     threads: int = PredictConfig.threads,
     ctx: str | None = PredictConfig.ctx,
@@ -201,6 +203,7 @@ def predict(
         link: The link file of an archive's pseudonyms, to write.
         body_parts: Further study types of an archive's body parts, a CSV.
         keep_identifiers: Name an archive's patients by their identifiers.
+        skip_bad: Leave unreadable images out, and list them in the file beside `out`.
         batch_size: Images per forward pass.
         threads: Decoding threads; 0 uses every core.
         ctx: Devices as MXNet contexts, such as `gpu(0)`.
@@ -258,6 +261,7 @@ def report(
     images: AnyPath | None = ReportConfig.images,
     figures: AnyPath | None = ReportConfig.figures,
     threshold: float | None = ReportConfig.threshold,
+    prevalence: float | None = ReportConfig.prevalence,
     root: AnyPath | None = ReportConfig.root,
     link: AnyPath | None = ReportConfig.link,
     cam: AnyPath | None = ReportConfig.cam,
@@ -275,6 +279,8 @@ def report(
         figures: Also write every metric with its interval, as a CSV.
         threshold: The one that the predictions were made with; None is that of their
             record, or else 0.5.
+        prevalence: Also show PPV and NPV where this share of the studies is abnormal,
+            above 0 and below 1.
         root: Folder to which the studies' paths are relative.
         link: The link file or the manifest that tells the studies' images.
         cam: Folder of class activation maps that `predict` wrote.

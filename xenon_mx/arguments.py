@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import sys
 from dataclasses import fields
-from os import PathLike
 from pathlib import Path
-from typing import Any, Container, Mapping, Sequence, Union
+from typing import Any, Container, Mapping, Sequence
 
+from xenon_mx import config
+from xenon_mx.config import AnyPath
 from xenon_mx.errors import XenonError
 from xenon_mx.runtime import progress
-
-AnyPath = Union[str, "PathLike[str]"]
 
 
 def build_config(kind: Any, given: Mapping[str, Any]) -> Any:
@@ -23,18 +22,14 @@ def build_config(kind: Any, given: Mapping[str, Any]) -> Any:
 
     Args:
         kind: A class of `config`.
-        given: Name to value of every setting; paths may be strings, and one path may
-            stand for several.
+        given: Name to value of every setting, as the class takes them.
     """
-    settings = {}
-    for setting in fields(kind):
-        value = given[setting.name]
-        wanted = str(setting.type)
+    settings = {each.name: given[each.name] for each in fields(kind)}
+    for each in fields(kind):
+        wanted = str(each.type)
         if wanted.startswith("tuple"):
-            value = as_paths(value) if "Path" in wanted else _as_words(value)
-        elif "Path" in wanted and value is not None:
-            value = Path(value)
-        settings[setting.name] = value
+            check = as_paths if "Path" in wanted else _as_words
+            settings[each.name] = check(given[each.name])
     return kind(**settings)
 
 
@@ -45,9 +40,11 @@ def with_recorded(settings: Mapping[str, Any], given: Container[str]) -> dict[st
         settings: Name to value of every setting; `run` is the run.
         given: The names of those that the user gave.
     """
+    from xenon_mx.commands import recognition
     from xenon_mx.runs.run_folder import Run
 
-    recorded = Run.open(Path(settings["run"])).meta.settings
+    recognition.check_train(Path(settings["packed"]), Path(settings["run"]))
+    recorded = Run.open(settings["run"]).meta.settings
     return {
         name: value if name in given else recorded.get(name, value)
         for name, value in settings.items()
@@ -60,9 +57,7 @@ def as_paths(value: AnyPath | Sequence[AnyPath]) -> tuple[Path, ...]:
     Raises:
         XenonError: There is none.
     """
-    if isinstance(value, (str, PathLike)):
-        return (Path(value),)
-    paths = tuple(Path(path) for path in value)
+    paths = config.as_paths("path", value)
     if not paths:
         raise XenonError("no path is given: name at least one file or folder")
     return paths

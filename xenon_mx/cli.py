@@ -25,6 +25,7 @@ from xenon_mx.config import (
     ReportConfig,
     TrainConfig,
 )
+from xenon_mx.errors import XenonError
 from xenon_mx.runtime import memory, progress, signals, streams, text
 
 if TYPE_CHECKING:
@@ -48,20 +49,36 @@ def xenon_command(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-def _check_packed(context: click.Context, _: click.Parameter, out: Path | None) -> None:
-    """Verify a packed folder, and print its splits."""
-    if out is None:
+def _check_packed(
+    context: click.Context, _: click.Parameter, folders: tuple[Path, ...]
+) -> None:
+    """Verify packed folders, and print the splits of each; one error names all."""
+    if not folders:
         return
     memory.check(memory.PACK)
+    errors = []
+    for folder in dict.fromkeys(folders):
+        try:
+            _check_folder(folder)
+        except XenonError as error:
+            errors.append(error)
+    if len(errors) > 1:
+        counted = text.counted(len(errors), "folder")
+        raise XenonError(f"{counted} cannot be used", [str(each) for each in errors])
+    if errors:
+        raise errors[0]
+    context.exit()
+
+
+def _check_folder(folder: Path) -> None:
     from xenon_mx.data import packed_folder
 
-    packed = packed_folder.open_packed(out)
-    for name in packed.splits:
-        packed.split(name)
-        count = packed.meta.splits[name].records
-        folder = text.folder_name(out)
-        click.echo(text.one_line(f"{folder}: {name}: {count:,} records, whole"))
-    context.exit()
+    packed = packed_folder.open_packed(folder)
+    name = text.folder_name(folder)
+    for split in packed.splits:
+        packed.split(split)
+        records = text.counted(packed.meta.splits[split].records, "record")
+        click.echo(text.one_line(f"{name}: {split}: {records}, whole"))
 
 
 @xenon_command.command("pack", short_help="Pack radiographs into record files.")
@@ -70,13 +87,15 @@ def _check_packed(context: click.Context, _: click.Parameter, out: Path | None) 
 @options.from_config(PackConfig)
 @click.option(
     "--check",
+    cls=options.TakesAll,
     type=options.PATH,
-    metavar="OUT",
+    multiple=True,
+    metavar="OUT...",
     is_eager=True,
     expose_value=False,
     callback=_check_packed,
-    help="Verify every byte of the packed folder OUT, and exit. Training and "
-    "prediction verify it, too, before they begin.",
+    help="Verify every byte of the packed folders OUT, and exit. Training and "
+    "prediction verify theirs, too, before they begin.",
 )
 @_version
 def pack_command(**flags: Any) -> None:
@@ -86,7 +105,7 @@ def pack_command(**flags: Any) -> None:
     {train,valid}/XR_*/patient*/study*_{positive,negative}/. Where a split has MURA's
     CSV files, they list its images and labels. Or SOURCE is a manifest: a CSV whose
     first line names columns: image, and any of study, patient, study_type, label, split
-    and others.
+    and others. Or it is a folder of DICOM files as an archive exports them.
     """
     config = PackConfig(**flags)
     memory.check(memory.PACK)
@@ -269,7 +288,7 @@ def export_command(**flags: Any) -> None:
     from xenon_mx.commands import export
 
     members = export.export(config, progress.for_stream(sys.stderr))
-    console.print_line(f"{members} member{'s' * (members > 1)} in {config.out}")
+    console.print_line(f"{text.counted(members, 'member')} in {config.out}")
     out = text.shell_quote(config.out)
     console.print_line(f"next: xenon-predict INPUT OUT.csv --run {out}")
 

@@ -1,7 +1,8 @@
 """The settings of each command: one frozen dataclass per command.
 
 Owns every default, its range, its help text and its reason; the command line makes its
-options from these fields. Must not know files or the command line.
+options from these fields. A path may be given as text, and is a `Path` from then on.
+Must not know files or the command line.
 
 "The paper" is Rajpurkar et al., MURA, arXiv 1712.06957v4.
 """
@@ -10,11 +11,14 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 from xenon_mx.errors import ConfigError
+
+AnyPath = Union[str, "os.PathLike[str]"]  # of all functions that take a path
 
 MEMBERS = 5  # the paper, section 3: the five models with the lowest losses
 FITS = ("stretch", "pad")
@@ -77,12 +81,57 @@ _KINDS: dict[type, tuple[Any, str]] = {
 
 
 class _Checked:
-    """Base of the configs, which checks every setting against its metadata."""
+    """Base of the configs, which converts paths and checks every setting."""
 
     def __post_init__(self) -> None:
-        for setting_field in fields(self):  # type: ignore[arg-type]
-            if setting_field.metadata:
-                _check(setting_field, getattr(self, setting_field.name))
+        for each in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, each.name)
+            if value is not None:
+                value = _converted(each, value)
+                object.__setattr__(self, each.name, value)
+            if each.metadata:
+                _check(each, value)
+
+
+def _converted(setting_field: Field[Any], value: Any) -> Any:
+    """Return a setting with text as paths, or a path as text, as the field has it."""
+    wanted = str(setting_field.type)
+    flag = setting_field.name
+    if setting_field.metadata:
+        flag = flag_name(flag)
+    if "Path" in wanted:
+        convert = as_paths if wanted.startswith("tuple") else as_path
+        return convert(flag, value)
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def as_paths(name: str, value: Any) -> tuple[Path, ...]:
+    """Return several paths; one may stand for several.
+
+    Args:
+        name: What errors call them.
+        value: A path, or a sequence of paths, each a `Path`, text or the like.
+
+    Raises:
+        ConfigError: It is something else, or a path is empty.
+    """
+    if isinstance(value, (str, os.PathLike)):
+        value = (value,)
+    try:
+        listed = tuple(value)
+    except TypeError:
+        raise ConfigError(name, f"must be paths, not {value!r}") from None
+    return tuple(as_path(name, path) for path in listed)
+
+
+def as_path(name: str, value: Any) -> Path:
+    """Return one path, as `as_paths` does."""
+    if isinstance(value, str) and not value:  # not the working directory
+        raise ConfigError(name, "the path is empty")
+    try:
+        return Path(value)
+    except TypeError:
+        raise ConfigError(name, f"must be a path, not {value!r}") from None
 
 
 def _check(setting_field: Field[Any], value: Any) -> None:
@@ -180,8 +229,9 @@ class PackConfig(_Checked):
     )
     holdout: float = setting(
         0.0,
-        "Fraction of the training patients to hold out. Training then chooses the best "
-        "epochs by their loss and leaves the validation set untouched.",
+        "Fraction of the training patients for a tuning set: a split of its own whose "
+        "loss lowers the learning rate and chooses the checkpoints. The valid split is "
+        "then a test set, which training never reads.",
         low=0.0,
         high=0.9,
     )
@@ -308,8 +358,8 @@ class PredictConfig(_Checked):
     runs: tuple[Path, ...]
     members: int = setting(
         MEMBERS,
-        "Number of members to average: the checkpoints with the lowest validation "
-        "losses of all runs.",
+        "Number of members whose probabilities are averaged: the checkpoints with the "
+        "lowest validation losses of all runs.",
         low=1,
     )
     threshold: float = setting(
@@ -338,6 +388,11 @@ class PredictConfig(_Checked):
     link: Path | None = setting(None, _LINK, kind=Path)
     body_parts: Path | None = setting(None, _BODY_PARTS, kind=Path)
     keep_identifiers: bool = setting(False, _KEEP_IDENTIFIERS)
+    skip_bad: bool = setting(
+        False,
+        "Leave out images that cannot be read or show nothing, and list them in the "
+        "file beside OUT. A study is predicted by its other images.",
+    )
     # The default of training; predictions do not depend on it.
     batch_size: int = setting(8, "Images per forward pass.", low=1)
     threads: int = setting(
@@ -392,6 +447,14 @@ class ReportConfig(_Checked):
         low=0.0,
         high=1.0,
     )
+    prevalence: float | None = setting(
+        None,
+        "Also show PPV and NPV where this share of the studies is abnormal: above 0 "
+        "and below 1, such as 0.1.",
+        kind=float,
+        low=0.0,
+        high=1.0,
+    )
     root: Path | None = setting(
         None,
         "Folder to which the studies' paths are relative, to find their radiographs. "
@@ -415,6 +478,13 @@ class ReportConfig(_Checked):
         4, "Largest number of studies per outcome in the gallery.", low=0, high=100
     )
     overwrite: bool = setting(False, _OVERWRITE)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.prevalence in (0, 1):
+            raise ConfigError(
+                "--prevalence", f"must be above 0 and below 1, not {self.prevalence:g}"
+            )
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,16 @@ if TYPE_CHECKING:  # these load NumPy, which `--help` must not wait for
     from xenon_mx.evaluation.study_type_metrics import StudyTypeMetrics
 
 
+# The columns of what was packed, and the counts in them.
+_COUNTS = {
+    "images": "images",
+    "abnormal images": "abnormal",
+    "studies": "studies",
+    "abnormal studies": "abnormal_studies",
+    "left out": "missing",
+}
+
+
 class _LogHandler(logging.Handler):
     """A handler that writes log lines above the progress bar."""
 
@@ -68,17 +78,34 @@ def print_table(
 
 
 def print_packed(packed: PackedFolder) -> None:
-    """Print what was packed: one row per split and study type."""
-    rows: list[tuple[str, ...]] = [
-        ("split", "study type", "images", "studies", "abnormal", "missing")
-    ]
+    """Print what was packed: one row per split and study type, and one per split."""
+    rows: list[tuple[str, ...]] = [("split", "study type", *_COUNTS)]
     for split in packed.splits:
-        for study_type, counts in packed.meta.splits[split].counts.items():
-            numbers = (getattr(counts, key) for key in rows[0][2:])
-            rows.append((split, study_type, *(f"{number:,}" for number in numbers)))
+        meta = packed.meta.splits[split]
+        for name, counts in (*meta.counts.items(), ("overall", meta.total)):
+            numbers = (getattr(counts, key) for key in _COUNTS.values())
+            rows.append((split, name, *(f"{number:,}" for number in numbers)))
     print_table(rows, left=2)
+    print_line(_next_step(packed))
+
+
+def _next_step(packed: PackedFolder) -> str:
+    """Return where the data were packed, and what can be done with them."""
     folder = text.shell_quote(packed.folder)
-    print_line(f"packed into {packed.folder}; next: xenon-train {folder} RUN")
+    done = f"packed into {packed.folder}"
+    if "train" not in packed.splits:
+        rec = text.shell_quote(packed.folder / f"{packed.splits[0]}.rec")
+        return (
+            f"{done}; it has no train split, and xenon-train needs one; next: "
+            f"xenon-predict {rec} OUT.csv --run RUN"
+        )
+    if packed.splits == ["train"]:
+        return (
+            f"{done}; it has no split to validate on, and xenon-train needs one: pack "
+            f"again with --holdout 0.1 --overwrite, which sets a tenth of the training "
+            f"patients aside"
+        )
+    return f"{done}; next: xenon-train {folder} RUN"
 
 
 def print_metrics(metrics: Sequence[StudyTypeMetrics]) -> None:

@@ -6,13 +6,14 @@ The work is done by `inference`, which is imported when it is needed.
 
 from __future__ import annotations
 
+import logging
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Iterator, Sequence
 
 from xenon_mx import arguments
-from xenon_mx.arguments import AnyPath, as_paths
-from xenon_mx.config import MEMBERS, PredictConfig
+from xenon_mx.arguments import as_paths
+from xenon_mx.config import MEMBERS, AnyPath, PredictConfig
 from xenon_mx.errors import XenonError
 from xenon_mx.runtime.progress import track
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from xenon_mx.inference.ensembles import Ensemble as Engine
+
+
+_log = logging.getLogger(__name__)
 
 
 def load(
@@ -39,13 +43,16 @@ def load(
     Raises:
         XenonError: A run cannot be used, or runs cannot be averaged.
     """
+    from xenon_mx.commands import recognition
     from xenon_mx.inference.ensembles import open_ensemble
     from xenon_mx.runtime import devices
 
     _settings(members=members)
     if ctx is not None:
         devices.parse_ctx(ctx)
-    return Ensemble(open_ensemble(as_paths(runs), members), ctx)
+    paths = as_paths(runs)
+    recognition.check_runs(paths)
+    return Ensemble(open_ensemble(paths, members), ctx)
 
 
 class Ensemble:
@@ -71,6 +78,7 @@ class Ensemble:
         *,
         threshold: float = PredictConfig.threshold,
         root: AnyPath | None = PredictConfig.root,
+        skip_bad: bool = PredictConfig.skip_bad,
         batch_size: int = PredictConfig.batch_size,
         threads: int = PredictConfig.threads,
         progress: bool = False,
@@ -82,6 +90,7 @@ class Ensemble:
                 files, or one .rec file.
             threshold: Abnormal if the probability is above it.
             root: Folder to which the paths in CSVs are relative.
+            skip_bad: Leave unreadable images out; the log names them.
             batch_size: Images per forward pass.
             threads: Decoding threads; 0 uses every core.
             progress: Show a progress bar on standard error.
@@ -94,17 +103,18 @@ class Ensemble:
         Raises:
             XenonError: An input cannot be used.
         """
-        from xenon_mx.evaluation import prediction_tables
+        from xenon_mx.evaluation import prediction_csv
 
         config = _settings(
             inputs=as_paths(inputs),
-            root=None if root is None else Path(root),
+            root=root,
             threshold=threshold,
+            skip_bad=skip_bad,
             batch_size=batch_size,
             threads=threads,
         )
         images, prob = self._probabilities(config, progress)
-        return _frame(prediction_tables.studies_csv(images, prob, threshold))
+        return _frame(prediction_csv.studies_csv(images, prob, threshold))
 
     def predict_images(
         self,
@@ -128,7 +138,7 @@ class Ensemble:
         Raises:
             XenonError: A file is not an image, or an array is not (H, W) uint8.
         """
-        from xenon_mx.evaluation import metrics, prediction_tables
+        from xenon_mx.evaluation import metrics, prediction_csv
 
         _settings(threshold=threshold, batch_size=batch_size)
         if isinstance(images, (str, PathLike)) or hasattr(images, "shape"):
@@ -138,7 +148,7 @@ class Ensemble:
         squares = [self._square(_pixels(image)) for image in images]
         logits = self._engine.logits(_batches(squares, batch_size), self._ctx)
         prob = metrics.sigmoid(logits)
-        return _frame(prediction_tables.images_csv(named, prob, threshold))
+        return _frame(prediction_csv.images_csv(named, prob, threshold))
 
     def cam(self, image: Any) -> tuple[np.ndarray, np.ndarray]:
         """Compute the class activation map of an image.
@@ -171,6 +181,7 @@ class Ensemble:
     ) -> tuple[list[Any], np.ndarray]:
         """Return the images of the inputs, N, and (N, M) probabilities."""
         from xenon_mx.evaluation import metrics
+        from xenon_mx.evaluation.left_out import LeftOut
         from xenon_mx.inference.inputs import InputImages
 
         source = InputImages(config, self._engine.meta.preprocessing)
@@ -179,7 +190,11 @@ class Ensemble:
             pixels = source.batches(self._engine.uses_mxnet)
             batches = track(pixels, progress_bar)
             logits = self._engine.logits(batches, self._ctx)
-        return source.images, metrics.sigmoid(logits)
+        if source.left_out:
+            left_out = LeftOut.of(source.left_out, source.predicted)
+            for line in left_out.lines(source.predicted):
+                _log.warning("%s", line)
+        return source.predicted, metrics.sigmoid(logits)
 
     def _geometry(self) -> tuple[int, str]:
         """Return side and fit of the nets' square input, as `fit_square` takes them."""
@@ -249,13 +264,15 @@ def _frame(csv: bytes) -> pd.DataFrame:
     import pandas as pd
 
     from xenon_mx.evaluation.prediction_tables import is_column
+    from xenon_mx.runtime import spreadsheet
 
     header = pd.read_csv(io.BytesIO(csv), nrows=0).columns
-    text = {"study", "study_type", "image", "patient"}
+    text = {"study", "study_type", "image", "patient"} & set(header)
     text |= {name for name in header if not is_column(name)}
     return pd.read_csv(
         io.BytesIO(csv),
-        dtype={**dict.fromkeys(text, str), "label": "Int64"},
+        dtype={"label": "Int64"},
+        converters=dict.fromkeys(text, spreadsheet.unguard),
         keep_default_na=False,
         na_values={"label": [""]},
-    )
+    ).rename(columns=spreadsheet.unguard)

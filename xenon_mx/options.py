@@ -72,6 +72,25 @@ class Group(click.Group):
         return list(self.commands)
 
 
+class TakesAll(click.Option):
+    """An option that takes all arguments of the command line: `--check A B C`."""
+
+    def handle_parse_result(
+        self, ctx: click.Context, opts: Any, args: list[str]
+    ) -> tuple[Any, list[str]]:
+        """Add the words that were read as arguments, and those left over."""
+        own = opts.get(self.name)
+        if own:
+            arguments = (
+                opts.get(each.name)
+                for each in ctx.command.params
+                if isinstance(each, click.Argument)
+            )
+            words = [word for word in arguments if isinstance(word, str)]
+            opts = {**opts, self.name: [*own, *words, *args]}
+        return super().handle_parse_result(ctx, opts, args)
+
+
 def several(name: str, metavar: str, before: str) -> Decorator:
     """Return the decorator that adds an argument of one or more paths.
 

@@ -31,6 +31,7 @@ from xenon_mx.inference.onnx_metadata import add_checksum
 from xenon_mx.models import cam_block, forward, network
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runs.run_meta import Preprocessing
+from xenon_mx.runtime import devices
 from xenon_mx.runtime.mxnet import mx
 
 SIZE = 64
@@ -396,6 +397,37 @@ def test_opencv_and_mxnet_decode_a_record_to_the_same_pixels(world, tmp_path, en
     np.testing.assert_array_equal(np.concatenate(by_opencv), np.concatenate(by_mxnet))
 
 
+def test_both_readers_of_records_leave_the_same_ones_out(world, tmp_path, monkeypatch):
+    """Records that show nothing, as an older xenon may have packed them."""
+    root = tmp_path / "MURA-v1.1"
+    shutil.copytree(world / "MURA-v1.1" / "valid", root / "valid")
+    blank = sorted(root.rglob("*.png"))[3:6]
+    for file in blank:
+        cv2.imwrite(str(file), np.zeros((47, 47), np.uint8))
+    folder = tmp_path / "packed"
+    with monkeypatch.context() as patched:
+        patched.setattr("xenon_mx.data.images.check_visible", lambda *_: None)
+        pack.pack(PackConfig(root, folder, size=47, encoding="png"))
+    rec = folder / "valid.rec"
+    strict = inputs.InputImages(
+        PredictConfig((rec,), "o.csv", ()), Preprocessing(47, "stretch")
+    )
+    config = PredictConfig((rec,), "o.csv", (), batch_size=2, skip_bad=True)
+    found = []
+    for with_mxnet in (True, False):
+        with pytest.raises(XenonError, match="3 images cannot be read"):
+            list(strict.batches(with_mxnet))
+        source = inputs.InputImages(config, Preprocessing(47, "stretch"))
+        pixels = np.concatenate(list(source.batches(with_mxnet)))
+        assert len(pixels) == len(source.predicted) == len(source.images) - 3
+        bad = [tmp_path / each.image for each in source.left_out]
+        assert sorted(bad) == blank
+        found.append((pixels, source.predicted, source.left_out))
+    (pixels, *by_mxnet), (other, *by_opencv) = found
+    np.testing.assert_array_equal(pixels, other)
+    assert by_mxnet == by_opencv
+
+
 def foreign(data):
     tensors = [helper.make_tensor_value_info(n, 1, [1]) for n in "ab"]
     node = helper.make_node("Relu", ["a"], ["b"])
@@ -458,7 +490,15 @@ def test_without_a_ctx_the_one_that_is_used_is_logged(world, caplog):
     ensemble = OnnxEnsemble.open(world / "run.onnx", 3)
     with caplog.at_level(logging.INFO):
         ensemble.logits([synthetic.blobs(1, SIZE)])
-    assert "ctx: cpu(0) (this ONNX Runtime has no CUDA" in caplog.text
+    assert "ctx: cpu(0)" in caplog.messages
+
+
+def test_a_gpu_that_onnx_runtime_cannot_use_is_a_warning(world, caplog, monkeypatch):
+    monkeypatch.setattr(devices, "_gpus", lambda: [devices.Gpu("NVIDIA A10", (8, 6))])
+    ensemble = OnnxEnsemble.open(world / "run.onnx", 3)
+    with caplog.at_level(logging.WARNING):
+        ensemble.logits([synthetic.blobs(1, SIZE)])
+    assert "ctx: cpu(0), not a GPU: this ONNX Runtime has no CUDA" in caplog.text
 
 
 def test_a_missing_package_is_named(world, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import cv2
 import numpy as np
 import pytest
 
+from xenon_mx import console
 from xenon_mx.commands import pack as packing
 from xenon_mx.config import PackConfig
 from xenon_mx.data import packed_folder
@@ -146,6 +148,9 @@ def test_pack_json_has_the_rule_by_which_images_were_found_and_no_path(
     assert str(tmp_path) not in json.dumps(content)
     # Runs of all versions identify the data by what 0.1.0 would have written.
     del content["images_from"], content["checksum"]
+    for split in content["splits"].values():
+        for counts in split["counts"].values():
+            del counts["abnormal_studies"]
     first = files.json_bytes({**content, "xenon": "0.1.0"})
     assert packed.fingerprint == hashlib.sha256(first).hexdigest()
 
@@ -315,6 +320,9 @@ def test_pack_json_counts_and_weights_are_those_of_the_csvs(
                 "abnormal": sum("positive" in path for path in of_type),
                 "normal": sum("negative" in path for path in of_type),
                 "missing": 0,
+                "abnormal_studies": len(
+                    {p.rpartition("/")[0] for p in of_type if "positive" in p}
+                ),
             }
 
     train = listed(root, "train")
@@ -441,7 +449,7 @@ def test_pack_bad_images_are_all_listed_and_nothing_is_left(
     root = mura_tree()
     spoilt = spoil(root)
 
-    with pytest.raises(XenonError, match="5 images cannot be read; .*--skip-bad") as e:
+    with pytest.raises(XenonError, match="5 images cannot be read: .*--skip-bad") as e:
         pack(root, tmp_path / "out")
 
     lines = sorted(e.value.details)
@@ -552,7 +560,9 @@ def test_pack_patient_in_train_and_valid_warns_of_leakage(
     pack(root, tmp_path / "out")
 
     (warning,) = warnings(caplog)
-    assert warning.startswith("1 patients, such as patient00001, are in both")
+    assert warning.startswith(
+        "1 patient is in both train and valid, such as patient00001"
+    )
 
 
 # --- the disk ---
@@ -697,6 +707,53 @@ def test_xenon_pack_ends_with_0_and_its_summary_on_stderr(
     assert "\r" not in done.stderr
     assert "xenon-train out" in done.stderr.splitlines()[-1]
     assert snapshot(tmp_path / "out") == snapshot(pack(root, tmp_path / "b").folder)
+
+
+def test_the_table_counts_images_and_studies_and_has_a_row_over_all(
+    mura_tree: Tree, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    packed = pack(mura_tree(), tmp_path / "out", holdout=0.4)
+    console.print_packed(packed)
+    head, *rows, last = capsys.readouterr().err.splitlines()
+    assert re.split("  +", head) == [
+        *("split", "study type", "images", "abnormal images"),
+        *("studies", "abnormal studies", "left out"),
+    ]
+    assert last.endswith(f"next: xenon-train {packed.folder} RUN")
+    found = {tuple(row.split()[:2]): row.split()[2:] for row in rows}
+    for split in packed.splits:
+        listed = packed.split(split).listed()
+        for name in (*packed.study_types, "overall"):
+            chosen = [i for i in listed if name in ("overall", i.study_type)]
+            abnormal = [image for image in chosen if image.label]
+            if chosen:
+                assert found.pop((split, name)) == [
+                    *(str(len(chosen)), str(len(abnormal))),
+                    str(len({image.study for image in chosen})),
+                    str(len({image.study for image in abnormal})),
+                    "0",
+                ]
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    ("gone", "line"),
+    [
+        ("valid", "no split to validate on, .* pack again with --holdout 0.1 --over"),
+        ("train", "no train split, .*; next: xenon-predict .*/out/valid.rec OUT.csv"),
+    ],
+)
+def test_a_folder_that_cannot_be_trained_on_says_so_at_once(
+    mura_tree: Tree,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    gone: str,
+    line: str,
+) -> None:
+    root = mura_tree(csvs=False)
+    shutil.rmtree(root / gone)
+    console.print_packed(pack(root, tmp_path / "out"))
+    assert re.search(line, capsys.readouterr().err.splitlines()[-1])
 
 
 def test_xenon_pack_of_bad_images_ends_with_1_and_names_them(

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 import synthetic
-from support import mura_tree
+from support import archives, hospital, mura_tree
 from support.dicom_files import written
 from support.predictions import predict_tables, read
 
@@ -290,6 +290,138 @@ def test_all_images_that_cannot_be_read_are_named_and_nothing_is_written(
     assert not (tmp_path / "out.csv").exists()
 
 
+def spoil(world, folder):
+    """Copy the data set, and spoil a whole study, an image of another, and a file.
+
+    Return the root, the lost study, the study that lost an image, and the bad images.
+    """
+    root = folder / "MURA-v1.1"
+    shutil.copytree(world / "MURA-v1.1", root)
+    listed = (root / "valid_image_paths.csv").read_text().split()
+    studies = dict.fromkeys(path.rpartition("/")[0] + "/" for path in listed)
+    views = {s: [path for path in listed if path.startswith(s)] for s in studies}
+    lost, partial = (
+        next(s for s in studies if len(views[s]) == count) for count in (2, 3)
+    )
+    first, second = (folder / path for path in views[lost])
+    first.write_bytes(b"no image")
+    second.unlink()
+    blank = folder / views[partial][1]
+    cv2.imwrite(str(blank), np.zeros((SIZE, SIZE), np.uint8))
+    return root, lost, partial, [*views[lost], views[partial][1]]
+
+
+@pytest.mark.parametrize("form", ["csv", "files"])
+def test_skip_bad_leaves_out_images_and_says_so_in_the_record(
+    world, tmp_path, caplog, monkeypatch, form
+):
+    monkeypatch.chdir(tmp_path)
+    root, lost, partial, bad = spoil(world, tmp_path)
+    listed = (root / "valid_image_paths.csv").read_text().split()
+    given = [root / "valid_image_paths.csv"]
+    there = listed
+    if form == "files":
+        there = [path for path in listed if Path(path).exists()]
+        bad = [path for path in bad if path in there]
+        given = [Path(path) for path in there]
+    all_studies, all_images, _ = ask(world, tmp_path, valid_csv(world))
+    by_name = {row["image"]: row for row in all_images}
+    caplog.clear()
+    studies, images, result = ask(
+        world, tmp_path, *given, skip_bad=True, cam=Path("maps"), batch_size=4
+    )
+    assert [row["image"] for row in images] == [p for p in there if p not in bad]
+    for row in images:
+        wanted = by_name[row["image"]]
+        for key in ("probability", "member_1", "member_3"):
+            assert float(row[key]) == pytest.approx(float(wanted[key]), rel=1e-4)
+    for row in studies:
+        views = [float(i["probability"]) for i in images if i["study"] == row["study"]]
+        assert float(row["probability"]) == pytest.approx(np.mean(views), rel=1e-6)
+        assert int(row["images"]) == len(views)
+    assert {r["study"] for r in all_studies} - {r["study"] for r in studies} == {lost}
+    overlays = {p.relative_to("maps").as_posix() for p in Path("maps").rglob("*png")}
+    assert overlays == {f"{row['image']}{cam_folder.OVERLAY}" for row in images}
+    assert result.metrics[-1].studies == len(studies) == 9
+
+    for record in ("out.csv", "images.csv"):
+        found = recorded(tmp_path / record)
+        assert [each.image for each in found.left_out.images] == bad
+        assert found.left_out.studies == (lost,)
+        assert (found.counts.images, found.counts.studies) == (len(images), 9)
+        assert found.seen.studies == 9
+    reasons = {each.image: each.reason for each in found.left_out.images}
+    assert reasons[bad[0]] == "not an image: neither PNG, JPEG, BMP, TIFF nor DICOM"
+    assert "nothing to see" in reasons[bad[-1]]
+    said = [line for line in caplog.messages if "left out" in line or "predict" in line]
+    assert all(f"left out: {path}: {reasons[path]}" in said for path in bad)
+    assert f"no prediction: {lost}: none of its images can be read" in said
+    assert f"predicted by 2 of 3 images: {partial}" in said
+    assert said[-1].startswith(f"left out {len(bad)} images: 1 study is without")
+
+
+def test_without_skip_bad_the_error_names_it(world, tmp_path):
+    root, _, _, bad = spoil(world, tmp_path)
+    with pytest.raises(XenonError, match="1 of 19 images cannot be found"):
+        ask(world, tmp_path, root / "valid_image_paths.csv")
+    with pytest.raises(XenonError, match="2 images cannot be read: .*--skip-bad"):
+        ask(world, tmp_path, root / "valid")
+
+
+def test_skip_bad_with_nothing_left_is_an_error(world, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no image")
+    with pytest.raises(XenonError, match="none of 1 image can be read") as caught:
+        ask(world, tmp_path, tmp_path / "a.png", skip_bad=True)
+    assert len(caught.value.details) == 1
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_submission_must_have_every_study(world, tmp_path):
+    """The competition's scorer would not notice that one is missing."""
+    root, lost, _, _ = spoil(world, tmp_path)
+    asked = {"skip_bad": True, "submission": True}
+    with pytest.raises(XenonError, match="1 study has no image that can") as caught:
+        ask(world, tmp_path, root / "valid_image_paths.csv", **asked)
+    assert caught.value.details == (lost,)
+    assert not (tmp_path / "out.csv").exists()
+    whole = next(p for p in (world / lost).rglob("*.png"))
+    shutil.copy(whole, tmp_path / lost / "image1.png")
+    config = PredictConfig(
+        (root / "valid_image_paths.csv",), tmp_path / "s.csv", (world / "run",), **asked
+    )
+    predict.predict(config)
+    assert len((tmp_path / "s.csv").read_text().splitlines()) == 10
+
+
+def test_skip_bad_names_an_archives_files_by_pseudonyms(
+    world, tmp_path, caplog, monkeypatch
+):
+    """A bad header, which tells no study, and a radiograph that shows nothing."""
+    key = hospital.write_key(tmp_path / "key")
+    monkeypatch.setenv("XENON_KEY", str(key))
+    blank = written(np.zeros((40, 40), np.uint8), PatientID="PID-7")
+    export = archives.write(
+        tmp_path / "export",
+        {
+            "Doe/good": archives.radiograph(1),
+            "Doe/empty.dcm": b"",
+            "Doe/Jane/blank": blank,
+        },
+    )
+    with pytest.raises(XenonError, match="1 DICOM file cannot be used"):
+        ask(world, tmp_path, export)
+    studies, _, _ = ask(world, tmp_path, export, skip_bad=True)
+    assert len(studies) == 1
+    left_out = recorded(tmp_path / "out.csv").left_out
+    reasons = {each.image: each.reason for each in left_out.images}
+    assert sorted(name[0] for name in reasons) == ["X", "f"]
+    assert "the file is empty" in reasons.values()
+    assert len(left_out.studies) == 1
+    told = (tmp_path / "out.csv.json").read_text() + caplog.text
+    for secret in ("Doe", "Jane", "PID-", "ACC-1", archives.ROOT_UID):
+        assert secret not in told
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [("nothing.csv", "no such file"), ("empty", "no image in this folder")],
@@ -329,7 +461,7 @@ def test_a_dicom_file_that_is_no_radiograph_is_an_error_if_it_is_named(
     slice_.write_bytes(written(synthetic.blobs(1, 40)[0], Modality="CT"))
     (tmp_path / "in.csv").write_text("in/slice.dcm\n")
     given = {"file": slice_, "csv": tmp_path / "in.csv", "folder": folder}[form]
-    message = "1 images cannot be read"
+    message = "1 image cannot be read"
     if form == "folder":
         message = "in: no image in this folder or below: 1 DICOM CT"
     with pytest.raises(XenonError, match=message):
@@ -348,7 +480,7 @@ def test_a_file_under_two_names_is_given_twice(world, tmp_path, monkeypatch):
     (tmp_path / "link.png").symlink_to(pixels)
     monkeypatch.chdir(tmp_path)
     for other in (pixels, Path("link.png")):
-        with pytest.raises(XenonError, match="1 images are given more than once"):
+        with pytest.raises(XenonError, match="1 image is given more than once"):
             ask(world, tmp_path, Path("loose.png"), other)
 
 
@@ -360,7 +492,9 @@ def test_studies_of_one_name_in_two_folders_are_not_merged(world, tmp_path):
         pixels = synthetic.blobs(1, SIZE, seed=number)[0]
         cv2.imwrite(str(study / f"image{number}.png"), pixels)
     for inputs in ([tmp_path / "A", tmp_path / "B"], [tmp_path]):
-        with pytest.raises(XenonError, match="1 studies have the same name") as caught:
+        with pytest.raises(
+            XenonError, match="1 study name is found in several"
+        ) as caught:
             ask(world, tmp_path, *inputs)
         (detail,) = caught.value.details
         assert f"{tmp_path}/A/" in detail

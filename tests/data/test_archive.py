@@ -453,3 +453,12 @@ def test_an_image_without_a_study_uid_is_a_study_of_its_own(tmp_path: Path) -> N
     films = {str(n): radiograph(n, StudyInstanceUID=None) for n in (1, 2)}
     images_ = read_archive(write(tmp_path / "in", films), NAMING).images
     assert len({image.study for image in images_}) == 2
+
+
+def test_a_link_file_guards_what_a_spreadsheet_would_run(tmp_path: Path) -> None:
+    """Body parts and accession numbers of a header may be anything."""
+    fields = dict.fromkeys(links.Link._fields, "")
+    link = links.Link(**{**fields, "image": "=i", "accession": "=cmd", "file": "/f"})
+    (tmp_path / "link.csv").write_bytes(links.content([link]))
+    assert "'=cmd" in (tmp_path / "link.csv").read_text().split(",")
+    assert links.read(tmp_path / "link.csv") == {"=i": Path("/f")}

@@ -212,7 +212,7 @@ def test_read_dataset_path_that_no_list_can_hold_is_refused(
     tmp_path: Path, name: str
 ) -> None:
     touch(tmp_path, f"train/XR_HAND/p1/study1_positive/{name}")
-    with pytest.raises(XenonError, match="1 images have a tab") as caught:
+    with pytest.raises(XenonError, match="1 path has a tab") as caught:
         datasets.read_dataset(tmp_path)
     caught.value.details[0].encode()
 
@@ -277,7 +277,7 @@ def test_labels_missing_are_refused_and_all_listed(tmp_path: Path) -> None:
 
 def test_labels_missing_without_a_csv_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, "train/XR_HAND/p1/study1/image1.png")
-    with pytest.raises(XenonError, match="1 studies have no label"):
+    with pytest.raises(XenonError, match="1 study has no label"):
         datasets.read_dataset(tmp_path)
 
 
@@ -428,7 +428,7 @@ def test_read_dataset_csv_with_a_header_is_refused_by_name(
 ) -> None:
     csv = mura_tree() / "train_image_paths.csv"
     csv.write_text("image_path\n" + csv.read_text())
-    with pytest.raises(XenonError, match="1 images lie outside") as caught:
+    with pytest.raises(XenonError, match="1 image lies outside") as caught:
         datasets.read_dataset(csv.parent)
     assert caught.value.details == ("image_path",)
 
@@ -506,7 +506,7 @@ def test_read_paths_with_root_looks_nowhere_else(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     csv = write(tmp_path / "paths.csv", WRIST)
 
-    with pytest.raises(XenonError, match="none of its 1 images was found"):
+    with pytest.raises(XenonError, match="none of its 1 image was found"):
         datasets.read_paths(csv, tmp_path / "other")
 
 
@@ -669,7 +669,7 @@ def test_read_paths_leaving_the_root_is_refused(tmp_path: Path, path: str) -> No
     touch(tmp_path, "secret.png", "inner/a.png")
     csv = write(tmp_path / "inner" / "paths.csv", "a.png", path)
     for root in (None, tmp_path / "inner"):
-        with pytest.raises(XenonError, match="1 paths leave the root") as caught:
+        with pytest.raises(XenonError, match="1 path leaves the root") as caught:
             datasets.read_paths(csv, root)
         assert caught.value.details == (path,)
 
@@ -682,7 +682,7 @@ def test_read_paths_absolute_needs_a_root_around_it(tmp_path: Path) -> None:
     assert datasets.read_paths(csv, tmp_path / "data")[0].file == inside
     with pytest.raises(XenonError, match="absolute paths need --root"):
         datasets.read_paths(csv)
-    with pytest.raises(XenonError, match="1 paths leave the root"):
+    with pytest.raises(XenonError, match="1 path leaves the root"):
         datasets.read_paths(write(csv, str(outside)), tmp_path / "data")
 
 
@@ -691,7 +691,7 @@ def test_read_paths_link_out_of_the_root_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data" / "b.png").symlink_to(tmp_path / "secret.png")
     csv = write(tmp_path / "data" / "paths.csv", "a.png", "b.png")
 
-    with pytest.raises(XenonError, match="1 links lead out") as caught:
+    with pytest.raises(XenonError, match="1 link leads out") as caught:
         datasets.read_paths(csv, tmp_path / "data")
     assert caught.value.details == ("b.png",)
 
@@ -732,7 +732,7 @@ def test_a_study_that_the_csv_lacks_is_refused_though_its_folder_has_a_label(
         "p1/study1_positive p2/study1_negative",
         "MURA-v1.1/train/XR_HAND/p1/study1_positive/,1",
     )
-    with pytest.raises(XenonError, match="1 studies have no label") as caught:
+    with pytest.raises(XenonError, match="1 study has no label") as caught:
         datasets.read_dataset(tmp_path)
     assert "p2/study1_negative" in caught.value.details[0]
 
@@ -747,7 +747,7 @@ def test_labelled_studies_without_images_cause_a_warning(
         "MURA-v1.1/train/XR_HAND/p9/study1_negative/,0",
     )
     datasets.read_dataset(tmp_path)
-    assert "1 labelled studies have no image, such as XR_HAND/p9" in caplog.text
+    assert "1 labelled study has no image, such as XR_HAND/p9" in caplog.text
 
 
 def test_a_linked_study_type_is_walked_and_a_loop_of_links_ends(tmp_path: Path) -> None:

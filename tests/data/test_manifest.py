@@ -138,7 +138,7 @@ def test_an_invalid_header_is_an_error(tmp_path, header, reason):
 
 
 def test_an_image_that_is_listed_twice_is_an_error(tmp_path):
-    with pytest.raises(XenonError, match="1 images are listed twice"):
+    with pytest.raises(XenonError, match="1 image is listed twice"):
         manifest.read_manifest(written(tmp_path, [ROWS[0], ROWS[0]]))
 
 
@@ -234,3 +234,25 @@ def test_a_share_for_validation_contradicts_splits(tmp_path):
     config = PackConfig(written(tmp_path, ROWS), tmp_path / "out", valid=0.2)
     with pytest.raises(ConfigError, match="--valid: has no effect"):
         pack.pack(config)
+
+
+def test_names_like_formulas_are_guarded_in_a_packed_folder_and_come_back(tmp_path):
+    """And in a manifest, since a table that xenon wrote may be given as one."""
+    draw(tmp_path, 2)
+    (tmp_path / "films/1.png").rename(tmp_path / "=1.png")
+    rows = ["=1.png,@S,=P,XR_HAND,1,train,-1.5", "'=2.png,S,P,XR_HAND,0,train,+A"]
+    (tmp_path / "films/2.png").rename(tmp_path / "=2.png")
+    (tmp_path / "studies.csv").write_text("\n".join([HEADER, *rows]))
+    packing = PackConfig(tmp_path / "studies.csv", tmp_path / "out", size=32)
+    packed = pack.pack(packing)
+    listed = {image.path: image for image in packed.split("train").listed()}
+    assert set(listed) == {"=1.png", "=2.png"}
+    first = listed["=1.png"]
+    assert (first.study, first.patient) == ("@S", "=P")
+    assert [image.extra["scanner"] for image in listed.values()] in (
+        ["-1.5", "+A"],
+        ["+A", "-1.5"],
+    )
+    written_rows = (tmp_path / "out" / "train.csv").read_text().splitlines()
+    assert "'=1.png,'@S,'=P,XR_HAND,1,-1.5" in written_rows
+    assert "'=2.png,S,P,XR_HAND,0,'+A" in written_rows

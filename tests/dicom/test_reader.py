@@ -924,7 +924,7 @@ def test_damaged_files_are_an_error_or_an_image():
 def test_without_pydicom_the_error_says_what_to_install(monkeypatch):
     data = written(noise(8))
     monkeypatch.setitem(sys.modules, "pydicom", None)
-    assert "pip install 'xenon-mx[dicom]'" in refusal(data)
+    assert "pip install '.[dicom]'" in refusal(data)
     assert images.decode(images.encode(noise(8), "png", 0)).shape == (6, 9)
 
 
@@ -934,7 +934,7 @@ def test_without_pydicom_the_error_says_what_to_install(monkeypatch):
         (
             uid.JPEGLosslessSV1,
             "scan: no decoder of its pixels (1.2.840.10008.1.2.4.70) is installed: "
-            "pip install 'xenon-mx[dicom]'\n",
+            "pip install '.[dicom]' in a checkout of xenon\n",
         ),
         (
             uid.JPEGExtended12Bit,

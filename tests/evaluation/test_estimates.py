@@ -30,6 +30,10 @@ def test_metrics_of_a_table_worked_by_hand():
         "Brier score": (35 * 0.01 + 15 * 0.81) / 50,
         # two thirds of the samples at .9 are abnormal, a quarter of those at .1
         "calibration error": 0.6 * (0.9 - 2 / 3) + 0.4 * (0.25 - 0.1),
+        "PPV": 20 / 30,
+        "NPV": 15 / 20,
+        # at .9 a recall of .8 with a precision of 2/3; at .1 the rest, with 25 of 50
+        "average precision": 0.8 * 2 / 3 + 0.2 * 0.5,
     }
     assert list(estimates) == list(expected) == list(metrics.METRICS)
     for name, value in expected.items():
@@ -65,6 +69,9 @@ def test_weighted_metrics_are_scikit_learns_of_the_samples_repeated(threshold):
             "accuracy": sklearn_metrics.accuracy_score(labels, predictions),
             "F1": sklearn_metrics.f1_score(labels, predictions),
             "Brier score": sklearn_metrics.brier_score_loss(labels, prob),
+            "PPV": sklearn_metrics.precision_score(labels, predictions),
+            "NPV": sklearn_metrics.precision_score(1 - labels, 1 - predictions),
+            "average precision": sklearn_metrics.average_precision_score(labels, prob),
         }
         assert set(metrics.METRICS) - set(oracle) == {"calibration error"}
         for name, value in oracle.items():
@@ -227,8 +234,7 @@ def test_the_order_of_the_samples_changes_nothing():
         [samples.patients[i] for i in order],
     )
     for one, two in zip(evaluate(samples), evaluate(other)):
-        assert (one.low, one.high) == (two.low, two.high), one.name
-        assert one.value == pytest.approx(two.value, abs=1e-12)
+        assert one[1:] == pytest.approx(two[1:], abs=1e-12), one.name
 
 
 def test_a_seed_repeats_and_another_one_differs():
@@ -253,6 +259,98 @@ def test_draws_in_blocks_are_the_draws_at_once(monkeypatch):
         np.testing.assert_allclose(values, whole[name], rtol=0, atol=1e-12)
 
 
+def calibrated(random, patients, studies, sharpness):
+    """Draw studies of a net whose logits are `sharpness` times too large."""
+    logits = random.normal(0, 2, patients).repeat(studies) + random.normal(
+        0, 0.5, patients * studies
+    )
+    labels = (random.rand(len(logits)) < metrics.sigmoid(logits)).astype(int)
+    names = [f"p{i // studies:03d}" for i in range(len(logits))]
+    return make_samples(labels, metrics.sigmoid(sharpness * logits), names)
+
+
+@pytest.mark.parametrize("sharpness", [1, 3])
+@pytest.mark.parametrize("patients", [8, 25, 100])
+def test_every_interval_holds_its_value(patients, sharpness):
+    """Percentiles alone leave out up to 13% of the calibration errors."""
+    random = np.random.RandomState(20)
+    shown = 0
+    for trial in range(40):
+        samples = calibrated(random, patients, 2, sharpness)
+        for each in evaluate(samples, repeats=200, seed=trial, prevalence=0.1):
+            if math.isfinite(each.low):
+                assert each.low <= each.value <= each.high, each
+                shown += each.name == "calibration error"
+    assert shown == 40
+
+
+def test_the_interval_of_a_calibration_error_is_moved_by_the_bias_of_its_draws():
+    draws = np.linspace(0.2, 0.4, 1001)
+    interval = bootstrap.bias_corrected_interval(draws, 0.1)
+    # The draws lie .2 above the value on average.
+    assert interval[:2] == pytest.approx((0.205 - 0.2, 0.395 - 0.2))
+    interval = bootstrap.bias_corrected_interval(draws, 0.05)
+    assert interval[:2] == pytest.approx((0, 0.395 - 0.25))  # none is below 0
+    nothing = bootstrap.bias_corrected_interval(np.full(100, np.nan), 0.1)
+    assert np.isnan(nothing[:2]).all()
+
+
+@pytest.mark.parametrize(("sharpness", "lowest"), [(1, 0.9), (3, 0.9)])
+def test_intervals_of_calibration_errors_cover_what_is_expected(sharpness, lowest):
+    """The expected value is the mean of the error over all simulations."""
+    random = np.random.RandomState(21)
+    found = []
+    for trial in range(120):
+        samples = calibrated(random, 150, 1, sharpness)
+        found.append(by_name(evaluate(samples, repeats=200, seed=trial)))
+    errors = [each["calibration error"] for each in found]
+    expected = np.mean([each.value for each in errors])
+    covered = np.mean([each.low <= expected <= each.high for each in errors])
+    assert covered >= lowest
+
+
+# --- predictive values ---------------------------------------------------------------
+
+
+def test_predictive_values_at_the_prevalence_of_the_samples_are_those_of_the_samples():
+    samples = from_outcomes(tp=20, fn=5, fp=10, tn=65)
+    estimates = by_name(evaluate(samples, prevalence=0.25))
+    for name in ("PPV", "NPV"):
+        at = estimates[f"{name} at prevalence 0.25"]
+        assert at.value == pytest.approx(estimates[name].value)
+
+
+def test_predictive_values_at_another_prevalence_are_worked_by_hand():
+    """Of 1,000 studies with 100 abnormal, 80 are found; of 900 normal, 360 are not."""
+    samples = from_outcomes(tp=20, fn=5, fp=10, tn=15)
+    estimates = by_name(evaluate(samples, prevalence=0.1))
+    ppv, npv = (estimates[f"{name} at prevalence 0.1"] for name in ("PPV", "NPV"))
+    assert ppv.value == pytest.approx(80 / (80 + 360))
+    assert npv.value == pytest.approx(540 / (540 + 20))
+    assert ppv.low < ppv.value < ppv.high < estimates["PPV"].value
+
+
+def test_the_interval_of_a_predictive_value_is_of_the_same_draws():
+    """With every normal study predicted normal, PPV is 1 at any prevalence."""
+    estimates = by_name(evaluate(from_outcomes(20, 10, 0, 30), prevalence=0.3))
+    ppv, npv = (estimates[f"{name} at prevalence 0.3"] for name in ("PPV", "NPV"))
+    assert ppv.value == 1
+    assert math.isnan(ppv.low)  # no draw has another value
+    of_draws = estimates["sensitivity"]
+    for end, sensitivity in ((npv.low, of_draws.low), (npv.high, of_draws.high)):
+        # with a specificity of 1, NPV rises with the sensitivity
+        expected = 0.7 / (0.7 + 0.3 * (1 - sensitivity))
+        assert end == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("undefined", ["PPV", "NPV"])
+def test_without_a_prediction_its_predictive_value_is_undefined(undefined):
+    counts = {"PPV": (0, 10, 0, 10), "NPV": (10, 0, 10, 0)}[undefined]
+    estimates = by_name(evaluate(from_outcomes(*counts), prevalence=0.2, repeats=0))
+    for name in (undefined, f"{undefined} at prevalence 0.2"):
+        assert math.isnan(estimates[name].value)
+
+
 # --- what is undefined ---------------------------------------------------------------
 
 
@@ -264,7 +362,8 @@ def test_one_class_only_leaves_undefined_what_compares_the_classes(label):
         name for name, estimate in estimates.items() if math.isnan(estimate.value)
     }
     of_one_class = {"specificity"} if label else {"sensitivity", "F1"}
-    assert missing == {"kappa", "AUROC"} | of_one_class
+    of_both = {"kappa", "AUROC", "average precision", "PPV", "NPV"}
+    assert missing == of_both | of_one_class
     for name, estimate in estimates.items():
         assert (
             math.isnan(estimate.low) == math.isnan(estimate.high) == (name in missing)

@@ -12,7 +12,7 @@ from support.evaluation_sets import make_samples
 
 from xenon_mx.data import mura
 from xenon_mx.errors import XenonError
-from xenon_mx.evaluation import bootstrap, estimates, metrics, prediction_tables
+from xenon_mx.evaluation import bootstrap, estimates, metrics, prediction_csv
 from xenon_mx.evaluation.evaluation_set import read_predictions
 
 PATHS = (
@@ -29,8 +29,8 @@ def written(tmp_path):
     """Write the tables of four images as xenon-predict does: OUT.csv and --images."""
     images = [mura.parse(path, Path(path)) for path in PATHS]
     out, by_image = tmp_path / "out.csv", tmp_path / "images.csv"
-    out.write_bytes(prediction_tables.studies_csv(images, MEMBERS, 0.5))
-    by_image.write_bytes(prediction_tables.images_csv(images, MEMBERS, 0.5))
+    out.write_bytes(prediction_csv.studies_csv(images, MEMBERS, 0.5))
+    by_image.write_bytes(prediction_csv.images_csv(images, MEMBERS, 0.5))
     return out, by_image
 
 
@@ -84,8 +84,8 @@ GOOD = f"{STUDY},XR_HAND,1,0.25,0,0\n"
         (HEADER.replace("probability", "score"), "and lacks probability"),
         (HEADER.replace("images", "label"), "names the column label twice"),
         (HEADER, "contains no predictions"),
-        (HEADER + f"{STUDY},XR_HAND,1,0.25,0,\n", "1 of 1 rows have no label"),
-        (HEADER + GOOD + "a/b.png,,1,0.25,0,\n", "1 of 2 rows have no label"),
+        (HEADER + f"{STUDY},XR_HAND,1,0.25,0,\n", "no label in 1 of 1 row"),
+        (HEADER + GOOD + "a/b.png,,1,0.25,0,\n", "no label in 1 of 2 rows"),
         (HEADER + GOOD + GOOD, "lists 1 study more than once, such as valid/XR_HAND"),
         (HEADER + GOOD + "x,y\n", "line 3: must have as many cells"),
         (HEADER + GOOD.replace("\n", ",9\n"), "line 2: must have as many cells"),

@@ -10,7 +10,7 @@ import pytest
 
 from xenon_mx.data import mura
 from xenon_mx.errors import XenonError
-from xenon_mx.evaluation import evaluation_set, prediction_tables
+from xenon_mx.evaluation import evaluation_set, prediction_csv, prediction_tables
 
 STUDY = "MURA-v1.1/valid/XR_WRIST/patient11185/study1_positive/"
 IMAGES = [
@@ -21,7 +21,7 @@ MEMBERS = np.array([[0.9, 0.7], [0.25, 0.25], [0.4, 0.6]])
 
 
 def test_the_bytes_of_a_table_of_studies():
-    assert prediction_tables.studies_csv(IMAGES, MEMBERS, 0.5).decode() == (
+    assert prediction_csv.studies_csv(IMAGES, MEMBERS, 0.5).decode() == (
         "study,study_type,images,probability,prediction,label\n"
         f"{STUDY},XR_WRIST,2,0.65,1,1\n"
         "loose.png,,1,0.25,0,\n"
@@ -29,7 +29,7 @@ def test_the_bytes_of_a_table_of_studies():
 
 
 def test_a_table_of_images_has_one_column_per_member():
-    assert prediction_tables.images_csv(IMAGES, MEMBERS, 0.25).decode() == (
+    assert prediction_csv.images_csv(IMAGES, MEMBERS, 0.25).decode() == (
         "image,study,study_type,probability,prediction,label,member_1,member_2\n"
         f"{STUDY}image1.png,{STUDY},XR_WRIST,0.8,1,1,0.9,0.7\n"
         "loose.png,loose.png,,0.25,0,,0.25,0.25\n"
@@ -39,16 +39,42 @@ def test_a_table_of_images_has_one_column_per_member():
 
 def test_a_submission_has_no_header_and_no_probability():
     images = [IMAGES[0], IMAGES[2]]
-    written = prediction_tables.submission_csv(images, MEMBERS[[0, 2]], 0.5)
+    written = prediction_csv.submission_csv(images, MEMBERS[[0, 2]], 0.5)
     assert written.decode() == f"{STUDY},1\n"
+
+
+@pytest.mark.parametrize(
+    "write", [prediction_csv.studies_csv, prediction_csv.images_csv]
+)
+def test_no_name_is_a_formula_to_a_spreadsheet_and_all_are_read_back(tmp_path, write):
+    names = ["=1+1.png", "'=1.png", "@SUM(A1).png", "-2.png", "plain.png"]
+    extra = {"+note": "=2", "z": "-1.5"}
+    images = [
+        replace(mura.parse(name, Path(name)), patient=name, extra=extra)
+        for name in names
+    ]
+    file = tmp_path / "out.csv"
+    file.write_bytes(write(images, np.full((5, 1), 0.25), 0.5))
+    for line in file.read_text().splitlines():
+        cells = line.split(",")
+        assert not [cell for cell in cells if cell[:1] in "=@" and cell], line
+        assert "-1.5" in cells or "'+note" in cells
+    table = prediction_tables.read_table(file)
+    assert table.names == table.studies == table.patients == names
+    assert table.extra == {"+note": ["=2"] * 5, "z": ["-1.5"] * 5}
+
+
+def test_a_submission_is_not_guarded_since_its_scorer_compares_names():
+    study = "=data/valid/XR_WRIST/patient1/study1/"
+    images = [mura.parse(f"{study}image1.png", Path())]
+    written = prediction_csv.submission_csv(images, MEMBERS[:1], 0.5)
+    assert written.decode() == f"{study},1\n"
 
 
 def test_the_prediction_follows_from_the_digits_that_are_written():
     """Otherwise the table would show 0.5 as abnormal."""
     prob = np.array([[0.5 + 2e-11]])
-    (_, row) = (
-        prediction_tables.studies_csv(IMAGES[:1], prob, 0.5).decode().splitlines()
-    )
+    (_, row) = prediction_csv.studies_csv(IMAGES[:1], prob, 0.5).decode().splitlines()
     assert row.endswith(",0.5,0,1")
 
 
@@ -61,7 +87,7 @@ def test_further_columns_stand_at_the_end_and_are_read_back(tmp_path):
         replace(last, extra={"sex": "F"}),
     ]
     file = tmp_path / "out.csv"
-    file.write_bytes(prediction_tables.studies_csv(images, MEMBERS, 0.5))
+    file.write_bytes(prediction_csv.studies_csv(images, MEMBERS, 0.5))
     assert file.read_text() == (
         "study,study_type,images,probability,prediction,label,patient,sex,age\n"
         f"{STUDY},XR_WRIST,2,0.65,1,1,patient11185,F,\n"
@@ -70,7 +96,7 @@ def test_further_columns_stand_at_the_end_and_are_read_back(tmp_path):
     table = prediction_tables.read_table(file)
     assert table.patients == ["patient11185", "P1"]
     assert table.extra == {"sex": ["F", ""], "age": ["", "7"]}
-    file.write_bytes(prediction_tables.images_csv(images, MEMBERS, 0.5))
+    file.write_bytes(prediction_csv.images_csv(images, MEMBERS, 0.5))
     assert file.read_text().splitlines()[2] == (
         "loose.png,loose.png,,0.25,0,,0.25,0.25,P1,,7"
     )
@@ -82,8 +108,8 @@ def test_further_columns_stand_at_the_end_and_are_read_back(tmp_path):
 @pytest.mark.parametrize(
     ("write", "level", "members"),
     [
-        (prediction_tables.studies_csv, "study", 0),
-        (prediction_tables.images_csv, "image", 2),
+        (prediction_csv.studies_csv, "study", 0),
+        (prediction_csv.images_csv, "image", 2),
     ],
 )
 def test_what_is_written_is_read_back(tmp_path, write, level, members):
@@ -106,7 +132,7 @@ def test_what_is_written_is_read_back(tmp_path, write, level, members):
 
 
 @pytest.mark.parametrize(
-    "write", [prediction_tables.studies_csv, prediction_tables.images_csv]
+    "write", [prediction_csv.studies_csv, prediction_csv.images_csv]
 )
 def test_a_study_under_both_labels_is_refused(tmp_path, write):
     file = tmp_path / "out.csv"
@@ -132,7 +158,7 @@ def test_a_study_under_both_labels_is_refused(tmp_path, write):
 )
 def test_an_invalid_cell_is_an_error_with_its_line(tmp_path, column, value, message):
     header, first, second = (
-        prediction_tables.studies_csv(IMAGES, MEMBERS, 0.5).decode().splitlines()
+        prediction_csv.studies_csv(IMAGES, MEMBERS, 0.5).decode().splitlines()
     )
     cells = second.split(",")
     cells[header.split(",").index(column)] = value

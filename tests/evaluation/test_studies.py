@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from xenon_mx.data import mura
-from xenon_mx.evaluation import prediction_tables, studies
+from xenon_mx.evaluation import prediction_csv, studies
 from xenon_mx.evaluation.estimates import evaluate
 from xenon_mx.evaluation.evaluation_set import read_predictions
 
@@ -61,6 +61,6 @@ def test_the_nine_digits_of_the_table_decide(tmp_path):
     assert score.kappa == pytest.approx(0.4)  # pa = 2/3, pe = 4/9
     assert score.auroc == 0.75  # one pair in order, one tie
     table = tmp_path / "out.csv"
-    table.write_bytes(prediction_tables.studies_csv(images, prob[:, None], 0.5))
+    table.write_bytes(prediction_csv.studies_csv(images, prob[:, None], 0.5))
     read = {e.name: e.value for e in evaluate(read_predictions(table), repeats=0)}
     assert (read["kappa"], read["AUROC"]) == pytest.approx(score)

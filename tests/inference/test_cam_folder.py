@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from xenon_mx.errors import XenonError
-from xenon_mx.inference import cam_folder, cam_overlay
+from xenon_mx.inference import cam_folder, cam_key, cam_overlay
 from xenon_mx.runs.run_meta import Preprocessing
 
 RADIOGRAPH = np.random.RandomState(0).randint(0, 256, (60, 40)).astype(np.uint8)
@@ -34,12 +34,13 @@ def write(out, *paths, origin=ORIGIN, overwrite=False):
 
 
 def files(folder):
-    """List the files of a folder without maps.json, which must exist if any does."""
+    """List the files of a folder without maps.json and key.png, if any must exist."""
     names = sorted(
         p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()
     )
-    cams = [name for name in names if Path(name).name != cam_folder.MAPS_JSON]
-    assert len(names) - len(cams) == bool(cams)
+    of_all = {cam_folder.MAPS_JSON, cam_folder.KEY}
+    cams = [name for name in names if Path(name).name not in of_all]
+    assert len(names) - len(cams) == (2 if cams else 0)
     return cams
 
 
@@ -87,6 +88,7 @@ def test_maps_json_is_moved_last(tmp_path, monkeypatch):
     assert moved[1:] == [  # after the manifest of the move
         "a.png.cam.npy",
         "a.png.cam.png",
+        "key.png",
         "b.png.cam.npy",
         "b.png.cam.png",
         "maps.json",
@@ -143,6 +145,7 @@ def test_unchanged_maps_of_the_same_origin_are_replaced(tmp_path):
     assert sorted(p.name for p in out.iterdir()) == [
         "a.png.cam.npy",
         "a.png.cam.png",
+        "key.png",
         "maps.json",
         "new",
         "notes.txt",
@@ -154,6 +157,28 @@ def test_unchanged_maps_of_the_same_origin_are_replaced(tmp_path):
     write(out, "a.png", origin="1" * 64, overwrite=True)
     assert (out / "a.png.cam.png").read_bytes() != b"mine"
     assert (out / "notes.txt").read_text() == "mine"
+
+
+def test_the_folder_has_a_colour_key_that_is_replaced_only_if_it_is_ours(tmp_path):
+    out = tmp_path / "cam"
+    write(out, "a.png")
+    assert np.array_equal(cv2.imread(str(out / "key.png")), cam_key.draw_key())
+    (out / "key.png").write_bytes(b"mine")
+    with pytest.raises(XenonError, match="were changed since"):
+        write(out, "a.png")
+    assert (out / "key.png").read_bytes() == b"mine"
+    write(out, "a.png", overwrite=True)
+    assert cv2.imread(str(out / "key.png")) is not None
+
+
+def test_maps_of_a_version_without_a_key_are_replaced(tmp_path, monkeypatch):
+    out = tmp_path / "cam"
+    with monkeypatch.context() as patch:
+        patch.setattr(cam_folder.CamFolder, "_write_key", lambda self: None)
+        write(out, "a.png")
+    assert not (out / "key.png").exists()
+    write(out, "a.png")
+    assert (out / "key.png").is_file()
 
 
 def test_a_link_to_an_empty_folder_is_accepted(tmp_path):

@@ -182,9 +182,34 @@ def test_random_weights_repeat_with_the_seed_and_only_with_it():
     assert (first_layer(1) != first_layer(2)).any()
 
 
-def test_unknown_name_is_refused_with_a_list_of_names():
-    with pytest.raises(XenonError, match="densenet169"):
-        network.build("densenet168")
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("resnet18", "resnet18_v1, resnet18_v2, resnet18_v1b"),
+        ("densenet", "densenet121, densenet161, densenet169, densenet201"),
+        ("DenseNet-169", "densenet169"),
+        ("resnet50v2", "resnet50_v2"),
+        ("desnet121", "densenet121"),
+        ("squeeznet1.1", "squeezenet1.1, squeezenet1.0"),
+        ("seresnext50", "se_resnext50_32x4d"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_names_that_were_meant(name, near):
+    with pytest.raises(XenonError) as caught:
+        network.build(name)
+    assert str(caught.value) == (
+        f"there is no net '{name}': did you mean {near}? xenon-train --list-models "
+        f"shows all nets"
+    )
+
+
+@pytest.mark.parametrize("name", ["vgg16", "", "-"])
+def test_a_name_like_none_is_sent_to_the_list(name):
+    with pytest.raises(XenonError) as caught:
+        network.build(name)
+    assert str(caught.value) == (
+        f"there is no net '{name}': xenon-train --list-models shows all nets"
+    )
 
 
 def test_weights_of_another_net_are_refused_by_their_differences(zoo_params):

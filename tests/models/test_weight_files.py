@@ -131,7 +131,7 @@ def test_a_flipped_bit_is_refused_or_read_never_anything_else(tmp_path, write):
 def test_bytes_after_the_end_are_refused(tmp_path):
     file = params(tmp_path / "x.params")
     file.write_bytes(file.read_bytes() + b"\0")
-    with pytest.raises(XenonError, match="1 bytes follow its end"):
+    with pytest.raises(XenonError, match="1 byte after its end"):
         weight_files.read(file)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import json
 import logging
 import os
 import pickle
@@ -20,6 +21,7 @@ import cv2
 import numpy as np
 import pytest
 from click import UsageError
+from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
 from xenon_mx import cli
@@ -27,18 +29,20 @@ from xenon_mx.commands import report as reporting
 from xenon_mx.config import ReportConfig
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.evaluation.competition import competition_scores
-from xenon_mx.evaluation.estimates import evaluate_by_study_type
+from xenon_mx.evaluation.estimates import evaluate, evaluate_by_study_type
 from xenon_mx.evaluation.evaluation_set import read_predictions
+from xenon_mx.evaluation.metrics import METRICS
 from xenon_mx.evaluation.prediction_tables import read_table
 from xenon_mx.evaluation.published import PAPER
 from xenon_mx.inference import cam_folder
 from xenon_mx.inference.cam_overlay import coarseness_warning
-from xenon_mx.reporting import gallery, plots
+from xenon_mx.reporting import gallery, plot_style, plots, study_files
 from xenon_mx.runs.epoch_log import EpochRecord
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runs.run_meta import ARCHITECTURE, Preprocessing, RunMeta
 from xenon_mx.runs.top_epochs import TopEpochs
 from xenon_mx.runs.training_state import TrainingState
+from xenon_mx.runtime import files
 
 TYPES = ("XR_ELBOW", "XR_HAND", "XR_WRIST")
 HEADER = "study,study_type,images,probability,prediction,label"
@@ -189,10 +193,16 @@ class Page(HTMLParser):
         """Return the attributes of every tag of this name."""
         return [attrs for name, attrs in self.tags if name == tag]
 
-    def table(self, caption):
-        """Return the rows of the only table whose header has a cell of this name."""
-        (table,) = [t for t in self.tables if t and caption in t[0]]
-        return table
+    def table(self, name, first=""):
+        """Return the rows of the first table whose header has a cell of this name.
+
+        Args:
+            name: The cell.
+            first: The first cell of the header, if it matters.
+        """
+        return next(
+            t for t in self.tables if t and name in t[0] and t[0][0].startswith(first)
+        )
 
 
 def report(run, predictions=None, **options):
@@ -249,6 +259,51 @@ def test_a_run_without_a_finished_epoch_has_a_page(tmp_path):
     assert "No epoch is finished yet" in page.text
 
 
+def unfinished_run(run, epochs):
+    """Return the run as if it had been asked for this many epochs."""
+    file = run / "run.json"
+    content = files.read_json(file)
+    content["config"]["epochs"] = epochs
+    content.pop("checksum", None)
+    files.write_json(file, content)
+    return run
+
+
+def test_a_run_that_is_not_finished_is_said_to_be_at_the_top(run, caplog, tmp_path):
+    card = tmp_path / "card.md"
+    page, _ = report(unfinished_run(run, 10), model_card=card)
+    sentence = "Training is not finished: 7 of at most 10 epochs are done."
+    assert page.text.index(sentence) < page.text.index("Trained on")
+    assert sentence in card.read_text()
+    assert sentence in caplog.text
+    page, _ = report(unfinished_run(run, 7), model_card=card)
+    for text in (page.text, card.read_text()):
+        assert "not finished" not in text
+
+
+def test_a_run_that_ended_on_a_plateau_is_finished(run):
+    state = run / "last" / "state.json"
+    content = files.read_json(state)
+    content["done"] = True
+    content.pop("checksum", None)
+    files.write_json(state, content)
+    page, _ = report(unfinished_run(run, 10))
+    assert "not finished" not in page.text
+
+
+def test_a_run_whose_state_is_missing_may_be_finished(run):
+    shutil.rmtree(run / "last")
+    page, _ = report(unfinished_run(run, 10))
+    assert "Whether training is finished is not known" in page.text
+
+
+def test_a_run_that_was_interrupted_in_its_first_epoch_is_not_finished(tmp_path):
+    meta = RunMeta.from_json({**META, "config": {**META["config"], "epochs": 3}})
+    Run.create(tmp_path / "empty", meta).close()
+    page, _ = report(tmp_path / "empty")
+    assert "Training is not finished: 0 of at most 3 epochs are done." in page.text
+
+
 def test_every_section_is_there_and_the_warnings_come_first(whole):
     page = whole.page
     assert sections(page) == [
@@ -265,21 +320,51 @@ def test_the_metrics_are_those_of_evaluation(whole):
     page = whole.page
     samples = read_predictions(whole.table)
     expected = evaluate_by_study_type(samples)
-    header, *rows = page.table("calibration error")
-    assert [row[0] for row in rows] == [*TYPES, "overall"]
-    for row in rows:
-        for estimate, name, cell in zip(expected[row[0]], header[3:], row[3:]):
-            assert name == estimate.name
-            assert cell == (
-                f"{estimate.value:.3f}\n({estimate.low:.3f},\N{NO-BREAK SPACE}"
-                f"{estimate.high:.3f})"
-            )
+    shown = []
+    for one, first in (("kappa", 3), ("PPV", 4), ("AUROC", 3)):
+        header, *rows = page.table(one, "study type")
+        assert [row[0] for row in rows] == [*TYPES, "overall"]
+        shown += header[first:]
+        for row in rows:
+            of_type = {each.name: each for each in expected[row[0]]}
+            for name, cell in zip(header[first:], row[first:]):
+                value, low, high = of_type[name][1:]
+                assert cell == f"{value:.3f}\n({low:.3f}, {high:.3f})"
+    assert sorted(shown) == sorted(METRICS)
     called = samples.prob > 0.5
     matrix = page.table("predicted normal")
     for row, label in ((matrix[1], 0), (matrix[2], 1)):
         counts = [int(re.match(r"\d+", cell).group()) for cell in row[1:]]
         chosen = called[samples.labels == label]
         assert counts == [int((~chosen).sum()), int(chosen.sum())]
+
+
+def test_predictive_values_are_shown_at_the_prevalence_that_is_asked_for(run, tmp_path):
+    table, card = write(tmp_path / "out.csv", predicted()), tmp_path / "card.md"
+    out = tmp_path / "figures.csv"
+    page, _ = report(run, table, prevalence=0.1, model_card=card, figures=out)
+    samples = read_predictions(table)
+    expected = {each.name: each for each in evaluate(samples, prevalence=0.1)}
+    (overall,) = (r for r in page.table("PPV", "study type") if r[0] == "overall")
+    assert overall[1:4] == ["60", str(int((samples.prob > 0.5).sum())), "50.0%"]
+    with open(out, newline="") as stream:
+        rows = {r["figure"]: r for r in csv.DictReader(stream)}  # overall is last
+    for cell, name in zip(overall[6:], ("PPV", "NPV")):
+        _, value, low, high = expected[f"{name} at prevalence 0.1"]
+        assert cell == f"{value:.3f}\n({low:.3f}, {high:.3f})"
+        row = rows[f"{name} at prevalence 0.1"]
+        assert float(row["low"]) == pytest.approx(low, rel=1e-5)
+    _, value, low, high = expected["PPV at prevalence 0.1"]
+    for text in (page.text, " ".join(card.read_text().split())):
+        assert f"At a prevalence of 10%, PPV is {value:.3f} ({low:.3f}, " in text
+
+
+@pytest.mark.parametrize("prevalence", ["0", "1", "1.5", "-0.1", "nan"])
+def test_a_prevalence_is_above_0_and_below_1(run, tmp_path, prevalence):
+    table = write(tmp_path / "out.csv", predicted())
+    arguments = [str(run), str(table), "--prevalence", prevalence]
+    with pytest.raises(UsageError, match="--prevalence"):
+        cli.COMMANDS["report"].main(arguments, standalone_mode=False)
 
 
 def of_all_types(count=140):
@@ -309,11 +394,11 @@ def test_study_types_that_the_run_was_not_trained_on_are_a_warning(run, tmp_path
     assert "The run was not trained on XR_FINGER, XR_FOREARM, XR_HUMERUS" in page.text
 
 
-@pytest.mark.parametrize("flag", ["images", "figures"])
+@pytest.mark.parametrize("flag", ["images", "figures", "prevalence"])
 def test_flags_that_need_labels_are_errors_without(run, tmp_path, flag):
     rows = [[*row[:5], ""] for row in predicted()]
     table = write(tmp_path / "out.csv", rows)
-    path = tmp_path / "x.csv"
+    path = tmp_path / "x.csv" if flag != "prevalence" else 0.1
     if flag == "images":
         of_images(path, rows)
     with pytest.raises(ConfigError, match=f"--{flag}: has no effect: .* no labels"):
@@ -353,7 +438,7 @@ def test_one_class_only_is_undefined_and_not_a_number(run, tmp_path):
     rows = [row for row in predicted() if row[5] == 1]
     page, _ = report(run, write(tmp_path / "out.csv", rows))
     (overall,) = [r for r in page.table("calibration error") if r[0] == "overall"]
-    assert overall[3:5] == ["undefined", "undefined"]  # kappa, AUROC
+    assert overall[3:5] == ["undefined", "undefined"]  # AUROC, average precision
     assert not [i for i in page.all("img") if i["alt"].startswith("ROC")]
     assert "nan" not in page.text.lower().split()
 
@@ -422,7 +507,7 @@ def test_metrics_of_images_are_shown_beside_those_of_studies(run, tmp_path):
                 for key in ("value", "low", "high"):
                     expected = getattr(estimate, key)
                     assert float(row[key]) == pytest.approx(expected, rel=1e-5)
-    assert len(rows) == 2 * 4 * 8
+    assert len(rows) == 2 * 4 * len(METRICS)
 
 
 def test_undefined_values_are_empty_cells_of_the_figures(run, tmp_path):
@@ -463,12 +548,14 @@ def test_images_of_other_studies_are_an_error(run, tmp_path, wrong):
         report(run, table, images=images)
 
 
-@pytest.mark.parametrize("flag", ["--images", "--figures", "--root", "--cam"])
+@pytest.mark.parametrize(
+    "flag", ["--images", "--figures", "--prevalence", "--root", "--cam"]
+)
 def test_flags_that_need_predictions_are_errors_without(run, tmp_path, flag):
     arguments = [
         str(run),
         flag,
-        str(tmp_path / "x.csv"),
+        "0.1" if flag == "--prevalence" else str(tmp_path / "x.csv"),
         "-o",
         str(tmp_path / "r.html"),
     ]
@@ -489,9 +576,7 @@ def test_the_competitions_scores_are_labelled_as_compatibility(whole):
         mean = scores[f"{part}_Mean"]
         assert kappa == ("undefined" if np.isnan(mean) else f"{mean:.3f}")
         low, high = scores[f"{part}_Lower"], scores[f"{part}_Upper"]
-        assert interval == (
-            "" if np.isnan(mean) else f"({low:.3f},\N{NO-BREAK SPACE}{high:.3f})"
-        )
+        assert interval == ("" if np.isnan(mean) else f"({low:.3f}, {high:.3f})")
     assert "far too narrow" in rows[0][2]
     assert "Compatibility only" in page.text
 
@@ -573,10 +658,56 @@ def test_the_model_card_has_the_contents_of_the_page(whole):
         "Limits",
     ]
     assert "**Not for medical use.**" in card
-    (overall,) = [r for r in page.table("calibration error") if r[0] == "overall"]
-    line = "| " + " | ".join(overall) + " |"
-    assert " ".join(line.split()) in card
+    for name in ("kappa", "PPV", "calibration error"):
+        (overall,) = (r for r in page.table(name, "study type") if r[0] == "overall")
+        line = "| " + " | ".join(overall) + " |"
+        assert " ".join(line.split()) in card
     assert "also chose the checkpoints" in card
+
+
+def test_the_hub_reads_the_card(run, tmp_path):
+    """As huggingface_hub does, whose names of the metrics are those of `evaluate`."""
+    card = tmp_path / "card.md"
+    hostile = run.rename(run.with_name("a: [*b*] <i> 'c' \"d\" \\ é"))
+    table = write(tmp_path / "out.csv", predicted())
+    report(hostile, table, model_card=card, prevalence=0.2)
+    data = ModelCard.load(card).data
+    assert data.library_name == "mxnet"
+    assert data.pipeline_tag == "image-classification"
+    assert "radiography" in data.tags
+    assert data.license is None  # the user's to choose
+    assert data.model_name == f"densenet169: {hostile.name}"
+    samples = read_predictions(table)
+    found = {each.metric_name: each for each in data.eval_results}
+    for estimate in evaluate(samples):
+        each = found.pop(estimate.name)
+        assert each.metric_value == pytest.approx(estimate.value, rel=1e-5)
+        low, high = each.metric_args["interval_95"]
+        assert (low, high) == pytest.approx(estimate[2:], rel=1e-5)
+        assert each.dataset_name == "60 studies of 60 patients, 30 labelled abnormal"
+    assert not found
+    assert {"roc_auc", "recall", "precision", "f1"} <= set(data.metrics)
+
+
+def test_without_labels_the_hub_is_told_no_metrics(run, tmp_path):
+    card = tmp_path / "card.md"
+    rows = [[*row[:5], ""] for row in predicted()]
+    report(run, write(tmp_path / "out.csv", rows), model_card=card)
+    data = ModelCard.load(card).data
+    assert data.eval_results is None
+    assert data.metrics is None
+
+
+def test_a_chest_is_not_called_a_bone(run, tmp_path):
+    content = files.read_json(run / "run.json")
+    content["study_types"][0] = "XR_CHEST"
+    content.pop("checksum", None)
+    files.write_json(run / "run.json", content)
+    card = tmp_path / "card.md"
+    page, _ = report(run, model_card=card)
+    for text in (page.text, card.read_text()):
+        assert "XR_CHEST" in text
+        assert "bone" not in text.lower()
 
 
 def test_files_not_written_by_xenon_report_are_not_overwritten(run, tmp_path):
@@ -632,7 +763,7 @@ cli.report()
     )
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert "pip install 'xenon-mx[report]'" in done.stderr
+    assert "pip install '.[report]'" in done.stderr
     assert not (run.parent / "report.html").exists()
 
 
@@ -662,10 +793,10 @@ def test_the_most_confident_of_each_outcome_are_chosen(run, tmp_path, monkeypatc
         for section in sections
     }
     assert patients == {
-        "False negatives": [0, 2],
-        "False positives": [3],
-        "True positives": [6, 1],
-        "True negatives": [4, 5],  # 0.5 is not above 0.5
+        "False negatives (FN)": [0, 2],
+        "False positives (FP)": [3],
+        "True positives (TP)": [6, 1],
+        "True negatives (TN)": [4, 5],  # 0.5 is not above 0.5
     }
     assert [section.is_error for section in sections] == [True, True, False, False]
 
@@ -717,7 +848,11 @@ def test_overlays_follow_their_radiographs(run, radiographs, tmp_path):
             name = str(folder / f"image{view}.png.cam.png")
             cv2.imwrite(name, red)
     page, _ = report(run, table, cam=tmp_path / "maps", root=tmp_path / "data")
-    alts = [alt for alt, _ in jpegs(page)]
+    key, *alts = (alt for alt, _ in jpegs(page))
+    assert key.startswith("Colour key")
+    captions = [words for words in page.words if words.startswith(("Radiog", "Map "))]
+    assert captions[:4] == ["Radiograph 1", "Map 1", "Radiograph 2", "Map 2"]
+    assert len(captions) == len(alts)
     assert [a.split(",")[0] for a in alts[:2]] == ["Radiograph", "Class activation map"]
     assert alts[0].split(", ")[1] == alts[1].split(", ")[1]
     for alt, pixels in jpegs(page):
@@ -748,7 +883,7 @@ def test_a_table_of_images_has_radiographs_and_overlays(run, radiographs, tmp_pa
     images = of_images(tmp_path / "data" / "images.csv", rows)
     names = [f"{row[0]}image{view}.png" for row in rows for view in (1, 2)]
     page, _ = report(run, images, cam=write_cams(tmp_path / "maps", names))
-    alts = [alt.partition(", view 1 of 1 of ") for alt, _ in jpegs(page)]
+    _, *alts = (alt.partition(", view 1 of 1 of ") for alt, _ in jpegs(page))
     assert len(alts) == 2 * 4 * 4
     for (first, _, radiograph), (second, _, overlay) in zip(alts[::2], alts[1::2]):
         assert (first, second) == ("Radiograph", "Class activation map")
@@ -763,8 +898,8 @@ def test_files_of_absolute_paths_are_found(radiographs, tmp_path, level):
     views = [f"{study}image{view}.png" for view in (1, 2)]
     cam = write_cams(tmp_path / "maps", views)
     name = study if level == "study" else views[0]
-    study_files = gallery.StudyFiles(table, [name], tmp_path / "data", cam)
-    thumbnails, _ = study_files.thumbnails(name)
+    found = study_files.StudyFiles(table, [name], tmp_path / "data", cam)
+    thumbnails, _ = found.thumbnails(name)
     count = 2 if level == "study" else 1
     assert [p.alt.split(",")[0] for p in thumbnails] == [
         "Radiograph",
@@ -782,7 +917,7 @@ def test_an_absolute_path_is_not_searched_below_the_root(tmp_path):
     for file in (secret, other):
         cv2.imwrite(str(file), np.zeros((8, 8), np.uint8))
     with pytest.raises(XenonError, match="none of the studies"):
-        gallery.StudyFiles(root / "out.csv", [str(secret)], root, None)
+        study_files.StudyFiles(root / "out.csv", [str(secret)], root, None)
 
 
 def test_without_labels_the_most_confident_predictions_are_shown(run, radiographs):
@@ -849,9 +984,9 @@ def test_radiographs_beside_the_table_come_before_those_of_the_working_directory
     for place in ("cleaned", "cleaned/tables"):
         (tmp_path / place).mkdir(exist_ok=True)
         table = write(tmp_path / place / "out.csv", rows)
-        study_files = gallery.StudyFiles(table, names, None, None)
-        assert study_files.folder == tmp_path / "cleaned"
-        assert [bool(study_files.thumbnails(name)[0]) for name in names[-2:]] == [
+        found = study_files.StudyFiles(table, names, None, None)
+        assert found.folder == tmp_path / "cleaned"
+        assert [bool(found.thumbnails(name)[0]) for name in names[-2:]] == [
             False,
             True,
         ]
@@ -881,7 +1016,7 @@ def test_no_name_leads_out_of_the_folder(tmp_path):
     secret = str(tmp_path / "secret.png")
     for name in ("../secret.png", secret, "link.png", "ring", ".", "a" * 300, "\0"):
         with pytest.raises(XenonError, match="none of the studies"):
-            gallery.StudyFiles(table, [name], inside, None)
+            study_files.StudyFiles(table, [name], inside, None)
 
 
 @pytest.mark.parametrize("ending", ["", cam_folder.OVERLAY])
@@ -903,8 +1038,8 @@ def test_no_link_in_a_study_leads_out_of_the_folder(radiographs, tmp_path, endin
     )
     (study / f"image6.png{ending}").symlink_to(study / f"image1.png{ending}")
     (root / "MURA-v1.1" / "link").symlink_to(tmp_path / "more")
-    study_files = gallery.StudyFiles(table, [name], root, cam)
-    alts = [thumbnail.alt for thumbnail in study_files.thumbnails(name)[0]]
+    found = study_files.StudyFiles(table, [name], root, cam)
+    alts = [thumbnail.alt for thumbnail in found.thumbnails(name)[0]]
     views = 2 if ending else 3  # image6.png links to a radiograph of the same study
     assert [alt.split(" of ")[0] for alt in alts] == [
         "Radiograph, view 1",
@@ -912,7 +1047,7 @@ def test_no_link_in_a_study_leads_out_of_the_folder(radiographs, tmp_path, endin
         *(f"Radiograph, view {number}" for number in range(2, views + 1)),
     ]
     assert all(f" of {views} of {name}" in alt for alt in alts)
-    assert study_files.thumbnails("MURA-v1.1/link/") == ([], "")
+    assert found.thumbnails("MURA-v1.1/link/") == ([], "")
 
 
 def header(shape, **options):
@@ -963,7 +1098,7 @@ def test_an_invalid_array_of_a_cam_is_a_warning(content, radiographs, tmp_path, 
         array.symlink_to(array)
     else:
         array.write_bytes(content)
-    thumbnails, _ = gallery.StudyFiles(
+    thumbnails, _ = study_files.StudyFiles(
         table, [name], tmp_path / "data", cam
     ).thumbnails(name)
     assert thumbnails[1].alt.startswith("Class activation map")
@@ -975,9 +1110,9 @@ def test_the_size_of_a_cam_is_read_from_its_array(radiographs, tmp_path, caplog)
     table, rows = radiographs
     name = rows[0][0]
     cam = write_cams(tmp_path / "maps", [f"{name}image1.png"])
-    study_files = gallery.StudyFiles(table, [name], tmp_path / "data", cam)
-    study_files.thumbnails(name)
-    assert study_files.coarseness.startswith("Maps of 2x2 cells")
+    found = study_files.StudyFiles(table, [name], tmp_path / "data", cam)
+    found.thumbnails(name)
+    assert found.coarseness.startswith("Maps of 2x2 cells")
     assert caplog.records == []
 
 
@@ -1009,7 +1144,7 @@ def test_a_plot_is_legible_on_its_page():
         ]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
-    for theme, page in ((plots.LIGHT, "#ffffff"), (plots.DARK, "#14191f")):
+    for theme, page in ((plot_style.LIGHT, "#ffffff"), (plot_style.DARK, "#14191f")):
         for colour in (theme.ink, theme.first, theme.second, theme.third):
             light, dark = sorted((luminance(colour), luminance(page)))[::-1]
             assert (light + 0.05) / (dark + 0.05) >= 4.5, colour
@@ -1023,7 +1158,8 @@ border: 0; display: block; width: {width}px; height: {height}px }}</style>
 _MEASURE = """<script>addEventListener("load", () => parent.postMessage([
 document.documentElement.scrollWidth, innerWidth,
 [...document.images].every((i) => i.complete && i.naturalWidth > 0),
-[...document.querySelectorAll(".wide")].every((e) => e.scrollWidth <= e.clientWidth)
+[...document.querySelectorAll(".wide")].every((e) => e.scrollWidth <= e.clientWidth),
+getComputedStyle(document.querySelector(".wide tr")).display
 ].join(" "), "*"))</script></body>"""
 _CHROMIUM = shutil.which("chromium")
 
@@ -1059,12 +1195,14 @@ def browse(profile, *arguments):
 @pytest.mark.slow
 @pytest.mark.skipif(_CHROMIUM is None, reason="apt-get install chromium")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize(("width", "height"), [(375, 800), (1280, 900)])
+@pytest.mark.parametrize(
+    ("width", "height"), [(375, 800), (600, 900), (800, 900), (1280, 900)]
+)
 def test_a_browser_opens_the_page_at_any_width(
     run, radiographs, tmp_path, width, height, scheme
 ):
     table, _ = radiographs
-    _, text = report(run, table)
+    _, text = report(run, table, prevalence=0.1)
     folder = tmp_path / "browser"
     folder.mkdir()
     page, frame = folder / "page.html", folder / "frame.html"
@@ -1090,7 +1228,81 @@ def test_a_browser_opens_the_page_at_any_width(
     )  # fmt: skip
     assert not messages
     (title,) = re.findall(r"<title>(.+?)</title>", dom)
-    assert title == f"{width} {width} true true"
+    shown_as = "block" if width < 600 else "table-row"  # a list, or a table
+    assert title == f"{width} {width} true true {shown_as}"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(_CHROMIUM is None, reason="apt-get install chromium")
+@pytest.mark.skipif(
+    shutil.which("pdftohtml") is None, reason="apt-get install poppler-utils"
+)
+def test_no_printed_letter_is_smaller_than_8_points(run, radiographs, tmp_path):
+    table, _ = radiographs
+    cam = write_cams(tmp_path / "maps", [f"{read_table(table).names[0]}image1.png"])
+    report(run, table, prevalence=0.1, cam=cam)
+    pdf, page = tmp_path / "a.pdf", (run.parent / "report.html").as_uri()
+    browse(
+        tmp_path / "profile", f"--print-to-pdf={pdf}", "--no-pdf-header-footer", page
+    )
+    described = subprocess.run(
+        ["pdftohtml", "-xml", "-stdout", "-i", str(pdf)],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    # pdftohtml enlarges by 1.5.
+    sizes = [int(size) / 1.5 for size in re.findall(r'size="(\d+)"', described)]
+    assert len(sizes) > 3
+    assert min(sizes) >= 8
+
+
+_VNU = shutil.which("vnu")
+_VNU_JAR = os.environ.get("VNU_JAR")
+
+
+def check_html(file):
+    """Return what the Nu HTML checker says of a file: a list of messages."""
+    program = [_VNU] if _VNU else ["java", "-jar", str(_VNU_JAR)]
+    done = subprocess.run(
+        [*program, "--stdout", "--format", "json", "--exit-zero-always", str(file)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout)["messages"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not _VNU and not (_VNU_JAR and shutil.which("java")),
+    reason="needs the Nu HTML checker: vnu on the PATH, or Java and VNU_JAR=vnu.jar "
+    "(npm pack vnu-jar)",
+)
+@pytest.mark.parametrize("kind", ["whole", "unlabelled", "training"])
+def test_the_nu_html_checker_finds_no_error(run, radiographs, tmp_path, kind):
+    table, rows = radiographs
+    out = tmp_path / "report.html"
+    if kind == "training":
+        reporting.report(ReportConfig(unfinished_run(run, 10), None, out))
+    elif kind == "unlabelled":
+        write(table, [[*row[:5], ""] for row in rows])
+        reporting.report(ReportConfig(run, table, out))
+    else:
+        images = of_images(tmp_path / "data" / "images.csv", rows)
+        cam = write_cams(tmp_path / "maps", [f"{rows[0][0]}image1.png"])
+        more = {"images": images, "cam": cam, "prevalence": 0.1}
+        reporting.report(ReportConfig(run, table, out, **more))
+    messages = check_html(out)
+    assert not [each["message"] for each in messages if each["type"] == "error"]
+    # It takes the data URIs for violations of the policy that allows them.
+    others = {m["message"] for m in messages if "Content Security" not in m["message"]}
+    assert not others
+    broken = tmp_path / "broken.html"
+    text = out.read_text(encoding="utf-8").replace("<td ", '<td role="cell" ')
+    broken.write_text(text, encoding="utf-8")
+    if kind != "training":
+        assert any(each["type"] == "error" for each in check_html(broken))
 
 
 @pytest.mark.slow

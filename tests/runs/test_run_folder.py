@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -11,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import paths
+from support import paths, tensorboard_events
 from support.tensorboard_events import scalars
 
 from xenon_mx.errors import XenonError
 from xenon_mx.models import weight_files
+from xenon_mx.runs import training_state
 from xenon_mx.runs.epoch_log import EpochRecord
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runs.run_meta import Preprocessing, RunMeta
@@ -27,7 +29,8 @@ LOSSES = [0.5, 0.4, 0.6, 0.3, float("nan"), 0.35, 0.2]
 
 
 def epoch(number, loss):
-    return EpochRecord(number, 0.5, loss, 0.1, 0.6, 1e-4, 10.0, 0.01, 5.0)
+    finished = 1764539700.125 + number
+    return EpochRecord(number, 0.5, loss, 0.1, 0.6, 1e-4, 10.0, 0.01, 5.0, finished)
 
 
 def last(number, done=False):
@@ -90,12 +93,60 @@ def test_log_has_a_row_an_epoch_under_the_contract_header(run):
     save(run, best, 2, float("nan"))
     header, *rows = (run.folder / "log.csv").read_text().splitlines()
     assert header == (
-        "epoch,train_loss,val_loss,kappa,auroc,lr,images_per_s,wait_share,seconds"
+        "epoch,train_loss,val_loss,kappa,auroc,lr,images_per_s,wait_share,seconds,"
+        "finished"
     )
     assert rows == [
-        "1,0.5,0.5,0.1,0.6,0.0001,10,0.01,5",
-        "2,0.5,nan,0.1,0.6,0.0001,10,0.01,5",
+        "1,0.5,0.5,0.1,0.6,0.0001,10,0.01,5,1764539701.125",
+        "2,0.5,nan,0.1,0.6,0.0001,10,0.01,5,1764539702.125",
     ]
+
+
+def without_times(run):
+    """Take the times out of a run, as xenon 0.1.0 wrote it, which wrote NaN, too."""
+    run.close()
+    log, state = run.folder / "log.csv", run.folder / "last" / "state.json"
+    lines = log.read_text().splitlines()
+    log.write_text("".join(f"{line.rpartition(',')[0]}\n" for line in lines))
+    content = files.read_json(state)
+    nan = float("nan")
+    content["log"] = [[nan if v is None else v for v in r[:-1]] for r in content["log"]]
+    content["checksum"] = files.json_sha256(content)
+    state.write_text(json.dumps(content))
+    return Run.open(run.folder)
+
+
+def test_a_log_without_times_is_read_and_continued(run):
+    best = TopEpochs(2)
+    save(run, best, 1, 0.5)
+    save(run, best, 2, float("nan"))
+    old = without_times(run)
+    assert "NaN" in (run.folder / "last" / "state.json").read_text()
+    assert [record.finished for record in old.log()] == [None, None]
+    old.resume(META.settings)
+    save(old, best, 3, 0.25)
+    resumed = again(old)
+    resumed.resume(META.settings)
+    resumed.close()
+    records = resumed.log()
+    assert [record.finished for record in records] == [None, None, epoch(3, 0).finished]
+    assert np.isnan(records[1].val_loss)
+    times = tensorboard_events.wall_times(run.folder, "kappa")
+    assert times == [epoch(3, 0).finished] * 3
+
+
+def test_json_has_no_words_that_other_programs_refuse(run):
+    save(run, TopEpochs(2), 1, float("nan"))
+    save(run, TopEpochs(2), 2, float("inf"))
+    run.close()
+
+    def refuse(word):
+        raise AssertionError(word)
+
+    for file in run.folder.rglob("*.json"):
+        json.loads(file.read_text(), parse_constant=refuse)
+    losses = [row.val_loss for row in training_state.read_meta(run.folder).log]
+    assert losses == [pytest.approx(float("nan"), nan_ok=True), float("inf")]
 
 
 def test_the_last_epoch_comes_back_as_it_was(run):
@@ -137,6 +188,8 @@ def test_tensorboard_shows_every_epoch_once_however_often_it_was_resumed(run):
     shown = scalars(run.folder, "val_loss")
     expected = [(n, loss) for n, loss in enumerate(LOSSES, 1) if loss == loss]
     np.testing.assert_allclose(shown, expected, rtol=1e-6)
+    times = tensorboard_events.wall_times(run.folder, "kappa")
+    assert times == [epoch(n, 0).finished for n in range(1, len(LOSSES) + 1)]
 
 
 def test_two_processes_cannot_train_the_same_run(run):

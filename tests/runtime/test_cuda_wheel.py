@@ -247,7 +247,8 @@ print(devices.contexts(None))
     result = run(code)
     assert result.stdout == "[cpu(0)]\n"
     assert result.stderr == (
-        "ctx: cpu(0) (NVIDIA's driver reports no GPU; check with nvidia-smi)\n"
+        "ctx: cpu(0), not a GPU: NVIDIA's driver reports no GPU; check with "
+        "nvidia-smi\n"
     )
 
 
@@ -261,7 +262,8 @@ def test_import_without_a_driver_says_that_it_needs_one(refusal):
 
 def test_import_without_nvidias_wheels_says_how_to_get_them(refusal):
     assert refusal(f"import sys; sys.modules['nvidia'] = None\n{IMPORT}") == (
-        "mxnet-cu112 lacks CUDA's libcudnn.so.8: pip install 'xenon-mx[gpu]'"
+        "mxnet-cu112 lacks CUDA's libcudnn.so.8: pip install '.[gpu]' in "
+        "a checkout of xenon"
     )
 
 
@@ -271,7 +273,8 @@ def test_import_without_one_of_nvidias_wheels_says_which(refusal, packages):
     try:
         # cuSOLVER needs it, and is loaded before MXNet is.
         assert refusal(IMPORT) == (
-            "mxnet-cu112 lacks CUDA's libcublas.so.11: pip install 'xenon-mx[gpu]'"
+            "mxnet-cu112 lacks CUDA's libcublas.so.11: pip install '.[gpu]' in "
+            "a checkout of xenon"
         )
     finally:
         (packages / "hidden").rename(cublas)

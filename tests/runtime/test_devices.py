@@ -132,7 +132,7 @@ def test_gpu_of_the_cpu_wheel_is_told_the_other_wheel(gpus):
     gpus(A10, cuda=False)
     assert why_not("gpu(0)") == (
         "--ctx gpu(0): this is MXNet's CPU wheel; for a GPU: pip uninstall mxnet, then "
-        "pip install 'xenon-mx[gpu]'; or use --ctx 'cpu()'"
+        "pip install '.[gpu]' in a checkout of xenon; or use --ctx 'cpu()'"
     )
 
 
@@ -187,12 +187,20 @@ def test_default_takes_the_first_gpu_and_says_so(gpus, caplog):
     assert default(caplog) == ([mx.gpu(0)], ["ctx: gpu(0)"])
 
 
-def test_default_of_the_cpu_wheel_takes_the_cpu_and_says_why(gpus, caplog):
+def test_default_of_the_cpu_wheel_takes_the_cpu(gpus, caplog):
     gpus(cuda=False)
+    assert default(caplog) == ([mx.cpu(0)], ["ctx: cpu(0)"])
+
+
+def test_default_of_the_cpu_wheel_beside_a_gpu_warns(gpus, caplog):
+    gpus(A10, cuda=False)
     selected, messages = default(caplog)
     assert selected == [mx.cpu(0)]
-    assert len(messages) == 1
-    assert messages[0].startswith("ctx: cpu(0) (this is MXNet's CPU wheel; for a GPU: ")
+    assert messages == [
+        "ctx: cpu(0), not a GPU: this is MXNet's CPU wheel; for a GPU: pip uninstall "
+        "mxnet, then pip install '.[gpu]' in a checkout of xenon"
+    ]
+    assert caplog.records[0].levelno == logging.WARNING
 
 
 @pytest.mark.parametrize(
@@ -207,7 +215,7 @@ def test_default_without_a_usable_gpu_says_why(gpus, caplog, reported, counted, 
     gpus(*reported, counted=counted)
     selected, messages = default(caplog)
     assert selected == [mx.cpu(0)]
-    assert messages[0].startswith("ctx: cpu(0) (")
+    assert messages[0].startswith("ctx: cpu(0), not a GPU: ")
     assert reason in messages[0]
 
 

@@ -165,8 +165,8 @@ def test_cuda_libraries_are_left_alone_by_the_cpu_wheel(site):
 
 def test_no_mxnet_is_told_how_to_install_it(site):
     assert refusal(site) == (
-        "MXNet is not installed: pip install 'xenon-mx[cpu]', "
-        "or 'xenon-mx[gpu]' with an NVIDIA GPU"
+        "MXNet is not installed: pip install '.[cpu]' in a checkout of xenon, or "
+        "'.[gpu]' beside an NVIDIA GPU"
     )
 
 
@@ -215,15 +215,17 @@ CANNOT_OPEN = "cannot open shared object file: No such file or directory"
             f"OSError('libcuda.so.1: {CANNOT_OPEN}')",
             "mxnet-cu112 needs NVIDIA's driver (libcuda.so.1), which is not installed: "
             "install the driver, or use the CPU wheel: pip uninstall mxnet-cu112, then "
-            "pip install 'xenon-mx[cpu]'",
+            "pip install '.[cpu]' in a checkout of xenon",
         ),
         (
             f"OSError('libcudnn.so.8: {CANNOT_OPEN}')",
-            "mxnet-cu112 lacks CUDA's libcudnn.so.8: pip install 'xenon-mx[gpu]'",
+            "mxnet-cu112 lacks CUDA's libcudnn.so.8: pip install '.[gpu]' in a "
+            "checkout of xenon",
         ),
         (
             f"OSError('libnvToolsExt.so.1: {CANNOT_OPEN}')",
-            "mxnet-cu112 lacks CUDA's libnvToolsExt.so.1: pip install 'xenon-mx[gpu]'",
+            "mxnet-cu112 lacks CUDA's libnvToolsExt.so.1: pip install '.[gpu]' in a "
+            "checkout of xenon",
         ),
         (
             f"OSError('libgomp.so.1: {CANNOT_OPEN}')",
@@ -237,7 +239,7 @@ CANNOT_OPEN = "cannot open shared object file: No such file or directory"
         (
             "ImportError('half of it is gone')",
             "mxnet-cu112 cannot be imported: half of it is gone; reinstall it: pip "
-            "install 'xenon-mx[cpu]', or 'xenon-mx[gpu]' with an NVIDIA GPU",
+            "install '.[cpu]' in a checkout of xenon, or '.[gpu]' beside an NVIDIA GPU",
         ),
     ],
     ids=["driver", "cudnn", "nvtx", "gomp", "distutils", "other"],
@@ -255,7 +257,8 @@ def test_a_cuda_library_that_another_needs_is_named(site):
     cublas.unlink()
     install(site, "mxnet-cu112")
     assert refusal(site) == (
-        "mxnet-cu112 lacks CUDA's libcublas.so.11: pip install 'xenon-mx[gpu]'"
+        "mxnet-cu112 lacks CUDA's libcublas.so.11: pip install '.[gpu]' in a checkout "
+        "of xenon"
     )
 
 

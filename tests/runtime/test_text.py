@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -49,3 +50,33 @@ def test_the_working_directory_is_named_in_full(tmp_path, monkeypatch):
 
 def test_a_plain_name_is_not_quoted():
     assert text.shell_quote(Path("a/b-c_1.csv")) == "a/b-c_1.csv"
+
+
+@pytest.mark.parametrize(
+    ("count", "words", "wanted"),
+    [
+        (0, ("study", "studies"), "0 studies"),
+        (1, ("image",), "1 image"),
+        (1, ("image is", "images are"), "1 image is"),
+        (36808, ("image",), "36,808 images"),
+    ],
+)
+def test_a_number_agrees_with_its_noun(count, words, wanted):
+    assert text.counted(count, *words) == wanted
+
+
+def test_no_message_has_a_number_before_a_fixed_plural():
+    """Of "1 images" and the like; pages and captions have their own words."""
+    package = Path(text.__file__).parent.parent
+    counted = re.compile(
+        r"(?<!one of )(\{(len\([^}]*\)|\w*count)(:,)?\}|%d) "
+        r"(?!was\b|is\b|has\b)[a-z]+s\b"
+    )
+    found = [
+        f"{file.relative_to(package)}: {line.strip()}"
+        for file in package.rglob("*.py")
+        if "reporting" not in file.parts
+        for line in file.read_text().splitlines()
+        if counted.search(line)
+    ]
+    assert found == []

@@ -30,7 +30,7 @@ from xenon_mx import cli
 from xenon_mx.commands import pack, predict, train  # noqa: F401 - before the fork
 
 TIMEOUT_S = 60  # a command takes half a second
-TIMES = ("images_per_s", "wait_share", "seconds")
+TIMES = ("images_per_s", "wait_share", "seconds", "finished")
 NET = ["--model", "mobilenet0.25", "--no-pretrained", "--ctx", "cpu()"]
 
 # Command line, the files that may be damaged, and the output.

@@ -16,13 +16,20 @@ def read(file: Path) -> list[Event]:
 
 def scalars(folder: Path, tag: str) -> list[tuple[int, float]]:
     """Return (step, value) of a tag in all event files of a folder, in order."""
-    return [
-        (event.step, value.simple_value)
-        for file in sorted(folder.glob("events.out.tfevents.*"))
-        for event in read(file)
-        for value in event.summary.value
-        if value.tag == tag
-    ]
+    return [(event.step, value) for event, value in _of(folder, tag)]
+
+
+def wall_times(folder: Path, tag: str) -> list[float]:
+    """Return the Unix times of a tag's values, in the order of `scalars`."""
+    return [event.wall_time for event, _ in _of(folder, tag)]
+
+
+def _of(folder: Path, tag: str) -> Iterator[tuple[Event, float]]:
+    for file in sorted(folder.glob("events.out.tfevents.*")):
+        for event in read(file):
+            for value in event.summary.value:
+                if value.tag == tag:
+                    yield event, value.simple_value
 
 
 def _events(content: bytes) -> Iterator[Event]:

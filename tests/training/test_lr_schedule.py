@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -22,6 +23,17 @@ def learning_rates(losses, **options):
             return [*lrs, "end"]
         lrs.append(schedule.lr)
     return lrs
+
+
+def test_plateau_resumes_after_losses_that_are_nan():
+    schedule = ReduceLROnPlateau(lr=1e-4, patience=5)
+    assert schedule.step(NAN)
+    state = json.loads(json.dumps(schedule.state_dict(), allow_nan=False))
+    for lowest in (state["best"], math.inf):  # which xenon 0.1.0 wrote as Infinity
+        resumed = ReduceLROnPlateau(lr=1e-4, patience=5)
+        resumed.load_state_dict({**state, "best": lowest})
+        assert resumed.step(9.0)
+        assert resumed.state_dict() == {"best": 9.0, "waited": 0, "divisions": 0}
 
 
 def test_plateau_keeps_the_rate_while_the_loss_falls():

@@ -46,7 +46,7 @@ def outcome(run):
             {
                 k: v
                 for k, v in row.items()
-                if k not in ("images_per_s", "wait_share", "seconds")
+                if k not in ("images_per_s", "wait_share", "seconds", "finished")
             }
             for row in csv.DictReader(log)
         ]

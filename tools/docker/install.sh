@@ -13,6 +13,10 @@ stop() {
     exit 1
 }
 
+if [[ ${1:-} == -h || ${1:-} == --help ]]; then
+    sed -n '2,/^set/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    exit
+fi
 device=${1:-}
 user_id=${2:-1000}
 [[ $device == cpu || $device == gpu ]] ||
@@ -55,7 +59,7 @@ install_python() {
 cd /  # a folder that the user may read
 as_user python3 -m venv /opt/xenon
 install_python pip setuptools wheel
-install_python "$copy[$device,dicom,export,report,repl]"
+install_python "${copy}[$device,dicom,export,report,repl]"
 as_user /opt/xenon/bin/pip check
 rm -rf "$copy"
 install -m 755 "$checkout/tools/docker/repl.py" /opt/xenon/bin/repl

@@ -50,7 +50,7 @@ def main() -> None:
         from jupyter_server.utils import JupyterServerAuthWarning
         from jupyterlab.labapp import LabApp
     except ModuleNotFoundError as error:
-        fail(f"{error}: pip install 'xenon-mx[repl]'")
+        fail(f"{error}: pip install '.[repl]' in a checkout of xenon")
 
     # The warning is about handlers without authentication, for which
     # allow_unauthenticated_access=False below makes the server require the token.

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from xenon_mx import __version__
+from xenon_mx.commands import recognition
 from xenon_mx.config import THRESHOLD, ExportConfig
 from xenon_mx.data import outputs
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation import metrics
 from xenon_mx.inference import gluon_ensemble, onnx_ensemble, onnx_metadata
-from xenon_mx.runtime import devices, mxnet, progress
+from xenon_mx.runtime import devices, mxnet, progress, text
 
 # A Protocol Buffers message holds at most 2 GiB; the graph without its weights takes
 # far less than the 16 MiB left for it here.
@@ -46,6 +47,7 @@ def export(config: ExportConfig, bar: progress.Bar = progress.silent) -> int:
         XenonError: A run cannot be used, or the file cannot be written or would replace
             something else; nothing is written then.
     """
+    recognition.check_runs(config.runs, are_exported=True)
     output = outputs.Output(
         config.out, "OUT.onnx", (".onnx",), onnx_metadata.OnnxRecord()
     )
@@ -158,6 +160,6 @@ def _check_sizes(ensemble: gluon_ensemble.GluonEnsemble) -> None:
     total = sum(path.stat().st_size for path in paths if path.is_file())
     if total > _MAX_WEIGHT_BYTES:
         raise XenonError(
-            f"{len(ensemble.members)} members take {total / 2**30:.1f} GiB, and an "
-            f"ONNX file holds 2: export fewer --members"
+            f"{text.counted(len(ensemble.members), 'member')} of {total / 2**30:.1f} "
+            f"GiB in all, and an ONNX file holds 2: export fewer --members"
         )

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Callable, Iterable, Iterator
 
 from xenon_mx import __version__
+from xenon_mx.commands import recognition
 from xenon_mx.config import PackConfig
 from xenon_mx.data import (
     datasets,
@@ -69,6 +70,7 @@ def pack(
     if config.out.resolve() == config.source.resolve():
         name = text.folder_name(config.out)
         raise XenonError(f"{name}: is the data set itself; name another folder")
+    recognition.check_pack(config.source, config.out)
     data = sources.read_source(config)
     splits = data.splits
     _warn_of_leakage(splits)
@@ -101,9 +103,8 @@ def _warn_of_leakage(splits: dict[str, list[mura.Image]]) -> None:
     shared = sorted(train & valid)
     if shared:
         _log.warning(
-            "%d patients, such as %s, are in both train and valid: metrics on valid "
-            "will be too good",
-            len(shared),
+            "%s in both train and valid, such as %s: metrics on valid will be too good",
+            text.counted(len(shared), "patient is", "patients are"),
             shared[0],
         )
 
@@ -121,8 +122,8 @@ def _check_disk(config: PackConfig, all_images: list[mura.Image]) -> None:
     needed = round(sum(sizes) / len(sizes) * len(all_images))
     free = shutil.disk_usage(config.out).free
     _log.info(
-        "%d images, about %s of disk (%s free)",
-        len(all_images),
+        "%s, about %s of disk (%s free)",
+        text.counted(len(all_images), "image"),
         _format_bytes(needed),
         _format_bytes(free),
     )
@@ -204,8 +205,8 @@ def _check_bad(written: dict[str, _Written], skip_bad: bool) -> None:
     errors = [str(error) for split in written.values() for _, error in split.bad]
     if errors and not skip_bad:
         raise XenonError(
-            f"{len(errors)} images cannot be read; repair them, or leave them out with "
-            f"--skip-bad",
+            f"{text.counted(len(errors), 'image')} cannot be read: repair what is "
+            f"listed above, or leave it out with --skip-bad",
             errors,
         )
     for error in errors:

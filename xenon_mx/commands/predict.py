@@ -14,16 +14,18 @@ from typing import Iterable, Iterator
 
 import numpy as np
 
+from xenon_mx.commands import recognition
 from xenon_mx.config import MEMBERS, PredictConfig
 from xenon_mx.data import mura, outputs
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation import (
     metrics,
-    prediction_tables,
+    prediction_csv,
     provenance,
     studies,
     study_type_metrics,
 )
+from xenon_mx.evaluation.left_out import LeftOut
 from xenon_mx.evaluation.seen import Seen
 from xenon_mx.evaluation.study_type_metrics import StudyTypeMetrics
 from xenon_mx.inference import (
@@ -45,7 +47,7 @@ class Predictions:
     """The ensemble's predictions for N images.
 
     Attributes:
-        images: The N images.
+        images: The N images, without those that `skip_bad` left out.
         members: (N, M) probabilities, one column per member.
         threshold: Abnormal if strictly above.
         losses: Each member's params file, and its mean loss over all images as training
@@ -88,12 +90,13 @@ def predict(config: PredictConfig, bar: progress.Bar = progress.silent) -> Predi
     Raises:
         XenonError: An input or a run cannot be used; nothing is written then.
     """
+    recognition.check_predict(config.inputs, config.out, config.runs)
     tables = _check_outputs(config)
     job = _prepare(config, tables)
     _log_summary(job)
     with contextlib.ExitStack() as stack:  # maps are kept only if tables are written
         logits = _compute_logits(job, bar, stack)
-        listed, prob = job.source.images, metrics.sigmoid(logits)
+        listed, prob = job.source.predicted, metrics.sigmoid(logits)
         predictions = Predictions(
             images=listed,
             members=prob,
@@ -104,8 +107,23 @@ def predict(config: PredictConfig, bar: progress.Bar = progress.silent) -> Predi
         described = prediction_record.describe(
             config, job.ensemble, job.source, job.seen
         )
+        _check_complete(config, described.left_out)
         _write_tables(config, predictions, tables, described)
+    if described.left_out.images:
+        for line in described.left_out.lines(listed):
+            _log.warning("%s", line)
     return predictions
+
+
+def _check_complete(config: PredictConfig, left_out: LeftOut) -> None:
+    """Check that a submission has every study; its scorer would not notice."""
+    if config.submission and left_out.studies:
+        lost = text.counted(len(left_out.studies), "study has", "studies have")
+        raise XenonError(
+            f"--submission needs every study, and {lost} no image that can be read: "
+            f"repair one image of each",
+            left_out.studies,
+        )
 
 
 def _prepare(config: PredictConfig, tables: outputs.Outputs) -> _Job:
@@ -120,7 +138,7 @@ def _prepare(config: PredictConfig, tables: outputs.Outputs) -> _Job:
     tables.claim(origin, [*config.inputs, *ensemble.files(), *source.files()])
     if config.cam is not None:
         cam_folder.check_replaceable(config.cam, origin, config.overwrite)
-    seen = prediction_record.count_seen(ensemble, source)
+    seen = prediction_record.count_seen(ensemble, source, source.images)
     return _Job(config, ensemble, source, origin, seen)
 
 
@@ -176,7 +194,7 @@ def _write_cams(
     def add(item: tuple[int, np.ndarray, np.ndarray]) -> None:
         number, pixels, cam = item
         radiograph = job.source.radiograph(number, pixels)
-        folder.add(job.source.images[number].path, radiograph, cam)
+        folder.add(job.source.predicted[number].path, radiograph, cam)
 
     for _ in threads.map_in_order(add, numbered(), job.config.threads):
         pass
@@ -187,7 +205,8 @@ def _log_summary(job: _Job) -> None:
     """Log how much is predicted, and warn of inputs that do not suit the ensemble."""
     config, ensemble, source = job.config, job.ensemble, job.source
     count = len(ensemble.members)
-    _log.info("%d images, %d member%s", len(source.images), count, "s" * (count > 1))
+    images = text.counted(len(source.images), "image")
+    _log.info("%s, %s", images, text.counted(count, "member"))
     if count < config.members:
         _log.warning(
             "fewer members than %s: %s",
@@ -199,9 +218,9 @@ def _log_summary(job: _Job) -> None:
     outside = sum(1 for image in source.images if not image.study_type)
     if outside:
         _log.warning(
-            "%d images are not in folders XR_*/patient*/study*/: each counts as a "
-            "study of its own",
-            outside,
+            "%s not in folders XR_*/patient*/study*/: each counts as a study of its "
+            "own",
+            text.counted(outside, "image is", "images are"),
         )
     unseen = {image.study_type for image in source.images if image.study_type}
     unseen -= set(ensemble.meta.study_types)
@@ -218,8 +237,9 @@ def _check_finite(ensemble: ensembles.Ensemble, logits: np.ndarray) -> None:
         bad = int((~np.isfinite(column)).sum())
         if bad:
             raise XenonError(
-                f"{member.params}: yields no finite number for {bad} of {len(column)} "
-                f"images: training diverged, or the file is damaged; use another run"
+                f"{member.params}: yields no finite number for {bad:,} of "
+                f"{text.counted(len(column), 'image')}: training diverged, or the "
+                f"file is damaged; use another run"
             )
 
 
@@ -292,13 +312,13 @@ def _write_tables(
     """Write all tables or none; a table for a stream is written directly."""
     args = predictions.images, predictions.members, predictions.threshold
     table = (
-        prediction_tables.submission_csv
+        prediction_csv.submission_csv
         if config.submission
-        else prediction_tables.studies_csv
+        else prediction_csv.studies_csv
     )
     contents = {config.out: table(*args)}
     if config.images is not None:
-        contents[config.images] = prediction_tables.images_csv(*args)
+        contents[config.images] = prediction_csv.images_csv(*args)
     streams = {path: data for path, data in contents.items() if _is_stream(path)}
     written = {p: data for p, data in contents.items() if p not in streams}
     notes = {p: {provenance.KEY: described.beside(p).to_json()} for p in written}

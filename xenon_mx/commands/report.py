@@ -6,22 +6,28 @@ command line.
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import math
 from pathlib import Path
 from typing import Any, Sequence
 
 from xenon_mx import __version__
+from xenon_mx.commands import recognition
 from xenon_mx.config import ReportConfig
 from xenon_mx.data import outputs
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.evaluation.published import PAPER
+from xenon_mx.reporting import (
+    hub_metadata,
+    origin_box,
+    page,
+    results,
+    training_history,
+)
 from xenon_mx.reporting import origin as origins
-from xenon_mx.reporting import origin_box, page, results, training_history
 from xenon_mx.reporting.estimate_tables import MetricRow
 from xenon_mx.runs.run_folder import Run
+from xenon_mx.runtime import spreadsheet
 from xenon_mx.runtime.text import one_line
 
 _log = logging.getLogger(__name__)
@@ -47,6 +53,8 @@ def report(config: ReportConfig) -> list[Path]:
         XenonError: The run or the predictions cannot be used, or belong to different
             runs, or an output cannot be written; nothing is written then.
     """
+    given = (config.run, config.predictions)
+    recognition.check_report([path for path in given if path is not None])
     config = origins.recognise(config)
     _check_flags(config)
     output_files = _check_outputs(config)
@@ -62,6 +70,8 @@ def report(config: ReportConfig) -> list[Path]:
     if origin.seen and origin.seen.is_any:
         _log.warning("%s", origin.seen)
     context = _context(config, origin, predicted)
+    for name, sentence in context["unfinished"]:
+        _log.warning("%s: %s", name, sentence)
     pages = {config.out: page.render(page.PAGE, context)}
     if config.model_card is not None:
         pages[config.model_card] = page.render(page.MODEL_CARD, context)
@@ -85,14 +95,12 @@ def _inputs(config: ReportConfig, runs: Sequence[Run]) -> list[Path]:
 
 def _csv(rows: Sequence[MetricRow]) -> str:
     """Return the table of all estimates; undefined values are empty cells."""
-    out = io.StringIO()
-    table = csv.writer(out, lineterminator="\n")
     further = [name for name in _FURTHER_COLUMNS if any(getattr(r, name) for r in rows)]
-    table.writerow([*_FIGURES_COLUMNS, *further])
+    table: list[Sequence[object]] = [[*_FIGURES_COLUMNS, *further]]
     for row in rows:
         numbers = map(_six_digits, (row.value, row.low, row.high))
-        table.writerow([*row[:5], *numbers, *(getattr(row, name) for name in further)])
-    return out.getvalue()
+        table.append([*row[:5], *numbers, *(getattr(row, name) for name in further)])
+    return spreadsheet.to_csv(table)
 
 
 def _six_digits(value: float) -> str:
@@ -101,7 +109,7 @@ def _six_digits(value: float) -> str:
 
 def _check_flags(config: ReportConfig) -> None:
     """Raise an error for flags that would have no effect, and for missing folders."""
-    for name in ("images", "figures", "root", "link", "cam"):
+    for name in ("images", "figures", "prevalence", "root", "link", "cam"):
         if config.predictions is None and getattr(config, name) is not None:
             raise ConfigError(f"--{name}", "has no effect without PREDICTIONS")
     for folder in (config.root, config.cam):
@@ -134,17 +142,23 @@ def _context(
     sources = [one_line(run.folder) for run in origin.runs]
     if predicted:
         sources.append(f"{one_line(predicted.source)} (SHA-256 {predicted.sha256})")
+    histories = [training_history.summarize(run) for run in origin.runs]
     return {
         "version": __version__,
         "title": origin.title,
         "sources": " and ".join(sources),
         "run": one_line(origin.runs[0].folder) if origin.runs else "",
         "origin": origin_box.describe(origin, config),
-        "histories": [training_history.summarize(run) for run in origin.runs],
+        "histories": histories,
+        "unfinished": [(h.name, h.unfinished) for h in histories if h.unfinished],
         "missing": origin.missing,
         "seen": str(origin.seen) if origin.seen and origin.seen.is_any else "",
         "warnings": predicted.warnings if predicted else [],
         "results": predicted,
+        "study_types": sorted(origin.study_types or ()),
+        "hub_metrics": hub_metadata.hub_metrics(
+            predicted.summary.rows if predicted else []
+        ),
         "paper": PAPER,
         "limits": page.LIMITS,
     }

@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 
 from xenon_mx import __version__
-from xenon_mx.commands import validation
+from xenon_mx.commands import recognition, validation
 from xenon_mx.config import MEAN, STD, TrainConfig, flag_name
 from xenon_mx.data import mura, packed_folder
 from xenon_mx.distributed import process_group
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.models import network
-from xenon_mx.runs import run_folder
+from xenon_mx.runs import finished_run, run_folder
 from xenon_mx.runs.checkpoints import Checkpoint
 from xenon_mx.runs.run_meta import (
     ARCHITECTURE,
@@ -35,7 +35,7 @@ from xenon_mx.runs.run_meta import (
 )
 from xenon_mx.runs.seen_studies import SeenStudies
 from xenon_mx.runs.training_state import TrainingState
-from xenon_mx.runtime import devices, mxnet, progress
+from xenon_mx.runtime import devices, mxnet, progress, text
 from xenon_mx.runtime.mxnet import mx
 from xenon_mx.training import pretrained
 from xenon_mx.training.loop import TrainingData, TrainingLoop
@@ -63,7 +63,8 @@ def train(config: TrainConfig, bar: progress.Bar = progress.silent) -> list[Chec
             epochs finished before are kept.
     """
     if config.model not in network.NAMES:
-        raise ConfigError("--model", f"must be one of {', '.join(network.NAMES)}")
+        raise ConfigError("--model", network.unknown_name(config.model))
+    recognition.check_train(config.packed, config.run)
     with process_group.join(config.kvstore) as group:
         if group.num_workers > 1:
             _log.info("rank %d of %d", group.rank, group.num_workers)
@@ -75,6 +76,9 @@ def _train(
 ) -> list[Checkpoint]:
     """Train as one worker; only rank 0 opens the run folder."""
     run = _open_run(config) if group.rank == 0 else None
+    ending = _ending(run, config) if run else None
+    if group.broadcast(ending):
+        return run.members() if run else []
     packed = packed_folder.open_packed(config.packed)
     _check_same_on_all(config, packed, group)
     if run:
@@ -139,6 +143,15 @@ def _open_run(config: TrainConfig) -> run_folder.Run | None:
     return None
 
 
+def _ending(run: run_folder.Run, config: TrainConfig) -> str | None:
+    """Return, and log, why a run to resume is finished; None if it is not."""
+    ending = finished_run.ending(run, config.epochs)
+    if ending:
+        _check_unchanged(run, config)
+        _log.info("%s is finished: %s", text.folder_name(run.folder), ending)
+    return ending
+
+
 def _check_same_on_all(
     config: TrainConfig,
     packed: packed_folder.PackedFolder,
@@ -152,9 +165,11 @@ def _check_same_on_all(
 
 
 def _check_unchanged(
-    run: run_folder.Run, config: TrainConfig, packed: packed_folder.PackedFolder
+    run: run_folder.Run,
+    config: TrainConfig,
+    packed: packed_folder.PackedFolder | None = None,
 ) -> None:
-    """Check that a run is resumed with its own data and settings."""
+    """Check that a run is resumed with its own settings, and data if there are any."""
     recorded = run.meta.settings
     changed = []
     for name, value in _settings(config).items():
@@ -162,7 +177,7 @@ def _check_unchanged(
         before = recorded.get(name, getattr(TrainConfig, name, None))
         if name not in _MAY_CHANGE and before != value:
             changed.append(f"{flag_name(name)} was {before} and is {value}")
-    if packed.fingerprint != run.meta.data:
+    if packed and packed.fingerprint != run.meta.data:
         changed.append(
             f"{config.packed} holds other data than {recorded['packed']} did, by the "
             f"SHA-256 of {packed_folder.PACK_JSON}"
@@ -250,7 +265,8 @@ def _check_batch_size(config: TrainConfig, data: TrainingData, ctxs: list[Any]) 
     if batch_size < len(ctxs):
         raise ConfigError(
             "--batch-size",
-            f"{batch_size} images cannot be split between {len(ctxs)} devices",
+            f"{text.counted(batch_size, 'image')} cannot be split between "
+            f"{text.counted(len(ctxs), 'device')}",
         )
 
 
@@ -290,10 +306,10 @@ def _log_start(
         f"{start.source}: {start.origin}" if start else "random weights",
     )
     _log.info(
-        "train: %d images; validate on %s: %d images",
-        data.train.records,
+        "train: %s; validate on %s: %s",
+        text.counted(data.train.records, "image"),
         data.valid.name,
-        data.valid.records,
+        text.counted(data.valid.records, "image"),
     )
     if run.epochs:
         _log.info("epoch %d was finished", run.epochs[-1].epoch)

@@ -233,7 +233,7 @@ def _without_copies(entries: Iterable[Entry], hint: str) -> list[Entry]:
         by_uid.setdefault(entry.identity.image_uid, []).append(entry)
     different = [
         f"{', '.join(sorted({entry.image.path for entry in copies}))}: "
-        f"{len(copies)} files"
+        f"{text.counted(len(copies), 'file')}"
         for copies in by_uid.values()
         if len(copies) > 1 and len({_sha256(entry) for entry in copies}) > 1
     ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Sequence
+from typing import NamedTuple, Sequence
 
 from xenon_mx.config import ARCHIVE_SETTINGS, PackConfig, PredictConfig, flag_name
 from xenon_mx.data import (
@@ -21,6 +21,7 @@ from xenon_mx.data import (
     outputs,
     pseudonyms,
 )
+from xenon_mx.data.archive_files import BadFile
 from xenon_mx.data.mura import Image
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.runtime import files
@@ -42,7 +43,19 @@ def check_unused(config: PackConfig | PredictConfig) -> None:
             )
 
 
-def read(config: PackConfig | PredictConfig, films: Sequence[Path]) -> list[Image]:
+class ArchiveImages(NamedTuple):
+    """The images of an archive.
+
+    Attributes:
+        images: The images.
+        bad: With `skip_bad`, the files that were left out for their headers.
+    """
+
+    images: list[Image]
+    bad: Sequence[BadFile]
+
+
+def read(config: PackConfig | PredictConfig, films: Sequence[Path]) -> ArchiveImages:
     """Read the images of an archive, with labels if there is a table of them.
 
     Args:
@@ -62,14 +75,16 @@ def read(config: PackConfig | PredictConfig, films: Sequence[Path]) -> list[Imag
     found = _read(config, films, naming, parts)
     archive_summary.log(found, naming)
     if config.labels is None:
-        return found.images
+        return ArchiveImages(found.images, found.bad)
     table = labels.read(config.labels, parts)
     if isinstance(config, PackConfig):
-        return labelling.join(found, table, naming, config.skip_unlabelled)
+        joined = labelling.join(found, table, naming, config.skip_unlabelled)
+        return ArchiveImages(joined, found.bad)
     # What is predicted needs no label.
     labelled = labelling.join(found, table, naming, skip_unlabelled=True)
     by_path = {image.path: image for image in labelled}
-    return [by_path.get(image.path, image) for image in found.images]
+    images = [by_path.get(image.path, image) for image in found.images]
+    return ArchiveImages(images, found.bad)
 
 
 def _read(
@@ -78,7 +93,7 @@ def _read(
     naming: pseudonyms.Naming,
     parts: body_parts.BodyParts,
 ) -> archive.Archive:
-    skip_bad = isinstance(config, PackConfig) and config.skip_bad
+    skip_bad = config.skip_bad
     try:
         if len(films) == 1 and films[0].is_dir():
             return archive.read_archive(films[0], naming, parts, config.link, skip_bad)

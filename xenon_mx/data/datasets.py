@@ -170,12 +170,15 @@ def locate(
     duplicates = [path for path, n in Counter(paths).items() if n > 1]
     if duplicates:
         raise XenonError(
-            f"{csv}: {len(duplicates)} images are listed twice", duplicates
+            f"{csv}: {text.counted(len(duplicates), 'image is', 'images are')} listed "
+            f"twice",
+            duplicates,
         )
     outside = [path for path in paths if _is_outside(path, root)]
     if outside:
         raise XenonError(
-            f"{csv}: {len(outside)} paths leave the root; absolute paths need --root",
+            f"{csv}: {text.counted(len(outside), 'path leaves', 'paths leave')} the "
+            f"root; absolute paths need --root",
             outside,
         )
     return _resolve(paths, csv, root)
@@ -240,8 +243,8 @@ def _rows(csv: Path, columns: int) -> list[tuple[str, ...]]:
         raise XenonError(f"{csv}: cannot be read as CSV: {reason}") from error
     if table.shape[1] != columns:
         raise XenonError(
-            f"{csv}: expected {columns} column{'s' * (columns > 1)} without a header, "
-            f"got {table.shape[1]}"
+            f"{csv}: expected {text.counted(columns, 'column')} without a header, got "
+            f"{table.shape[1]}"
         )
     return list(table.itertuples(index=False, name=None))
 
@@ -265,8 +268,9 @@ def _resolve(
     if found is None:
         folders = dict.fromkeys(str(each.base.resolve()) for each in tried)
         raise XenonError(
-            f"{csv}: none of its {len(paths)} images was found, such as {paths[0]}; "
-            f"looked below {', '.join(folders)}; name the right folder with --root"
+            f"{csv}: none of its {text.counted(len(paths), 'image')} was found, such "
+            f"as {paths[0]}; looked below {', '.join(folders)}; name the right folder "
+            f"with --root"
         )
     files = [found.join(path) for path in paths]
     real = os.path.realpath(found.base)
@@ -278,8 +282,8 @@ def _resolve(
     ]
     if outside:
         raise XenonError(
-            f"{csv}: {len(outside)} links lead out of {real}; name the folder that "
-            f"holds links and files with --root",
+            f"{csv}: {text.counted(len(outside), 'link leads', 'links lead')} out of "
+            f"{real}; name the folder that holds links and files with --root",
             outside,
         )
     return files, found
@@ -292,8 +296,8 @@ def _labelled(
     outside = [image.path for image in images if not image.study_type]
     if outside:
         raise XenonError(
-            f"{len(outside)} images lie outside XR_*/patient*/study*/, and so have "
-            f"no study",
+            f"{text.counted(len(outside), 'image lies', 'images lie')} outside "
+            f"XR_*/patient*/study*/, without a study",
             outside,
         )
     check_listable(images)
@@ -302,8 +306,8 @@ def _labelled(
     unlabelled = sorted({image.study for image in images if image.label is None})
     if unlabelled:
         raise XenonError(
-            f"{len(unlabelled)} studies have no label: neither in {csv.name} nor as "
-            f"_positive or _negative in the folder's name",
+            f"{text.counted(len(unlabelled), 'study has', 'studies have')} no label: "
+            f"neither in {csv.name} nor as _positive or _negative in the folder's name",
             unlabelled,
         )
     return list(images)
@@ -318,8 +322,8 @@ def check_listable(images: Sequence[Image]) -> None:
     bad = [ascii(image.path) for image in images if _UNLISTABLE.search(image.path)]
     if bad:
         raise XenonError(
-            f"{len(bad)} images have a tab, a line break or bytes that are not UTF-8 "
-            f"in their path; rename them",
+            f"{text.counted(len(bad), 'path has', 'paths have')} a tab, a line break "
+            f"or bytes that are not UTF-8: rename the files",
             bad,
         )
 
@@ -331,13 +335,14 @@ def _with_labels(
     studies = {study_tail(image.study): image.study for image in images}
     missing = sorted(study for tail, study in studies.items() if tail not in labels)
     if missing:
-        raise XenonError(f"{csv}: {len(missing)} studies have no label in it", missing)
+        counted = text.counted(len(missing), "study has", "studies have")
+        raise XenonError(f"{csv}: {counted} no label in it", missing)
     unused = sorted(labels.keys() - studies.keys())
     if unused:
         _log.warning(
-            "%s: %d labelled studies have no image, such as %s",
+            "%s: %s no image, such as %s",
             csv,
-            len(unused),
+            text.counted(len(unused), "labelled study has", "labelled studies have"),
             unused[0],
         )
     result = [replace(image, label=labels[study_tail(image.study)]) for image in images]
@@ -349,9 +354,12 @@ def _with_labels(
         }
     )
     if contradictions:
+        counted = text.counted(
+            len(contradictions), "label contradicts", "labels contradict"
+        )
         raise XenonError(
-            f"{csv}: {len(contradictions)} labels contradict the folder's _positive or "
-            f"_negative; correct the one that is wrong",
+            f"{csv}: {counted} the folder's _positive or _negative; correct the one "
+            f"that is wrong",
             contradictions,
         )
     return result
@@ -367,6 +375,6 @@ def _read_labels(csv: Path) -> dict[str, int]:
         if labels.setdefault(study_tail(study), int(label)) != int(label):
             both[study_tail(study)] = f"{csv}:{number}: {study}"
     if both:
-        counted = "1 study has" if len(both) == 1 else f"{len(both)} studies have"
+        counted = text.counted(len(both), "study has", "studies have")
         raise XenonError(f"{csv}: {counted} both labels", list(both.values()))
     return labels

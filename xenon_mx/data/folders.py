@@ -20,6 +20,7 @@ from typing import Iterator, NamedTuple
 from xenon_mx.data.mura import is_data_set_file
 from xenon_mx.dicom import reader as dicom
 from xenon_mx.errors import os_error
+from xenon_mx.runtime import text
 
 _log = logging.getLogger(__name__)
 
@@ -100,9 +101,9 @@ def is_dicom_file(file: Path) -> bool:
 def in_words(left_out: Counter[str]) -> str:
     """Return counts of files in words: `3 .webp, 1 .jp2`, the most frequent first."""
     kinds = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
-    named = [f"{count} {kind}" for kind, count in kinds[:_MOST_KINDS]]
+    named = [f"{count:,} {kind}" for kind, count in kinds[:_MOST_KINDS]]
     others = sum(count for _, count in kinds[_MOST_KINDS:])
-    return ", ".join([*named, f"{others} of other kinds"] if others else named)
+    return ", ".join([*named, f"{others:,} of other kinds"] if others else named)
 
 
 def warn_of_left_out(left_out: Counter[str]) -> None:
@@ -110,8 +111,8 @@ def warn_of_left_out(left_out: Counter[str]) -> None:
     count = sum(left_out.values())
     if count:
         _log.warning(
-            "left out %d file%s that %s no image%s: %s",
-            *(count, *(("", "is", "") if count == 1 else ("s", "are", "s"))),
+            "left out %s: %s",
+            text.counted(count, "file that is no image", "files that are no images"),
             in_words(left_out),
         )
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Iterable, Mapping, NamedTuple, Sequence
 
 from xenon_mx.errors import FileError, os_error
+from xenon_mx.runtime import text
 
 _DELIMITERS = (",", ";", "\t")  # `;` is Excel's wherever numbers have a decimal comma
 
@@ -117,8 +118,8 @@ def _parse(
         if len(fields) != len(columns):
             raise FileError(
                 name,
-                f"line {reader.line_num} has {len(fields)} columns, and the first line "
-                f"{len(columns)}",
+                f"line {reader.line_num} has {text.counted(len(fields), 'column')}, "
+                f"and the first line {len(columns)}",
             )
         values = (field.strip() for field in fields)
         rows.append(Row(reader.line_num, dict(zip(columns, values))))

@@ -15,6 +15,7 @@ from typing import Callable, Sequence
 
 import numpy as np
 
+from xenon_mx.config import AnyPath
 from xenon_mx.dicom import reader as dicom
 from xenon_mx.errors import FileError, XenonError, os_error
 from xenon_mx.formats import bmp, ifd, jpeg, png, tiff, visibility
@@ -51,7 +52,7 @@ _OTHER_FORMATS = {
 _PROCESS_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
-def read(file: Path, name: object = None) -> bytes:
+def read(file: AnyPath, name: object = None) -> bytes:
     """Read an image file's bytes.
 
     Args:
@@ -63,7 +64,7 @@ def read(file: Path, name: object = None) -> bytes:
         OSError: The process is out of file descriptors or memory.
     """
     try:
-        data = file.read_bytes()
+        data = Path(file).read_bytes()
     except OSError as error:
         if error.errno in _PROCESS_ERRORS:
             raise
@@ -157,7 +158,7 @@ class Oddities:
         """Log how many images are odd, by what is odd about them."""
         if self._counts:
             listed = (
-                f"{self._counts[oddity]} {oddity}" for oddity in sorted(self._counts)
+                f"{self._counts[oddity]:,} {oddity}" for oddity in sorted(self._counts)
             )
             _log.info("odd but whole JPEGs, which are read: %s", ", ".join(listed))
 

@@ -9,12 +9,11 @@ only where the user says.
 from __future__ import annotations
 
 import csv
-import io
 from pathlib import Path
 from typing import Iterable, NamedTuple
 
 from xenon_mx.errors import FileError, os_error
-from xenon_mx.runtime import files
+from xenon_mx.runtime import files, spreadsheet
 
 # A path of Linux may hold any bytes; Python keeps those that are not UTF-8 as
 # surrogates, and writes the same bytes again.
@@ -61,11 +60,8 @@ def write(file: Path, links: Iterable[Link]) -> None:
 
 def content(links: Iterable[Link]) -> bytes:
     """Return a link file's bytes."""
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(Link._fields)
-    writer.writerows(sorted(links))
-    return buffer.getvalue().encode(_ENCODING, _STRAY_BYTES)
+    table = spreadsheet.to_csv([Link._fields, *sorted(links)])
+    return table.encode(_ENCODING, _STRAY_BYTES)
 
 
 def is_link_file(file: Path) -> bool:
@@ -97,6 +93,6 @@ def read(file: Path) -> dict[str, Path]:
     for row in rows[1:]:
         if len(row) != len(Link._fields):
             raise FileError(file, "damaged: a row is cut short")
-        link = Link(*row)
+        link = Link(*map(spreadsheet.unguard, row))
         found.setdefault(link.image, Path(link.file))
     return found

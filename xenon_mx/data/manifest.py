@@ -20,7 +20,7 @@ from typing import Iterable, Mapping, Sequence
 from xenon_mx.data import body_parts, datasets, headed_csv
 from xenon_mx.data.mura import Image, is_study_type
 from xenon_mx.errors import XenonError, os_error
-from xenon_mx.runtime import text
+from xenon_mx.runtime import spreadsheet, text
 
 IMAGE = "image"
 SPLITS = ("train", "valid", "holdout")
@@ -95,14 +95,12 @@ def read_manifest(file: Path, root: Path | None = None) -> Manifest:
 def to_csv(images: Sequence[Image]) -> bytes:
     """Return the manifest of a packed split: a row per record, in their order."""
     further = dict.fromkeys(name for image in images for name in image.extra)
-    out = io.StringIO()
-    table = csv.writer(out, lineterminator="\n")
-    table.writerow([*_PACKED, *further])
+    table: list[list[object]] = [[*_PACKED, *further]]
     for image in images:
         label = "" if image.label is None else image.label
         known = [image.path, image.study, image.patient, image.study_type, label]
-        table.writerow([*known, *(image.extra.get(name, "") for name in further)])
-    return out.getvalue().encode()
+        table.append([*known, *(image.extra.get(name, "") for name in further)])
+    return spreadsheet.to_csv(table).encode()
 
 
 def from_packed(data: bytes, file: Path) -> list[Image]:
@@ -118,7 +116,7 @@ def from_packed(data: bytes, file: Path) -> list[Image]:
     rows = list(csv.DictReader(io.StringIO(data.decode()), strict=True))
     if any(set(_PACKED) - row.keys() or None in row.values() for row in rows):
         raise ValueError("columns are missing")
-    return [_image(row, file) for row in rows]
+    return [_image(_unguarded(row), file) for row in rows]
 
 
 # --- rows ---
@@ -158,13 +156,24 @@ def _read_rows(file: Path) -> list[dict[str, str]]:
     uneven = [f"row {n}" for n, cells in numbered if len(cells) != len(names)]
     if uneven:
         raise XenonError(
-            f"{file}: {len(uneven)} rows have other cells than the header", uneven
+            f"{file}: {text.counted(len(uneven), 'row has', 'rows have')} more or "
+            f"fewer cells than the header",
+            uneven,
         )
     if not numbered:
         raise XenonError(f"{file}: lists no images, only the names of columns")
-    rows = [dict(zip(names, (c.strip() for c in cells))) for _, cells in numbered]
+    rows = [
+        _unguarded(dict(zip(names, (cell.strip() for cell in cells))))
+        for _, cells in numbered
+    ]
     _check_cells(file, rows, [n for n, _ in numbered])
     return rows
+
+
+def _unguarded(row: Mapping[str, str]) -> dict[str, str]:
+    """Return a row as it was before xenon wrote it for spreadsheets."""
+    unguard = spreadsheet.unguard
+    return {unguard(name): unguard(cell) for name, cell in row.items()}
 
 
 def _check_cells(

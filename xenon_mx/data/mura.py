@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Callable, Iterable, Mapping, NamedTuple, Sequence, TypeVar
 
 from xenon_mx.errors import XenonError
+from xenon_mx.runtime import text
 
 SPLITS = ("train", "valid")
 _STUDY_TYPE = re.compile(r"XR_\w+")
@@ -131,7 +132,7 @@ def check_labels_of_folders(studies: Iterable[str]) -> None:
             folders.setdefault(_without_label(tail), {}).setdefault(tail, study)
     shared = [list(names.values()) for names in folders.values() if len(names) > 1]
     if shared:
-        counted = "1 study is" if len(shared) == 1 else f"{len(shared)} studies are"
+        counted = text.counted(len(shared), "study is", "studies are")
         raise XenonError(
             f"{counted} in several folders that differ only in the label: keep the "
             f"folder whose label is right, or rename the other one if it is another "
@@ -189,6 +190,7 @@ class Counts:
     studies: int
     abnormal: int
     normal: int
+    abnormal_studies: int = 0
 
     @property
     def weights(self) -> ClassWeights:
@@ -227,5 +229,11 @@ def count(images: Sequence[Image]) -> dict[str, Counts]:
 def count_all(images: Sequence[Image]) -> Counts:
     """Count images of all study types together."""
     labels = [image.label for image in images]
-    studies = len({image.study for image in images})
-    return Counts(len(images), studies, labels.count(1), labels.count(0))
+    studies = {image.study: image.label for image in images}
+    return Counts(
+        images=len(images),
+        studies=len(studies),
+        abnormal=labels.count(1),
+        normal=labels.count(0),
+        abnormal_studies=list(studies.values()).count(1),
+    )

@@ -7,7 +7,7 @@ what is in the other files of a packed folder.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import Any, Mapping
 
@@ -36,7 +36,8 @@ class FileMeta:
 class TypeCounts:
     """Number of packed images, their studies, and unreadable images of a study type.
 
-    `abnormal` and `normal` count images.
+    `abnormal` and `normal` count images. `abnormal_studies` is None in what an older
+    xenon packed.
     """
 
     images: int
@@ -44,6 +45,17 @@ class TypeCounts:
     abnormal: int
     normal: int
     missing: int
+    abnormal_studies: int | None = None
+
+    @classmethod
+    def from_json(cls, content: Any) -> TypeCounts:
+        """Build the object from its JSON value; a ValueError if it is not valid."""
+        required = dict.fromkeys(cls.__annotations__, int)
+        optional = {"abnormal_studies": required.pop("abnormal_studies")}
+        if optional.keys() <= content.keys():
+            required.update(optional)
+        _expect(content, **required)
+        return cls(**{key: content[key] for key in required})
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,13 @@ class SplitMeta:
     records: int
     files: Mapping[str, FileMeta]
     counts: Mapping[str, TypeCounts]
+
+    @property
+    def total(self) -> TypeCounts:
+        """Return the counts of all study types together, whose studies differ."""
+        columns = zip(*(astuple(counts) for counts in self.counts.values()))
+        sums: list[Any] = [None if None in each else sum(each) for each in columns]
+        return TypeCounts(*sums)
 
     @classmethod
     def from_json(cls, name: str, content: Any) -> SplitMeta:
@@ -71,9 +90,6 @@ class SplitMeta:
             raise ValueError(f"the files of {name} are not {', '.join(KINDS)}")
         for file in content["files"].values():
             _expect(file, bytes=int, sha256=str)
-        fields = dict.fromkeys(TypeCounts.__annotations__, int)
-        for counts in content["counts"].values():
-            _expect(counts, **fields)
         return cls(
             records=content["records"],
             files={
@@ -81,7 +97,7 @@ class SplitMeta:
                 for file, value in content["files"].items()
             },
             counts={
-                study_type: TypeCounts(**{key: counts[key] for key in fields})
+                study_type: TypeCounts.from_json(counts)
                 for study_type, counts in content["counts"].items()
             },
         )
@@ -182,6 +198,10 @@ class PackMeta:
             del content["images_from"]
         if self.patients_known:  # as in MURA
             del content["patients_known"]
+        for split in content["splits"].values():
+            for counts in split["counts"].values():
+                if counts["abnormal_studies"] is None:
+                    del counts["abnormal_studies"]
         return content
 
     @property
@@ -194,7 +214,11 @@ class PackMeta:
         that later versions add to pack.json.
         """
         first = replace(
-            self, xenon=_FIRST_VERSION, images_from=None, patients_known=True
+            self,
+            xenon=_FIRST_VERSION,
+            images_from=None,
+            patients_known=True,
+            splits={name: _as_first(split) for name, split in self.splits.items()},
         )
         content = first.to_json()
         return hashlib.sha256(files.json_bytes(content)).hexdigest()
@@ -222,6 +246,15 @@ def read(path: Path) -> PackMeta:
             f"again"
         )
     return meta
+
+
+def _as_first(split: SplitMeta) -> SplitMeta:
+    """Return a split with the counts that 0.1.0 had."""
+    counts = {
+        name: replace(counts, abnormal_studies=None)
+        for name, counts in split.counts.items()
+    }
+    return replace(split, counts=counts)
 
 
 def _class_weights(pair: Any) -> ClassWeights:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Iterator, Mapping, NamedTuple, Sequence
 
+from xenon_mx.config import AnyPath
 from xenon_mx.data import manifest, mura, pack_meta, recordio
 from xenon_mx.data.pack_meta import MANIFEST, REPACK, FileMeta, PackMeta
 from xenon_mx.errors import XenonError, os_error
@@ -121,8 +122,9 @@ class Split:
         rows, offsets = self.rows(), self._offsets()
         if not len(rows) == len(offsets) == self.records:
             raise XenonError(
-                f"{self.path('lst')} lists {len(rows)} images, {self.path('idx')} "
-                f"{len(offsets)}, {PACK_JSON} {self.records}: {REPACK}"
+                f"{self.path('lst')} lists {text.counted(len(rows), 'image')}, "
+                f"{self.path('idx')} {len(offsets):,}, {PACK_JSON} {self.records:,}: "
+                f"{REPACK}"
             )
         self.verify_checksums(self._verify_records(rows, offsets))
 
@@ -178,8 +180,8 @@ class Split:
             actual = file.stat().st_size
             if actual != recorded.bytes:
                 raise XenonError(
-                    f"{file}: {actual} bytes, but {PACK_JSON} says "
-                    f"{recorded.bytes}: {REPACK}"
+                    f"{file}: {text.counted(actual, 'byte')}, but {PACK_JSON} says "
+                    f"{recorded.bytes:,}: {REPACK}"
                 )
 
     def _verify_records(
@@ -203,7 +205,9 @@ class Split:
         except (OSError, recordio.DamageError) as error:
             raise _read_error(rec, error) from error
         if count != self.records:
-            raise XenonError(f"{rec}: {count} of {self.records} records: {REPACK}")
+            raise XenonError(
+                f"{rec}: {count:,} of {text.counted(self.records, 'record')}: {REPACK}"
+            )
         return sha256
 
     def _offsets(self) -> list[int]:
@@ -321,12 +325,13 @@ def _stamp(file: Path | int) -> tuple[int, ...]:
     return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
 
 
-def open_packed(folder: Path) -> PackedFolder:
+def open_packed(folder: AnyPath) -> PackedFolder:
     """Open a packed folder.
 
     Raises:
         XenonError: It is not a packed folder, or has another format.
     """
+    folder = Path(folder)
     path = folder / PACK_JSON
     if not path.is_file():
         raise XenonError(

@@ -102,7 +102,7 @@ class Naming:
             return "@".join(map(_safe, plain))
         normal = [unicodedata.normalize("NFC", field) for field in fields]
         # JSON, so that no two lists of fields are the same bytes.
-        message = json.dumps([_SCHEME, kind, *normal]).encode("ascii")
+        message = json.dumps([_SCHEME, kind, *normal], allow_nan=False).encode("ascii")
         digest = hmac.new(self._key, message, hashlib.sha256).digest()
         number = int.from_bytes(digest, "big")
         digits = (_DIGITS[number >> 5 * place & 31] for place in range(_LENGTH))

@@ -15,6 +15,7 @@ import numpy as np
 from xenon_mx.data.packed_folder import Split
 from xenon_mx.data.recordio import LABEL_WIDTH
 from xenon_mx.errors import XenonError
+from xenon_mx.runtime import text
 from xenon_mx.runtime.mxnet import mx
 from xenon_mx.runtime.threads import prefetch
 
@@ -89,8 +90,9 @@ def _partition(
     if workers == 1:
         return 1, 1
     raise XenonError(
-        f"{split.path('rec')}: {split.records} images are too few for {workers} "
-        f"workers with batches of {batch_size}"
+        f"{split.path('rec')}: "
+        f"{text.counted(split.records, 'image is', 'images are')} too few for "
+        f"{text.counted(workers, 'worker')} with batches of {batch_size}"
     )
 
 

@@ -18,6 +18,8 @@ from typing import Iterator, NamedTuple, Protocol, Sequence
 
 import numpy as np
 
+from xenon_mx.runtime import text
+
 LABEL_WIDTH = 3  # abnormal, study type, study
 
 _MAGIC = struct.pack("<I", 0xCED7230A)
@@ -58,7 +60,9 @@ def pack(number: int, labels: Sequence[int], image: bytes) -> bytes:
     """
     payload = _HEADER.pack(LABEL_WIDTH, 0.0, number, 0) + _LABELS.pack(*labels) + image
     if len(payload) >= 1 << _LENGTH_BITS:
-        raise ValueError(f"an image of {len(image)} bytes does not fit a record")
+        raise ValueError(
+            f"an image of {text.counted(len(image), 'byte')} does not fit a record"
+        )
     parts = _split_at_magic(payload)
     record = b""
     for i, part in enumerate(parts):

@@ -72,8 +72,8 @@ def _read_manifest(config: PackConfig) -> DataSet:
     unlabelled = sorted({i.study for i in read.images if i.label is None})
     if unlabelled:
         raise XenonError(
-            f"{file}: {len(unlabelled)} studies have no label, which training and "
-            f"validation need",
+            f"{file}: {text.counted(len(unlabelled), 'study has', 'studies have')} no "
+            f"label, which training and validation need",
             unlabelled,
         )
     if not read.patients_known:
@@ -97,7 +97,9 @@ def _read_archive(config: PackConfig) -> DataSet:
             "--labels",
             "is missing: an archive's DICOM files have no labels; give a CSV with them",
         )
-    images = archive_films.read(config, [config.source])
+    images, bad = archive_films.read(config, [config.source])
+    for each in bad:
+        _log.warning("left out: %s: %s", each.name, each.reason)
     told = [image.extra.get("split", "") for image in images]
     names = told if any(told) else ["train"] * len(images)
     wrong = sorted({name for name in names if name not in manifest.SPLITS})

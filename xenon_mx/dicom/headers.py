@@ -13,6 +13,7 @@ from typing import Any, Iterator, NamedTuple
 import numpy as np
 
 from xenon_mx.errors import XenonError
+from xenon_mx.runtime.text import counted
 
 _LONGEST = 200  # characters of a value in a message; chosen here
 # Of CS, IS and DS (with nan and inf), of several such in a list, and of UI.
@@ -214,7 +215,11 @@ def quoted(value: object) -> str:
     (PS3.5, 6.2).
     """
     text = str(value)
-    return text if _QUOTABLE.fullmatch(text) else f"odd ({len(text)} characters)"
+    return (
+        text
+        if _QUOTABLE.fullmatch(text)
+        else f"odd ({counted(len(text), 'character')})"
+    )
 
 
 def line(error: Exception) -> str:

@@ -17,6 +17,7 @@ from xenon_mx.dicom import codestreams, decoders, windowing
 from xenon_mx.dicom.headers import BIG_ENDIAN, Header, line, quoted
 from xenon_mx.errors import XenonError
 from xenon_mx.formats import jpeg
+from xenon_mx.runtime import extras
 
 UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", BIG_ENDIAN)
 # pydicom's decoders of each codec and the modules that each needs, in the order of how
@@ -170,8 +171,7 @@ def _decoder(syntax: str, codec: str) -> str:
             f"pylibjpeg-libjpeg 'numpy<2' (its licence is the GPL)"
         )
     raise XenonError(
-        f"no decoder of its pixels ({syntax}) is installed: pip install "
-        f"'xenon-mx[dicom]'"
+        f"no decoder of its pixels ({syntax}) is installed: {extras.install('dicom')}"
     )
 
 

@@ -24,6 +24,7 @@ from xenon_mx.dicom.headers import Header, line
 from xenon_mx.errors import XenonError, os_error
 from xenon_mx.formats import visibility
 from xenon_mx.formats.pixels import check_size
+from xenon_mx.runtime import extras
 
 _MAGIC_OFFSET, _MAGIC = 128, b"DICM"  # PS3.10, 7.1
 # First elements of a file without preamble, by element number, with their only VR:
@@ -180,7 +181,7 @@ def _pydicom() -> Any:
         import pydicom
     except ModuleNotFoundError as error:
         raise XenonError(
-            "a DICOM file, which needs pydicom: pip install 'xenon-mx[dicom]'"
+            f"a DICOM file, which needs pydicom: {extras.install('dicom')}"
         ) from error
     _silence_pydicom()
     return pydicom

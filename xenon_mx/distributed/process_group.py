@@ -101,7 +101,7 @@ class KVStoreGroup(ProcessGroup):
 
     def broadcast(self, content: Any) -> Any:
         """Return rank 0's content, any JSON value, on every worker."""
-        data = json.dumps(content).encode() if self.rank == 0 else b""
+        data = json.dumps(content, allow_nan=False).encode() if self.rank == 0 else b""
         high, low = self.all_reduce("length", np.array(divmod(len(data), _HALF)))
         length = int(high) * _HALF + int(low)
         buffer = np.zeros(length, np.float32)

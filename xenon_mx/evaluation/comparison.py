@@ -104,7 +104,7 @@ def compare(
         one, other = ours.estimate(name), theirs.estimate(name)
         draws = ours.draws[name] - theirs.draws[name]
         value = one.value - other.value
-        interval = estimates.from_draws(name, value, draws)
+        interval = estimates.from_draws(f"difference in {name}", value, draws)
         p = math.nan if math.isnan(interval.low) else two_sided_p(draws)
         differences.append(
             Difference(name, one, other, value, interval.low, interval.high, p)

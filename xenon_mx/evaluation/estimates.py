@@ -6,7 +6,8 @@ interval; must not know files, nets, runs or pages.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Iterator, NamedTuple
 
 import numpy as np
 
@@ -24,6 +25,10 @@ _FEWEST_PATIENTS = 5
 _SUBGROUPS = range(2, 21)
 # Further columns that follow from the prediction, and are no properties of a study.
 _NO_SUBGROUPS = ("calibrated", "decision")
+
+
+# Metrics whose draws lie beside the metric: see `bootstrap.bias_corrected_interval`.
+_BIASED = ("calibration error",)
 
 
 class Estimate(NamedTuple):
@@ -51,26 +56,33 @@ def evaluate(
     threshold: float = THRESHOLD,
     repeats: int = REPEATS,
     seed: int = 0,
+    prevalence: float | None = None,
 ) -> list[Estimate]:
     """Compute every metric over all samples, with its 95% interval.
 
     The interval is the percentile interval of a bootstrap over patients: all samples of
     a patient are drawn together. Draws in which a metric is undefined are left out, see
     `bootstrap.percentile_interval`; with fewer than five patients all intervals are
-    undefined. The interval of the calibration error is biased upwards, since samples
-    drawn twice make every bin look less calibrated than it is.
+    undefined. That of the calibration error is corrected for its bias, see
+    `bootstrap.bias_corrected_interval`. Every interval holds its value: one that would
+    not is undefined.
 
     Args:
         samples: Studies or images.
         threshold: A sample is predicted abnormal if its probability is strictly above.
         repeats: Number of bootstrap draws; 0 leaves all intervals undefined.
         seed: Seed of the draws. The order of the samples does not matter.
+        prevalence: Above 0 and below 1: adds PPV and NPV at this prevalence.
 
     Returns:
-        One estimate per metric, in the order of `metrics.METRICS`.
+        One estimate per metric, in the order of `metrics.METRICS`, then those of
+        `names_at(prevalence)`.
     """
     drawn = draw(samples, threshold, repeats, seed)
-    return [drawn.estimate(name) for name in metrics.METRICS]
+    estimates = [drawn.estimate(name) for name in metrics.METRICS]
+    if prevalence is not None:
+        estimates += _estimates_at(prevalence, drawn)
+    return estimates
 
 
 def draw(
@@ -101,10 +113,34 @@ def draw(
     return Drawn(values, draws)
 
 
+def names_at(prevalence: float) -> tuple[str, str]:
+    """Return the names of PPV and NPV at a prevalence."""
+    return f"PPV at prevalence {prevalence:g}", f"NPV at prevalence {prevalence:g}"
+
+
+def _estimates_at(prevalence: float, drawn: Drawn) -> Iterator[Estimate]:
+    """Yield PPV and NPV at a prevalence, of the same draws of patients."""
+    names = ("sensitivity", "specificity")
+    value = metrics.predictive_values_at(
+        prevalence, *(np.array([drawn.values[name]]) for name in names)
+    )
+    draws = metrics.predictive_values_at(
+        prevalence, *(drawn.draws[name] for name in names)
+    )
+    for name, one, many in zip(names_at(prevalence), value, draws):
+        yield from_draws(name, float(one[0]), many)
+
+
 def from_draws(name: str, value: float, draws: np.ndarray) -> Estimate:
-    """Return a metric with the interval of its (R,) draws."""
-    interval = bootstrap.percentile_interval(draws)
-    return Estimate(name, value, interval.low, interval.high)
+    """Return a metric with the interval of its (R,) draws, which holds the value."""
+    if name in _BIASED:
+        interval = bootstrap.bias_corrected_interval(draws, value)
+    else:
+        interval = bootstrap.percentile_interval(draws)
+    low, high = interval.low, interval.high
+    if not low - bootstrap.ROUNDING <= value <= high + bootstrap.ROUNDING:
+        return Estimate(name, value, math.nan, math.nan)
+    return Estimate(name, value, min(low, value), max(high, value))
 
 
 def evaluate_by_study_type(
@@ -112,10 +148,13 @@ def evaluate_by_study_type(
     threshold: float = THRESHOLD,
     repeats: int = REPEATS,
     seed: int = 0,
+    prevalence: float | None = None,
 ) -> dict[str, list[Estimate]]:
     """Compute the estimates of each study type, sorted by name, then of `overall`."""
-    names = [*sorted(set(samples.study_types)), OVERALL]
-    return {n: evaluate(samples.select(n), threshold, repeats, seed) for n in names}
+    return {
+        name: evaluate(samples.select(name), threshold, repeats, seed, prevalence)
+        for name in [*sorted(set(samples.study_types)), OVERALL]
+    }
 
 
 def subgroup_columns(samples: EvaluationSet) -> list[str]:
@@ -133,10 +172,12 @@ def evaluate_by_subgroup(
     threshold: float = THRESHOLD,
     repeats: int = REPEATS,
     seed: int = 0,
+    prevalence: float | None = None,
 ) -> dict[str, list[Estimate]]:
     """Compute the estimates for each value of a further column, sorted by value."""
-    values = sorted(set(samples.columns[column]))
     return {
-        value: evaluate(samples.subgroup(column, value), threshold, repeats, seed)
-        for value in values
+        value: evaluate(
+            samples.subgroup(column, value), threshold, repeats, seed, prevalence
+        )
+        for value in sorted(set(samples.columns[column]))
     }

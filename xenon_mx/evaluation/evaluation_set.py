@@ -11,7 +11,7 @@ from typing import Mapping, Sequence
 
 import numpy as np
 
-from xenon_mx.config import THRESHOLD
+from xenon_mx.config import THRESHOLD, AnyPath
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation.prediction_tables import (
     PredictionTable,
@@ -19,6 +19,7 @@ from xenon_mx.evaluation.prediction_tables import (
     read_table,
 )
 from xenon_mx.evaluation.studies import UNLABELLED
+from xenon_mx.runtime import text
 
 OVERALL = "overall"  # in place of a study type: the samples of all study types
 
@@ -106,9 +107,9 @@ def from_table(table: PredictionTable) -> EvaluationSet:
     unlabelled = int((table.labels == UNLABELLED).sum())
     if unlabelled:
         raise XenonError(
-            f"{table.file}: {unlabelled} of {len(table.labels)} rows have no label: "
-            f"fill in the column label, or predict studies whose folders end in "
-            f"_positive or _negative"
+            f"{table.file}: no label in {unlabelled:,} of "
+            f"{text.counted(len(table.labels), 'row')}: fill in the column label, or "
+            f"predict studies whose folders end in _positive or _negative"
         )
     if OVERALL in table.study_types:
         raise XenonError(
@@ -155,7 +156,7 @@ def _check_path(table: PredictionTable, row: int) -> None:
         )
 
 
-def read_predictions(csv: Path, threshold: float = THRESHOLD) -> EvaluationSet:
+def read_predictions(csv: AnyPath, threshold: float = THRESHOLD) -> EvaluationSet:
     """Read a labelled table of predictions, of studies or of images.
 
     Args:
@@ -167,6 +168,6 @@ def read_predictions(csv: Path, threshold: float = THRESHOLD) -> EvaluationSet:
         XenonError: The file cannot be read, is not such a table, lacks labels, or was
             made with another threshold.
     """
-    table = read_table(csv)
+    table = read_table(Path(csv))
     table.check_threshold(threshold)
     return from_table(table)

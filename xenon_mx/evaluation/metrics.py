@@ -1,4 +1,4 @@
-"""Metrics: kappa, AUROC, sensitivity, calibration error and others.
+"""Metrics: kappa, AUROC, sensitivity, predictive values, calibration error and others.
 
 Owns the definition of each metric, as scikit-learn computes it, and where it is
 undefined: NaN (with one class only), never a number; must not know files.
@@ -11,14 +11,16 @@ import math
 import numpy as np
 from sklearn.metrics import (
     accuracy_score,
+    average_precision_score,
     brier_score_loss,
     cohen_kappa_score,
     f1_score,
+    precision_score,
     recall_score,
     roc_auc_score,
 )
 
-# In the order of the report's columns.
+# In the order of the rows of --figures.
 METRICS = (
     "kappa",
     "AUROC",
@@ -28,6 +30,9 @@ METRICS = (
     "F1",
     "Brier score",
     "calibration error",
+    "PPV",
+    "NPV",
+    "average precision",
 )
 # The expected calibration error depends on the number of bins: ten of equal width, as
 # in Naeini et al., AAAI 2015.
@@ -57,13 +62,78 @@ def auroc(labels: np.ndarray, prob: np.ndarray) -> float:
     return float(roc_auc_score(labels, prob))
 
 
+def average_precision(labels: np.ndarray, prob: np.ndarray) -> float:
+    """Compute the average precision, (N,) each; NaN with one class only.
+
+    The precision at each distinct probability, weighted by the increase of recall:
+    without interpolation between points (Davis and Goadrich, ICML 2006).
+    """
+    if len(np.unique(labels)) < 2:
+        return math.nan
+    return float(average_precision_score(labels, prob))
+
+
+def predictive_value(
+    labels: np.ndarray, predictions: np.ndarray, prediction: int
+) -> float:
+    """Compute the share of the samples of one prediction whose label is the same.
+
+    Args:
+        labels: (N,) of 0 and 1.
+        predictions: (N,) of 0 and 1.
+        prediction: 1 for the positive predictive value (PPV, precision), 0 for the
+            negative one (NPV).
+
+    Returns:
+        NaN with labels of one class only, and if nothing has this prediction.
+    """
+    if len(np.unique(labels)) < 2 or not (predictions == prediction).any():
+        return math.nan
+    return float(precision_score(labels, predictions, pos_label=prediction))
+
+
+def predictive_values_at(
+    prevalence: float, sensitivity: np.ndarray, specificity: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute PPV and NPV at another prevalence than that of the samples.
+
+    By Bayes' theorem (Altman and Bland, BMJ 1994;309:102), which assumes that
+    sensitivity and specificity are the same at that prevalence.
+
+    Args:
+        prevalence: The share of abnormal samples, above 0 and below 1.
+        sensitivity: (R,), 0 to 1 or NaN.
+        specificity: (R,), 0 to 1 or NaN.
+
+    Returns:
+        PPV and NPV, (R,) each; NaN where either is undefined, PPV where no sample would
+        be predicted abnormal, and NPV where none would be predicted normal.
+    """
+    true_positive = prevalence * sensitivity
+    false_negative = prevalence * (1 - sensitivity)
+    true_negative = (1 - prevalence) * specificity
+    false_positive = (1 - prevalence) * (1 - specificity)
+    return (
+        _share(true_positive, false_positive),
+        _share(true_negative, false_negative),
+    )
+
+
+def _share(part: np.ndarray, rest: np.ndarray) -> np.ndarray:
+    """Return part / (part + rest), NaN where both are 0."""
+    total = np.asarray(part + rest)
+    return np.divide(part, total, out=np.full(total.shape, np.nan), where=total > 0)
+
+
 def compute_all(
     labels: np.ndarray, prob: np.ndarray, threshold: float
 ) -> dict[str, float]:
     """Compute each of `METRICS`.
 
     Sensitivity and F1 are undefined without an abnormal sample, specificity without a
-    normal one, kappa and AUROC without both, and all metrics without any sample.
+    normal one; kappa, AUROC, average precision, PPV and NPV without both, PPV also
+    without an abnormal prediction and NPV without a normal one; and all metrics without
+    any sample.
 
     Args:
         labels: (N,) of 0 (normal) and 1 (abnormal).
@@ -86,6 +156,9 @@ def compute_all(
         f1_score(labels, predictions, zero_division=0) if abnormal else math.nan,
         brier_score_loss(labels, prob, pos_label=1),
         calibration_error(labels, prob),
+        predictive_value(labels, predictions, 1),
+        predictive_value(labels, predictions, 0),
+        average_precision(labels, prob),
     )
     return {name: float(value) for name, value in zip(METRICS, values)}
 

@@ -1,6 +1,7 @@
 """The tables of predictions: one row per study, or one row per image.
 
-Owns the columns, as they are written and read back; must not know nets or metrics.
+Owns the columns, which `prediction_csv` writes, and reading them back; must not know
+nets or metrics.
 
 Columns are read by their names, in any order, so that tables of other programs are read
 as well: `study` (or `image`) and `probability` are needed, all others may be missing.
@@ -10,13 +11,12 @@ What is not in this module's lists is kept as text, and written at the end.
 from __future__ import annotations
 
 import csv
-import io
 import math
 import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Iterable, Mapping, Sequence
+from typing import Mapping, Sequence
 
 import numpy as np
 
@@ -25,116 +25,28 @@ from xenon_mx.data.mura import Image, check_labels_of_folders
 from xenon_mx.errors import ConfigError, XenonError, os_error
 from xenon_mx.evaluation.studies import (
     UNLABELLED,
-    aggregate_images,
     format_probability,
     image_labels,
-    predict,
 )
+from xenon_mx.runtime import spreadsheet, text
 
 _PREDICTION_COLUMNS = ["probability", "prediction", "label"]
-_STUDY_COLUMNS = ["study", "study_type", "images", *_PREDICTION_COLUMNS]
-_IMAGE_COLUMNS = ["image", "study", "study_type", *_PREDICTION_COLUMNS]
-_PATIENT = "patient"  # written only where a path does not tell it
-_MEMBER = "member_"  # followed by the member's number, from 1; only in tables of images
-_COLUMNS = {*_STUDY_COLUMNS, *_IMAGE_COLUMNS, _PATIENT}
+STUDY_COLUMNS = ["study", "study_type", "images", *_PREDICTION_COLUMNS]
+IMAGE_COLUMNS = ["image", "study", "study_type", *_PREDICTION_COLUMNS]
+PATIENT = "patient"  # written only where a path does not tell it
+MEMBER = "member_"  # followed by the member's number, from 1; only in tables of images
+_COLUMNS = {*STUDY_COLUMNS, *IMAGE_COLUMNS, PATIENT}
 PLURAL = {"study": "studies", "image": "images"}  # of a table's level
 
 
 def is_column(name: str) -> bool:
     """Return whether a column has a meaning here; no further column has its name."""
-    return name in _COLUMNS or bool(re.fullmatch(rf"{_MEMBER}\d+", name))
+    return name in _COLUMNS or bool(re.fullmatch(rf"{MEMBER}\d+", name))
 
 
 def count_phrase(number: int, level: str) -> str:
     """Return a number of studies or images in words, such as `1,199 studies`."""
-    return f"{number:,} {level if number == 1 else PLURAL[level]}"
-
-
-def studies_csv(
-    images: Sequence[Image], members: np.ndarray, threshold: float
-) -> bytes:
-    """Return the table of studies.
-
-    The further columns of a study are those of its first image: at the end, in the
-    order in which the images first have them.
-
-    Args:
-        images: The N images.
-        members: (N, M) probabilities, one column per member.
-        threshold: A study is predicted abnormal if its probability is strictly above.
-    """
-    names, cells = _further_columns(images)
-    first: dict[str, list[str]] = {}
-    for image, values in zip(images, cells):
-        first.setdefault(image.study, values)
-    rows = [
-        [*row, *first[str(row[0])]] for row in _study_rows(images, members, threshold)
-    ]
-    return _csv([[*_STUDY_COLUMNS, *names], *rows])
-
-
-def images_csv(images: Sequence[Image], members: np.ndarray, threshold: float) -> bytes:
-    """Return the table of images; the arguments are those of `studies_csv`."""
-    columns = [f"{_MEMBER}{i + 1}" for i in range(members.shape[1])]
-    prob = np.array([values.mean() for values in members])
-    predictions = _prediction_cells(prob, image_labels(images), threshold)
-    names, further = _further_columns(images)
-    rows: list[list[object]] = [[*_IMAGE_COLUMNS, *columns, *names]]
-    for image, values, prediction, more in zip(images, members, predictions, further):
-        rows.append(
-            [image.path, image.study, image.study_type]
-            + prediction
-            + [format_probability(value) for value in values]
-            + more
-        )
-    return _csv(rows)
-
-
-def submission_csv(
-    images: Sequence[Image], members: np.ndarray, threshold: float
-) -> bytes:
-    """Return the MURA competition's table: study and prediction, without a header."""
-    return _csv([row[0], row[4]] for row in _study_rows(images, members, threshold))
-
-
-def _further_columns(images: Sequence[Image]) -> tuple[list[str], list[list[str]]]:
-    """Return the names of the columns at the end, and the cells of each image.
-
-    Where every path tells the patient, as in MURA, there is no column of patients.
-    """
-    extra = list(dict.fromkeys(name for image in images for name in image.extra))
-    cells = [[image.extra.get(name, "") for name in extra] for image in images]
-    if all(mura.parse(i.path, i.file).patient == i.patient for i in images):
-        return extra, cells
-    rows = [[image.patient, *values] for image, values in zip(images, cells)]
-    return [_PATIENT, *extra], rows
-
-
-def _study_rows(
-    images: Sequence[Image], members: np.ndarray, threshold: float
-) -> list[list[object]]:
-    studies = aggregate_images(images, members.mean(axis=1))
-    cells = _prediction_cells(studies.prob, studies.labels, threshold)
-    columns = zip(studies.names, studies.study_types, studies.images, cells)
-    return [
-        [name, study_type, count, *rest] for name, study_type, count, rest in columns
-    ]
-
-
-def _prediction_cells(
-    prob: np.ndarray, labels: Iterable[int], threshold: float
-) -> list[list[object]]:
-    """Return the cells of probability, prediction and label of each row."""
-    return [
-        [format_probability(value), prediction, "" if label == UNLABELLED else label]
-        for value, prediction, label in zip(prob, predict(prob, threshold), labels)
-    ]
-
-
-def _csv(rows: Iterable[Sequence[object]]) -> bytes:
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(rows)
-    return out.getvalue().encode()
+    return text.counted(number, level, PLURAL[level])
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,7 +147,7 @@ def read_table(file: Path) -> PredictionTable:
         predictions=predictions,
         labels=np.array(image_labels(parsed)),
         lines=list(lines),
-        members=sum(name.startswith(_MEMBER) and is_column(name) for name in rows[0]),
+        members=sum(name.startswith(MEMBER) and is_column(name) for name in rows[0]),
         extra={
             name: [row[name] for row in rows]
             for name in rows[0]
@@ -250,20 +162,24 @@ def _read_rows(file: Path) -> tuple[str, list[tuple[int, dict[str, str]]]]:
         with open(file, newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream, strict=True)
             level = _level(file, list(reader.fieldnames or ()))
-            rows = [(reader.line_num, row) for row in reader]
+            numbered = [(reader.line_num, row) for row in reader]
     except OSError as error:
         raise os_error(file, error) from error
     except UnicodeDecodeError as error:
         raise XenonError(f"{file}: is not a CSV in UTF-8") from error
     except csv.Error as error:
         raise XenonError(f"{file}: damaged: {error}") from error
-    for line, row in rows:
+    for line, row in numbered:
         # DictReader fills a short row with None; the rest of a long row is under None.
         if None in row or None in row.values():
             raise XenonError(
                 f"{file}: line {line}: must have as many cells as the first line"
             )
-    return level, rows
+    unguard = spreadsheet.unguard
+    return level, [
+        (line, {unguard(name): unguard(cell) for name, cell in row.items()})
+        for line, row in numbered
+    ]
 
 
 def _level(file: Path, header: Sequence[str]) -> str:
@@ -298,7 +214,7 @@ def _parse(row: Mapping[str, str], level: str, where: str) -> Image:
         file=Path(),
         study=study,
         study_type=row.get("study_type", told.study_type),
-        patient=row.get(_PATIENT, told.patient),
+        patient=row.get(PATIENT, told.patient),
         label=_label(row, where) if "label" in row else told.label,
     )
 

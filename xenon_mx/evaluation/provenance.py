@@ -3,8 +3,9 @@
 Owns the content of `provenance` in `OUT.csv.json`, its checks, and how an ensemble is
 named. Must not know run folders, nets or pages.
 
-Nothing in it identifies a patient: INPUTs are counted by kind, not named, and the paths
-of the runs are relative to the table.
+Nothing in it identifies a patient that the table does not: INPUTs are counted by kind,
+not named, the paths of the runs are relative to the table, and images that were left
+out have the names that they would have there.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from typing import Any, Mapping, NamedTuple, TypeVar
 
 from xenon_mx.data import outputs
 from xenon_mx.errors import XenonError
+from xenon_mx.evaluation.left_out import LeftOut
 from xenon_mx.evaluation.seen import Seen
+from xenon_mx.runtime import text
 
 KEY, ENSEMBLE_KEY = "provenance", "ensemble"  # in a record, and in maps.json
 FORMAT = 1  # raised when an older xenon would misread the new content
@@ -100,8 +103,7 @@ class EnsembleSource:
 
         Of an ONNX file, whose members may be of several runs, without the epochs.
         """
-        count = len(self.members)
-        members = f"{count} member{'s' * (count > 1)} of"
+        members = f"{text.counted(len(self.members), 'member')} of"
         names = ", ".join(run.name for run in self.runs)
         if self.runs[0].kind == "onnx":
             return f"{members} {names}"
@@ -178,6 +180,7 @@ class Provenance:
         inputs: What was predicted.
         counts: How much was predicted.
         seen: What of it the nets had seen before.
+        left_out: The images that could not be read.
     """
 
     command: Mapping[str, Any]
@@ -190,6 +193,7 @@ class Provenance:
     inputs: InputSource
     counts: Counts
     seen: Seen
+    left_out: LeftOut = LeftOut()
 
     @classmethod
     def from_json(cls, content: Any) -> Provenance:
@@ -206,6 +210,7 @@ class Provenance:
             "inputs": _parse(InputSource, content["inputs"]),
             "counts": _parse(Counts, content["counts"]),
             "seen": _parse(Seen, content["seen"]),
+            "left_out": LeftOut.from_json(content.get("left_out")),
         }
         return _parse(cls, content, parts)
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from xenon_mx.runtime import text
+
 BY_RECORDS, BY_NAMES, UNKNOWN = "records", "names", "unknown"  # how `Seen` is known
 
 
@@ -84,16 +86,17 @@ class Seen:
             ),
         )
         parts = [
-            f"{count:,} {singular if count == 1 else plural}"
+            text.counted(count, singular, plural)
             for count, singular, plural in counted
             if count
         ]
         if not parts:
             return (
-                f"none of the {self.studies:,} studies has the name of a study that "
-                f"trained the nets or chose their checkpoints"
+                f"none of the {text.counted(self.studies, 'study', 'studies')} has "
+                f"the name of a study that trained the nets or chose their checkpoints"
             )
         return (
-            f"of the {self.studies:,} studies, {', and '.join(parts)}: unless only the "
-            f"names are the same, metrics on them are too good"
+            f"of the {text.counted(self.studies, 'study', 'studies')}, "
+            f"{', and '.join(parts)}: unless only the names are the same, metrics on "
+            f"them are too good"
         )

@@ -15,6 +15,7 @@ import numpy as np
 from xenon_mx.errors import XenonError
 from xenon_mx.formats import compression, ifd, jpeg, pixels
 from xenon_mx.formats.ifd import Tags
+from xenon_mx.runtime.text import counted
 
 # Tags, by TIFF 6.0.
 _SUBFILE_TYPE, _OLD_SUBFILE_TYPE = 254, 255
@@ -156,7 +157,7 @@ def _only_image(pages: Sequence[Tags]) -> Tags:
         raise XenonError("a TIFF without a page of full size")
     count = max(len(images), _stacked(images[0]))
     if count > 1:
-        raise XenonError(f"a TIFF of {count} pages: store each as a file")
+        raise XenonError(f"a TIFF of {counted(count, 'page')}: store each as a file")
     return images[0]
 
 

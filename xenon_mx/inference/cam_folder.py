@@ -19,13 +19,14 @@ from xenon_mx.data import images, outputs
 from xenon_mx.errors import XenonError, os_error
 from xenon_mx.evaluation import provenance
 from xenon_mx.evaluation.provenance import EnsembleSource
-from xenon_mx.inference import cam_overlay
+from xenon_mx.inference import cam_key, cam_overlay
 from xenon_mx.runs.run_meta import Preprocessing
-from xenon_mx.runtime import files, staging
+from xenon_mx.runtime import files, staging, text
 
 # Appended to the image's full name, to distinguish image1.png from image1.jpg.
 _CAM = ".cam."
 OVERLAY, ARRAY = f"{_CAM}png", f"{_CAM}npy"
+KEY = "key.png"  # what the colours of the overlays mean
 MAPS_JSON = "maps.json"  # what is needed to draw the arrays over their radiographs
 _NOTICE = (
     "Each map averages what moved the members' logits, not their probabilities; it "
@@ -109,13 +110,16 @@ def read_ensemble(folder: Path) -> EnsembleSource | None:
 
 
 def _map_sums(out: Path) -> dict[str, str]:
-    """Return the SHA-256 of every overlay and map in a folder, by relative path."""
+    """Return the SHA-256 of the overlays, maps and key in a folder, by their paths."""
     paths = (path.relative_to(out) for path in out.rglob(f"*{_CAM}*"))
-    return {
+    sums = {
         path.as_posix(): files.sha256(out / path)
         for path in paths
         if path.name.endswith((OVERLAY, ARRAY)) and not files.is_partial(path.parts[0])
     }
+    if (out / KEY).is_file():
+        sums[KEY] = files.sha256(out / KEY)
+    return sums
 
 
 def _digest(sums: Mapping[str, str]) -> str:
@@ -181,8 +185,8 @@ class CamFolder(staging.Staging):
         shared = [path for path in self._paths if counts[relative_path(path)] > 1]
         if shared:
             raise XenonError(
-                f"--cam: {len(shared)} images would share files: predict each of them "
-                f"into a folder of its own",
+                f"--cam: {text.counted(len(shared), 'image')} would share files: "
+                f"predict each of them into a folder of its own",
                 shared,
             )
         return super().__enter__()
@@ -221,17 +225,23 @@ class CamFolder(staging.Staging):
         np.save(array, cam)
         overlay = images.encode(cam_overlay.draw_overlay(radiograph, resized), "png", 0)
         for suffix, data in ((OVERLAY, overlay), (ARRAY, array.getvalue())):
-            name = relative_path(path) + suffix
-            file = self.folder / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(data)
-            self._written[name] = hashlib.sha256(data).hexdigest()
+            self._write(relative_path(path) + suffix, data)
+
+    def _write_key(self) -> None:
+        self._write(KEY, images.encode(cam_key.draw_key(), "png", 0))
+
+    def _write(self, name: str, data: bytes) -> None:
+        file = self.folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+        self._written[name] = hashlib.sha256(data).hexdigest()
 
     def complete(self) -> None:
-        """Write maps.json and prepare the move, so that little is left to fail."""
-        content = {**self._meta, "sha256": _digest(self._written)}
-        data = files.json_bytes(content)
+        """Write key and maps.json, prepare the move, so that little is left to fail."""
         try:
+            self._write_key()
+            content = {**self._meta, "sha256": _digest(self._written)}
+            data = files.json_bytes(content)
             (self.folder / MAPS_JSON).write_bytes(data)
         except OSError as error:
             raise os_error(self.out, error) from error

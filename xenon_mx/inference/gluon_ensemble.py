@@ -25,7 +25,7 @@ from xenon_mx.runs.checkpoints import Checkpoint
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runs.run_meta import ARCHITECTURE, RunMeta
 from xenon_mx.runs.seen_studies import SeenStudies
-from xenon_mx.runtime import devices, mxnet
+from xenon_mx.runtime import devices, mxnet, text
 
 # What runs must share, so that the same pixels suit all of their nets and their
 # validation losses are comparable.
@@ -68,9 +68,9 @@ class GluonEnsemble:
         self.meta: RunMeta = self._runs[0].meta
         self.identities = sorted(run.identity for run in self._runs)
         self.members: list[Checkpoint] = [member for member, _ in self._ranked]
-        plural, count = "s" * (len(folders) > 1), len(self._ranked)
-        epochs = "epoch" + "s" * (count > 1)
-        self.limit_reason = f"the run{plural} finished only {count} {epochs}"
+        plural = "s" * (len(folders) > 1)
+        epochs = text.counted(len(self._ranked), "epoch")
+        self.limit_reason = f"the run{plural} finished only {epochs}"
         self._loaded: dict[tuple[str | None, bool], tuple[list[Any], list[Any]]] = {}
 
     def files(self) -> list[Path]:

@@ -1,38 +1,27 @@
 """The images to predict: from CSVs, folders, image files or a .rec file.
 
-Owns the steps from an INPUT to a list of images and batches of their pixels. Must not
-know nets or outputs.
+Owns the batches of their pixels, and which images are left out. Must not know nets or
+outputs.
 """
 
 from __future__ import annotations
 
 import itertools
-import logging
-import os
-from collections import Counter
 from pathlib import Path
-from typing import Callable, Iterable, Iterator, Sequence, TypeVar
+from typing import Callable, Iterable, Iterator, Sequence, TypeVar, Union
 
 import numpy as np
 
 from xenon_mx.config import PredictConfig
-from xenon_mx.data import (
-    archive_films,
-    datasets,
-    folders,
-    images,
-    manifest,
-    mura,
-    packed_folder,
-    recordio,
-)
-from xenon_mx.errors import XenonError
+from xenon_mx.data import images, mura, packed_folder, recordio
+from xenon_mx.errors import FileError, XenonError
+from xenon_mx.evaluation.left_out import LeftOutImage
+from xenon_mx.inference import input_listing
 from xenon_mx.runs.run_meta import Preprocessing
 from xenon_mx.runtime import text, threads
 
-_log = logging.getLogger(__name__)
-
 T = TypeVar("T")
+Decoded = Union[np.ndarray, FileError]
 
 
 class InputImages:
@@ -44,6 +33,8 @@ class InputImages:
 
     Attributes:
         images: Every image once, in the order of the inputs.
+        predicted: The images whose pixels `batches` has yielded, in this order.
+        left_out: With `skip_bad`, the images without pixels, with their reasons.
         origin: The fingerprint of the packed folder and the split's name if the input
             is a .rec file, else None.
 
@@ -56,12 +47,15 @@ class InputImages:
         self._preprocessing = preprocessing
         self._oddities = images.Oddities()
         self._split: packed_folder.Split | None = None
+        self._bad_headers: list[LeftOutImage] = []
+        self.predicted: list[mura.Image] = []
+        self.left_out: list[LeftOutImage] = []
         self.origin: tuple[str, str] | None = None
         if any(path.suffix == ".rec" for path in config.inputs):
             self._split = self._open_rec()
             self.images = self._split.listed()
         else:
-            self.images = _list_inputs(config)
+            self.images, self._bad_headers = input_listing.list_inputs(config)
         mura.check_labels_of_folders(image.study for image in self.images)
 
     def batches(self, with_mxnet: bool = True) -> Iterator[np.ndarray]:
@@ -73,7 +67,9 @@ class InputImages:
 
         Raises:
             XenonError: Images cannot be read, or show nothing; one error names all.
+                With `skip_bad`, only if no image is left.
         """
+        self.predicted, self.left_out = [], [*self._bad_headers]
         if self._split is None:
             yield from self._decode_batches(self._decode_file, self.images)
             self._oddities.log()
@@ -82,18 +78,23 @@ class InputImages:
             yield from self._decode_batches(self._decode_record, records)
         else:
             yield from self._load_batches(self._split)
+        if not self.predicted:
+            raise XenonError(
+                f"none of {text.counted(len(self.images), 'image')} can be read",
+                [f"{each.image}: {each.reason}" for each in self.left_out],
+            )
 
     def radiograph(self, number: int, pixels: np.ndarray) -> np.ndarray:
         """Return an image in its own size, before it was scaled for the nets.
 
         Args:
-            number: Its index in `images`.
+            number: Its index in `predicted`.
             pixels: Its pixels from `batches`, (S, S) uint8.
 
         Returns:
             (H, W) uint8. From a .rec file, `pixels`: it holds nothing larger.
         """
-        return pixels if self._split else _read_gray(self.images[number])
+        return pixels if self._split else _read_gray(self.predicted[number])
 
     def files(self) -> list[Path]:
         """Return every file that is read, in addition to the inputs themselves."""
@@ -124,20 +125,33 @@ class InputImages:
         errors: list[str] = []
         numbers = itertools.count()
         for batch in record_iter.evaluation_batches(split, self._config.batch_size):
-            for pixels, number in zip(batch.pixels, numbers):
+            good = []
+            for row, (pixels, number) in enumerate(zip(batch.pixels, numbers)):
                 try:
                     images.check_visible(pixels, self._record_name(number))
-                except XenonError as error:
-                    errors.append(str(error))
-            if not errors:
-                yield batch.pixels
+                    good.append((row, self.images[number]))
+                except FileError as error:
+                    self._leave_out(self.images[number], error, errors)
+            if good and not errors:
+                rows, chosen = zip(*good)
+                self.predicted += chosen
+                yield batch.pixels[list(rows)]
         _check_none(errors)
 
     def _record_name(self, number: int) -> str:
         return f"{self._config.inputs[0]}: record {number}"
 
+    def _leave_out(
+        self, image: mura.Image, error: FileError, errors: list[str]
+    ) -> None:
+        """Note an image without pixels, or its error if none may be left out."""
+        if self._config.skip_bad:
+            self.left_out.append(LeftOutImage(image.path, image.study, error.reason))
+        else:
+            errors.append(str(error))
+
     def _decode_batches(
-        self, decode: Callable[[T], np.ndarray | str], items: Iterable[T]
+        self, decode: Callable[[T], Decoded], items: Iterable[T]
     ) -> Iterator[np.ndarray]:
         """Decode items on several threads, and yield their pixels in batches.
 
@@ -145,46 +159,57 @@ class InputImages:
         are still read, so that one error names every bad file.
 
         Args:
-            decode: Returns the pixels of an item, or the message if it has none.
-            items: Images or records.
+            decode: Returns the pixels of an item, or the error if it has none.
+            items: The images or their records, in the order of `images`.
         """
         errors: list[str] = []
         batch: list[np.ndarray] = []
-        for pixels in threads.map_in_order(decode, items, self._config.threads):
-            if isinstance(pixels, str):
-                errors.append(pixels)
+        chosen: list[mura.Image] = []
+        decoded = threads.map_in_order(decode, items, self._config.threads)
+        for pixels, image in zip(decoded, self.images):
+            if isinstance(pixels, FileError):
+                self._leave_out(image, pixels, errors)
                 continue
             batch.append(pixels)
+            chosen.append(image)
             if len(batch) == self._config.batch_size:
                 if not errors:
-                    yield np.stack(batch)
-                batch = []
+                    yield self._stack(batch, chosen)
+                batch, chosen = [], []
         _check_none(errors)
         if batch:
-            yield np.stack(batch)
+            yield self._stack(batch, chosen)
 
-    def _decode_file(self, image: mura.Image) -> np.ndarray | str:
-        """Return an image scaled for the nets, or the message if it cannot be read."""
+    def _stack(
+        self, batch: Sequence[np.ndarray], chosen: Sequence[mura.Image]
+    ) -> np.ndarray:
+        """Return a batch, after noting whose pixels it is of."""
+        self.predicted += chosen
+        return np.stack(batch)
+
+    def _decode_file(self, image: mura.Image) -> Decoded:
+        """Return an image scaled for the nets, or the error if it cannot be read."""
         try:
             data = images.read(image.file, image.name)
             gray = images.decode(data, image.name)
-        except XenonError as error:
-            return str(error)
+        except FileError as error:
+            return error
         self._oddities.add(data)
         return images.fit_square(
             gray, self._preprocessing.size, self._preprocessing.fit
         )
 
-    def _decode_record(self, record: recordio.Record) -> np.ndarray | str:
-        """Return a record's pixels as packed, or the message if they are damaged."""
+    def _decode_record(self, record: recordio.Record) -> Decoded:
+        """Return a record's pixels as packed, or the error if they are damaged."""
         size = self._preprocessing.size
         name = self._record_name(record.number)
         try:
             gray = images.decode(record.image, name)
-        except XenonError as error:
-            return str(error)
+        except FileError as error:
+            return error
         if gray.shape != (size, size):
-            return f"{name}: {gray.shape[1]}x{gray.shape[0]} px, not {size}x{size}"
+            shape = f"{gray.shape[1]}x{gray.shape[0]} px"
+            return FileError(name, f"{shape}, not {size}x{size}")
         return gray
 
 
@@ -192,93 +217,11 @@ def _check_none(errors: list[str]) -> None:
     """Raise one error of all images that cannot be read, if there are any."""
     if errors:
         raise XenonError(
-            f"{len(errors)} images cannot be read; nothing is written", errors
+            f"{text.counted(len(errors), 'image')} cannot be read: repair what is "
+            f"listed above, or leave it out with --skip-bad; nothing is written",
+            errors,
         )
 
 
 def _read_gray(image: mura.Image) -> np.ndarray:
     return images.decode(images.read(image.file, image.name), image.name)
-
-
-def _list_inputs(config: PredictConfig) -> list[mura.Image]:
-    """List the images of all inputs; check that each exists and is given once."""
-    archived: list[Path] = []
-    listed: list[mura.Image] = []
-    left_out: Counter[str] = Counter()
-    for path in config.inputs:
-        if _is_archived(path):
-            archived.append(path)
-            continue
-        images, others = _list_input(path, config.root)
-        listed += images
-        left_out += others
-    folders.warn_of_left_out(left_out)
-    _check_study_names(listed)
-    listed += _list_archive(config, archived)
-    missing = [f"{i.name}: no such file" for i in listed if not i.file.is_file()]
-    if missing:
-        raise XenonError(f"{len(missing)} of {len(listed)} images are missing", missing)
-    real_paths = [os.path.realpath(image.file) for image in listed]
-    counts = Counter(real_paths)
-    names = {real: image.path for image, real in zip(listed, real_paths)}
-    duplicates = [name for real, name in names.items() if counts[real] > 1]
-    if duplicates:
-        raise XenonError(
-            f"{len(duplicates)} images are given more than once", duplicates
-        )
-    datasets.check_listable(listed)
-    return listed
-
-
-def _is_archived(path: Path) -> bool:
-    """Return whether an INPUT is an archive's folder, or a DICOM file of no layout."""
-    if path.is_dir():
-        return archive_films.is_archive(path)
-    is_dicom = path.is_file() and folders.is_dicom_file(path)
-    return is_dicom and not datasets.read_file(path).study_type
-
-
-def _list_archive(config: PredictConfig, archived: Sequence[Path]) -> list[mura.Image]:
-    """List the images of an archive, of which INPUTs are folders or files."""
-    if not archived:
-        archive_films.check_unused(config)
-        return []
-    return archive_films.read(config, archived)
-
-
-def _check_study_names(listed: Sequence[mura.Image]) -> None:
-    """Check that no two folders hold studies of the same name: they are two studies."""
-    folders: dict[str, set[str]] = {}
-    for image in listed:
-        if image.study.endswith("/"):  # not of a manifest, which names studies
-            file = os.path.realpath(image.file)
-            folders.setdefault(image.study, set()).add(os.path.dirname(file))
-    shared = {study: names for study, names in folders.items() if len(names) > 1}
-    if shared:
-        raise XenonError(
-            f"{len(shared)} studies have the same name in several folders: predict "
-            f"each folder by a command of its own",
-            [f"{study}: {', '.join(sorted(shared[study]))}" for study in shared],
-        )
-
-
-def _list_input(path: Path, root: Path | None) -> datasets.Listing:
-    """List the images of one INPUT."""
-    if path.is_dir():
-        listed = datasets.list_folder(path)
-        if not listed.images:
-            found = folders.in_words(listed.left_out)
-            raise XenonError(
-                f"{text.folder_name(path)}: no image in this folder or below"
-                + (f": {found}" if found else "")
-            )
-        return listed
-    if not path.is_file():
-        raise XenonError(f"{path}: no such file or folder")
-    if manifest.is_manifest(path):
-        read = manifest.read_manifest(path, root)
-        _log.info("%s: images from %s", path, os.path.abspath(read.folder))
-        return datasets.Listing(read.images, Counter())
-    if path.suffix.lower() == ".csv":
-        return datasets.Listing(datasets.read_paths(path, root), Counter())
-    return datasets.Listing([datasets.read_file(path)], Counter())

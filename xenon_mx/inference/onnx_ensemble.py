@@ -25,14 +25,14 @@ from xenon_mx.models.cam_average import CamBatch
 from xenon_mx.runs.checkpoints import Checkpoint
 from xenon_mx.runs.run_meta import DataMeta
 from xenon_mx.runs.seen_studies import SeenStudies
-from xenon_mx.runtime import devices
+from xenon_mx.runtime import devices, extras
 from xenon_mx.runtime.threads import usable_cores
 
 _log = logging.getLogger(__name__)
 
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _LOG_ERRORS_ONLY = 3  # ONNX Runtime's severity level
-_INSTALL = "pip install 'xenon-mx[onnx]'"
+_INSTALL = extras.install("onnx")
 
 
 class OnnxEnsemble:
@@ -230,7 +230,7 @@ def _open_session(file: Path, data: bytes, ctx: str | None, reference: bool) -> 
         try:
             session = _load_on_gpu(file, data, 0, reference)
         except _NoGpuError as reason:
-            _log.info("ctx: cpu(0) (%s)", reason)
+            devices.log_cpu(str(reason), _has_cuda())
             return _load(file, data, [_CPU], reference)
         _log.info("ctx: gpu(0)")
         return session
@@ -247,8 +247,13 @@ def _open_session(file: Path, data: bytes, ctx: str | None, reference: bool) -> 
         ) from reason
 
 
+def _has_cuda() -> bool:
+    """Return whether this ONNX Runtime is a CUDA build."""
+    return _CUDA in _onnxruntime().get_available_providers()
+
+
 def _load_on_gpu(file: Path, data: bytes, index: int, reference: bool) -> Any:
-    if _CUDA not in _onnxruntime().get_available_providers():
+    if not _has_cuda():
         raise _NoGpuError(
             "this ONNX Runtime has no CUDA; for a GPU: pip uninstall onnxruntime, then "
             "pip install onnxruntime-gpu"

@@ -17,6 +17,7 @@ from xenon_mx.config import MEAN, STD
 from xenon_mx.errors import XenonError
 from xenon_mx.inference.onnx_metadata import LOGITS, MAPS, MEMBERS, PIXELS, PROBABILITY
 from xenon_mx.models import cam_average, cam_block
+from xenon_mx.runtime import extras
 from xenon_mx.runtime.mxnet import exporter, mx
 
 # 13 is the latest opset that MXNet's exporter supports, and 7 the first IR version with
@@ -25,7 +26,7 @@ _OPSET, _IR_VERSION = 13, 7
 
 _NORMALISED = "normalised"
 _LOGIT, _MAP, _RESIZED = "logit", "map", "enlarged"  # the outputs of each member
-_INSTALL = "pip install 'xenon-mx[export]'"
+_INSTALL = extras.install("export")
 
 
 def check_packages() -> None:
@@ -174,7 +175,8 @@ def merge(nets: Sequence[ConvertedNet], size: int, properties: dict[str, Any]) -
         ir_version=_IR_VERSION,
     )
     helper.set_model_props(
-        model, {key: json.dumps(value) for key, value in properties.items()}
+        model,
+        {key: json.dumps(value, allow_nan=False) for key, value in properties.items()},
     )
     _onnx().checker.check_model(model, full_check=True)
     return model

@@ -10,31 +10,48 @@ import datetime
 import platform
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Sequence
 
 import numpy as np
 
 from xenon_mx import __version__
 from xenon_mx.config import PredictConfig
 from xenon_mx.data import manifest
+from xenon_mx.data.mura import Image
+from xenon_mx.evaluation.left_out import LeftOut
 from xenon_mx.evaluation.provenance import Counts, InputSource, Provenance
 from xenon_mx.evaluation.seen import BY_RECORDS, UNKNOWN, Seen
 from xenon_mx.inference.ensembles import Ensemble
 from xenon_mx.inference.inputs import InputImages
 
 # The settings that a record holds: no paths, which may name patients.
-_SETTINGS = ("members", "threshold", "submission", "batch_size", "ctx", "reference")
+_SETTINGS = (
+    "members",
+    "threshold",
+    "submission",
+    "batch_size",
+    "ctx",
+    "reference",
+    "skip_bad",
+)
 
 
-def count_seen(ensemble: Ensemble, source: InputImages) -> Seen:
+def count_seen(
+    ensemble: Ensemble, source: InputImages, images: Sequence[Image]
+) -> Seen:
     """Count the studies that trained the members or chose their checkpoints.
 
     Of a .rec file of the packed folder that the members were trained on, the split
     tells it; of other images, the names of studies and patients, as far as a run of the
     ensemble has recorded their hashes.
+
+    Args:
+        ensemble: The members.
+        source: Where the images come from.
+        images: Those of them whose studies are counted.
     """
     data = ensemble.training_data()
-    studies = len({image.study for image in source.images})
+    studies = len({image.study for image in images})
     if source.origin and source.origin[0] == data.fingerprint:
         split = source.origin[1]
         if split == (data.trained_on or "train"):
@@ -44,7 +61,7 @@ def count_seen(ensemble: Ensemble, source: InputImages) -> Seen:
         is_known = data.validated_on is not None
         return Seen(BY_RECORDS if is_known else UNKNOWN, studies)
     recorded = ensemble.seen_studies()
-    return recorded.count(source.images) if recorded else Seen(UNKNOWN, studies)
+    return recorded.count(images) if recorded else Seen(UNKNOWN, studies)
 
 
 def describe(
@@ -56,9 +73,11 @@ def describe(
         config: The settings of `xenon-predict`.
         ensemble: What predicted.
         source: What was predicted.
-        seen: What `count_seen` returned for them.
+        seen: What `count_seen` returned for all images of the source.
     """
-    images = source.images
+    images = source.predicted
+    if source.left_out:
+        seen = count_seen(ensemble, source, images)
     labelled = {image.study for image in images if image.label is not None}
     fingerprint, split = source.origin or (None, None)
     now = datetime.datetime.now(datetime.timezone.utc)
@@ -85,6 +104,7 @@ def describe(
         ),
         counts=Counts(len(images), seen.studies, len(labelled)),
         seen=seen,
+        left_out=LeftOut.of(source.left_out, images),
     )
 
 

@@ -3,20 +3,22 @@
 Owns the architecture and the normalisation of its input; must not know data sets, the
 loss, or where weights come from.
 
-    net = network.build("densenet169", pretrained=Path("densenet169.params"))
+    net = network.build("densenet169", pretrained="densenet169.params")
     logit = net(network.normalise(pixels))  # (N, 1)
     pooled = net.features(network.normalise(pixels))  # (N, C)
 """
 
 from __future__ import annotations
 
+import difflib
 import json
+import re
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
 import numpy as np
 
-from xenon_mx.config import MEAN, STD
+from xenon_mx.config import MEAN, STD, AnyPath
 from xenon_mx.errors import XenonError
 from xenon_mx.models import weight_matching
 from xenon_mx.runtime.mxnet import gluon, model_zoo, mx, nn
@@ -48,6 +50,8 @@ NAMES = (
 # once instead of being allocated at every pass.
 _STATIC_PLAN = {"static_alloc": True, "static_shape": True}
 
+_SIMILARITY = 0.85  # chosen here: `desnet121` is near densenet121, `vgg16` near none
+
 _PROBE_PX = 64  # any size that every net can pool: weights do not depend on it
 
 
@@ -77,7 +81,7 @@ class Net(gluon.HybridBlock):
 
 def build(
     name: str,
-    pretrained: Path | None = None,
+    pretrained: AnyPath | None = None,
     ctx: Any = None,
     reference: bool = False,
     sha256: str | None = None,
@@ -106,7 +110,7 @@ def build(
     weights: dict[str, np.ndarray] = {}
     if pretrained:
         weights = weight_matching.load_matching(
-            pretrained, name, net, zoo, sha256=sha256
+            Path(pretrained), name, net, zoo, sha256=sha256
         )
     _initialize(net, weights, ctxs)
     # Only DenseNets: oneDNN cannot fuse the gradient of some ResNeXts and MobileNets.
@@ -175,11 +179,34 @@ def _is_relu(block: gluon.Block) -> bool:
 def build_uninitialized(name: str) -> tuple[Net, gluon.Block]:
     """Build a net with weight shapes but no values, and the zoo's net it comes from."""
     if name not in NAMES:
-        raise XenonError(f"{name}: no net of this name; there are {', '.join(NAMES)}")
+        raise XenonError(unknown_name(name))
     zoo = model_zoo.get_model(name, pretrained=False)
     net = Net(_layers(zoo))
     net.infer_shape(mx.nd.zeros((1, 3, _PROBE_PX, _PROBE_PX)))
     return net, zoo
+
+
+def unknown_name(name: str) -> str:
+    """Return the error message for a name that no net has, with the names near it."""
+    near = ", ".join(_near_names(name))
+    meant = f"did you mean {near}? " if near else ""
+    return f"there is no net {name!r}: {meant}xenon-train --list-models shows all nets"
+
+
+def _near_names(name: str) -> list[str]:
+    """Return the nets whose names begin with a name, or else those most like it."""
+    plain_names = {_plain(known): known for known in NAMES}
+    wanted = _plain(name)
+    near = [plain for plain in plain_names if wanted and plain.startswith(wanted)]
+    near = near or difflib.get_close_matches(
+        wanted, plain_names, n=len(NAMES), cutoff=_SIMILARITY
+    )
+    return [plain_names[plain] for plain in near]
+
+
+def _plain(name: str) -> str:
+    """Return the letters and digits of a name: `DenseNet-169` is like densenet169."""
+    return re.sub("[^a-z0-9]", "", name.lower())
 
 
 def _layers(zoo: gluon.Block) -> list[gluon.Block]:

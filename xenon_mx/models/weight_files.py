@@ -16,7 +16,7 @@ from typing import Any, Mapping
 import numpy as np
 
 from xenon_mx.errors import XenonError, os_error
-from xenon_mx.runtime import files, text
+from xenon_mx.runtime import extras, files, text
 
 # Gluon's format, from NDArray::Save and MXNet's C API in src/ndarray/ndarray.cc, all
 # little-endian: u64 magic, u64 0, u64 count, the arrays, u64 count, the names.
@@ -133,7 +133,7 @@ class _Bytes:
     def take(self, count: int) -> memoryview:
         left = len(self._content) - self._position
         if not 0 <= count <= left:
-            raise _DamagedError(f"ends {count - left:,} bytes too early")
+            raise _DamagedError(f"ends {text.counted(count - left, 'byte')} too early")
         self._position += count
         return self._content[self._position - count : self._position]
 
@@ -146,7 +146,7 @@ class _Bytes:
     def expect_end(self) -> None:
         left = len(self._content) - self._position
         if left:
-            raise _DamagedError(f"{left:,} bytes follow its end")
+            raise _DamagedError(f"{text.counted(left, 'byte')} after its end")
 
 
 def _parse_params(file: Path, content: bytes) -> dict[str, np.ndarray]:
@@ -155,7 +155,8 @@ def _parse_params(file: Path, content: bytes) -> dict[str, np.ndarray]:
     arrays = [_read_array(data) for _ in range(data.number("Q"))]
     count = data.number("Q")
     if count not in (0, len(arrays)):
-        raise _DamagedError(f"{len(arrays)} arrays, but {count} names")
+        names_found = text.counted(count, "name")
+        raise _DamagedError(f"{text.counted(len(arrays), 'array')}, but {names_found}")
     try:
         names = [str(data.take(data.number("Q")), "utf-8") for _ in range(count)]
     except UnicodeDecodeError as error:
@@ -229,7 +230,7 @@ def _parse_pth(file: Path, content: bytes) -> dict[str, np.ndarray]:
         import torch
     except ImportError as error:
         raise XenonError(
-            f"{file}: reading a .pth needs PyTorch: pip install 'xenon-mx[torch]'; or "
+            f"{file}: reading a .pth needs PyTorch: {extras.install('torch')}; or "
             f"convert the weights to .safetensors"
         ) from error
     try:

@@ -1,16 +1,25 @@
 """Estimates by study type and by subgroup: tables of the page, and rows of --figures.
 
 Owns their columns; must not know how metrics are computed (`evaluation`) or the page.
+A page shows three tables of a few metrics each instead of one of all, which no sheet of
+paper and no small screen has room for.
 """
 
 from __future__ import annotations
 
-from typing import Mapping, NamedTuple, Sequence
+from typing import Iterator, Mapping, NamedTuple, Sequence
 
 from xenon_mx.evaluation.estimates import Estimate
 from xenon_mx.evaluation.evaluation_set import OVERALL, EvaluationSet
 from xenon_mx.evaluation.prediction_tables import PLURAL
-from xenon_mx.reporting.tables import Table, format_estimate
+from xenon_mx.reporting.tables import Table, format_cell
+
+# The metrics of the first and of the third table; the second has PPV and NPV.
+_AT_THRESHOLD = ("kappa", "sensitivity", "specificity", "accuracy", "F1")
+_OF_PROBABILITIES = (
+    *("AUROC", "average precision"),
+    *("Brier score", "calibration error"),
+)
 
 
 class MetricRow(NamedTuple):
@@ -62,38 +71,71 @@ def _rows_of(
     return [MetricRow(*group, *each, subgroup, patients) for each in estimates]
 
 
-def types_table(
-    samples: EvaluationSet, by_type: Mapping[str, Sequence[Estimate]]
-) -> Table:
-    """Return the table of the estimates of each study type."""
+def types_tables(
+    samples: EvaluationSet,
+    by_type: Mapping[str, Sequence[Estimate]],
+    threshold: float,
+) -> list[Table]:
+    """Return the tables of the estimates of each study type, and of all of them."""
     chosen = {name: samples.select(name) for name in by_type}
-    return _estimates_table("study type", chosen, by_type)
+    return list(_tables("study type", chosen, by_type, threshold))
 
 
-def subgroup_table(
-    samples: EvaluationSet, column: str, by_value: Mapping[str, Sequence[Estimate]]
-) -> Table:
-    """Return the table of the estimates of each subgroup of a further column."""
+def subgroup_tables(
+    samples: EvaluationSet,
+    column: str,
+    by_value: Mapping[str, Sequence[Estimate]],
+    threshold: float,
+) -> list[Table]:
+    """Return the tables of the estimates of each subgroup of a further column."""
     chosen = {value: samples.subgroup(column, value) for value in by_value}
-    return _estimates_table(column, chosen, by_value)
+    return list(_tables(column, chosen, by_value, threshold))
 
 
-def _estimates_table(
+def _tables(
     column: str,
     chosen: Mapping[str, EvaluationSet],
     estimates: Mapping[str, Sequence[Estimate]],
-) -> Table:
-    """Return the table of the estimates of each value of a column."""
-    rows = []
-    for name, values in estimates.items():
-        labels = chosen[name].labels
-        counts = (f"{len(labels):,}", f"{int(labels.sum()):,}")
-        cells = (format_estimate(estimate, "\n") for estimate in values)
-        rows.append((name or "none", *counts, *cells))
+    threshold: float,
+) -> Iterator[Table]:
+    """Yield the tables of the estimates of each value of a column."""
     first = next(iter(chosen))
-    plural = PLURAL[chosen[first].level]
     names = [estimate.name for estimate in estimates[first]]
-    caption = "Metrics with 95% intervals"
-    if not chosen[first].patients_known:
-        caption += " (patients unknown)"
-    return Table(caption, (column, plural, "abnormal", *names), rows)
+    values = [name for name in names if name.startswith(("PPV", "NPV"))]
+    plural = PLURAL[chosen[first].level]
+    labelled = (plural, f"abnormal {plural}")
+    predicted = (plural, "predicted abnormal", "prevalence")
+    for title, counts, metrics in (
+        (f"Predictions at a threshold of {threshold:g}", labelled, _AT_THRESHOLD),
+        ("Predictive values", predicted, values),
+        ("Probabilities", labelled, _OF_PROBABILITIES),
+    ):
+        unknown = "" if chosen[first].patients_known else " (patients unknown)"
+        yield Table(
+            f"{title}, with 95% intervals{unknown}",
+            (column, *counts, *metrics),
+            [
+                (
+                    name or "none",
+                    *(_count(chosen[name], count, threshold) for count in counts),
+                    *_cells(estimates[name], metrics),
+                )
+                for name in estimates
+            ],
+        )
+
+
+def _cells(estimates: Sequence[Estimate], metrics: Sequence[str]) -> Iterator[str]:
+    """Yield the cells of some metrics, each interval below its value."""
+    by_name = {estimate.name: estimate for estimate in estimates}
+    return (format_cell(by_name[name]) for name in metrics)
+
+
+def _count(samples: EvaluationSet, name: str, threshold: float) -> str:
+    """Return what a column of this name counts."""
+    total, abnormal = len(samples.labels), int(samples.labels.sum())
+    if name == "prevalence":
+        return f"{abnormal / total:.1%}"
+    if name == "predicted abnormal":
+        return f"{int((samples.prob > threshold).sum()):,}"
+    return f"{abnormal if name.startswith('abnormal') else total:,}"

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from xenon_mx.errors import XenonError
+from xenon_mx.reporting import hub_metadata
+from xenon_mx.runtime import extras
 
 try:
     import jinja2
     import markupsafe  # a dependency of Jinja2
 except ModuleNotFoundError as error:
-    raise XenonError(
-        "Jinja2 is not installed: pip install 'xenon-mx[report]'"
-    ) from error
+    raise XenonError(f"Jinja2 is not installed: {extras.install('report')}") from error
 
 PAGE, MODEL_CARD = "report.html", "model_card.md"
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -57,6 +57,7 @@ def render(template: str, context: dict[str, Any]) -> str:
     environment.filters["svg"] = lambda data: _data_uri("image/svg+xml", data)
     environment.filters["jpeg"] = lambda data: _data_uri("image/jpeg", data)
     environment.filters["markdown"] = _escape_markdown
+    environment.filters["yaml"] = hub_metadata.quote
     environment.filters["path"] = _breakable_path
     environment.filters["sentence"] = lambda text: f"{text[:1].upper()}{text[1:]}."
     return environment.get_template(template).render(context)

@@ -14,8 +14,14 @@ from xenon_mx.evaluation.estimates import Estimate
 from xenon_mx.evaluation.evaluation_set import OVERALL, EvaluationSet
 from xenon_mx.evaluation.published import PAPER
 from xenon_mx.reporting import plots
-from xenon_mx.reporting.plots import IntervalRow, Plot
-from xenon_mx.reporting.tables import NO_BREAK, Table, format_estimate, format_number
+from xenon_mx.reporting.plot_style import Plot
+from xenon_mx.reporting.plots import IntervalRow
+from xenon_mx.reporting.tables import (
+    Table,
+    format_cell,
+    format_estimate,
+    format_number,
+)
 
 _STUDY_TYPES = set(PAPER.kappa["model"]) - {OVERALL}
 
@@ -84,7 +90,7 @@ def _kappa_table(estimates: Mapping[str, Sequence[Estimate]]) -> Table:
     for name, kappa in _kappas(estimates):
         published = (_paper_kappa(reader, name, estimates) for reader in PAPER.kappa)
         cells = ("" if math.isnan(k) else format_number(k) for k in published)
-        rows.append((name or "none", format_estimate(kappa, "\n"), *cells))
+        rows.append((name or "none", format_cell(kappa), *cells))
     header = ("study type", "this ensemble", *(f"paper: {r}" for r in PAPER.kappa))
     return Table("Cohen's kappa", header, rows)
 
@@ -96,7 +102,7 @@ def _competition_table(samples: EvaluationSet, threshold: float) -> Table:
         mean, low, high = (
             scores[f"{part}_{key}"] for key in ("Mean", "Lower", "Upper")
         )
-        interval = f"({low:.3f},{NO_BREAK}{high:.3f})" if math.isfinite(mean) else ""
+        interval = f"({low:.3f}, {high:.3f})" if math.isfinite(mean) else ""
         rows.append((part, format_number(mean), interval))
     header = ("part", "kappa", "the scorer's interval, far too narrow")
     return Table("Compatibility only: the competition's scorer", header, rows)

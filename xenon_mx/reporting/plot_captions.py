@@ -1,4 +1,4 @@
-"""Plots of predictions: ROC curve, calibration and histogram, with alt texts.
+"""Plots of predictions with alt texts: ROC, precision-recall, calibration, histogram.
 
 Owns which numbers are plotted, and the words beside them; must not know how a plot is
 drawn (`plots`), tables or the page.
@@ -10,7 +10,7 @@ import math
 from typing import Mapping
 
 import numpy as np
-from sklearn.metrics import roc_curve
+from sklearn.metrics import precision_recall_curve, roc_curve
 
 from xenon_mx.evaluation import metrics
 from xenon_mx.evaluation.estimates import Estimate
@@ -19,7 +19,7 @@ from xenon_mx.evaluation.prediction_tables import PLURAL
 from xenon_mx.evaluation.published import PAPER
 from xenon_mx.evaluation.studies import UNLABELLED
 from xenon_mx.reporting import plots
-from xenon_mx.reporting.plots import Plot
+from xenon_mx.reporting.plot_style import Plot
 from xenon_mx.reporting.tables import format_estimate, format_number
 
 
@@ -60,6 +60,37 @@ def roc_plots(
         )
     drawing = plots.draw_roc_curve((false_positive, true_positive), points)
     return [Plot(drawing, alt, caption)]
+
+
+def precision_recall_plots(
+    samples: EvaluationSet, estimates: Mapping[str, Estimate]
+) -> list[Plot]:
+    """Return the plot of the precision-recall curve; none with one class only.
+
+    Args:
+        samples: Studies or images.
+        estimates: The pooled estimates, by name.
+    """
+    average = estimates["average precision"]
+    if math.isnan(average.value):
+        return []
+    precision, recall, _ = precision_recall_curve(samples.labels, samples.prob)
+    prevalence = float(samples.labels.mean())
+    sensitivity, ppv = estimates["sensitivity"].value, estimates["PPV"].value
+    return [
+        Plot(
+            plots.draw_precision_recall_curve(
+                (recall, precision), prevalence, (sensitivity, ppv)
+            ),
+            f"Precision-recall curve with an average precision of "
+            f"{format_number(average.value)}. At the threshold, the recall is "
+            f"{format_number(sensitivity)} and the precision {format_number(ppv)}. "
+            f"Chance has a precision of {prevalence:.3f}.",
+            f"Precision-recall curve. Average precision {format_estimate(average)}. On "
+            f"the dotted line, the precision is the prevalence: {prevalence:.1%} of "
+            f"these {PLURAL[samples.level]} are abnormal.",
+        )
+    ]
 
 
 def calibration_plot(samples: EvaluationSet, estimates: Mapping[str, Estimate]) -> Plot:

@@ -1,98 +1,28 @@
-"""Plots as SVG: training curves, ROC curve, calibration, intervals, histogram.
+"""Plots: training and ROC curves, precision-recall, calibration, intervals, histogram.
 
-Owns matplotlib and the look of a plot; must not know files, runs or how the numbers
-were computed.
-
-A plot is an SVG that loads nothing and contains its letters as outlines, once in the
-colours of a light page and once in those of a dark page. The same numbers give the same
-bytes.
+Owns what is drawn on the axes of each plot; must not know matplotlib's settings
+(`plot_style`), files, runs or how the numbers were computed.
 """
 
 from __future__ import annotations
 
-import io
-import logging
 import math
-import re
-import warnings
-from typing import Any, Callable, Mapping, NamedTuple, Sequence
+from typing import Mapping, NamedTuple, Sequence
 
 import numpy as np
 
-from xenon_mx.errors import XenonError
+from xenon_mx.reporting.plot_style import (
+    LIGHT,
+    SQUARE_HEIGHT,
+    Axes,
+    LogFormatter,
+    MaxNLocator,
+    ThemedSvg,
+    make_square,
+    render,
+)
 
-try:
-    import matplotlib
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-except ModuleNotFoundError as error:
-    raise XenonError(
-        "matplotlib is not installed: pip install 'xenon-mx[report]'"
-    ) from error
-
-# matplotlib warns if it cannot write its font cache, which does not concern the user.
-logging.getLogger("matplotlib").setLevel(logging.ERROR)
-
-# Inches. A phone of 375 CSS px shows 4.2 in (403 px) at 0.85: 10 pt as 11 px.
-_WIDTH, _HEIGHT = 4.2, 3.3
-_SQUARE_HEIGHT = 4.2  # of plots with square axes, and of the plots in the same row
 _LONGEST_NAME = 20  # letters of a name beside an axis
-
-
-class Theme(NamedTuple):
-    """The colours of a page: letters and axes, grid lines, and three series."""
-
-    ink: str
-    grid: str
-    first: str
-    second: str
-    third: str
-
-
-# Chosen here: blue, orange and green of Okabe and Ito (2008), which colour-blind
-# people can distinguish, darkened or lightened to a contrast of at least 4.5:1.
-LIGHT = Theme(
-    ink="#1f2933", grid="#d5dbe1", first="#005a9c", second="#a8500b", third="#00704f"
-)
-DARK = Theme(
-    ink="#e3e8ed", grid="#3a4652", first="#6cb8f0", second="#f2a65a", third="#4fd0a5"
-)
-
-_STYLE: Any = {
-    "font.size": 10,
-    "font.family": "DejaVu Sans",  # comes with matplotlib
-    "svg.fonttype": "path",
-    "svg.hashsalt": "xenon",  # otherwise the ids in the SVG differ from run to run
-    "text.color": LIGHT.ink,
-    "axes.labelcolor": LIGHT.ink,
-    "axes.edgecolor": LIGHT.ink,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": LIGHT.grid,
-    "xtick.color": LIGHT.ink,
-    "ytick.color": LIGHT.ink,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "lines.linewidth": 2,
-}
-
-
-class ThemedSvg(NamedTuple):
-    """One plot as SVG for a light and for a dark page."""
-
-    light: bytes
-    dark: bytes
-
-
-class Plot(NamedTuple):
-    """A plot on a page; `alt` describes it in words, numbers included."""
-
-    drawing: ThemedSvg
-    alt: str
-    caption: str
 
 
 class Curve(NamedTuple):
@@ -116,24 +46,6 @@ class IntervalRow(NamedTuple):
     value: float
     low: float
     high: float
-
-
-def _render(draw: Callable[[Axes], None], height: float = _HEIGHT) -> ThemedSvg:
-    """Draw on one pair of axes in the light colours, and recolour a copy."""
-    out = io.BytesIO()
-    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
-        # Letters missing in the font are drawn as boxes; the page's tables have them.
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure = Figure(figsize=(_WIDTH, height), constrained_layout=True)
-        draw(figure.add_subplot())
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
-    return ThemedSvg(out.getvalue(), _recoloured(out.getvalue()))
-
-
-def _recoloured(light: bytes) -> bytes:
-    """Return the same SVG in the colours of a dark page."""
-    dark = {a.encode(): b.encode() for a, b in zip(LIGHT, DARK)}
-    return re.sub(b"|".join(dark), lambda match: dark[match.group()], light)
 
 
 def draw_training_curves(
@@ -165,9 +77,12 @@ def draw_training_curves(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if logarithmic:
             axes.set_yscale("log")
+            # Without exponents, whose letters are too small in print.
+            axes.yaxis.set_major_formatter(LogFormatter())
+            axes.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncol=3)
 
-    return _render(draw)
+    return render(draw)
 
 
 def _draw_rings(axes: Axes, epochs: Sequence[int], values: np.ndarray) -> None:
@@ -212,10 +127,50 @@ def draw_roc_curve(
             )
         axes.set_xlabel("1 - specificity")
         axes.set_ylabel("sensitivity")
-        _make_square(axes, margin=0.02)
+        make_square(axes, margin=0.02)
         axes.legend(loc="lower right")
 
-    return _render(draw, _SQUARE_HEIGHT)
+    return render(draw, SQUARE_HEIGHT)
+
+
+def draw_precision_recall_curve(
+    curve: tuple[np.ndarray, np.ndarray],
+    prevalence: float,
+    point: tuple[float, float],
+) -> ThemedSvg:
+    """Draw precision over recall.
+
+    Args:
+        curve: (P,) recall, falling, and (P,) precision, as scikit-learn returns them.
+        prevalence: The precision of chance: the share of abnormal samples.
+        point: Recall and precision at the threshold; NaN is not drawn.
+    """
+
+    def draw(axes: Axes) -> None:
+        axes.plot(
+            [0, 1], [prevalence] * 2, ":", color=LIGHT.ink, linewidth=1, label="chance"
+        )
+        # Steps, as scikit-learn draws them: their area is the average precision.
+        axes.plot(
+            *curve, color=LIGHT.first, drawstyle="steps-post", label="this ensemble"
+        )
+        recall, precision = point
+        axes.plot(
+            recall,
+            precision,
+            "o",
+            color=LIGHT.first,
+            markeredgecolor=LIGHT.ink,
+            markersize=9,
+            linestyle="none",
+            label="at the threshold",
+        )
+        axes.set_xlabel("recall (sensitivity)")
+        axes.set_ylabel("precision (PPV)")
+        make_square(axes, margin=0.02)
+        axes.legend(loc="lower left")
+
+    return render(draw, SQUARE_HEIGHT)
 
 
 def draw_calibration_curve(
@@ -245,17 +200,10 @@ def draw_calibration_curve(
         )
         axes.set_xlabel("predicted probability of abnormal")
         axes.set_ylabel("share that is abnormal")
-        _make_square(axes, margin=0.04)
+        make_square(axes, margin=0.04)
         axes.legend(loc="upper left", markerscale=0.6)
 
-    return _render(draw, _SQUARE_HEIGHT)
-
-
-def _make_square(axes: Axes, margin: float) -> None:
-    """Show 0 to 1 and a margin on both axes, in the same scale."""
-    axes.set_xlim(-margin, 1 + margin)
-    axes.set_ylim(-margin, 1 + margin)
-    axes.set_aspect("equal")
+    return render(draw, SQUARE_HEIGHT)
 
 
 def draw_intervals(
@@ -293,7 +241,7 @@ def draw_intervals(
         axes.grid(axis="y", visible=False)
         axes.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncol=1)
 
-    return _render(draw, 1.8 + 0.3 * len(rows))
+    return render(draw, 1.8 + 0.3 * len(rows))
 
 
 def _draw_own_values(
@@ -353,4 +301,4 @@ def draw_histogram(
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncol=2)
 
-    return _render(draw, _SQUARE_HEIGHT)
+    return render(draw, SQUARE_HEIGHT)

@@ -1,123 +1,19 @@
-"""Results of a run's predictions: tables, plots and estimates of the page.
+"""Results: what a report shows of a table of predictions.
 
-Owns what a report shows of the tables of xenon-predict; must not know how metrics are
-computed (`evaluation`), how plots are drawn, or the page.
+Owns what the page and the model card are given; must not know how tables are checked
+(`given_tables`), what predictions show (`summaries`), or the page.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import NamedTuple, Sequence
-
-import numpy as np
-from sklearn.metrics import confusion_matrix
+from dataclasses import dataclass
 
 from xenon_mx.config import ReportConfig
-from xenon_mx.errors import ConfigError, XenonError
-from xenon_mx.evaluation import provenance
-from xenon_mx.evaluation.estimates import (
-    Estimate,
-    evaluate_by_study_type,
-    evaluate_by_subgroup,
-    subgroup_columns,
-)
-from xenon_mx.evaluation.evaluation_set import OVERALL, EvaluationSet, from_table
-from xenon_mx.evaluation.leakage import leakage_warnings
-from xenon_mx.evaluation.prediction_tables import (
-    PLURAL,
-    PredictionTable,
-    count_phrase,
-    read_table,
-)
-from xenon_mx.evaluation.provenance import EnsembleSource
-from xenon_mx.evaluation.studies import aggregate_studies
-from xenon_mx.inference import cam_folder
-from xenon_mx.reporting import gallery, plot_captions
-from xenon_mx.reporting.estimate_tables import (
-    MetricRow,
-    metric_rows,
-    subgroup_rows,
-    subgroup_table,
-    types_table,
-)
+from xenon_mx.evaluation.prediction_tables import PLURAL, PredictionTable
+from xenon_mx.reporting import gallery, given_tables, summaries
+from xenon_mx.reporting.gallery import ColourKey, GallerySection
 from xenon_mx.reporting.origin import Origin
-from xenon_mx.reporting.paper_comparison import (
-    PaperComparison,
-    compare_with_paper,
-    is_comparable,
-)
-from xenon_mx.reporting.plots import Plot
-from xenon_mx.reporting.tables import Table, format_number
 from xenon_mx.runtime import files
-
-_HEADLINE = ("kappa", "AUROC", "sensitivity", "specificity")
-_ROUNDING = 2e-9  # of two means of numbers of nine digits
-_PATIENTS_UNKNOWN = (
-    "Patients unknown: each study counts as a patient of its own, and if some are of "
-    "the same patient, the intervals are too narrow."
-)
-_NOT_COMPARABLE = "Metrics of single images are not comparable with metrics of studies."
-
-
-class HeadlineMetric(NamedTuple):
-    """A metric in large letters."""
-
-    name: str
-    value: str
-    interval: str
-
-
-class ConfusionMatrix(NamedTuple):
-    """Counts of label and prediction, in scikit-learn's order."""
-
-    true_negative: int
-    false_positive: int
-    false_negative: int
-    true_positive: int
-
-
-@dataclass(frozen=True)
-class ImageSummary:
-    """The estimates of single images, given beside studies."""
-
-    about: str
-    types: Table
-    rows: list[MetricRow]
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What the predictions show; without labels, only the first three attributes.
-
-    The patients of the samples are known unless `patients` says otherwise.
-
-    Attributes:
-        about: What was predicted.
-        types: The estimates, or without labels the predictions, of each study type.
-        plots: ROC curve, calibration and probabilities.
-        warnings: Why the estimates may be better than the nets are.
-        rows: All estimates, of the samples and of single images.
-        headline: The four most important estimates, over all samples.
-        confusion: Labels against predictions.
-        comparison: Kappa beside the paper's; of studies only.
-        images: The estimates of single images, if they were given beside studies.
-        subgroups: The estimates of each further column's subgroups.
-        patients: A sentence if patients are unknown, else empty.
-    """
-
-    about: str
-    types: Table
-    plots: list[Plot]
-    warnings: list[str] = field(default_factory=list)
-    rows: list[MetricRow] = field(default_factory=list)
-    headline: list[HeadlineMetric] = field(default_factory=list)
-    confusion: ConfusionMatrix | None = None
-    comparison: PaperComparison | None = None
-    images: ImageSummary | None = None
-    subgroups: list[Table] = field(default_factory=list)
-    patients: str = ""
 
 
 @dataclass(frozen=True)
@@ -135,6 +31,7 @@ class Results:
         gallery: The most confident errors, then correct predictions; without labels,
             the most confident predictions.
         gallery_note: What the gallery shows, and what is missing in it.
+        colour_key: What the colours of its overlays mean; None without overlays.
     """
 
     source: str
@@ -143,9 +40,10 @@ class Results:
     threshold: float
     plural: str
     warnings: list[str]
-    summary: Summary
-    gallery: list[gallery.GallerySection]
+    summary: summaries.Summary
+    gallery: list[GallerySection]
     gallery_note: str
+    colour_key: ColourKey | None
 
 
 def evaluate_predictions(config: ReportConfig, origin: Origin) -> Results:
@@ -162,17 +60,17 @@ def evaluate_predictions(config: ReportConfig, origin: Origin) -> Results:
     """
     assert config.predictions is not None
     threshold = origin.threshold
-    table = _read(config.predictions, threshold)
-    _check_ensembles(config, origin)
+    table = given_tables.read(config.predictions, threshold)
+    given_tables.check_ensembles(config, origin)
     images = None
     if config.images is not None:
-        images = _read_images(config.images, threshold, table)
+        images = given_tables.read_images(config.images, threshold, table)
     sections, note = gallery.build_gallery(config, table, threshold)
     if table.is_unlabelled:
-        _check_flags_without_labels(config, table)
-        summary = _summarize_unlabelled(table, threshold)
+        given_tables.check_flags_without_labels(config, table)
+        summary = summaries.summarize_unlabelled(table, threshold)
     else:
-        summary = _summarize_labelled(table, images, origin)
+        summary = summaries.summarize_labelled(table, images, origin, config.prevalence)
     return Results(
         source=str(config.predictions),
         sha256=files.sha256(config.predictions),
@@ -183,21 +81,8 @@ def evaluate_predictions(config: ReportConfig, origin: Origin) -> Results:
         summary=summary,
         gallery=sections,
         gallery_note=note,
+        colour_key=None if config.cam is None else gallery.colour_key(),
     )
-
-
-def _check_ensembles(config: ReportConfig, origin: Origin) -> None:
-    """Check that images and maps are of the ensemble that predicted, where known."""
-    assert config.predictions is not None
-    ours = origin.provenance.ensemble if origin.provenance else None
-    found: list[tuple[Path, EnsembleSource | None]] = []
-    if config.images is not None:
-        images = provenance.read(config.images).provenance
-        found.append((config.images, images.ensemble if images else None))
-    if config.cam is not None:
-        found.append((config.cam, cam_folder.read_ensemble(config.cam)))
-    for file, ensemble in found:
-        provenance.check_same_ensemble(ensemble, ours, file, config.predictions)
 
 
 def _unknown_types(table: PredictionTable, trained: set[str] | None) -> list[str]:
@@ -209,189 +94,3 @@ def _unknown_types(table: PredictionTable, trained: set[str] | None) -> list[str
     """
     unknown = set() if trained is None else set(table.study_types) - {*trained, ""}
     return [f"the run was not trained on {', '.join(sorted(unknown))}"] * bool(unknown)
-
-
-def _check_flags_without_labels(config: ReportConfig, table: PredictionTable) -> None:
-    """Raise an error for flags that have no effect without labels."""
-    for flag, path in (("--images", config.images), ("--figures", config.figures)):
-        if path:
-            raise ConfigError(flag, f"has no effect: {table.file} has no labels")
-
-
-def _read(csv: Path, threshold: float) -> PredictionTable:
-    table = read_table(csv)
-    table.check_threshold(threshold)
-    return table
-
-
-def _read_images(
-    csv: Path, threshold: float, studies: PredictionTable
-) -> PredictionTable:
-    """Read the table of the images of the predicted studies."""
-    images = _read(csv, threshold)
-    if images.level != "image" or studies.level != "study":
-        raise XenonError(
-            f"{csv}: --images needs the table that xenon-predict --images wrote, and "
-            f"PREDICTIONS the table of studies written with it"
-        )
-    unmatched = set(images.studies) ^ set(studies.names)
-    if unmatched:
-        raise XenonError(
-            f"{csv}: is not of the same studies as {studies.file}: {min(unmatched)} is "
-            f"in one of them only"
-        )
-    _check_same_prediction(images, studies)
-    return images
-
-
-def _check_same_prediction(images: PredictionTable, studies: PredictionTable) -> None:
-    """Check that the studies are the means of the images, with the same labels."""
-    label_of = dict(zip(studies.names, studies.labels))
-    relabelled = {
-        study
-        for study, label in zip(images.studies, images.labels)
-        if label != label_of[study]
-    }
-    means = aggregate_studies(
-        images.studies, images.study_types, images.labels, images.prob
-    )
-    mean_of = dict(zip(means.names, zip(means.prob, means.images)))
-    for study, prob, count in zip(studies.names, studies.prob, studies.images):
-        mean, image_count = mean_of[study]
-        is_same = abs(mean - prob) <= _ROUNDING and image_count == count
-        if not is_same or study in relabelled:
-            raise XenonError(
-                f"{images.file}: is not of the same prediction as {studies.file}: "
-                f"there {study} has a probability of {prob:.9g} and {count} images, "
-                f"here {mean:.9g} and {image_count}"
-            )
-
-
-def _summarize_unlabelled(table: PredictionTable, threshold: float) -> Summary:
-    """Summarize predictions without labels: their counts and probabilities."""
-    plural = PLURAL[table.level]
-    study_types = np.array(table.study_types)
-    rows = []
-    for name in [*sorted(set(table.study_types)), OVERALL]:
-        prob = table.prob[(study_types == name) | (name == OVERALL)]
-        abnormal = int((prob > threshold).sum())
-        rows.append((name or "none", f"{len(prob):,}", f"{abnormal:,}"))
-    return Summary(
-        about=f"{count_phrase(len(study_types), table.level)} without labels: whether "
-        f"the predictions are correct cannot be evaluated.",
-        types=Table(
-            "Predictions by study type",
-            ("study type", plural, "predicted abnormal"),
-            rows,
-        ),
-        plots=[
-            plot_captions.histogram_plot(table.prob, table.labels, threshold, plural)
-        ],
-    )
-
-
-def _summarize_labelled(
-    table: PredictionTable, image_table: PredictionTable | None, origin: Origin
-) -> Summary:
-    """Summarize predictions with labels: their estimates.
-
-    Args:
-        table: The table of predictions.
-        image_table: The table of their images, if given.
-        origin: Where the predictions come from.
-    """
-    samples, threshold = from_table(table), origin.threshold
-    by_type = evaluate_by_study_type(samples, threshold)
-    by_subgroup = {
-        column: evaluate_by_subgroup(samples, column, threshold)
-        for column in subgroup_columns(samples)
-    }
-    rows = metric_rows(samples, by_type)
-    for column, by_value in by_subgroup.items():
-        rows += subgroup_rows(samples, column, by_value)
-    images = None
-    if image_table is not None:
-        images = _summarize_images(image_table, threshold)
-        rows += images.rows
-    return Summary(
-        about=_about(samples, threshold),
-        types=types_table(samples, by_type),
-        plots=_plots(samples, by_type[OVERALL], threshold),
-        warnings=leakage_warnings(
-            samples,
-            by_type,
-            origin.validated_on,
-            is_seen_known=origin.seen is not None,
-        ),
-        rows=rows,
-        headline=_headline(by_type[OVERALL]),
-        confusion=_confusion_matrix(samples, threshold),
-        comparison=compare_with_paper(samples, by_type, threshold),
-        images=images,
-        subgroups=[
-            subgroup_table(samples, column, by_value)
-            for column, by_value in by_subgroup.items()
-        ],
-        patients="" if samples.patients_known else _PATIENTS_UNKNOWN,
-    )
-
-
-def _summarize_images(table: PredictionTable, threshold: float) -> ImageSummary:
-    samples = from_table(table)
-    by_type = evaluate_by_study_type(samples, threshold)
-    return ImageSummary(
-        about=f"{_sample_counts(samples)}; predicted by {table.members} "
-        f"member{'s' * (table.members > 1)}. {_NOT_COMPARABLE}",
-        types=types_table(samples, by_type),
-        rows=metric_rows(samples, by_type),
-    )
-
-
-def _about(samples: EvaluationSet, threshold: float) -> str:
-    """Return what was predicted, and how to read it."""
-    about = (
-        f"{_sample_counts(samples)}; predicted abnormal if the probability is above "
-        f"{threshold:g}."
-    )
-    return f"{about} {_NOT_COMPARABLE}" if samples.level == "image" else about
-
-
-def _sample_counts(samples: EvaluationSet) -> str:
-    """Return the numbers of samples, patients and abnormal labels, in words."""
-    patients = len(set(samples.patients))
-    of = f"of {patients:,} patient{'s' * (patients != 1)}"
-    if not samples.patients_known:
-        of = "(patients unknown)"
-    return (
-        f"{count_phrase(len(samples.labels), samples.level)} {of}, "
-        f"{int(samples.labels.sum()):,} labelled abnormal"
-    )
-
-
-def _plots(
-    samples: EvaluationSet, estimates: Sequence[Estimate], threshold: float
-) -> list[Plot]:
-    by_name = {estimate.name: estimate for estimate in estimates}
-    return [
-        *plot_captions.roc_plots(samples, by_name, is_comparable(samples)),
-        plot_captions.calibration_plot(samples, by_name),
-        plot_captions.histogram_plot(
-            samples.prob, samples.labels, threshold, PLURAL[samples.level]
-        ),
-    ]
-
-
-def _headline(estimates: Sequence[Estimate]) -> list[HeadlineMetric]:
-    by_name = {estimate.name: estimate for estimate in estimates}
-    headline = []
-    for name in _HEADLINE:
-        _, value, low, high = by_name[name]
-        interval = f"{low:.3f} to {high:.3f}" if math.isfinite(low) else "no interval"
-        headline.append(HeadlineMetric(name, format_number(value), interval))
-    return headline
-
-
-def _confusion_matrix(samples: EvaluationSet, threshold: float) -> ConfusionMatrix:
-    predictions = (samples.prob > threshold).astype(int)
-    counts = confusion_matrix(samples.labels, predictions, labels=[0, 1])
-    return ConfusionMatrix(*(int(count) for count in counts.ravel()))

@@ -26,11 +26,17 @@ def format_number(value: float) -> str:
     return f"{value:.3f}" if math.isfinite(value) else "undefined"
 
 
-def format_estimate(estimate: Estimate, separator: str = " ") -> str:
-    """Return a value and its interval, such as `0.829 (0.744, 0.912)`."""
+def format_estimate(estimate: Estimate) -> str:
+    """Return a value and its interval for a sentence: `0.829 (0.744, 0.912)`."""
+    value, _, interval = format_cell(estimate).partition("\n")
+    return f"{value} {interval.replace(' ', NO_BREAK)}".rstrip()
+
+
+def format_cell(estimate: Estimate) -> str:
+    """Return a value, and below it its interval, in which a narrow cell may break."""
     if not math.isfinite(estimate.value):
         return "undefined"
-    interval = f"(no{NO_BREAK}interval)"
+    interval = "(no interval)"
     if math.isfinite(estimate.low):
-        interval = f"({estimate.low:.3f},{NO_BREAK}{estimate.high:.3f})"
-    return f"{format_number(estimate.value)}{separator}{interval}"
+        interval = f"({estimate.low:.3f}, {estimate.high:.3f})"
+    return f"{format_number(estimate.value)}\n{interval}"

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
 from xenon_mx.reporting import plots
-from xenon_mx.reporting.plots import Curve, Plot
+from xenon_mx.reporting.plot_style import Plot
+from xenon_mx.reporting.plots import Curve
+from xenon_mx.reporting.run_progress import unfinished
 from xenon_mx.reporting.tables import Table, format_number
 from xenon_mx.runs.checkpoints import Checkpoint
 from xenon_mx.runs.epoch_log import EpochRecord
@@ -29,6 +31,7 @@ class TrainingHistory:
         facts: Names and values: net, data, settings.
         weights: The loss weights, one row per study type.
         note: What the rings in the curves mean.
+        unfinished: A sentence if training is not finished, else empty.
         curves: Loss, metrics and learning rate; empty before the first epoch.
         checkpoints: The checkpoints of the ensemble, one per row.
     """
@@ -37,6 +40,7 @@ class TrainingHistory:
     facts: list[tuple[str, str]]
     weights: Table
     note: str
+    unfinished: str
     curves: list[Plot]
     checkpoints: Table
 
@@ -54,8 +58,10 @@ def summarize(run: Run) -> TrainingHistory:
         facts=_facts(run.meta, epochs),
         weights=_weights_table(run.meta),
         note=f"Rings mark the {len(members)} epoch{plural} with the lowest validation "
-        f"loss, kept for the ensemble. Kappa and AUROC are measured on the data that "
-        f"chose these epochs: they are not results.",
+        f"loss: the members of the ensemble, whose probabilities are averaged. Kappa "
+        f"and AUROC are measured on the data that chose these epochs: they are not "
+        f"results.",
+        unfinished=unfinished(run, epochs),
         curves=_curves(epochs, members) if epochs else [],
         checkpoints=_checkpoints_table(epochs, members),
     )

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, Sequence
 
+from xenon_mx.config import AnyPath
 from xenon_mx.errors import XenonError, os_error
 from xenon_mx.runs import (
     checkpoints,
@@ -81,12 +82,13 @@ class Run:
         return run
 
     @classmethod
-    def open(cls, folder: Path) -> Run:
+    def open(cls, folder: AnyPath) -> Run:
         """Open a run folder for reading.
 
         Raises:
             XenonError: It is not a run, or run.json is damaged or of another format.
         """
+        folder = Path(folder)
         path = folder / RUN_JSON
         if not path.is_file():
             raise XenonError(
@@ -144,8 +146,7 @@ class Run:
                 # The events are written again below, so that no epoch appears twice.
                 tensorboard.remove(self.folder, {*EpochRecord._fields})
                 self._publish(locked, state)
-                for epoch in self.epochs:
-                    self._add_events(epoch)
+                self._add_all_events()
             except OSError as error:
                 raise locked.write_error(error) from error
         return last
@@ -177,7 +178,7 @@ class Run:
             state = self._write_state(locked, epoch, last, ranked)
             self.epochs.append(epoch)
             self._publish(locked, state)
-            self._add_events(epoch)
+            self._add_events(epoch, epoch.finished)
         except OSError as error:
             raise locked.write_error(error) from error
 
@@ -279,14 +280,25 @@ class Run:
             self._sums[member.epoch] = member.sha256
         return state
 
-    def _add_events(self, epoch: EpochRecord) -> None:
+    def _add_all_events(self) -> None:
+        """Write the events of all finished epochs.
+
+        An epoch of xenon 0.1.0, whose time was not recorded, gets the time of the first
+        epoch whose time was, so that TensorBoard's times do not go back.
+        """
+        times = [epoch.finished for epoch in self.epochs if epoch.finished]
+        for epoch in self.epochs:
+            self._add_events(epoch, epoch.finished or min(times, default=None))
+
+    def _add_events(self, epoch: EpochRecord, wall_time: float | None) -> None:
         """Write an epoch's finite values as TensorBoard events."""
+        *numbers, _ = epoch
         scalars = {
             name: value
-            for name, value in zip(epoch._fields[1:], epoch[1:])
+            for name, value in zip(epoch._fields[1:], numbers[1:])
             if math.isfinite(value)
         }
-        self._events.add(epoch.epoch, scalars)
+        self._events.add(epoch.epoch, scalars, wall_time)
 
 
 def check_new(folder: Path) -> None:

@@ -182,7 +182,7 @@ class RunMeta(DataMeta):
         pretrained = self.pretrained and asdict(self.pretrained)
         fixed = [self.data, self.versions, pretrained]
         fixed += [self.settings.get(key) for key in ("model", "seed", "lr")]
-        return hashlib.sha256(json.dumps(fixed).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(fixed, allow_nan=False).encode()).hexdigest()
 
 
 def damaged(file: Path | str) -> FileError:

@@ -128,6 +128,14 @@ def remove(folder: Path, tags: AbstractSet[str]) -> None:
             file.unlink()
 
 
+def has_step(folder: Path, step: int) -> bool:
+    """Return whether an event file in a folder has a value of a step."""
+    files = [file for file in folder.glob(_PREFIX + "*") if file.is_file()]
+    with contextlib.suppress(DecodeError, OSError):  # not an event file, or not ours
+        return any(event.step == step for file in files for event in _events(file))
+    return False
+
+
 def _create(folder: Path) -> IO[bytes]:
     """Create an event file, exclusively: no existing file or link is opened."""
     second = int(time.time())

@@ -96,7 +96,7 @@ class StateMeta:
         return {
             **{key: getattr(self, key) for key in _KINDS},
             "best": checkpoints.to_json(self.best),
-            "log": [list(row) for row in self.log],
+            "log": [epoch_log.to_json(row) for row in self.log],
         }
 
 

@@ -12,7 +12,7 @@ import re
 from typing import Any, NamedTuple
 
 from xenon_mx.errors import ConfigError, XenonError
-from xenon_mx.runtime import mxnet
+from xenon_mx.runtime import extras, mxnet
 
 _log = logging.getLogger(__name__)
 
@@ -70,17 +70,13 @@ def contexts(text: str | None) -> list[Any]:
 
     Args:
         text: As `parse_ctx` parses it; None selects gpu(0) if that is usable, else
-            cpu(), and logs the choice, with the reason if the GPU is not usable.
+            cpu(), and logs the choice, with the reason if a GPU cannot be used.
 
     Raises:
         XenonError: A device does not exist, or this MXNet cannot use it.
     """
     if text is None:
-        devices = [("cpu", 0)]
-        reason = _why_unusable(0)
-        if reason is None:
-            devices = [("gpu", 0)]
-        _log.info("ctx: %s(0)%s", devices[0][0], f" ({reason})" if reason else "")
+        devices = [_default_device()]
     else:
         devices = parse_ctx(text)
         for device_type, device_id in devices:
@@ -92,12 +88,43 @@ def contexts(text: str | None) -> list[Any]:
     return [mxnet.mx.Context(*device) for device in devices]
 
 
+def _default_device() -> tuple[str, int]:
+    """Return gpu(0) if it is usable, else cpu(0), and log the choice."""
+    reason = _why_unusable(0)
+    if reason is None:
+        _log.info("ctx: gpu(0)")
+        return ("gpu", 0)
+    log_cpu(reason, _has_cuda())
+    return ("cpu", 0)
+
+
+def log_cpu(reason: str, is_cuda_build: bool) -> None:
+    """Log that the CPU computes, because no `--ctx` was given and no GPU is usable.
+
+    The reason is a warning, but is left out where it is no news: the CPU build of a
+    library, on a computer without a GPU of NVIDIA's.
+
+    Args:
+        reason: Why the GPU is not usable.
+        is_cuda_build: Whether the library that computes could use a GPU.
+    """
+    if is_cuda_build or _gpus():
+        _log.warning("ctx: cpu(0), not a GPU: %s", reason)
+    else:
+        _log.info("ctx: cpu(0)")
+
+
+def _has_cuda() -> bool:
+    """Return whether this MXNet is a CUDA wheel."""
+    return bool(mxnet.mx.runtime.Features().is_enabled("CUDA"))
+
+
 def _why_unusable(device_id: int) -> str | None:
     """Return why gpu(device_id) is not usable, or None if it is."""
-    if not mxnet.mx.runtime.Features().is_enabled("CUDA"):
+    if not _has_cuda():
         return (
-            "this is MXNet's CPU wheel; for a GPU: pip uninstall mxnet, then "
-            "pip install 'xenon-mx[gpu]'"
+            f"this is MXNet's CPU wheel; for a GPU: pip uninstall mxnet, then "
+            f"{extras.install('gpu')}"
         )
     gpus = _gpus()
     if not gpus:

@@ -299,7 +299,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def json_bytes(content: Mapping[str, Any]) -> bytes:
     """Return a JSON object with its checksum as bytes, in UTF-8."""
     checked = {**content, _CHECKSUM: json_sha256(content)}
-    return (json.dumps(checked, indent=2) + "\n").encode()
+    return (json.dumps(checked, indent=2, allow_nan=False) + "\n").encode()
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -323,7 +323,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def json_sha256(content: Mapping[str, Any]) -> str:
     """Return the SHA-256 of JSON values, whatever their order and white space."""
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    canonical = json.dumps(
+        content,
+        sort_keys=True,
+        separators=(",", ":"),
+        allow_nan=True,  # xenon 0.1.0 wrote NaN, and such files must still verify
+    )
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 

@@ -28,7 +28,7 @@ from typing import Any, Iterator, NoReturn
 import numpy as np
 
 from xenon_mx.errors import XenonError
-from xenon_mx.runtime import memory
+from xenon_mx.runtime import extras, memory
 from xenon_mx.runtime.threads import usable_cores
 
 _MODULES = {
@@ -60,7 +60,7 @@ _CUDA_LIBRARIES = (
 # Variables of the environment that this module has set.
 _own_variables: set[str] = set()
 
-_INSTALL = "pip install 'xenon-mx[cpu]', or 'xenon-mx[gpu]' with an NVIDIA GPU"
+_INSTALL = f"{extras.install('cpu')}, or '.[gpu]' beside an NVIDIA GPU"
 
 
 def __getattr__(name: str) -> Any:
@@ -291,11 +291,11 @@ def _why_no_import(error: Exception, wheel: str) -> str:
         return (
             f"{wheel} needs NVIDIA's driver (libcuda.so.1), which is not installed: "
             f"install the driver, or use the CPU wheel: pip uninstall {wheel}, then "
-            f"pip install 'xenon-mx[cpu]'"
+            f"{extras.install('cpu')}"
         )
     library = re.search(r"(lib\S+): cannot open", text)
     if library and re.match("lib(cu|nccl|nvrtc|nvTools)", library.group(1)):
-        return f"{wheel} lacks CUDA's {library.group(1)}: pip install 'xenon-mx[gpu]'"
+        return f"{wheel} lacks CUDA's {library.group(1)}: {extras.install('gpu')}"
     if library:
         return (
             f"{wheel} needs the system's {library.group(1)}: install it (on Debian and "

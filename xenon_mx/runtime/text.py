@@ -56,5 +56,11 @@ def _escape(char: str) -> str:
 
 
 def counted(count: int, singular: str, plural: str = "") -> str:
-    """Return a number with its noun: `1 study`, `2 studies`."""
-    return f"{count} {singular if count == 1 else plural or singular + 's'}"
+    """Return a number with its noun, or with noun and verb.
+
+    Args:
+        count: The number, which is written with commas: `36,808 images`.
+        singular: The words for one: `study`, `image is`.
+        plural: The words for any other number; by default `singular` and an s.
+    """
+    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"

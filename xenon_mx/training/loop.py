@@ -26,7 +26,7 @@ from xenon_mx.runs import run_folder
 from xenon_mx.runs.epoch_log import EpochRecord
 from xenon_mx.runs.top_epochs import TopEpochs
 from xenon_mx.runs.training_state import TrainingState
-from xenon_mx.runtime import mxnet, progress
+from xenon_mx.runtime import json_numbers, mxnet, progress
 from xenon_mx.runtime.mxnet import autograd
 from xenon_mx.training import batch_norm, losses, optimizers
 from xenon_mx.training.lr_schedule import ReduceLROnPlateau
@@ -208,8 +208,11 @@ class TrainingLoop:
             _warn_of_waiting(wait_share, self._config.threads)
         # Only rank 0 validates: losses that differ by rounding could give the workers
         # different learning rates, and their weights would diverge.
-        scores = self.validate(epoch) if self._group.rank == 0 else None
-        val_loss, kappa, auroc = self._group.broadcast(scores)
+        scores = None
+        if self._group.rank == 0:
+            scores = [*map(json_numbers.to_json, self.validate(epoch))]
+        scores = self._group.broadcast(scores)
+        val_loss, kappa, auroc = map(json_numbers.from_json, scores)
         return EpochRecord(
             epoch=epoch,
             train_loss=train_loss,
@@ -220,6 +223,7 @@ class TrainingLoop:
             images_per_s=images / train_seconds,
             wait_share=wait_share,
             seconds=time.perf_counter() - start,
+            finished=round(time.time(), 3),
         )
 
     def _train(self, epoch: int, timer: _WaitTimer) -> tuple[float, int]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from xenon_mx.runtime import json_numbers
+
 FACTOR = 10.0  # the paper, section 3: the rate is decayed by a factor of 10
 
 
@@ -42,14 +44,14 @@ class ReduceLROnPlateau:
     def state_dict(self) -> dict[str, Any]:
         """Return the state for `load_state_dict`, as JSON values."""
         return {
-            "best": self._best,
+            "best": json_numbers.to_json(self._best),
             "waited": self._num_bad_epochs,
             "divisions": self._divisions,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a state that `state_dict` returned."""
-        self._best = float(state["best"])
+        self._best = json_numbers.from_json(state["best"])
         self._num_bad_epochs = int(state["waited"])
         self._divisions = int(state["divisions"])
 
