@@ -127,7 +127,9 @@ def test_the_same_table_twice(tmp_path):
 def test_without_labels(tmp_path):
     first = table(tmp_path / "a.csv", ["a", "b"], [0.1, 0.2], label=[1, 0])
     second = table(tmp_path / "b.csv", ["a", "b"], [0.1, 0.2])
-    assert refusal(first, second)[0].startswith(f"{second.file}: no label in 2 of 2 rows")
+    assert refusal(first, second)[0].startswith(
+        f"{second.file}: no label in 2 of 2 rows"
+    )
 
 
 def test_a_name_twice_but_for_a_slash(tmp_path):

@@ -29,6 +29,7 @@ class ReaderComparison(NamedTuple):
     Attributes:
         reader: The name of the reader.
         studies: Number of studies that count.
+        abnormal: How many of them the reference calls abnormal.
         patients: Number of their patients.
         unread: Number of studies that the reader did not read.
         alone: Number of studies that the reader read, and no other reader did.
@@ -39,6 +40,7 @@ class ReaderComparison(NamedTuple):
 
     reader: str
     studies: int
+    abnormal: int
     patients: int
     unread: int
     alone: int
@@ -153,6 +155,7 @@ def _compare(
     return ReaderComparison(
         reader=readers.names[reader],
         studies=len(rows),
+        abnormal=int(reference[rows].sum()),
         patients=len(set(ensemble.patients)),
         unread=int((~is_read).sum()),
         alone=int((is_left_out & is_alone).sum()),
