@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shutil
 import subprocess
 import sys
 from dataclasses import fields
@@ -111,6 +112,31 @@ def test_studies_are_those_of_the_command(world, ensemble, tmp_path):
     assert found.study.tolist() == table.study.tolist()
     assert found.label.tolist() == table.label.tolist()
     np.testing.assert_allclose(found.probability, table.probability, atol=1e-5)
+
+
+def test_unreadable_images_are_left_out_if_that_is_asked(
+    world, ensemble, tmp_path, caplog
+):
+    shutil.copytree(world / "MURA" / "valid", tmp_path / "valid")
+    bad = sorted((tmp_path / "valid").rglob("*.png"))[0]
+    bad.write_bytes(b"")
+    with pytest.raises(xenon.XenonError, match="1 image cannot be read"):
+        ensemble.predict(tmp_path / "valid")
+    found = ensemble.predict(tmp_path / "valid", skip_bad=True)
+    whole = ensemble.predict(world / "MURA" / "valid")
+    assert len(found) == len(whole)
+    assert found.images.sum() == whole.images.sum() - 1
+    assert caplog.messages[-1].startswith("left out 1 image: 1 study is predicted by")
+
+
+def test_a_name_like_a_formula_is_the_file_s_own_in_a_data_frame(
+    world, ensemble, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    file = next((world / "MURA" / "valid").rglob("*.png"))
+    shutil.copy(file, "=1+1.png")
+    assert ensemble.predict("=1+1.png").study.tolist() == ["=1+1.png"]
+    assert ensemble.predict_images(["=1+1.png"]).image.tolist() == ["=1+1.png"]
 
 
 def test_images_may_be_files_or_arrays(world, ensemble):

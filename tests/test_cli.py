@@ -25,7 +25,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from xenon_mx import cli, config, console, exit_status
+from xenon_mx import cli, config, console, exit_status, settings
 from xenon_mx.commands import pack as packing
 from xenon_mx.errors import XenonError
 from xenon_mx.models import network
@@ -301,11 +301,11 @@ def test_flags_and_config_fields_are_the_same_in_name_and_default(command):
     options.pop("runs", None)
     options.pop("list_models", None)
     options.pop("check", None)
-    settings = {f.name: f for f in fields(CONFIGS[command]) if f.metadata}
-    assert set(options) == set(settings)
+    wanted = {f.name: f for f in fields(CONFIGS[command]) if f.metadata}
+    assert set(options) == set(wanted)
     for name, option in options.items():
-        assert config.flag_name(name) in option.opts
-        assert option.default == settings[name].default
+        assert settings.flag_name(name) in option.opts
+        assert option.default == wanted[name].default
         assert option.help
 
 

@@ -17,7 +17,7 @@ PACKAGE = Path(xenon_mx.__file__).parent
 ORDER = tuple(
     "__main__ main cli options exit_status console api ensemble arguments commands "
     "reporting inference training distributed runs evaluation models data dicom "
-    "formats runtime config errors __init__".split()
+    "formats runtime config settings errors __init__".split()
 )
 # Other people's packages, and the modules that alone import them.
 OWNERS = {

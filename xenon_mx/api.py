@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from xenon_mx import arguments
 from xenon_mx.config import (
-    AnyPath,
     ExportConfig,
     LaunchConfig,
     PackConfig,
@@ -23,6 +22,7 @@ from xenon_mx.config import (
     ReportConfig,
     TrainConfig,
 )
+from xenon_mx.settings import AnyPath
 
 if TYPE_CHECKING:
     from xenon_mx.commands.predict import Predictions

@@ -11,10 +11,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Container, Mapping, Sequence
 
-from xenon_mx import config
-from xenon_mx.config import AnyPath
+from xenon_mx import settings as setting_types
 from xenon_mx.errors import XenonError
 from xenon_mx.runtime import progress
+from xenon_mx.settings import AnyPath
 
 
 def build_config(kind: Any, given: Mapping[str, Any]) -> Any:
@@ -57,7 +57,7 @@ def as_paths(value: AnyPath | Sequence[AnyPath]) -> tuple[Path, ...]:
     Raises:
         XenonError: There is none.
     """
-    paths = config.as_paths("path", value)
+    paths = setting_types.as_paths("path", value)
     if not paths:
         raise XenonError("no path is given: name at least one file or folder")
     return paths

@@ -31,6 +31,9 @@ from xenon_mx.runtime import memory, progress, signals, streams, text
 if TYPE_CHECKING:
     from xenon_mx.runs.checkpoints import Checkpoint
 
+_DISCARDED = "the epoch in progress is discarded"
+_SIGNAL_STATUS = 128  # a higher exit status tells of a signal, or of a lost connection
+
 _version = click.version_option(__version__, "--version", prog_name="xenon")
 
 
@@ -179,7 +182,7 @@ def train_command(**flags: Any) -> None:
         best = train.train(config, progress.for_stream(sys.stderr))
     except BaseException:
         if signals.received() and (config.run / RUN_JSON).exists():
-            _print_resume("the epoch in progress is discarded", config)
+            _print_resume(_DISCARDED, config)
         raise
     if not best:  # a worker other than rank 0, which alone has the run
         return
@@ -187,11 +190,13 @@ def train_command(**flags: Any) -> None:
 
 
 def _print_resume(reason: str, config: TrainConfig) -> None:
-    """Print the command that continues a run, after what was lost."""
-    folders = map(text.shell_quote, (config.packed, config.run))
-    console.print_line(
-        f"{reason}; continue with: xenon-train {' '.join(folders)} --resume"
-    )
+    """Print the command that continues a run, unless a launcher prints its own."""
+    from xenon_mx.commands import resume_line
+    from xenon_mx.distributed import worker_lines
+
+    if not worker_lines.is_launched():
+        line = resume_line.resume_line(["xenon-train"], config.packed, config.run)
+        console.print_line(f"{reason}; continue with: {line}")
 
 
 def _complete(config: TrainConfig, best: Checkpoint) -> None:
@@ -209,14 +214,15 @@ def _complete(config: TrainConfig, best: Checkpoint) -> None:
     untouched = validation.untouched_rec(config.packed)
     if untouched is not None:
         console.print_line(
-            f"next: xenon-predict {text.shell_quote(untouched)} valid.csv --run {run}, "
-            f"whose studies chose no checkpoint; then xenon-report valid.csv"
+            f"valid chose no checkpoint; next: xenon-predict "
+            f"{text.shell_quote(untouched)} valid.csv --run {run} && xenon-report "
+            f"valid.csv"
         )
     else:
         table = text.shell_quote(validation.table(config.run))
         console.print_line(
-            f"next: xenon-report {table}; for other studies: xenon-predict INPUT "
-            f"OUT.csv --run {run}"
+            f"for other studies: xenon-predict INPUT OUT.csv --run {run}; next: "
+            f"xenon-report {table}"
         )
 
 
@@ -342,9 +348,40 @@ def launch_command(**flags: Any) -> None:
     memory.check(memory.MXNET)  # the processes it starts have the same limit
     from xenon_mx.commands import launch
 
-    status = launch.launch(LaunchConfig(**flags), console.print_unescaped)
+    config = LaunchConfig(**flags)
+    try:
+        status = launch.launch(config, console.print_unescaped)
+    except BaseException:
+        if signals.received():
+            _print_resume_line(config)
+        raise
+    if status > _SIGNAL_STATUS:
+        _print_resume_line(config)
     if status:
         raise click.exceptions.Exit(status)
+
+
+def _print_resume_line(config: LaunchConfig) -> None:
+    """Print how to continue the run that several workers trained."""
+    from xenon_mx.commands import resume_line
+    from xenon_mx.runs.run_meta import RUN_JSON
+
+    found = resume_line.split_command(config.command)
+    if not found:  # another program, which may run xenon-train or not
+        if not signals.received():
+            console.print_line("to continue a run, start again with --resume")
+        return
+    program, arguments = found
+    context = COMMANDS["train"].make_context(
+        "xenon-train", arguments, resilient_parsing=True
+    )
+    packed, run = context.params["packed"], context.params["run"]
+    if not run or not (run / RUN_JSON).exists():
+        return
+    launcher = click.get_current_context().command_path
+    words = [*resume_line.launch_words(launcher, config), *program]
+    line = resume_line.resume_line(words, packed, run)
+    console.print_line(f"{_DISCARDED}; continue with: {line}")
 
 
 # Every command by its name, which is also the name of its entry point.

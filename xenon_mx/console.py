@@ -87,6 +87,8 @@ def print_differences(table: Table) -> None:
 
 def print_packed(packed: PackedFolder) -> None:
     """Print what was packed: one row per split and study type, and one per split."""
+    from xenon_mx.data import mura_release
+
     rows: list[tuple[str, ...]] = [("split", "study type", *_COUNTS)]
     for split in packed.splits:
         meta = packed.meta.splits[split]
@@ -94,6 +96,8 @@ def print_packed(packed: PackedFolder) -> None:
             numbers = (getattr(counts, key) for key in _COUNTS.values())
             rows.append((split, name, *(f"{number:,}" for number in numbers)))
     print_table(rows, left=2)
+    for line in mura_release.compare(packed.meta):
+        print_line(line)
     print_line(_next_step(packed))
 
 

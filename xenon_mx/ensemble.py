@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Iterator, Sequence
 
 from xenon_mx import arguments
 from xenon_mx.arguments import as_paths
-from xenon_mx.config import MEMBERS, AnyPath, PredictConfig
+from xenon_mx.config import MEMBERS, PredictConfig
 from xenon_mx.errors import XenonError
 from xenon_mx.runtime.progress import track
+from xenon_mx.settings import AnyPath
 
 if TYPE_CHECKING:
     import numpy as np

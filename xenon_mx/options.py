@@ -11,8 +11,8 @@ from typing import Any, Callable
 
 import click
 
-from xenon_mx.config import flag_name
 from xenon_mx.errors import ConfigError
+from xenon_mx.settings import flag_name
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 

@@ -276,7 +276,7 @@ def test_the_maps_of_the_file_are_those_of_the_runs(world, tmp_path, members):
     for name, runs in {"run": ("run", "other"), "file": ("both.onnx",)}.items():
         ask(world, tmp_path, given, runs=runs, members=members, cam=tmp_path / name)
         written[name] = sorted(p for p in (tmp_path / name).rglob("*") if p.is_file())
-    assert len(written["run"]) == 2 * 16 + 1
+    assert len(written["run"]) == 2 * 16 + 2  # maps.json and key.png
     for by_file, by_run in zip(written["file"], written["run"]):
         assert by_file.relative_to(tmp_path / "file") == by_run.relative_to(
             tmp_path / "run"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -214,9 +215,12 @@ def test_a_lost_server_is_named_before_any_worker_has_joined(tmp_path, role, nam
     process = start(tmp_path, "-n", "2", "--", "sleep", "1000")
     (victim,) = wait_for(lambda: processes_of(tmp_path, role))
     os.kill(victim, signal.SIGKILL)
-    status, (line,) = finish(process)
+    status, lines = finish(process)
     assert status == 137
-    assert line.startswith(f"error: {name} was killed by SIGKILL")
+    assert lines == [
+        f"error: {name} was killed by SIGKILL, as the system does when memory is full",
+        "to continue a run, start again with --resume",
+    ]
     assert left_over(f"MARK={tmp_path}") == []
 
 
@@ -224,4 +228,104 @@ def test_a_killed_worker_is_named(tmp_path):
     script = "test $DMLC_ROLE = worker && kill -SEGV $$"
     status, lines = finish(start(tmp_path, "-n", "1", "--", "sh", "-c", script))
     assert status == 139
-    assert lines[-1].startswith("error: worker 0 was killed by SIGSEGV: start again")
+    assert lines[-2] == "error: worker 0 was killed by SIGSEGV"
+
+
+def launched(script, *arguments, **settings):
+    """Launch a script of sh as workers; return the exit status and the lines."""
+    lines = []
+    command = ("sh", "-c", script, "sh", *map(str, arguments))
+    config = LaunchConfig(command, **{"workers": 1, **settings})
+    return launch.launch(config, lines.append), lines
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "how"),
+    [
+        ("kill -KILL $$", 137, "was killed by SIGKILL, as the system does when memory"),
+        ("exit 7", 7, "ended with exit status 7 (see its lines above)"),
+    ],
+)
+def test_a_worker_that_fails_is_named_with_its_rank(end, status, how):
+    found, lines = launched(f"echo rank 5 of 9; {end}")
+    assert found == status
+    assert lines[-1].startswith(f"error: worker 0 (rank 5) {how}")
+
+
+# As ssh: a shell runs the last argument, and its status is passed on; if a signal ended
+# the shell itself, the status is 255.
+SSH = f"""#!{sys.executable} -S
+import subprocess, sys
+status = subprocess.call(["bash", "-c", sys.argv[-1]])
+sys.exit(255 if status < 0 else status)
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "how"),
+    [
+        ("kill -KILL $$", 137, "was killed by SIGKILL, as the system does when memory"),
+        ("exit 7", 7, "ended with exit status 7"),
+        ("kill -KILL $PPID", 255, "ssh could not start it, or lost the connection"),
+    ],
+)
+def test_a_worker_behind_ssh_is_named_with_its_host(
+    tmp_path, monkeypatch, end, status, how
+):
+    (tmp_path / "ssh").write_text(SSH)
+    (tmp_path / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (tmp_path / "hosts").write_text("me@node1\n")
+    place = {"hosts": tmp_path / "hosts", "address": "127.0.0.1", "interface": "lo"}
+    found, lines = launched(f"echo rank 0 of 1; {end}", **place)
+    assert found == status
+    assert re.match(rf"error: worker 0 \(rank 0\) on me@node1:? {how}", lines[-1])
+
+
+# One of the workers makes the folder; the others end at once, as when it is lost.
+FIRST = """
+if mkdir "$1"; then echo rank 1 of 2; sleep 0.5; exit 1; fi 2>/dev/null
+while ! [ -e "$1" ]; do sleep 0.1; done
+echo rank 0 of 2; echo "error: the worker of rank 1, on 127.0.0.1, is lost"; exit 1
+"""
+
+
+def test_the_worker_that_failed_is_named_and_not_those_that_lost_it(tmp_path):
+    status, lines = launched(FIRST, tmp_path / "made", workers=2)
+    assert status == 1
+    assert re.fullmatch(
+        r"error: worker \d \(rank 1\) ended with exit status 1 \(see .*\)", lines[-1]
+    )
+
+
+def test_workers_that_have_only_lost_one_another_are_said_to(monkeypatch):
+    monkeypatch.setattr(launch, "_CAUSE_S", 1.0)
+    status, lines = launched("echo 'error: the worker of rank 0 is lost'; exit 1")
+    assert status == 1
+    assert lines[-1].startswith("error: the workers have lost one another")
+
+
+def test_a_stopped_training_is_continued_by_the_line_that_is_printed(tmp_path):
+    """With the flags of the launcher, which the run does not record."""
+    program = tmp_path / "xenon-train"
+    program.write_text("#!/bin/sh\nkill -KILL $$\n")
+    program.chmod(0o755)
+    (tmp_path / "my run").mkdir()
+    (tmp_path / "my run" / "run.json").write_text("{}")
+    launcher = ("-n", "1", "--servers", "2", "--interface", "lo", "--")
+    words = (*launcher, "nice", program, "packed", "my run", "--epochs", "9")
+    status, lines = finish(start(tmp_path, *words, cwd=tmp_path))
+    assert status == 137
+    assert lines[-1] == (
+        f"the epoch in progress is discarded; continue with: xenon-launch -n 1 -s 2 "
+        f"--interface lo -- nice {program} packed 'my run' --resume"
+    )
+
+
+def test_a_training_that_has_not_begun_is_not_to_be_continued(tmp_path):
+    program = tmp_path / "xenon-train"
+    program.write_text("#!/bin/sh\nkill -KILL $$\n")
+    program.chmod(0o755)
+    status, lines = finish(start(tmp_path, "-n", "1", "--", program, "packed", "run"))
+    assert status == 137
+    assert lines[-1].startswith("error: worker 0 was killed by SIGKILL")

@@ -168,6 +168,10 @@ def test_a_launch_ends_with_all_its_processes(packed, tmp_path, number):
         stderr = process.stderr.read()
     expected = {signal.SIGTERM: (143,), signal.SIGKILL: (1, 137)}[number]
     assert process.returncode in expected, stderr
+    (line,) = [line for line in stderr.splitlines() if "continue with" in line]
+    words = ["xenon-launch -n 2 --", PROGRAMS / "xenon-train", packed.folder]
+    words += [tmp_path / "run", "--resume"]
+    assert line.endswith(f"; continue with: {' '.join(map(str, words))}")
     assert left_over(f"MARK={tmp_path}") == []
 
 

@@ -98,12 +98,23 @@ def test_the_interval_of_an_accuracy_is_the_binomials():
     assert estimates.high == pytest.approx(high, abs=0.0051)
 
 
+def auroc_by_ranks(labels, prob):
+    """The AUROC as Mann and Whitney's U, which is quicker than scikit-learn's."""
+    abnormal = stats.rankdata(prob)[labels == 1]
+    others = len(labels) - len(abnormal)
+    u = abnormal.sum() - len(abnormal) * (len(abnormal) + 1) / 2
+    return u / (len(abnormal) * others)
+
+
 def test_the_interval_of_an_auroc_is_scipys_bootstrap():
     samples = noisy_samples(120, seed=4)
+    assert auroc_by_ranks(samples.labels, samples.prob) == pytest.approx(
+        sklearn_metrics.roc_auc_score(samples.labels, samples.prob)
+    )
     ours = by_name(evaluate(make_samples(samples.labels, samples.prob)))["AUROC"]
     scipys = stats.bootstrap(
         (samples.labels, samples.prob),
-        sklearn_metrics.roc_auc_score,
+        auroc_by_ranks,
         paired=True,
         vectorized=False,
         method="percentile",

@@ -34,9 +34,11 @@ def test_each_image_and_each_study_is_named_and_the_counts_come_last():
         "left out: f7xk: not a DICOM file",
         f"no prediction: {B}: none of its images can be read",
         f"predicted by 2 of 3 images: {A}",
-        "left out 4 images: 2 studies are without a prediction, and 1 study predicted "
-        "by the other images",
+        "left out 4 images: 2 studies have no prediction, and 1 study is predicted by "
+        "the other images",
     ]
+    (*_, last) = LeftOut.of(BAD[3:], GOOD).lines(GOOD)
+    assert last == "left out 1 image"
 
 
 def test_a_record_gives_the_same_back():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from xenon_mx.data import mura
-from xenon_mx.evaluation import estimates, prediction_tables, study_type_metrics
+from xenon_mx.evaluation import estimates, prediction_csv, study_type_metrics
 from xenon_mx.evaluation.evaluation_set import read_predictions
 
 
@@ -31,7 +31,7 @@ def draw(patients, seed=3):
 def test_they_equal_the_estimates_of_the_written_table(tmp_path):
     images, prob = draw(40)
     table = tmp_path / "out.csv"
-    table.write_bytes(prediction_tables.studies_csv(images, prob[:, None], 0.4))
+    table.write_bytes(prediction_csv.studies_csv(images, prob[:, None], 0.4))
     samples = read_predictions(table, 0.4)
     wanted = estimates.evaluate_by_study_type(samples, 0.4)
     computed = study_type_metrics.compute(images, prob, 0.4)

@@ -167,7 +167,7 @@ def test_a_pth_without_pytorch_is_refused_with_the_package_to_install(
 ):
     monkeypatch.setitem(sys.modules, "torch", None)
     (tmp_path / "x.pth").write_bytes(b"PK\x03\x04 and so on")
-    with pytest.raises(XenonError, match=r"xenon-mx\[torch\].*safetensors"):
+    with pytest.raises(XenonError, match=r"pip install '\.\[torch\]'.*safetensors"):
         weight_files.read(tmp_path / "x.pth")
 
 

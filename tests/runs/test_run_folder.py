@@ -26,6 +26,8 @@ from xenon_mx.runs.training_state import TrainingState
 from xenon_mx.runtime import files
 
 LOSSES = [0.5, 0.4, 0.6, 0.3, float("nan"), 0.35, 0.2]
+# The third is not kept, and the fourth replaces the first.
+LOSSES_OF_KILLED = [0.5, 0.4, float("nan"), 0.3]
 
 
 def epoch(number, loss):
@@ -212,15 +214,18 @@ def test_no_temporary_file_stays(run):
     assert not list(run.folder.rglob("*.partial"))
 
 
-# Saves seven epochs without training, is killed before the n-th operation on a file,
+# Saves four epochs without training, is killed before the n-th operation on a file,
 # and resumes, for every possible n: each time in a process of its own, forked from a
-# process without MXNet, which must not be forked.
+# process without MXNet, which must not be forked. Nothing is flushed to the disk, since
+# the system is not killed.
 KILLED = """
 import itertools, os, shutil, signal, sys
 from pathlib import Path
-from test_run_folder import META, LOSSES, save
+from test_run_folder import META, LOSSES_OF_KILLED, save
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runs.top_epochs import TopEpochs
+
+os.fsync = lambda descriptor: None
 
 def train(folder):
     if (folder / "run.json").exists():
@@ -231,8 +236,8 @@ def train(folder):
     best = TopEpochs(2)
     for row in run.epochs:
         best.step(row.epoch, row.val_loss)
-    for number in range(len(run.epochs) + 1, len(LOSSES) + 1):
-        save(run, best, number, LOSSES[number - 1])
+    for number in range(len(run.epochs) + 1, len(LOSSES_OF_KILLED) + 1):
+        save(run, best, number, LOSSES_OF_KILLED[number - 1])
     run.close()
 
 def dying(work):
@@ -287,7 +292,7 @@ def test_killed_at_any_operation_a_run_goes_on_as_if_nothing_had_happened(tmp_pa
         check=True,
     )
     whole = max(int(path.name) for path in tmp_path.iterdir() if path.name.isdigit())
-    assert whole > 80  # operations at which a process was killed
+    assert whole > 60  # operations at which a process was killed
     expected = contents(tmp_path / str(whole))
     progress = []
     for n in range(1, whole):
@@ -299,7 +304,7 @@ def test_killed_at_any_operation_a_run_goes_on_as_if_nothing_had_happened(tmp_pa
                 member.check()
             progress.append(finished(killed))
     assert progress == sorted(progress)  # what was finished is never lost
-    assert set(progress) == set(range(len(LOSSES) + 1))
+    assert set(progress) == set(range(len(LOSSES_OF_KILLED) + 1))
 
 
 def test_a_second_run_in_the_same_folder_is_refused(run):

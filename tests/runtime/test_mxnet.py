@@ -7,6 +7,9 @@ MXNet, because this process has MXNet imported already.
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -158,6 +161,17 @@ def test_cuda_libraries_are_left_alone_by_the_cpu_wheel(site):
     (site / "mxnet-1.9.1.dist-info").rename(site / "unused")
     install(site, "mxnet-cu112")
     assert "libcudnn.so.8" in refusal(site)
+
+
+def test_a_segmentation_fault_ends_the_process_by_its_signal():
+    """MXNet's handler calls exit(), where a worker waits for the others for ever."""
+    code = f"{IMPORT}; import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
+    for flags in ([], ["-X", "faulthandler"]):
+        done = subprocess.run(
+            [sys.executable, *flags, "-c", code], capture_output=True, text=True
+        )
+        assert done.returncode == -signal.SIGSEGV
+        assert ("Fatal Python error: Segmentation fault" in done.stderr) == bool(flags)
 
 
 # Failures of the import

@@ -232,8 +232,9 @@ def test_a_hint_names_a_folder_so_that_it_can_be_pasted(studies, tmp_path):
     status, output = run("pack", studies / "data", ODD, cwd=tmp_path)
     assert status == 0
     packed, hint = output.splitlines()[-1].split("; next: ")
-    assert packed == r"packed into o\xff\n\x1b[31m"
-    assert hint == r"xenon-train $'o\377\012\033[31m' RUN"
+    assert packed.split(";")[0] == r"packed into o\xff\n\x1b[31m"
+    rec = r"$'o\377\012\033[31m/valid.rec'"
+    assert hint == f"xenon-predict {rec} OUT.csv --run RUN"
     status, output = run("pack", "--check", ODD, cwd=tmp_path)
     assert (status, len(output.splitlines())) == (0, 1)
 

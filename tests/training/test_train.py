@@ -7,6 +7,7 @@ import json
 import logging
 import math
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from xenon_mx.data import packed_folder, record_iter
 from xenon_mx.distributed import process_group
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.models import forward, network
+from xenon_mx.runs import disk
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runtime import files
 from xenon_mx.runtime.mxnet import autograd, mx
@@ -170,13 +172,19 @@ def test_one_step_moves_every_trainable_parameter(packed, tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["resnet18_v1b", pytest.param("densenet121", marks=pytest.mark.slow)]
+    ("name", "lr", "epochs"),
+    [
+        ("mobilenet0.5", 3e-3, 6),
+        pytest.param("resnet18_v1b", 1e-3, 3, marks=pytest.mark.slow),
+        pytest.param("densenet121", 1e-3, 3, marks=pytest.mark.slow),
+    ],
 )
-def test_eight_images_are_learnt_by_heart(tmp_path, name):
+def test_eight_images_are_learnt_by_heart(tmp_path, name, lr, epochs):
     pixels, labels = synthetic.labelled(8)
     many = np.concatenate([pixels] * 8), labels * 8
     data = synthetic.pack(tmp_path / "p", {"train": many, "valid": (pixels, labels)})
-    train.train(config(data, tmp_path / "run", model=name, epochs=3, lr=1e-3))
+    options = {"model": name, "lr": lr, "epochs": epochs, "patience": epochs}
+    train.train(config(data, tmp_path / "run", **options))
     best = Run.open(tmp_path / "run").members()[0]
     assert best.loss < 0.03  # of ln(2) / 2 = 0.35, the weighted loss of a coin
     assert max(float(row["auroc"]) for row in log(tmp_path / "run")) == 1
@@ -207,6 +215,26 @@ def test_a_run_on_two_contexts_works_whole(packed, tmp_path):
     run = tmp_path / "run"
     train.train(config(packed, run, ctx="cpu(0),cpu(1)", batch_size=5))
     assert len(log(run)) == 1
+
+
+def test_a_batch_larger_than_the_data_is_a_warning(packed, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        train.train(config(packed, tmp_path / "run", batch_size=37))
+    assert caplog.messages == [
+        "--batch-size 37 is larger than the train split: each step takes all of its "
+        "36 images"
+    ]
+
+
+def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(
+    packed, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(
+        disk.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**6)
+    )
+    with pytest.raises(XenonError, match="the disk has 1 MB free, but checkpoints and"):
+        train.train(config(packed, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_more_contexts_than_images_a_batch_is_refused(packed, tmp_path):

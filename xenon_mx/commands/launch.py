@@ -6,26 +6,27 @@ Owns starting, watching and ending these processes. Must not know what they comp
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
-import shlex
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
-from typing import Callable, Iterator, NamedTuple, Sequence
+from typing import Callable, Iterator, Sequence
 
 from xenon_mx.config import LaunchConfig
-from xenon_mx.distributed import cluster
+from xenon_mx.distributed import cluster, worker_lines
 from xenon_mx.distributed.launch_guard import GOODBYE
+from xenon_mx.distributed.launched_process import Process, Task
 from xenon_mx.errors import XenonError, os_error
 
 _NO_START = "no process can be started"  # in place of a path
 _GRACE_S = 10.0  # chosen here: time from SIGTERM to SIGKILL
 _POLL_S = 0.1
+# Chosen here: time for the worker that failed to end after the others, which end as
+# soon as its connection closes.
+_CAUSE_S = 5.0
 _ANY_PORT = 9
 # Without the working directory on sys.path: a json.py there, or a checkout of xenon,
 # would shadow the installed modules.
@@ -35,8 +36,6 @@ _IMPORT = (
 )
 _SERVER = _IMPORT + "server; server.main()"
 _GUARD = _IMPORT + "launch_guard; launch_guard.main({mark!r})"
-# How MXNet's servers and scheduler end on traffic that is not MXNet's.
-_CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS)
 
 
 def launch(config: LaunchConfig, log: Callable[[str], None]) -> int:
@@ -45,7 +44,7 @@ def launch(config: LaunchConfig, log: Callable[[str], None]) -> int:
     Args:
         config: The settings of `xenon-launch`.
         log: Receives each line of the processes, prefixed with the process's name, and
-            at the end which process failed and why. Its failures are ignored.
+            at the end which process failed and how. Its failures are ignored.
 
     Returns:
         The highest exit status of the workers, or of a scheduler or server that failed.
@@ -55,19 +54,22 @@ def launch(config: LaunchConfig, log: Callable[[str], None]) -> int:
     """
     hosts = _read_hosts(config.hosts) if config.hosts else []
     _check_machine(config, hosts)
-    mark = f"XENON_LAUNCH_{secrets.token_hex(8)}"
+    mark = f"{worker_lines.LAUNCH_MARK}{secrets.token_hex(8)}"
     log = _ignoring_errors(log)
-    processes: list[_Process] = []
+    processes: list[Process] = []
     with _guard(mark), _reserve_port() as port:
         shared = {**_shared_environment(config, hosts, port), mark: "1"}
         try:
             for task in _tasks(config, hosts):
-                processes.append(_Process(task, shared, log))
-            return _wait(processes, log)
+                processes.append(Process(task, shared, log))
+            status, failure = _wait(processes)
         except OSError as error:
             raise os_error(error.filename or _NO_START, error) from error
         finally:
             _end(processes)
+    if failure:
+        log(f"error: {failure}")
+    return status
 
 
 def _check_machine(config: LaunchConfig, hosts: Sequence[str]) -> None:
@@ -94,37 +96,17 @@ def _shared_environment(
     return shared
 
 
-class _Task(NamedTuple):
-    """What one process is to run.
-
-    Attributes:
-        role: scheduler, server or worker.
-        number: Counted from 0 per role. Not the rank, which MXNet assigns.
-        command: Program and arguments.
-        host: Where to run it, as ssh names it; None for this computer.
-    """
-
-    role: str
-    number: int
-    command: Sequence[str]
-    host: str | None
-
-    @property
-    def name(self) -> str:
-        return self.role if self.role == "scheduler" else f"{self.role} {self.number}"
-
-
-def _tasks(config: LaunchConfig, hosts: Sequence[str]) -> Iterator[_Task]:
+def _tasks(config: LaunchConfig, hosts: Sequence[str]) -> Iterator[Task]:
     """Yield the processes to start; servers and workers are dealt out to the hosts."""
     python = [config.python or sys.executable, "-c", _SERVER]
     # The scheduler runs here, where DMLC_PS_ROOT_URI leads.
-    yield _Task("scheduler", 0, python, None)
+    yield Task("scheduler", 0, python, None)
     for number in range(config.servers):
         host = hosts[number % len(hosts)] if hosts else None
-        yield _Task("server", number, python, host)
+        yield Task("server", number, python, host)
     for number in range(config.workers):
         host = hosts[number % len(hosts)] if hosts else None
-        yield _Task("worker", number, config.command, host)
+        yield Task("worker", number, config.command, host)
 
 
 @contextlib.contextmanager
@@ -164,123 +146,41 @@ def _ignoring_errors(log: Callable[[str], None]) -> Callable[[str], None]:
     return try_to_log
 
 
-class _Process:
-    """A running task, in a process group of its own, here or behind ssh."""
+def _wait(processes: Sequence[Process]) -> tuple[int, str | None]:
+    """Wait until all workers are done or one process fails.
 
-    def __init__(
-        self, task: _Task, shared: dict[str, str], log: Callable[[str], None]
-    ) -> None:
-        self.name = task.name
-        self.is_worker = task.role == "worker"
-        self._host, self._log = task.host, log
-        variables = {"DMLC_ROLE": task.role, **shared}
-        command = task.command
-        if task.host:
-            command = _over_ssh(task.host, command, variables)
-        self._process = subprocess.Popen(
-            command,
-            env={**os.environ, **variables},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._log(f"[{self.name}] {line.rstrip()}")
-        self._process.stdout.close()
-
-    def status(self) -> int | None:
-        """Return the exit status in a shell's convention; None while running."""
-        code = self._process.poll()
-        return 128 - code if code is not None and code < 0 else code
-
-    def failure(self) -> str | None:
-        """Return how the process failed; None if it did not, or printed its error."""
-        status = self.status() or 0
-        name = "the scheduler" if self.name == "scheduler" else self.name
-        if self._host:
-            name += f" on {self._host}"
-        number = status - 128  # a shell, here or over ssh, reports a signal so
-        if number in set(signal.Signals):
-            return f"{name} was killed by {self._describe_signal(number)}"
-        if status and not self.is_worker:
-            return f"{name} ended with status {status}"
-        return None
-
-    def _describe_signal(self, number: int) -> str:
-        name = signal.Signals(number).name
-        if number == signal.SIGKILL:
-            return f"{name}, as the system does when memory is full"
-        if number in _CRASHES and not self.is_worker:
-            return f"{name}, as it is by traffic that is not MXNet's (see above)"
-        return name
-
-    def send_signal(self, number: int) -> None:
-        """Send a signal to the whole process group."""
-        try:
-            os.killpg(self._process.pid, number)
-        except ProcessLookupError:
-            pass
-
-    def join(self, deadline: float) -> None:
-        """Wait for the end of the process, and until a deadline for its last lines.
-
-        Children in sessions of their own may hold the pipe open; the guard ends them
-        only after this process.
-        """
-        self._process.wait()
-        self._reader.join(max(0.0, deadline - time.monotonic()))
-
-
-def _over_ssh(
-    host: str, command: Sequence[str], variables: dict[str, str]
-) -> list[str]:
-    """Return the ssh command that runs a command in the same folder on a host."""
-    settings = " ".join(f"{k}={shlex.quote(v)}" for k, v in variables.items())
-    words = " ".join(shlex.quote(word) for word in command)
-    script = f"cd {shlex.quote(_working_directory())} && env {settings} {words}"
-    # -tt: with a terminal, the remote command ends with the connection.
-    return ["ssh", "-tt", "-o", "BatchMode=yes", host, script]
-
-
-def _working_directory() -> str:
-    try:
-        return os.getcwd()
-    except FileNotFoundError as error:
-        raise XenonError(
-            "the working directory no longer exists: change to one that the hosts share"
-        ) from error
-
-
-def _wait(processes: Sequence[_Process], log: Callable[[str], None]) -> int:
-    """Wait until all workers are done or one process fails; return the exit status."""
+    Returns:
+        The exit status of the launch, and which process failed, and how; None if none.
+    """
     while True:
         if any(process.status() for process in processes):
-            time.sleep(_POLL_S)  # others that fail with it print their errors
-            _log_failure(processes, log)
-            return max(process.status() or 0 for process in processes)
+            failure = _describe_failure(processes)
+            return max(process.status() or 0 for process in processes), failure
         if all(process.status() == 0 for process in processes if process.is_worker):
-            return 0
+            return 0, None
         time.sleep(_POLL_S)
 
 
-def _log_failure(processes: Sequence[_Process], log: Callable[[str], None]) -> None:
-    """Log the first process that failed, and how."""
-    for process in processes:
-        failure = process.failure()
-        if failure:
-            log(f"error: {failure}: start again, with --resume to continue a run")
-            return
+def _describe_failure(processes: Sequence[Process]) -> str:
+    """Return which process failed first, and how.
+
+    Other workers end because of it, and mostly before it: they say that they have lost
+    another one. Of several that remain, one that was killed is the cause.
+    """
+    deadline = time.monotonic() + _CAUSE_S
+    causes: list[Process] = []
+    while not causes and time.monotonic() < deadline:
+        time.sleep(_POLL_S)  # others fail with it
+        failed = [process for process in processes if process.status()]
+        for process in failed:
+            process.join(deadline)  # it has printed its last line
+        causes = [process for process in failed if not process.has_lost_another]
+    if not causes:
+        return "the workers have lost one another, as when a network fails"
+    return min(causes, key=lambda process: not process.killed_by).failure()
 
 
-def _end(processes: Sequence[_Process]) -> None:
+def _end(processes: Sequence[Process]) -> None:
     """End all processes, the workers with time to save what they have."""
     workers = [process for process in processes if process.is_worker]
     if workers and all(process.status() == 0 for process in workers):
@@ -295,7 +195,7 @@ def _end(processes: Sequence[_Process]) -> None:
         process.join(deadline)
 
 
-def _wait_for_exit(processes: Sequence[_Process]) -> None:
+def _wait_for_exit(processes: Sequence[Process]) -> None:
     """Wait until processes have ended, at most the time from SIGTERM to SIGKILL."""
     deadline = time.monotonic() + _GRACE_S
     while time.monotonic() < deadline:

@@ -124,23 +124,14 @@ def _check_disk(config: PackConfig, all_images: list[mura.Image]) -> None:
     _log.info(
         "%s, about %s of disk (%s free)",
         text.counted(len(all_images), "image"),
-        _format_bytes(needed),
-        _format_bytes(free),
+        text.format_bytes(needed),
+        text.format_bytes(free),
     )
     if needed * _DISK_MARGIN > free:
         raise XenonError(
-            f"{text.folder_name(config.out)}: the disk has {_format_bytes(free)} free, "
-            f"but about {_format_bytes(needed)} are needed"
+            f"{text.folder_name(config.out)}: the disk has {text.format_bytes(free)} "
+            f"free, but about {text.format_bytes(needed)} are needed"
         )
-
-
-def _format_bytes(number: float) -> str:
-    """Return a size in decimal units, such as `1.2 GB`."""
-    for unit in ("B", "KB", "MB"):
-        if number < 1000:
-            return f"{number:.0f} {unit}"
-        number /= 1000
-    return f"{number:.1f} GB"
 
 
 def _encoder(
@@ -211,9 +202,18 @@ def _check_bad(written: dict[str, _Written], skip_bad: bool) -> None:
         )
     for error in errors:
         _log.warning("left out: %s", error)
+    for study in _lost_studies(written):
+        _log.warning("left out whole: %s: none of its images can be read", study)
     for name, split in written.items():
         if not split.good:
             raise XenonError(f"the {name} split has no readable image")
+
+
+def _lost_studies(written: dict[str, _Written]) -> list[str]:
+    """Return the studies of which no image can be read."""
+    good = {image.study for split in written.values() for image in split.good}
+    bad = (image.study for split in written.values() for image, _ in split.bad)
+    return [study for study in dict.fromkeys(bad) if study not in good]
 
 
 def _describe(

@@ -19,12 +19,12 @@ import numpy as np
 
 from xenon_mx import __version__
 from xenon_mx.commands import recognition, validation
-from xenon_mx.config import MEAN, STD, TrainConfig, flag_name
+from xenon_mx.config import MEAN, STD, TrainConfig
 from xenon_mx.data import mura, packed_folder
-from xenon_mx.distributed import process_group
+from xenon_mx.distributed import process_group, worker_lines
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.models import network
-from xenon_mx.runs import finished_run, run_folder
+from xenon_mx.runs import disk, finished_run, run_folder
 from xenon_mx.runs.checkpoints import Checkpoint
 from xenon_mx.runs.run_meta import (
     ARCHITECTURE,
@@ -37,7 +37,8 @@ from xenon_mx.runs.seen_studies import SeenStudies
 from xenon_mx.runs.training_state import TrainingState
 from xenon_mx.runtime import devices, mxnet, progress, text
 from xenon_mx.runtime.mxnet import mx
-from xenon_mx.training import pretrained
+from xenon_mx.settings import flag_name
+from xenon_mx.training import optimizers, pretrained
 from xenon_mx.training.loop import TrainingData, TrainingLoop
 
 _log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ def train(config: TrainConfig, bar: progress.Bar = progress.silent) -> list[Chec
     recognition.check_train(config.packed, config.run)
     with process_group.join(config.kvstore) as group:
         if group.num_workers > 1:
-            _log.info("rank %d of %d", group.rank, group.num_workers)
+            _log.info(worker_lines.rank_line(group.rank, group.num_workers))
         return _train(config, group, bar if group.rank == 0 else progress.silent)
 
 
@@ -99,12 +100,14 @@ def _train(
             loop.restore(None)
             loop.run(None)
         return []
+    space = _check_disk(config, net)
     last = None
     if run:
         last = run.resume(_settings(config))
     else:
         run = run_folder.Run.create(config.run, _describe(config, data, start))
     _log_start(config, run, data, net)
+    _log.info("%s: %s", text.folder_name(run.folder), space)
     return _run_loop(loop, run, last, data)
 
 
@@ -261,6 +264,13 @@ def _loss_weights(
 
 def _check_batch_size(config: TrainConfig, data: TrainingData, ctxs: list[Any]) -> None:
     """Check that a batch has an image for each device."""
+    if config.batch_size > data.train.records:
+        _log.warning(
+            "--batch-size %d is larger than the train split: each step takes all of "
+            "its %s",
+            config.batch_size,
+            text.counted(data.train.records, "image"),
+        )
     batch_size = min(config.batch_size, data.train.records)
     if batch_size < len(ctxs):
         raise ConfigError(
@@ -268,6 +278,13 @@ def _check_batch_size(config: TrainConfig, data: TrainingData, ctxs: list[Any]) 
             f"{text.counted(batch_size, 'image')} cannot be split between "
             f"{text.counted(len(ctxs), 'device')}",
         )
+
+
+def _check_disk(config: TrainConfig, net: network.Net) -> str:
+    """Check that the disk has what the run needs; return both in words."""
+    total, trainable = network.count_bytes(net)
+    moments = optimizers.MOMENTS_PER_PARAM * trainable
+    return disk.check(config.run, disk.needed(total, moments, config.epochs))
 
 
 def _describe(

@@ -19,7 +19,7 @@ from xenon_mx.data import outputs, packed_folder
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation import provenance
 from xenon_mx.runs.run_folder import VALIDATION_CSV, Run
-from xenon_mx.runtime import mxnet, progress, signals, text
+from xenon_mx.runtime import devices, mxnet, progress, signals, text
 
 _log = logging.getLogger(__name__)
 
@@ -95,6 +95,7 @@ def _predict(config: TrainConfig, is_silent: bool) -> None:
 
 def _run(command: list[str], is_silent: bool) -> tuple[int, list[str]]:
     """Run a command; return its exit status, and what it printed if it is silent."""
+    devices.release_memory()  # of the net that was trained
     with contextlib.ExitStack() as stack:
         with signals.deferred():
             child = subprocess.Popen(

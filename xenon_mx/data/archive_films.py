@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple, Sequence
 
-from xenon_mx.config import ARCHIVE_SETTINGS, PackConfig, PredictConfig, flag_name
+from xenon_mx.config import ARCHIVE_SETTINGS, PackConfig, PredictConfig
 from xenon_mx.data import (
     archive,
     archive_files,
@@ -25,6 +25,7 @@ from xenon_mx.data.archive_files import BadFile
 from xenon_mx.data.mura import Image
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.runtime import files
+from xenon_mx.settings import flag_name
 
 is_archive = archive_files.is_archive
 

@@ -11,19 +11,15 @@ import logging
 import os
 import re
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Mapping, NamedTuple, Sequence
 
-import pandas as pd
-
-from xenon_mx.data import folders, roots
+from xenon_mx.data import folders, mura_csvs, roots
 from xenon_mx.data.mura import (
     SPLITS,
     Image,
     check_labels_of_folders,
     parse,
-    study_tail,
     study_type_index,
 )
 from xenon_mx.data.roots import Root
@@ -108,7 +104,11 @@ def read_dataset(source: Path, root: Path | None = None) -> DataSet:
             found[split] = _Found(images, roots.SOURCE, source, source)
     splits = {split: each.images for split, each in found.items()}
     csvs = {split: source / f"{split}_labeled_studies.csv" for split in splits}
-    labels = {split: _read_labels(csv) for split, csv in csvs.items() if csv.is_file()}
+    labels = {
+        split: mura_csvs.read_labels(csv)
+        for split, csv in csvs.items()
+        if csv.is_file()
+    }
     listed = [image.study for images in splits.values() for image in images]
     check_labels_of_folders([*listed, *itertools.chain(*labels.values())])
     for split, images in splits.items():
@@ -145,7 +145,7 @@ def read_paths(csv: Path, root: Path | None = None) -> list[Image]:
 
 def _read_csv(csv: Path, root: Path | None) -> _Found:
     """Read a CSV of image paths, and find its images."""
-    paths = [row[0] for row in _rows(csv, columns=1)]
+    paths = [row[0] for row in mura_csvs.read_rows(csv, columns=1)]
     files, found = locate(csv, paths, root)
     images = [parse(path, file) for path, file in zip(paths, files)]
     return _Found(images, found.rule, found.base, found.data_set(paths))
@@ -230,25 +230,6 @@ def read_file(file: Path) -> Image:
     return parse("/".join(parts[max(1, index - 2) :]), file)
 
 
-def _rows(csv: Path, columns: int) -> list[tuple[str, ...]]:
-    """Read a headerless CSV of text with an exact number of columns."""
-    try:
-        table = pd.read_csv(
-            csv, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig"
-        )
-    except pd.errors.EmptyDataError:
-        raise XenonError(f"{csv}: the file is empty") from None
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError) as error:
-        reason = str(error).strip()  # pandas ends some with a newline
-        raise XenonError(f"{csv}: cannot be read as CSV: {reason}") from error
-    if table.shape[1] != columns:
-        raise XenonError(
-            f"{csv}: expected {text.counted(columns, 'column')} without a header, got "
-            f"{table.shape[1]}"
-        )
-    return list(table.itertuples(index=False, name=None))
-
-
 def _is_outside(path: str, root: Path | None) -> bool:
     """Return whether a path of a CSV points outside its root."""
     pure = PurePosixPath(path)
@@ -302,7 +283,7 @@ def _labelled(
         )
     check_listable(images)
     if labels is not None:
-        images = _with_labels(images, labels, csv)
+        images = mura_csvs.with_labels(images, labels, csv)
     unlabelled = sorted({image.study for image in images if image.label is None})
     if unlabelled:
         raise XenonError(
@@ -326,55 +307,3 @@ def check_listable(images: Sequence[Image]) -> None:
             f"or bytes that are not UTF-8: rename the files",
             bad,
         )
-
-
-def _with_labels(
-    images: Sequence[Image], labels: dict[str, int], csv: Path
-) -> list[Image]:
-    """Apply the CSV's labels; the folders' names must not contradict them."""
-    studies = {study_tail(image.study): image.study for image in images}
-    missing = sorted(study for tail, study in studies.items() if tail not in labels)
-    if missing:
-        counted = text.counted(len(missing), "study has", "studies have")
-        raise XenonError(f"{csv}: {counted} no label in it", missing)
-    unused = sorted(labels.keys() - studies.keys())
-    if unused:
-        _log.warning(
-            "%s: %s no image, such as %s",
-            csv,
-            text.counted(len(unused), "labelled study has", "labelled studies have"),
-            unused[0],
-        )
-    result = [replace(image, label=labels[study_tail(image.study)]) for image in images]
-    contradictions = sorted(
-        {
-            f"{old.study} is {new.label} in the CSV"
-            for old, new in zip(images, result)
-            if old.label is not None and old.label != new.label
-        }
-    )
-    if contradictions:
-        counted = text.counted(
-            len(contradictions), "label contradicts", "labels contradict"
-        )
-        raise XenonError(
-            f"{csv}: {counted} the folder's _positive or _negative; correct the one "
-            f"that is wrong",
-            contradictions,
-        )
-    return result
-
-
-def _read_labels(csv: Path) -> dict[str, int]:
-    """Read `study/,label` rows: label by the study's path from `XR_*` on."""
-    labels: dict[str, int] = {}
-    both = {}
-    for number, (study, label) in enumerate(_rows(csv, columns=2), 1):
-        if label not in ("0", "1"):
-            raise XenonError(f"{csv}:{number}: the label must be 0 or 1, not {label!r}")
-        if labels.setdefault(study_tail(study), int(label)) != int(label):
-            both[study_tail(study)] = f"{csv}:{number}: {study}"
-    if both:
-        counted = text.counted(len(both), "study has", "studies have")
-        raise XenonError(f"{csv}: {counted} both labels", list(both.values()))
-    return labels

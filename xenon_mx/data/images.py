@@ -15,12 +15,12 @@ from typing import Callable, Sequence
 
 import numpy as np
 
-from xenon_mx.config import AnyPath
 from xenon_mx.dicom import reader as dicom
 from xenon_mx.errors import FileError, XenonError, os_error
 from xenon_mx.formats import bmp, ifd, jpeg, png, tiff, visibility
 from xenon_mx.runtime import memory
 from xenon_mx.runtime.opencv import cv2
+from xenon_mx.settings import AnyPath
 
 _log = logging.getLogger(__name__)
 

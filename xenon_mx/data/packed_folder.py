@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Iterator, Mapping, NamedTuple, Sequence
 
-from xenon_mx.config import AnyPath
 from xenon_mx.data import manifest, mura, pack_meta, recordio
 from xenon_mx.data.pack_meta import MANIFEST, REPACK, FileMeta, PackMeta
 from xenon_mx.errors import XenonError, os_error
 from xenon_mx.runtime import files, text
+from xenon_mx.settings import AnyPath
 
 PACK_JSON = "pack.json"
 SPLITS = manifest.SPLITS

@@ -81,7 +81,8 @@ class KVStoreGroup(ProcessGroup):
             self._watchdog = Watchdog.listen(self.num_workers, signals.ending)
             self.broadcast(self._watchdog.address)
         else:
-            self._watchdog = Watchdog.connect(self.broadcast(None), signals.ending)
+            address = self.broadcast(None)
+            self._watchdog = Watchdog.connect(address, self.rank, signals.ending)
 
     def all_reduce(self, name: str, values: np.ndarray) -> np.ndarray:
         """Return the sum over all workers: see `ProcessGroup.all_reduce`."""

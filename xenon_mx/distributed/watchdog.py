@@ -16,7 +16,7 @@ import threading
 import time
 from typing import Any, NoReturn, Sequence
 
-from xenon_mx.distributed import cluster
+from xenon_mx.distributed import cluster, worker_lines
 
 _HEARTBEAT_S = 5.0  # chosen here: time between heartbeats
 _TIMEOUT_S = 30.0  # chosen here: a worker silent for so long is lost, or its network is
@@ -25,7 +25,10 @@ _WRITE_S = 2.0  # chosen here: time to write the last message; a full pipe block
 # a lost server never returns, and xenon-launch sends SIGKILL after ten seconds.
 _SIGNAL_S = 8.0
 _ENDING_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
-_HEARTBEAT, _GOODBYE = b".", b"q"
+# What one worker sends to another, one byte each; the rank of a lost worker follows
+# the last.
+_HEARTBEAT, _GOODBYE, _LOST = b".", b"q", b"l"
+_RANK_DIGITS = 4  # xenon-launch starts at most 1,000 workers
 
 
 class SignalWatch:
@@ -60,12 +63,8 @@ class SignalWatch:
                 break
         self.ending.set()
         time.sleep(_SIGNAL_S)
-        name = signal.Signals(number).name
-        _exit(
-            f"ended by {name} while MXNet was waiting for other processes; resume with "
-            f"--resume",
-            128 + number,
-        )
+        line = worker_lines.signal_line(signal.Signals(number).name)
+        _exit(line, 128 + number)
 
 
 class Watchdog:
@@ -73,8 +72,8 @@ class Watchdog:
 
     Rank 0 listens on the interface that leads to the scheduler, and every other worker
     holds a connection to rank 0. The connection of a killed worker closes; that of a
-    worker whose machine or network fails falls silent. The worker that notices ends,
-    which closes its own connections.
+    worker whose machine or network fails falls silent. The worker that notices ends;
+    rank 0 tells the others before, so that all name the same worker.
 
     Args:
         address: Host and port of rank 0, and a random token that admits a worker.
@@ -100,13 +99,15 @@ class Watchdog:
         return watchdog
 
     @classmethod
-    def connect(cls, address: Sequence[Any], ending: threading.Event) -> Watchdog:
-        """Connect to rank 0, at the address that its `listen` chose."""
+    def connect(
+        cls, address: Sequence[Any], rank: int, ending: threading.Event
+    ) -> Watchdog:
+        """Connect a worker to rank 0, at the address that its `listen` chose."""
         host, port, token = address
         watchdog = cls((host, port, token), ending)
         connection = socket.create_connection((host, port), _TIMEOUT_S)
-        connection.sendall(token.encode())
-        watchdog._watch(connection, "the worker of rank 0")
+        connection.sendall(token.encode() + _encode_rank(rank))
+        watchdog._watch(connection, 0)
         return watchdog
 
     def shutdown(self) -> None:
@@ -128,36 +129,54 @@ class Watchdog:
         while remaining:
             connection, peer = listener.accept()
             connection.settimeout(_TIMEOUT_S)
-            if _receive(connection, len(token)) != token:
+            received = _receive(connection, len(token) + _RANK_DIGITS)
+            rank = received[len(token) :]
+            if not received.startswith(token) or not rank.isdigit():
                 connection.close()  # not a worker of this training
                 continue
             remaining -= 1
-            self._watch(connection, f"a worker on {peer[0]}")
+            self._watch(connection, int(rank), peer[0])
         listener.close()
 
-    def _watch(self, connection: socket.socket, peer: str) -> None:
+    def _watch(
+        self, connection: socket.socket, rank: int, host: str | None = None
+    ) -> None:
         connection.settimeout(_TIMEOUT_S)
         self._connections.append(connection)
         _start_thread(self._send_heartbeats, connection)
-        _start_thread(self._receive_heartbeats, connection, peer)
+        _start_thread(self._receive_heartbeats, connection, rank, host)
 
     def _send_heartbeats(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError):  # the receiving thread notices it, too
             while not self._ending.wait(_HEARTBEAT_S):
                 connection.sendall(_HEARTBEAT)
 
-    def _receive_heartbeats(self, connection: socket.socket, peer: str) -> None:
+    def _receive_heartbeats(
+        self, connection: socket.socket, rank: int, host: str | None
+    ) -> None:
         """End the process if the connection ends without a goodbye."""
         while True:
             received = _receive(connection, 1)
             if received == _GOODBYE or self._ending.is_set():
                 return
-            if not received:
+            if received == _LOST:
                 _exit(
-                    f"error: {peer} is lost, and MXNet would wait for it for ever: "
-                    f"start all workers again, with --resume",
-                    1,
+                    worker_lines.lost_line(int(_receive(connection, _RANK_DIGITS))), 1
                 )
+            if not received:
+                self._tell_others(connection, rank)
+                _exit(worker_lines.lost_line(rank, host), 1)
+
+    def _tell_others(self, lost: socket.socket, rank: int) -> None:
+        """Tell the workers at the other connections which one is lost."""
+        for connection in self._connections:
+            if connection is not lost:
+                with contextlib.suppress(OSError):
+                    connection.sendall(_LOST + _encode_rank(rank))
+
+
+def _encode_rank(rank: int) -> bytes:
+    return f"{rank:0{_RANK_DIGITS}}".encode()
 
 
 def _start_thread(target: Any, *args: Any) -> None:

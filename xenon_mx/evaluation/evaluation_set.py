@@ -11,7 +11,7 @@ from typing import Mapping, Sequence
 
 import numpy as np
 
-from xenon_mx.config import THRESHOLD, AnyPath
+from xenon_mx.config import THRESHOLD
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation.prediction_tables import (
     PredictionTable,
@@ -20,6 +20,7 @@ from xenon_mx.evaluation.prediction_tables import (
 )
 from xenon_mx.evaluation.studies import UNLABELLED
 from xenon_mx.runtime import text
+from xenon_mx.settings import AnyPath
 
 OVERALL = "overall"  # in place of a study type: the samples of all study types
 

@@ -83,9 +83,12 @@ class LeftOut:
         for study in partial:
             count = text.counted(bad[study] + good[study], "image")
             yield f"predicted by {good[study]:,} of {count}: {study}"
-        yield (
-            f"left out {text.counted(len(self.images), 'image')}: "
-            f"{text.counted(len(self.studies), 'study is', 'studies are')} without a "
-            f"prediction, and {text.counted(len(partial), 'study', 'studies')} "
-            f"predicted by the other images"
-        )
+        effects = []
+        if self.studies:
+            lost = text.counted(len(self.studies), "study has", "studies have")
+            effects.append(f"{lost} no prediction")
+        if partial:
+            others = text.counted(len(partial), "study is", "studies are")
+            effects.append(f"{others} predicted by the other images")
+        summary = f"left out {text.counted(len(self.images), 'image')}"
+        yield f"{summary}: {', and '.join(effects)}" if effects else summary

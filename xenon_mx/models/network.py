@@ -18,10 +18,11 @@ from typing import Any, Mapping, Sequence
 
 import numpy as np
 
-from xenon_mx.config import MEAN, STD, AnyPath
+from xenon_mx.config import MEAN, STD
 from xenon_mx.errors import XenonError
 from xenon_mx.models import weight_matching
 from xenon_mx.runtime.mxnet import gluon, model_zoo, mx, nn
+from xenon_mx.settings import AnyPath
 
 # Nets of gluoncv's zoo that end in a feature map, pooling and a linear layer. ResNeSt
 # is left out: from 26 layers on, its DropBlock masks have the size for 224 px images.
@@ -246,6 +247,13 @@ def count_parameters(net: gluon.Block) -> int:
     """Count a net's trainable parameters."""
     params = net.collect_params().values()
     return sum(int(np.prod(p.shape)) for p in params if p.grad_req != "null")
+
+
+def count_bytes(net: Net) -> tuple[int, int]:
+    """Count the bytes of a net's float32 arrays: of all, and of the trainable ones."""
+    params = net.collect_params().values()
+    total = sum(int(np.prod(param.shape)) for param in params)
+    return 4 * total, 4 * count_parameters(net)
 
 
 def count_size(name: str, pixels: int) -> tuple[int, float]:

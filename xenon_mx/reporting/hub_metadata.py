@@ -65,6 +65,5 @@ def quote(text: str) -> str:
     JSON's strings are YAML's, and a program that does not know the hub's metadata reads
     them as Markdown.
     """
-    return re.sub(
-        r"[`*\[\]<>&|!]", lambda sign: f"\\u{ord(sign.group()):04x}", json.dumps(text)
-    )
+    quoted = json.dumps(text, allow_nan=False)
+    return re.sub(r"[`*\[\]<>&|!]", lambda sign: f"\\u{ord(sign.group()):04x}", quoted)

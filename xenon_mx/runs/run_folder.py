@@ -16,7 +16,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, Sequence
 
-from xenon_mx.config import AnyPath
 from xenon_mx.errors import XenonError, os_error
 from xenon_mx.runs import (
     checkpoints,
@@ -32,6 +31,7 @@ from xenon_mx.runs.run_meta import RUN_JSON, RunMeta
 from xenon_mx.runs.seen_studies import STUDIES_JSON, SeenStudies
 from xenon_mx.runs.training_state import LAST, STATE_JSON, StateMeta, TrainingState
 from xenon_mx.runtime import files, text
+from xenon_mx.settings import AnyPath
 
 # What the ensemble makes of the split that chose it: written when training ends.
 VALIDATION_CSV = "validation.csv"

@@ -30,6 +30,9 @@ _MAX_DIGITS = 3
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
 
 
+_used: set[Any] = set()  # the contexts that this process has asked for
+
+
 class Gpu(NamedTuple):
     """A GPU as NVIDIA's driver reports it."""
 
@@ -85,7 +88,19 @@ def contexts(text: str | None) -> list[Any]:
                 raise XenonError(
                     f"--ctx gpu({device_id}): {reason}; or use --ctx 'cpu()'"
                 )
-    return [mxnet.mx.Context(*device) for device in devices]
+    chosen = [mxnet.mx.Context(*device) for device in devices]
+    _used.update(chosen)
+    return chosen
+
+
+def release_memory() -> None:
+    """Give the GPU memory that MXNet keeps for reuse back, for another process.
+
+    Arrays that are still referenced keep theirs.
+    """
+    for ctx in _used:
+        if ctx.device_type == "gpu":
+            ctx.empty_cache()
 
 
 def _default_device() -> tuple[str, int]:

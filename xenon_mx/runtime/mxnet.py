@@ -20,6 +20,7 @@ import importlib.util
 import os
 import platform
 import re
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -111,7 +112,7 @@ def _load_mxnet() -> None:
     try:
         if "-cu" in wheel:
             _load_cuda_libraries()
-        with _without_role() as role:
+        with _without_role() as role, _crashing_on_segfaults():
             importlib.import_module("mxnet")
     except (ImportError, OSError) as error:
         raise XenonError(_why_no_import(error, wheel)) from error
@@ -132,6 +133,23 @@ def _without_role() -> Iterator[str | None]:
     finally:
         if role is not None:
             os.environ["DMLC_ROLE"] = role
+
+
+@contextlib.contextmanager
+def _crashing_on_segfaults() -> Iterator[None]:
+    """Keep the handler of SIGSEGV, which MXNet replaces by one that calls exit().
+
+    What exit() runs waits for the other workers for ever, in a process whose status
+    would tell nobody that it crashed.
+    """
+    set_handler = ctypes.CDLL(None).signal
+    set_handler.argtypes = [ctypes.c_int, ctypes.c_void_p]
+    set_handler.restype = ctypes.c_void_p
+    handler = set_handler(signal.SIGSEGV, None)
+    try:
+        yield
+    finally:
+        set_handler(signal.SIGSEGV, handler)
 
 
 def serve() -> NoReturn:

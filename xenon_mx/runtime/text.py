@@ -1,7 +1,8 @@
 """Escaping of arbitrary names for one line of a log and for a shell.
 
-Owns the escapes, and numbers with their nouns; must not know commands or files. In a
-Python string, a byte of a file name that is not UTF-8 is a surrogate, U+DC80 to U+DCFF.
+Owns the escapes, and numbers with their nouns or units; must not know commands or
+files. In a Python string, a byte of a file name that is not UTF-8 is a surrogate,
+U+DC80 to U+DCFF.
 """
 
 from __future__ import annotations
@@ -64,3 +65,12 @@ def counted(count: int, singular: str, plural: str = "") -> str:
         plural: The words for any other number; by default `singular` and an s.
     """
     return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
+
+
+def format_bytes(number: float) -> str:
+    """Return a size in decimal units, such as `1.2 GB`."""
+    for unit in ("B", "KB", "MB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}"
+        number /= 1000
+    return f"{number:.1f} GB"

@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from dataclasses import dataclass
-from typing import Any, Iterator, Mapping
+from typing import Any, Mapping
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from xenon_mx.runs.top_epochs import TopEpochs
 from xenon_mx.runs.training_state import TrainingState
 from xenon_mx.runtime import json_numbers, mxnet, progress
 from xenon_mx.runtime.mxnet import autograd
-from xenon_mx.training import batch_norm, losses, optimizers
+from xenon_mx.training import batch_norm, losses, optimizers, timing
 from xenon_mx.training.lr_schedule import ReduceLROnPlateau
 
 _log = logging.getLogger(__name__)
@@ -96,6 +96,7 @@ class TrainingLoop:
         self._top_epochs = TopEpochs(MEMBERS)
         self._is_frozen = config.freeze_epochs > 0
         self._optimizer = self._new_optimizer()
+        self._run_timer = timing.RunTimer(config.epochs, data.valid.records)
         self._epoch = 0  # the last finished epoch
         self._done = False
 
@@ -201,7 +202,7 @@ class TrainingLoop:
             _log.info("from epoch %d on, all layers are trained", epoch)
             self._unfreeze()
         self._optimizer.lr = lr
-        timer = _WaitTimer()
+        timer = timing.WaitTimer()
         train_loss, images = self._train(epoch, timer)
         train_seconds, wait_share = time.perf_counter() - start, timer.share
         if wait_share > _MAX_WAIT_SHARE and train_seconds > _MIN_WARN_S:
@@ -226,7 +227,7 @@ class TrainingLoop:
             finished=round(time.time(), 3),
         )
 
-    def _train(self, epoch: int, timer: _WaitTimer) -> tuple[float, int]:
+    def _train(self, epoch: int, timer: timing.WaitTimer) -> tuple[float, int]:
         """Train on every batch of an epoch; return the mean loss and image count."""
         config, split = self._config, self._data.train
         part = record_iter.Part(self._group.rank, self._group.num_workers)
@@ -243,6 +244,7 @@ class TrainingLoop:
         )
         total = steps * min(config.batch_size, split.records)
         loss_sum, images = 0.0, 0
+        self._run_timer.start_epoch(epoch, total)
         label = f"epoch {epoch}/{config.epochs}"
         with self._bar(total=total, unit="img", desc=label) as progress_bar:
             for step, batch in enumerate(timer.iterate(batches), 1):
@@ -255,6 +257,10 @@ class TrainingLoop:
                     )
                 loss_sum += loss * len(batch.pixels)
                 images += len(batch.pixels)
+                # Steps that train the last layer alone tell nothing of later ones, and
+                # other workers would say the same.
+                if self._group.rank == 0 and not self._is_frozen:
+                    self._run_timer.step(len(batch.pixels))
                 mean, share = f"{loss_sum / images:.4f}", f"{timer.share:.0%}"
                 progress_bar.set_postfix(loss=mean, wait=share, refresh=False)
                 progress_bar.update(len(batch.pixels))
@@ -315,31 +321,6 @@ class TrainingLoop:
         by_study = aggregate_studies(studies.tolist(), types.tolist(), labels, prob)
         kappa, auroc = score(by_study.labels, by_study.prob, THRESHOLD)
         return self._loss.mean(logits, labels, types), kappa, auroc
-
-
-class _WaitTimer:
-    """Timer of how long a loop waits for its items."""
-
-    def __init__(self) -> None:
-        self._waited = 0.0
-        self._start = time.perf_counter()
-
-    @property
-    def share(self) -> float:
-        """The share of the time since the start that was spent waiting."""
-        return self._waited / (time.perf_counter() - self._start)
-
-    def iterate(self, items: Iterator[Any]) -> Iterator[Any]:
-        """Yield items, and measure the wait for each."""
-        while True:
-            start = time.perf_counter()
-            try:
-                item = next(items)
-            except StopIteration:
-                return
-            finally:
-                self._waited += time.perf_counter() - start
-            yield item
 
 
 def _warn_of_waiting(wait_share: float, threads: int) -> None:

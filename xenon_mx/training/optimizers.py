@@ -16,6 +16,7 @@ from xenon_mx.runtime.mxnet import gluon, mx
 BETAS = {"beta1": 0.9, "beta2": 0.999}  # the paper, section 3
 
 _MOMENTS = ("mean", "var")
+MOMENTS_PER_PARAM = len(_MOMENTS)  # arrays of the state, each as large as the parameter
 
 
 class Adam:
