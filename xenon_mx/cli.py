@@ -343,13 +343,16 @@ def report_command(**flags: Any) -> None:
     only if they were moved. A table of another program is taken, too: it needs the
     columns study and probability, and label for metrics.
 
+    With --against and --readers, the page compares PREDICTIONS with those of another
+    ensemble, and with readers.
+
     Not for medical use.
     """
     config = ReportConfig(**flags)
     memory.check(memory.REPORT)
     from xenon_mx.commands import report
 
-    for path in report.report(config):
+    for path in report.report(config, console.print_differences):
         console.print_line(f"written: {path}")
 
 

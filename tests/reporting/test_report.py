@@ -307,8 +307,8 @@ def test_a_run_that_was_interrupted_in_its_first_epoch_is_not_finished(tmp_path)
 def test_every_section_is_there_and_the_warnings_come_first(whole):
     page = whole.page
     assert sections(page) == [
-        "origin", "warnings", "training", "curves", "results", "types", "paper",
-        "gallery", "limits",
+        "origin", "warnings", "training", "curves", "results", "types", "patients",
+        "paper", "gallery", "limits",
     ]  # fmt: skip
     assert "also chose the checkpoints" in page.text
     assert "Not for medical use" in page.text
@@ -507,7 +507,9 @@ def test_metrics_of_images_are_shown_beside_those_of_studies(run, tmp_path):
                 for key in ("value", "low", "high"):
                     expected = getattr(estimate, key)
                     assert float(row[key]) == pytest.approx(expected, rel=1e-5)
-    assert len(rows) == 2 * 4 * len(METRICS)
+    patients = [row for row in rows if row["figure"].startswith("patients for")]
+    assert len(patients) == 3 * 2  # of three metrics, for two margins
+    assert len(rows) == 2 * 4 * len(METRICS) + len(patients)
 
 
 def test_undefined_values_are_empty_cells_of_the_figures(run, tmp_path):
@@ -785,7 +787,16 @@ def test_the_most_confident_of_each_outcome_are_chosen(run, tmp_path, monkeypatc
     ]
     table = write(tmp_path / "out.csv", rows)
     config = ReportConfig(run, table, gallery=2)
-    sections, _ = gallery.build_gallery(config, read_table(table), 0.5)
+    predicted = read_table(table)
+    outcomes = gallery.outcomes(predicted, 0.5)
+    found = gallery.find_files(config, predicted, outcomes)
+    sections = gallery.build_sections(
+        outcomes,
+        predicted,
+        found,
+        config.gallery,
+        lambda row: gallery.describe(predicted, row),
+    )
     patients = {
         section.title: [
             int(re.search(r"patient(\d+)", study.name)[1]) for study in section.studies
