@@ -141,8 +141,10 @@ def test_what_is_printed_are_the_metrics_of_the_table_and_what_is_next(runs):
     for row, each in zip(rows, [*by_fold, overall]):
         assert row[:2] == [each.study_type, str(each.studies)]
     assert overall.studies == sum(each.studies for each in by_fold)
-    assert said[-2] == f"written: {table}"
-    assert said[-1].startswith(f"next: xenon-report {table}; ")
+    written, report, other = said[-3:]
+    assert written == f"written: {table}"
+    assert report == f"next: xenon-report {table}"
+    assert other.endswith(f"xenon-predict INPUT OUT.csv --run {table.parent}")
     assert any("copy of the records" in line for line in said)
 
 

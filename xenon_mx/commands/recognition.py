@@ -247,6 +247,7 @@ def _wrong(path: Path, given: Kind, wanted: str, advice: str) -> XenonError:
 
 
 def _mean(command: str, *arguments: Path | str) -> str:
+    """Return the line with the arguments in their places; it lacks other flags."""
     return f"did you mean: {_command(command, *arguments)}"
 
 
