@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from xenon_mx.config import PackConfig, PredictConfig, ReportConfig, TrainConfig
+from xenon_mx.config import (
+    MEMBERS,
+    PackConfig,
+    PredictConfig,
+    ReportConfig,
+    TrainConfig,
+)
 from xenon_mx.errors import ConfigError
 
 A, B = Path("a"), Path("b")
@@ -20,7 +26,7 @@ def test_the_defaults_are_the_recipe_of_the_paper():
     assert PackConfig(A, B).size == 320
     assert PackConfig(A, B).fit == "stretch"
     prediction = PredictConfig((A,), B, (A,))
-    assert (prediction.members, prediction.threshold) == (5, 0.5)
+    assert (prediction.members, MEMBERS, prediction.threshold) == (None, 5, 0.5)
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,7 @@ def pack(
     keep_identifiers: bool = PackConfig.keep_identifiers,
     valid: float | None = PackConfig.valid,
     holdout: float = PackConfig.holdout,
+    calibration: float = PackConfig.calibration,
     seed: int = PackConfig.seed,
     threads: int = PackConfig.threads,
     skip_bad: bool = PackConfig.skip_bad,
@@ -71,7 +72,9 @@ def pack(
         valid: Share of the patients to validate on, for a manifest without splits.
         holdout: Share of the training patients for a tuning set, which chooses the
             checkpoints in place of `valid`; `valid` is then a test set.
-        seed: Seed of the record order and of the holdout.
+        calibration: Share of the training patients left after `holdout` for a split
+            that training never reads, to calibrate and to decide thresholds on.
+        seed: Seed of the record order and of the splits that are set aside.
         threads: Decoding threads; 0 uses every core.
         skip_bad: Leave unreadable images out.
         overwrite: Replace what `out` holds.
@@ -106,6 +109,7 @@ def train(
     patience: int = TrainConfig.patience,
     min_delta: float = TrainConfig.min_delta,
     min_lr: float = TrainConfig.min_lr,
+    folds: int | None = TrainConfig.folds,
     seed: int = TrainConfig.seed,
     threads: int = TrainConfig.threads,
     ctx: str | None = TrainConfig.ctx,
@@ -132,7 +136,9 @@ def train(
         patience: Epochs without a new best before the learning rate is divided by 10.
         min_delta: How much lower a validation loss must be to be a new best.
         min_lr: Training ends when the learning rate would fall below this.
-        seed: Seed of weights, order and augmentation.
+        folds: Cross-validate: train as many runs within `run`, each without one part of
+            the training patients, which it predicts: see `run/out-of-fold.csv`.
+        seed: Seed of weights, order, augmentation and folds.
         threads: Decoding threads.
         ctx: Devices as MXNet contexts, such as `gpu(0)`.
         kvstore: `dist_sync` or `dist_device_sync` for several workers.
@@ -141,7 +147,8 @@ def train(
 
     Returns:
         The best epochs, the lowest validation loss first. `run/validation.csv` holds
-        what they make of the split that chose them.
+        what they make of the split that chose them. With `folds`, the best epoch of
+        each fold.
 
     Raises:
         XenonError: The data or settings cannot be used, or the loss is not finite.
@@ -152,10 +159,12 @@ def train(
         given = {n for n, value in settings.items() if value != defaults.get(n)}
         settings = arguments.with_recorded(settings, given)
     config = arguments.build_config(TrainConfig, settings)
-    from xenon_mx.commands import validation
+    from xenon_mx.commands import cross_validation, validation
     from xenon_mx.commands.train import train as run_train
 
     bar = arguments.bar(progress)
+    if config.folds is not None:
+        return cross_validation.cross_validate(config, bar).best
     best = run_train(config, bar)
     if best:
         validation.predict_if_due(config, bar)
@@ -167,7 +176,7 @@ def predict(
     out: AnyPath,
     runs: AnyPath | Sequence[AnyPath],
     *,
-    members: int = PredictConfig.members,
+    members: int | None = PredictConfig.members,
     threshold: float = PredictConfig.threshold,
     images: AnyPath | None = PredictConfig.images,
     cam: AnyPath | None = PredictConfig.cam,
@@ -192,8 +201,9 @@ def predict(
     Args:
         inputs: CSVs of image paths, manifests, folders, image files, or one .rec file.
         out: The CSV to write, one row per study.
-        runs: Run folders, or one ONNX file.
-        members: Maximum number of members, the lowest validation losses first.
+        runs: Run folders, one folder of folds, or one ONNX file.
+        members: Maximum number of members, the lowest validation losses first; None is
+            5. Of folds, the number of each fold; None is 1.
         threshold: Abnormal if the probability is above it.
         images: Also write this CSV, one row per image.
         cam: Also write overlays and class activation maps into this folder.
@@ -227,16 +237,17 @@ def export(
     runs: AnyPath | Sequence[AnyPath],
     out: AnyPath,
     *,
-    members: int = ExportConfig.members,
+    members: int | None = ExportConfig.members,
     overwrite: bool = ExportConfig.overwrite,
     progress: bool = True,
 ) -> int:
     """Write an ensemble as one ONNX file, which needs no MXNet, as `xenon-export` does.
 
     Args:
-        runs: Run folders.
+        runs: Run folders, or one folder of folds.
         out: The ONNX file to write.
-        members: Maximum number of members, the lowest validation losses first.
+        members: Maximum number of members, the lowest validation losses first; None is
+            5. Of folds, the number of each fold; None is 1.
         overwrite: Replace a file that exists, whoever wrote it.
         progress: Show a progress bar on standard error.
 

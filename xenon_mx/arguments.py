@@ -37,14 +37,19 @@ def with_recorded(settings: Mapping[str, Any], given: Container[str]) -> dict[st
     """Return settings of `xenon-train --resume`, the run's own where none was given.
 
     Args:
-        settings: Name to value of every setting; `run` is the run.
+        settings: Name to value of every setting; `run` is the run, or folds.
         given: The names of those that the user gave.
     """
     from xenon_mx.commands import recognition
+    from xenon_mx.runs import folds_folder
     from xenon_mx.runs.run_folder import Run
 
-    recognition.check_train(Path(settings["packed"]), Path(settings["run"]))
-    recorded = Run.open(settings["run"]).meta.settings
+    run = Path(settings["run"])
+    recognition.check_train(Path(settings["packed"]), run)
+    if folds_folder.is_folds(run) or "folds" in given:
+        recorded = folds_folder.read(run).settings
+    else:
+        recorded = Run.open(run).meta.settings
     return {
         name: value if name in given else recorded.get(name, value)
         for name, value in settings.items()

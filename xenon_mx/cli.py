@@ -167,6 +167,11 @@ def train_command(**flags: Any) -> None:
     The defaults are the recipe of the MURA paper (arXiv 1712.06957). The best epochs
     are those with the lowest loss on the holdout split of PACKED, or on its valid split
     if it has no holdout split.
+
+    With --folds 5, RUN gets five runs. Each trains without a fifth of the patients of
+    the train (and holdout) split, is validated on a tenth of the others, and then
+    predicts that fifth; RUN/out-of-fold.csv has all of it. The other splits are not
+    read.
     """
     memory.check(memory.MXNET)
     if flags["resume"]:
@@ -175,6 +180,9 @@ def train_command(**flags: Any) -> None:
         given = {name for name in flags if source(name) is not default}
         flags = arguments.with_recorded(flags, given)
     config = TrainConfig(**flags)
+    if config.folds is not None:
+        _train_folds(config)
+        return
     from xenon_mx.commands import train
     from xenon_mx.runs.run_meta import RUN_JSON
 
@@ -187,6 +195,26 @@ def train_command(**flags: Any) -> None:
     if not best:  # a worker other than rank 0, which alone has the run
         return
     _complete(config, best[0])
+
+
+def _train_folds(config: TrainConfig) -> None:
+    """Train the folds of a cross-validation, and print what they come to."""
+    from xenon_mx.commands import cross_validation
+    from xenon_mx.runs import folds_folder
+
+    try:
+        done = cross_validation.cross_validate(config, progress.for_stream(sys.stderr))
+    except BaseException:
+        if signals.received() and folds_folder.is_folds(config.run):
+            _print_resume("what is finished is kept", config)
+        raise
+    console.print_metrics(done.metrics, "fold")
+    table, run = text.shell_quote(done.table), text.shell_quote(config.run)
+    console.print_line(f"written: {done.table}")
+    console.print_line(
+        f"next: xenon-report {table}; for studies of other patients, by the average of "
+        f"the folds: xenon-predict INPUT OUT.csv --run {run}"
+    )
 
 
 def _print_resume(reason: str, config: TrainConfig) -> None:

@@ -109,7 +109,19 @@ class PackConfig(Checked):
         low=0.0,
         high=0.9,
     )
-    seed: int = setting(0, "Seed of the record order and of the holdout split.", low=0)
+    calibration: float = setting(
+        0.0,
+        "Fraction of the training patients left after --holdout for a split of its "
+        "own, to calibrate probabilities and to decide thresholds on: nothing of "
+        "training ever reads it.",
+        low=0.0,
+        high=0.9,
+    )
+    seed: int = setting(
+        0,
+        "Seed of the record order and of the splits that are set aside.",
+        low=0,
+    )
     threads: int = setting(
         0, "Decoding threads; 0 uses every core.", flags=("-j",), low=0, high=256
     )
@@ -182,8 +194,16 @@ class TrainConfig(Checked):
     min_lr: float = setting(
         1e-6, "Training ends when the learning rate would fall below this.", low=0.0
     )
+    folds: int | None = setting(
+        None,
+        "Cross-validate: train as many runs, RUN/fold-1 and so on, each without one "
+        "part of the training patients, which it predicts.",
+        kind=int,
+        low=2,
+        high=20,
+    )
     seed: int = setting(
-        0, "Seed of initial weights, image order and augmentation.", low=0
+        0, "Seed of initial weights, image order, augmentation and folds.", low=0
     )
     threads: int = setting(
         1,
@@ -221,6 +241,10 @@ class TrainConfig(Checked):
             )
         if self.min_lr > self.lr:
             raise ConfigError("--min-lr", f"must not be above --lr {self.lr:g}")
+        if self.folds is not None and self.kvstore is not None:
+            raise ConfigError(
+                "--folds", "contradicts --kvstore: one worker trains all folds in turn"
+            )
 
 
 @dataclass(frozen=True)
@@ -230,10 +254,12 @@ class PredictConfig(Checked):
     inputs: tuple[Path, ...]
     out: Path
     runs: tuple[Path, ...]
-    members: int = setting(
-        MEMBERS,
+    members: int | None = setting(
+        None,
         "Number of members whose probabilities are averaged: the checkpoints with the "
-        "lowest validation losses of all runs.",
+        f"lowest validation losses of all runs. Default: {MEMBERS}. Of folds, the "
+        "number of each fold; default: 1.",
+        kind=int,
         low=1,
     )
     threshold: float = setting(
@@ -283,10 +309,12 @@ class ExportConfig(Checked):
 
     runs: tuple[Path, ...]
     out: Path
-    members: int = setting(
-        MEMBERS,
+    members: int | None = setting(
+        None,
         "Number of members to export: the checkpoints with the lowest validation "
-        "losses of all runs.",
+        f"losses of all runs. Default: {MEMBERS}. Of folds, the number of each fold; "
+        "default: 1.",
+        kind=int,
         low=1,
     )
     overwrite: bool = setting(False, _OVERWRITE)

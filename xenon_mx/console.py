@@ -111,7 +111,7 @@ def _next_step(packed: PackedFolder) -> str:
             f"{done}; it has no train split, and xenon-train needs one; next: "
             f"xenon-predict {rec} OUT.csv --run RUN"
         )
-    if packed.splits == ["train"]:
+    if packed.validation_split is None:
         return (
             f"{done}; it has no split to validate on, and xenon-train needs one: pack "
             f"again with --holdout 0.1 --overwrite, which sets a tenth of the training "
@@ -120,13 +120,20 @@ def _next_step(packed: PackedFolder) -> str:
     return f"{done}; next: xenon-train {folder} RUN"
 
 
-def print_metrics(metrics: Sequence[StudyTypeMetrics]) -> None:
-    """Print kappa and AUROC with their 95% intervals: one row per study type."""
+def print_metrics(
+    metrics: Sequence[StudyTypeMetrics], heading: str = "study type"
+) -> None:
+    """Print kappa and AUROC with their 95% intervals: one row per study type or fold.
+
+    Args:
+        metrics: The rows.
+        heading: What their names are.
+    """
     if not metrics:
         return
     rows: list[tuple[str, ...]] = [
         (
-            *("study type", "studies", "abnormal studies", "called abnormal"),
+            *(heading, "studies", "abnormal studies", "called abnormal"),
             *("kappa (95% interval)", "AUROC (95% interval)"),
         )
     ]

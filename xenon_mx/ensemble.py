@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Iterator, Sequence
 
 from xenon_mx import arguments
 from xenon_mx.arguments import as_paths
-from xenon_mx.config import MEMBERS, PredictConfig
+from xenon_mx.config import PredictConfig
 from xenon_mx.errors import XenonError
 from xenon_mx.runtime.progress import track
 from xenon_mx.settings import AnyPath
@@ -31,14 +31,16 @@ _log = logging.getLogger(__name__)
 def load(
     runs: AnyPath | Sequence[AnyPath],
     *,
-    members: int = MEMBERS,
+    members: int | None = None,
     ctx: str | None = None,
 ) -> Ensemble:
     """Load an ensemble to predict with.
 
     Args:
-        runs: A run folder, several of them, or one ONNX file (which needs no MXNet).
-        members: Maximum number of members, the lowest validation losses first.
+        runs: A run folder, several of them, one folder of folds, or one ONNX file
+            (which needs no MXNet).
+        members: Maximum number of members, the lowest validation losses first; None is
+            5. Of folds, the number of each fold; None is 1.
         ctx: Devices as MXNet contexts. Default: gpu(0) if it can be used, else cpu().
 
     Raises:
@@ -146,6 +148,7 @@ class Ensemble:
             raise XenonError("give a list of images, also for a single one")
         images = list(images)
         named = [_named(image, number) for number, image in enumerate(images)]
+        self._check_unseen(named)
         squares = [self._square(_pixels(image)) for image in images]
         logits = self._engine.logits(_batches(squares, batch_size), self._ctx)
         prob = metrics.sigmoid(logits)
@@ -186,6 +189,7 @@ class Ensemble:
         from xenon_mx.inference.inputs import InputImages
 
         source = InputImages(config, self._engine.meta.preprocessing)
+        self._check_unseen(source.images, source.origin)
         bar = arguments.bar(progress)
         with bar(total=len(source.images), unit="img") as progress_bar:
             pixels = source.batches(self._engine.uses_mxnet)
@@ -196,6 +200,15 @@ class Ensemble:
             for line in left_out.lines(source.predicted):
                 _log.warning("%s", line)
         return source.predicted, metrics.sigmoid(logits)
+
+    def _check_unseen(
+        self, images: Sequence[Any], origin: tuple[str, str] | None = None
+    ) -> None:
+        """Refuse images that folds were trained on."""
+        if self._engine.folds:
+            from xenon_mx.inference import prediction_record
+
+            prediction_record.check_unseen(self._engine, images, origin)
 
     def _geometry(self) -> tuple[int, str]:
         """Return side and fit of the nets' square input, as `fit_square` takes them."""

@@ -423,6 +423,53 @@ def test_pack_holdout_without_train_is_refused(mura_tree: Tree, tmp_path: Path) 
         pack(root, tmp_path / "out", holdout=0.1)
 
 
+# --- calibration ---
+
+
+def test_pack_calibration_takes_patients_from_train_alone(
+    mura_tree: Tree, tmp_path: Path
+) -> None:
+    root = mura_tree(patients=16)
+    usual = pack(root, tmp_path / "a", holdout=0.3)
+    packed = pack(root, tmp_path / "b", holdout=0.3, calibration=0.3)
+    assert packed.splits == ["train", "valid", "holdout", "calibration"]
+    paths = {name: packed_paths(packed, name) for name in packed.splits}
+    for name in ("valid", "holdout"):
+        assert paths[name] == packed_paths(usual, name)
+    both = paths["train"] + paths["calibration"]
+    assert sorted(both) == sorted(packed_paths(usual, "train"))
+    patients = [{patient(path) for path in of_split} for of_split in paths.values()]
+    assert sum(map(len, patients)) == len(set.union(*patients))
+    labels = [row.abnormal for row in packed.split("train").rows()]
+    assert packed.meta.pooled_weights[0] == pytest.approx(np.mean(labels))
+    assert packed.meta.calibration == 0.3
+    # Drawn independently of the holdout: it is no part of what a larger one takes.
+    larger = pack(root, tmp_path / "c", holdout=0.6)
+    assert not patients[3] <= {patient(p) for p in packed_paths(larger, "holdout")}
+
+
+def test_pack_without_calibration_is_what_it_was(
+    mura_tree: Tree, tmp_path: Path
+) -> None:
+    packed = pack(mura_tree(), tmp_path / "out", holdout=0.4)
+    assert "calibration" not in (packed.folder / "pack.json").read_text()
+
+
+def test_pack_calibration_refuses_a_patient_of_another_split(
+    mura_tree: Tree, tmp_path: Path
+) -> None:
+    """The data set's own folders say so, and only calibration insists on it."""
+    root = mura_tree(patients=8, csvs=False)
+    for study_type in sorted((root / "train").iterdir()):
+        for of_patient in sorted(study_type.iterdir()):
+            copy = root / "valid" / study_type.name / of_patient.name
+            shutil.copytree(of_patient, copy)
+    with pytest.raises(XenonError, match=r"in both valid and calibration.* --calibr"):
+        pack(root, tmp_path / "out", calibration=0.4)
+    assert not (tmp_path / "out").exists()
+    assert pack(root, tmp_path / "out").splits == ["train", "valid"]
+
+
 # --- bad images ---
 
 
@@ -712,7 +759,8 @@ def test_xenon_pack_ends_with_0_and_its_summary_on_stderr(
 def test_the_table_counts_images_and_studies_and_has_a_row_over_all(
     mura_tree: Tree, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    packed = pack(mura_tree(), tmp_path / "out", holdout=0.4)
+    root = mura_tree(patients=12)
+    packed = pack(root, tmp_path / "out", holdout=0.4, calibration=0.4)
     console.print_packed(packed)
     head, *rows, last = capsys.readouterr().err.splitlines()
     assert re.split("  +", head) == [

@@ -236,6 +236,28 @@ def test_a_share_for_validation_contradicts_splits(tmp_path):
         pack.pack(config)
 
 
+@pytest.mark.parametrize("name", ["holdout", "calibration"])
+def test_a_share_contradicts_a_split_that_the_rows_tell(tmp_path, name):
+    """Its images were lost, replaced by the share."""
+    rows = [row.replace("0,train,", f"0,{name},") for row in ROWS if "S2" not in row]
+    config = PackConfig(written(tmp_path, rows), tmp_path / "out", **{name: 0.4})
+    with pytest.raises(ConfigError, match=f"--{name}: has no effect"):
+        pack.pack(config)
+
+
+def test_the_rows_may_tell_what_to_calibrate_on(tmp_path):
+    rows = [row.replace(",valid,", ",calibration,") for row in ROWS]
+    packed = pack.pack(PackConfig(written(tmp_path, rows), tmp_path / "out", size=32))
+    assert packed.splits == ["train", "calibration"]
+    assert packed.validation_split is None
+    assert packed.meta.calibration == 0.0
+    source = tmp_path / "studies.csv"
+    source.write_text(source.read_text().replace("P4", "P1"))
+    with pytest.raises(XenonError, match="1 contradiction") as caught:
+        pack.pack(PackConfig(source, tmp_path / "other"))
+    assert list(caught.value.details) == ["patient P1: splits train, calibration"]
+
+
 def test_names_like_formulas_are_guarded_in_a_packed_folder_and_come_back(tmp_path):
     """And in a manifest, since a table that xenon wrote may be given as one."""
     draw(tmp_path, 2)

@@ -102,6 +102,7 @@ def _properties(
         "threshold": THRESHOLD,
         **{key: meta[key] for key in keys},
         **{key: meta[key] for key in splits if key in meta},
+        **({onnx_metadata.FOLDS: ensemble.folds} if ensemble.folds else {}),
         "members": [
             {**member, "field": extent}
             for member, extent in zip(ensemble.describe_members(), extents)

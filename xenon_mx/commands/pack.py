@@ -7,8 +7,8 @@ not know the command line or nets.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
-import shutil
 from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any, Callable, Iterable, Iterator
@@ -27,7 +27,7 @@ from xenon_mx.data import (
     sources,
 )
 from xenon_mx.errors import FileError, XenonError
-from xenon_mx.runtime import progress, text, threads
+from xenon_mx.runtime import disk_space, progress, text, threads
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def pack(
     recognition.check_pack(config.source, config.out)
     data = sources.read_source(config)
     splits = data.splits
-    _warn_of_leakage(splits)
+    _check_patients(splits)
     all_images = [image for listed in splits.values() for image in listed]
     types = sorted({image.study_type for image in all_images})
     fingerprint, oddities = hashlib.sha256(), images.Oddities()
@@ -94,19 +94,30 @@ def pack(
         return out.commit(meta)
 
 
-def _warn_of_leakage(splits: dict[str, list[mura.Image]]) -> None:
-    """Log a warning if patients are in more than one split."""
-    train, valid = (
-        {image.patient_or_study for image in splits.get(name, [])}
-        for name in mura.SPLITS
-    )
-    shared = sorted(train & valid)
-    if shared:
-        _log.warning(
-            "%s in both train and valid, such as %s: metrics on valid will be too good",
-            text.counted(len(shared), "patient is", "patients are"),
-            shared[0],
-        )
+def _check_patients(splits: dict[str, list[mura.Image]]) -> None:
+    """Log a warning if a data set's own folders or CSVs have a patient in two splits.
+
+    A manifest and the labels of an archive cannot: see `manifest.check_contradictions`.
+
+    Raises:
+        XenonError: A patient to calibrate on is also in another split.
+    """
+    patients = {
+        name: {image.patient_or_study for image in listed}
+        for name, listed in splits.items()
+    }
+    for one, other in itertools.combinations(patients, 2):
+        shared = sorted(patients[one] & patients[other])
+        if not shared:
+            continue
+        counted = text.counted(len(shared), "patient is", "patients are")
+        where = f"{counted} in both {one} and {other}, such as {shared[0]}"
+        if "calibration" in (one, other):
+            raise XenonError(
+                f"{where}: a split for calibration shares no patient: correct the data "
+                f"set's own splits, or pack without --calibration"
+            )
+        _log.warning("%s: metrics on %s will be too good", where, other)
 
 
 def _check_disk(config: PackConfig, all_images: list[mura.Image]) -> None:
@@ -120,18 +131,13 @@ def _check_disk(config: PackConfig, all_images: list[mura.Image]) -> None:
     if not sizes:
         return  # none can be read: packing reports each with its reason
     needed = round(sum(sizes) / len(sizes) * len(all_images))
-    free = shutil.disk_usage(config.out).free
     _log.info(
         "%s, about %s of disk (%s free)",
         text.counted(len(all_images), "image"),
         text.format_bytes(needed),
-        text.format_bytes(free),
+        text.format_bytes(disk_space.free(config.out)),
     )
-    if needed * _DISK_MARGIN > free:
-        raise XenonError(
-            f"{text.folder_name(config.out)}: the disk has {text.format_bytes(free)} "
-            f"free, but about {text.format_bytes(needed)} are needed"
-        )
+    disk_space.check(config.out, needed, _DISK_MARGIN)
 
 
 def _encoder(
@@ -233,6 +239,7 @@ def _describe(
         quality=config.quality if config.encoding == "jpg" else None,
         seed=config.seed,
         holdout=config.holdout,
+        calibration=config.calibration,
         source_sha256=source,
         study_types=tuple(types),
         weights={name: counts.weights for name, counts in mura.count(train).items()},

@@ -132,13 +132,13 @@ def _prepare(config: PredictConfig, tables: outputs.Outputs) -> _Job:
     source = inputs.InputImages(config, ensemble.meta.preprocessing)
     if config.submission and not all(image.study_type for image in source.images):
         raise XenonError("--submission needs images in MURA's folders, by study")
+    seen = prediction_record.check_unseen(ensemble, source.images, source.origin)
     origin = outputs.made_from(
         {"runs": ensemble.identities, "images": [i.path for i in source.images]}
     )
     tables.claim(origin, [*config.inputs, *ensemble.files(), *source.files()])
     if config.cam is not None:
         cam_folder.check_replaceable(config.cam, origin, config.overwrite)
-    seen = prediction_record.count_seen(ensemble, source, source.images)
     return _Job(config, ensemble, source, origin, seen)
 
 
@@ -203,14 +203,15 @@ def _write_cams(
 
 def _log_summary(job: _Job) -> None:
     """Log how much is predicted, and warn of inputs that do not suit the ensemble."""
-    config, ensemble, source = job.config, job.ensemble, job.source
+    ensemble, source = job.ensemble, job.source
     count = len(ensemble.members)
     images = text.counted(len(source.images), "image")
     _log.info("%s, %s", images, text.counted(count, "member"))
-    if count < config.members:
+    if count < ensemble.asked:
+        is_papers = ensemble.asked == MEMBERS and not ensemble.folds
         _log.warning(
             "fewer members than %s: %s",
-            f"the paper's {MEMBERS}" if config.members == MEMBERS else config.members,
+            f"the paper's {MEMBERS}" if is_papers else ensemble.asked,
             ensemble.limit_reason,
         )
     if job.seen.is_any:

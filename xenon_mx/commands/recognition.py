@@ -16,6 +16,7 @@ from xenon_mx.data import headed_csv, manifest, mura
 from xenon_mx.data.packed_folder import PACK_JSON, SPLITS
 from xenon_mx.errors import XenonError
 from xenon_mx.runs.checkpoints import PARAMS
+from xenon_mx.runs.folds_folder import OUT_OF_FOLD_CSV, is_folds
 from xenon_mx.runs.run_meta import RUN_JSON
 from xenon_mx.runs.training_state import LAST
 from xenon_mx.runtime import text
@@ -28,6 +29,7 @@ class Kind(enum.Enum):
     """What a path is, in words."""
 
     RUN = "a run of xenon-train"
+    FOLDS = "a cross-validation of xenon-train"
     PACKED = "a packed folder of xenon-pack"
     RECORDS = "a file of a packed folder"
     WEIGHTS = "a weight file"
@@ -52,7 +54,7 @@ _SUFFIXES = {
 }
 _OF_IMAGES = (Kind.DATA_SET, Kind.LIST)
 _MADE_BY_XENON = (
-    *(Kind.RUN, Kind.PACKED, Kind.RECORDS),
+    *(Kind.RUN, Kind.FOLDS, Kind.PACKED, Kind.RECORDS),
     *(Kind.WEIGHTS, Kind.ONNX, Kind.TABLE),
 )
 
@@ -72,6 +74,8 @@ def what_is(path: Path) -> Kind:
 def _what_folder(folder: Path) -> Kind:
     if (folder / RUN_JSON).is_file():
         return Kind.RUN
+    if is_folds(folder):
+        return Kind.FOLDS
     if (folder / PACK_JSON).is_file():
         return Kind.PACKED
     for split in mura.SPLITS:
@@ -109,7 +113,7 @@ def check_pack(source: Path, out: Path) -> None:
         raise _wrong(source, given, "a data set", advice)
     if given in _MADE_BY_XENON:
         raise _wrong(source, given, "a data set", "give the folder of the images")
-    if other is Kind.RUN:
+    if other in (Kind.RUN, Kind.FOLDS):
         raise XenonError(
             f"{text.folder_name(out)}: is {other.value}: name another folder for OUT"
         )
@@ -161,7 +165,7 @@ def check_predict(inputs: Sequence[Path], out: Path, runs: Sequence[Path]) -> No
         if given is Kind.RECORDS and path.suffix != ".rec":
             name = text.shell_quote(path.with_suffix(".rec"))
             raise _wrong(path, given, wanted, f"give {name}")
-        if given in (Kind.RUN, Kind.WEIGHTS, Kind.ONNX):
+        if given in (Kind.RUN, Kind.FOLDS, Kind.WEIGHTS, Kind.ONNX):
             advice = "name the run with --run, and give the images to predict"
             raise _wrong(path, given, wanted, advice)
         if given is Kind.TABLE:
@@ -179,7 +183,9 @@ def check_runs(runs: Sequence[Path], are_exported: bool = False) -> None:
         XenonError: One is something else.
     """
     wanted = "a run"
-    taken = {Kind.RUN, Kind.NOTHING} | (set() if are_exported else {Kind.ONNX})
+    taken = {Kind.RUN, Kind.FOLDS, Kind.NOTHING}
+    if not are_exported:
+        taken.add(Kind.ONNX)
     for path in runs:
         given = what_is(path)
         if given in taken:
@@ -201,6 +207,10 @@ def check_report(paths: Sequence[Path]) -> None:
     """
     for path in paths:
         given = what_is(path)
+        if given is Kind.FOLDS:
+            table = text.shell_quote(path / OUT_OF_FOLD_CSV)
+            advice = f"give its table: {table}"
+            raise _wrong(path, given, "a run or a table of predictions", advice)
         if given in (Kind.WEIGHTS, Kind.RECORDS, Kind.PACKED, Kind.DATA_SET):
             within = _run_around(path)
             advice = "give the folder of the run, or what xenon-predict wrote"

@@ -11,16 +11,14 @@ import importlib.metadata
 import logging
 import platform
 import uuid
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from xenon_mx import __version__
-from xenon_mx.commands import recognition, validation
+from xenon_mx.commands import recognition, train_settings, validation
 from xenon_mx.config import MEAN, STD, TrainConfig
-from xenon_mx.data import mura, packed_folder
+from xenon_mx.data import packed_folder
 from xenon_mx.distributed import process_group, worker_lines
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.models import network
@@ -37,15 +35,10 @@ from xenon_mx.runs.seen_studies import SeenStudies
 from xenon_mx.runs.training_state import TrainingState
 from xenon_mx.runtime import devices, mxnet, progress, text
 from xenon_mx.runtime.mxnet import mx
-from xenon_mx.settings import flag_name
-from xenon_mx.training import optimizers, pretrained
+from xenon_mx.training import class_weights, optimizers, pretrained
 from xenon_mx.training.loop import TrainingData, TrainingLoop
 
 _log = logging.getLogger(__name__)
-
-# Settings that may change on --resume: paths, duration and speed, but nothing that
-# changes the result of an epoch.
-_MAY_CHANGE = {"packed", "run", "resume", "epochs", "threads", "ctx"}
 
 
 def train(config: TrainConfig, bar: progress.Bar = progress.silent) -> list[Checkpoint]:
@@ -63,13 +56,22 @@ def train(config: TrainConfig, bar: progress.Bar = progress.silent) -> list[Chec
         XenonError: A setting or an input is not valid, or the loss is not finite. The
             epochs finished before are kept.
     """
-    if config.model not in network.NAMES:
-        raise ConfigError("--model", network.unknown_name(config.model))
-    recognition.check_train(config.packed, config.run)
+    check(config)
     with process_group.join(config.kvstore) as group:
         if group.num_workers > 1:
             _log.info(worker_lines.rank_line(group.rank, group.num_workers))
         return _train(config, group, bar if group.rank == 0 else progress.silent)
+
+
+def check(config: TrainConfig) -> None:
+    """Check the net's name and what the paths are, before anything is read.
+
+    Raises:
+        XenonError: There is no such net, or PACKED is something else.
+    """
+    if config.model not in network.NAMES:
+        raise ConfigError("--model", network.unknown_name(config.model))
+    recognition.check_train(config.packed, config.run)
 
 
 def _train(
@@ -103,7 +105,7 @@ def _train(
     space = _check_disk(config, net)
     last = None
     if run:
-        last = run.resume(_settings(config))
+        last = run.resume(train_settings.recorded(config))
     else:
         run = run_folder.Run.create(config.run, _describe(config, data, start))
     _log_start(config, run, data, net)
@@ -173,17 +175,11 @@ def _check_unchanged(
     packed: packed_folder.PackedFolder | None = None,
 ) -> None:
     """Check that a run is resumed with its own settings, and data if there are any."""
-    recorded = run.meta.settings
-    changed = []
-    for name, value in _settings(config).items():
-        # A run may be older than a setting, and then had its default.
-        before = recorded.get(name, getattr(TrainConfig, name, None))
-        if name not in _MAY_CHANGE and before != value:
-            changed.append(f"{flag_name(name)} was {before} and is {value}")
+    changed = train_settings.changes(config, run.meta.settings)
     if packed and packed.fingerprint != run.meta.data:
         changed.append(
-            f"{config.packed} holds other data than {recorded['packed']} did, by the "
-            f"SHA-256 of {packed_folder.PACK_JSON}"
+            f"{config.packed} holds other data than {run.meta.settings['packed']} did, "
+            f"by the SHA-256 of {packed_folder.PACK_JSON}"
         )
     if changed:
         raise XenonError(
@@ -191,15 +187,6 @@ def _check_unchanged(
             f"{changed[0]}",
             changed[1:],
         )
-
-
-def _settings(config: TrainConfig) -> dict[str, Any]:
-    """Return the settings as run.json records them."""
-    return {
-        key: str(value) if isinstance(value, Path) else value
-        for key, value in asdict(config).items()
-        if key != "resume"
-    }
 
 
 def _find_pretrained(
@@ -231,35 +218,13 @@ def _open_data(config: TrainConfig, packed: packed_folder.PackedFolder) -> Train
             f"{config.packed}: holds no split to validate on; pack one, or set "
             f"patients aside with xenon-pack --holdout 0.1"
         )
-    weights = _loss_weights(config, packed, ("train", name))
+    train, valid = (packed.meta.splits[split].counts for split in ("train", name))
+    pooled = packed.meta.pooled_weights
+    assert pooled is not None, "there is a train split"
+    weights = class_weights.loss_weights(
+        config, packed.study_types, {*train, *valid}, packed.meta.weights, pooled
+    )
     return TrainingData(packed, packed.split("train"), packed.split(name), weights)
-
-
-def _loss_weights(
-    config: TrainConfig, packed: packed_folder.PackedFolder, splits: tuple[str, ...]
-) -> np.ndarray:
-    """Return the loss weights, (T, 2), after a check that none of the paper's is 0."""
-    types = packed.study_types
-    if config.loss == "plain":
-        return np.ones((len(types), 2))
-    if config.pooled_weights:
-        pooled = packed.meta.pooled_weights
-        assert pooled is not None, "there is a train split"
-        if 0 in pooled:
-            raise XenonError(
-                f"{config.packed}: the training images are all of one class"
-            )
-        return np.array([pooled] * len(types))
-    present = {t for split in splits for t in packed.meta.splits[split].counts}
-    weights = packed.meta.weights
-    one_class = mura.single_class_types((t for t in types if t in present), weights)
-    if one_class:
-        raise XenonError(
-            f"{config.packed}: {', '.join(one_class)}: the training images are all of "
-            f"one class, and the paper's formula gives a weight of 0: train with "
-            f"--pooled-weights or --loss plain"
-        )
-    return np.array([weights.get(t, (1.0, 1.0)) for t in types])
 
 
 def _check_batch_size(config: TrainConfig, data: TrainingData, ctxs: list[Any]) -> None:
@@ -296,7 +261,7 @@ def _describe(
         study_types=data.packed.study_types,
         weights=tuple(map(tuple, data.weights.tolist())),
         preprocessing=Preprocessing(**data.packed.preprocessing, mean=MEAN, std=STD),
-        settings=_settings(config),
+        settings=train_settings.recorded(config),
         architecture=ARCHITECTURE,
         pretrained=start.record() if start else None,
         id=uuid.uuid4().hex,

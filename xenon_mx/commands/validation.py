@@ -1,9 +1,9 @@
 """The end of a training: what the ensemble makes of the split that chose its members.
 
-Owns RUN/validation.csv: when it is due, and the process that writes it. That process is
-an xenon-predict of its own, so that the digits are those that xenon-predict would
-give: MXNet divides the cores between nets before it is loaded, and training has loaded
-it already.
+Owns RUN/validation.csv, and RUN/left-out.csv in the run of a fold: when a table is due,
+and the process that writes it. That process is an xenon-predict of its own, so that the
+digits are those that xenon-predict would give: MXNet divides the cores between nets
+before it is loaded, and training has loaded it already.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from xenon_mx.config import MEMBERS, TrainConfig
 from xenon_mx.data import outputs, packed_folder
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation import provenance
-from xenon_mx.runs.run_folder import VALIDATION_CSV, Run
+from xenon_mx.runs.run_folder import LEFT_OUT_CSV, TABLES, VALIDATION_CSV, Run
 from xenon_mx.runtime import devices, mxnet, progress, signals, text
 
 _log = logging.getLogger(__name__)
@@ -30,12 +30,21 @@ def table(run: Path) -> Path:
 
 
 def check_replaceable(folder: Path) -> None:
-    """Check, before a run is resumed, that its validation.csv may be written anew.
+    """Check, before a run is resumed, that its tables may be written anew.
+
+    Raises:
+        XenonError: A file was changed since xenon wrote it.
+    """
+    for name in TABLES:
+        check_own(folder / name)
+
+
+def check_own(file: Path) -> None:
+    """Check that a table that training will replace, if it is there, is xenon's own.
 
     Raises:
         XenonError: The file was changed since xenon wrote it.
     """
-    file = table(folder)
     if not file.exists():
         return
     reason = outputs.read_notes(file).reason
@@ -46,19 +55,28 @@ def check_replaceable(folder: Path) -> None:
         )
 
 
-def predict_if_due(config: TrainConfig, bar: progress.Bar = progress.silent) -> None:
-    """Write RUN/validation.csv, unless it is there and of the run's own members.
+def predict_if_due(
+    config: TrainConfig,
+    bar: progress.Bar = progress.silent,
+    name: str = VALIDATION_CSV,
+    again: TrainConfig | None = None,
+) -> None:
+    """Write a table of a run, unless it is there and of the run's own members.
 
     Args:
         config: The settings that the run was trained with.
         bar: If it is `progress.silent`, nothing is printed; else standard error has
             what xenon-predict prints.
+        name: The table: of the split that chose the checkpoints, or LEFT_OUT_CSV, of
+            `valid` in the packed folder of a fold.
+        again: The settings of the command that the user repeats after an error; by
+            default those of the run.
 
     Raises:
         XenonError: The prediction failed. The run is complete without it.
     """
-    if _is_due(config.run):
-        _predict(config, bar is progress.silent)
+    if is_due(config.run, name):
+        _predict(config, bar is progress.silent, name, again or config)
 
 
 def untouched_rec(packed: Path) -> Path | None:
@@ -69,23 +87,25 @@ def untouched_rec(packed: Path) -> Path | None:
     return packed / "valid.rec"
 
 
-def _is_due(folder: Path) -> bool:
-    """Return whether a run's validation.csv is missing, or of other members."""
-    recorded = provenance.read(table(folder)).provenance
+def is_due(folder: Path, name: str = VALIDATION_CSV) -> bool:
+    """Return whether a table of a run is missing, or of other members."""
+    recorded = provenance.read(folder / name).provenance
     if recorded is None:
         return True
     members = Run.open(folder).members()[:MEMBERS]
     return recorded.ensemble.sums() != sorted(member.sha256 for member in members)
 
 
-def _predict(config: TrainConfig, is_silent: bool) -> None:
-    """Predict the split that a run was validated on, in a process of its own."""
-    out = table(config.run)
+def _predict(
+    config: TrainConfig, is_silent: bool, name: str, again: TrainConfig
+) -> None:
+    """Predict the split of a table, in a process of its own."""
+    out = config.run / name
     command = _command(config, out)
     _log.info("predicting %s, by the ensemble of the best epochs", command[-2])
     status, errors = _run(command, is_silent)
     if status:
-        packed, run = map(text.shell_quote, (config.packed, config.run))
+        packed, run = map(text.shell_quote, (again.packed, again.run))
         raise XenonError(
             f"{out}: could not be written; the run itself is complete; to try again: "
             f"xenon-train {packed} {run} --resume",
@@ -116,7 +136,8 @@ def _run(command: list[str], is_silent: bool) -> tuple[int, list[str]]:
 def _command(config: TrainConfig, out: Path) -> list[str]:
     """Return the command line of the prediction."""
     packed = packed_folder.open_packed(config.packed)
-    rec = config.packed / f"{packed.validation_split}.rec"
+    split = "valid" if out.name == LEFT_OUT_CSV else packed.validation_split
+    rec = config.packed / f"{split}.rec"
     options = [f"--run={config.run}"]
     if config.ctx is not None:
         options.append(f"--ctx={config.ctx}")

@@ -23,7 +23,7 @@ from xenon_mx.errors import XenonError, os_error
 from xenon_mx.runtime import spreadsheet, text
 
 IMAGE = "image"
-SPLITS = ("train", "valid", "holdout")
+SPLITS = ("train", "valid", "holdout", "calibration")
 
 _COLUMNS = (IMAGE, "study", "patient", "study_type", "label", "split")
 _PACKED = _COLUMNS[:-1]  # in a packed folder, whose files are the splits

@@ -122,7 +122,7 @@ class PackMeta:
         fit: How images were fitted into the square: `stretch` or `pad`.
         encoding: `jpg` or `png`.
         quality: Of the JPEGs; None for PNGs.
-        seed: Of the shuffling and of the holdout.
+        seed: Of the shuffling and of the splits that were set aside.
         holdout: The share of the training patients that was held out.
         source_sha256: Of all images' paths, labels and files.
         study_types: The study types, by the number that records carry.
@@ -134,6 +134,8 @@ class PackMeta:
             or `working directory`, see `roots`; None in what 0.1.0 wrote.
         patients_known: Whether the source told the patients; otherwise each study
             counts as a patient of its own.
+        calibration: The share of the training patients left by the holdout that was
+            set aside for calibration.
     """
 
     xenon: str | None
@@ -151,6 +153,7 @@ class PackMeta:
     skipped: tuple[SkippedImage, ...]
     images_from: Mapping[str, str] | None = None
     patients_known: bool = True
+    calibration: float = 0.0
 
     @classmethod
     def from_json(cls, content: Any) -> PackMeta:
@@ -189,6 +192,7 @@ class PackMeta:
             skipped=_skipped_images(content.get("skipped", [])),
             images_from=_images_from(content.get("images_from")),
             patients_known=content.get("patients_known", True) is not False,
+            calibration=content.get("calibration", 0.0),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -198,6 +202,8 @@ class PackMeta:
             del content["images_from"]
         if self.patients_known:  # as in MURA
             del content["patients_known"]
+        if not self.calibration:
+            del content["calibration"]
         for split in content["splits"].values():
             for counts in split["counts"].values():
                 if counts["abnormal_studies"] is None:
@@ -218,6 +224,7 @@ class PackMeta:
             xenon=_FIRST_VERSION,
             images_from=None,
             patients_known=True,
+            calibration=0.0,
             splits={name: _as_first(split) for name, split in self.splits.items()},
         )
         content = first.to_json()

@@ -7,12 +7,13 @@ nets.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any, Iterator, Mapping, NamedTuple, Sequence
+from typing import IO, Any, Callable, Iterator, Mapping, NamedTuple, Sequence
 
 from xenon_mx.data import manifest, mura, pack_meta, recordio
 from xenon_mx.data.pack_meta import MANIFEST, REPACK, FileMeta, PackMeta
@@ -41,7 +42,7 @@ class Split:
 
     Attributes:
         folder: The packed folder.
-        name: `train`, `valid` or `holdout`.
+        name: One of `SPLITS`.
         records: Number of images.
         size: Side of the square images, px.
         study_types: The study types, by the number that records carry.
@@ -109,6 +110,21 @@ class Split:
         try:
             with self._open("rec") as file:
                 yield from recordio.read(file)
+        except (OSError, recordio.DamageError) as error:
+            raise _read_error(self.path("rec"), error) from error
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Callable[[int], recordio.Record]]:
+        """Open the records; yield a function that reads one by its number, from 0."""
+        offsets = self._offsets()
+        try:
+            with self._open("rec") as file:
+
+                def read(number: int) -> recordio.Record:
+                    file.seek(offsets[number])
+                    return next(recordio.read(file))
+
+                yield read
         except (OSError, recordio.DamageError) as error:
             raise _read_error(self.path("rec"), error) from error
 

@@ -34,9 +34,12 @@ def read_source(config: PackConfig) -> DataSet:
         share = VALID_SHARE if config.valid is None else config.valid
         _hold_out(config, splits, "valid", share)
         rules["valid"] = rules["train"]
-    if config.holdout:
-        _hold_out(config, splits, "holdout", config.holdout)
-        rules["holdout"] = rules["train"]
+    # In this order, so that --calibration changes neither of the two before it.
+    for name in ("holdout", "calibration"):
+        share = getattr(config, name)
+        if share:
+            _hold_out(config, splits, name, share)
+            rules[name] = rules["train"]
     if "train" in splits:
         # MURA's CSVs are sorted by study type, and each worker reads a consecutive
         # part of the records.
@@ -138,6 +141,10 @@ def _hold_out(
         XenonError: There are no training images, or one of the two would be empty.
     """
     source = text.folder_name(config.source)
+    if splits.get(name):
+        raise ConfigError(
+            f"--{name}", f"has no effect: SOURCE tells which images are its {name}"
+        )
     if not splits.get("train"):
         raise XenonError(f"{source}: --{name} needs a train split")
     # The holdout's hash is that of 0.1.0, so that its patients stay the same.

@@ -67,10 +67,18 @@ class MemberSource:
 
 @dataclass(frozen=True)
 class EnsembleSource:
-    """The members that predicted, the lowest validation loss first, and their runs."""
+    """The members that predicted, the lowest validation loss first, and their runs.
+
+    Attributes:
+        runs: The runs.
+        members: The members.
+        is_out_of_fold: Whether each study was predicted by the members of one run, that
+            of its fold, in place of the mean of all.
+    """
 
     runs: tuple[RunSource, ...]
     members: tuple[MemberSource, ...]
+    is_out_of_fold: bool = False
 
     @classmethod
     def from_json(cls, content: Any) -> EnsembleSource:
@@ -79,7 +87,14 @@ class EnsembleSource:
         members = tuple(_parse(MemberSource, each) for each in content["members"])
         if not runs or not members:
             raise ValueError("an ensemble has runs and members")
-        return cls(runs, members)
+        return cls(runs, members, content.get("is_out_of_fold", False) is True)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        content = asdict(self)
+        if not self.is_out_of_fold:
+            del content["is_out_of_fold"]
+        return content
 
     def beside(self, file: Path) -> EnsembleSource:
         """Return the same ensemble with paths relative to the folder of a file."""
@@ -92,7 +107,8 @@ class EnsembleSource:
 
     def has_members_of(self, other: EnsembleSource) -> bool:
         """Return whether both are of the same members, wherever their runs are."""
-        return self.sums() == other.sums()
+        is_same_use = self.is_out_of_fold == other.is_out_of_fold
+        return is_same_use and self.sums() == other.sums()
 
     def sums(self) -> list[str]:
         """Return the SHA-256 of the members' params, in alphabetical order."""
@@ -113,7 +129,11 @@ class EnsembleSource:
             f"{run.name}: {self._epochs(number)}"
             for number, run in enumerate(self.runs)
         )
-        return f"{members} runs {names} ({'; '.join(by_run)})"
+        runs = f"{members} runs {names} ({'; '.join(by_run)})"
+        if self.is_out_of_fold:
+            count = text.counted(len(self.runs), "run")
+            return f"{count} of folds, each study by the one that left it out: {runs}"
+        return runs
 
     def _epochs(self, number: int) -> str:
         """Return which epochs of a run are members, in words."""
@@ -216,7 +236,7 @@ class Provenance:
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object."""
-        return {"format": FORMAT, **asdict(self)}
+        return {"format": FORMAT, **asdict(self), "ensemble": self.ensemble.to_json()}
 
     def beside(self, file: Path) -> Provenance:
         """Return the same with the paths of runs relative to the folder of a file."""

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 from xenon_mx.runtime import text
 
-BY_RECORDS, BY_NAMES, UNKNOWN = "records", "names", "unknown"  # how `Seen` is known
+# How `Seen` is known.
+BY_RECORDS, BY_NAMES, BY_FOLDS = "records", "names", "folds"
+UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,8 @@ class Seen:
 
     Attributes:
         basis: `records`: the packed folder that trained the nets was predicted, which
-            is certain. `names`: the names of the studies were compared. `unknown`.
+            is certain. `names`: the names of the studies were compared. `folds`: each
+            study was predicted by the run of the fold that left it out. `unknown`.
         studies: The number of studies that were predicted.
         trained: How many of them trained the nets.
         validated: How many of the others chose the checkpoints.
@@ -47,6 +50,11 @@ class Seen:
             return self._by_records()
         if self.basis == BY_NAMES:
             return self._by_names()
+        if self.basis == BY_FOLDS:
+            return (
+                "each study was predicted by nets that neither trained on its patient "
+                "nor were chosen on them: out of fold"
+            )
         return (
             "it is not known whether these studies trained the nets or chose their "
             "checkpoints"

@@ -14,7 +14,7 @@ import numpy as np
 from xenon_mx.data.mura import Image
 from xenon_mx.evaluation import estimates, studies
 from xenon_mx.evaluation.estimates import Estimate
-from xenon_mx.evaluation.evaluation_set import EvaluationSet
+from xenon_mx.evaluation.evaluation_set import OVERALL, EvaluationSet
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,25 @@ def compute(
     return [
         _count(name, samples.select(name), values, threshold)
         for name, values in by_type.items()
+    ]
+
+
+def compute_by(
+    samples: EvaluationSet, column: str, names: Sequence[str], threshold: float
+) -> list[StudyTypeMetrics]:
+    """Compute the metrics of some values of a further column, then of all studies.
+
+    Args:
+        samples: Studies.
+        column: The column.
+        names: Its values, each of which has the place of a study type in the result.
+        threshold: A study is predicted abnormal if its probability is strictly above.
+    """
+    sets = {name: samples.subgroup(column, name) for name in names}
+    sets[OVERALL] = samples
+    return [
+        _count(name, each, estimates.evaluate(each, threshold), threshold)
+        for name, each in sets.items()
     ]
 
 

@@ -9,7 +9,6 @@ import hashlib
 import io
 import os
 from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
@@ -176,7 +175,7 @@ class CamFolder(staging.Staging):
         }
         if ensemble is not None:
             beside = ensemble.beside(out / MAPS_JSON)
-            self._meta[provenance.ENSEMBLE_KEY] = asdict(beside)
+            self._meta[provenance.ENSEMBLE_KEY] = beside.to_json()
         self._written: dict[str, str] = {}
 
     def __enter__(self) -> CamFolder:

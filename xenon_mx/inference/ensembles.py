@@ -19,7 +19,7 @@ from xenon_mx.inference.onnx_metadata import is_onnx_file
 from xenon_mx.models.cam_average import CamBatch
 from xenon_mx.runs.checkpoints import Checkpoint
 from xenon_mx.runs.run_meta import DataMeta
-from xenon_mx.runs.seen_studies import SeenStudies
+from xenon_mx.runs.seen_studies import SeenByAny, SeenStudies
 
 
 class Ensemble(Protocol):
@@ -39,7 +39,15 @@ class Ensemble(Protocol):
 
     @property
     def members(self) -> list[Checkpoint]:
-        """The checkpoints, the lowest validation loss first."""
+        """The checkpoints, the best first: see `members.Members`."""
+
+    @property
+    def asked(self) -> int:
+        """The number of members that was asked for."""
+
+    @property
+    def folds(self) -> int:
+        """The number of folds that the members are of; 0 if they are of none."""
 
     def files(self) -> list[Path]:
         """Return every file that is read."""
@@ -50,7 +58,7 @@ class Ensemble(Protocol):
     def training_data(self) -> TrainingData:
         """Return what a table records of the data that the members were trained on."""
 
-    def seen_studies(self) -> SeenStudies | None:
+    def seen_studies(self) -> SeenStudies | SeenByAny | None:
         """Return which studies the members have seen; None if that is not recorded."""
 
     def versions(self) -> dict[str, str]:
@@ -98,12 +106,13 @@ class Ensemble(Protocol):
         """
 
 
-def open_ensemble(paths: Sequence[Path], members: int) -> Ensemble:
+def open_ensemble(paths: Sequence[Path], members: int | None) -> Ensemble:
     """Open what --run names, in Gluon or in ONNX Runtime.
 
     Args:
-        paths: Run folders, or one ONNX file.
-        members: The largest number of members, the lowest validation losses first.
+        paths: Run folders, one folder of folds, or one ONNX file.
+        members: The largest number of members, the lowest validation losses first; None
+            is 5. Of folds, the number of each fold; None is 1, or all in an ONNX file.
 
     Raises:
         XenonError: As the two classes raise it, or an ONNX file is not the only path.

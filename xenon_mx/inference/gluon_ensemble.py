@@ -1,8 +1,8 @@
 """The best checkpoints of one run or several, as Gluon nets that MXNet runs.
 
-Owns the choice of the members, whether their runs may be averaged, and loading them.
-Must not know image files or CSVs. Imports MXNet only when the members are loaded: the
-number of members decides how MXNet shares the cores.
+Owns loading the members that `members` chooses. Must not know image files or CSVs.
+Imports MXNet only when the members are loaded: the number of members decides how MXNet
+shares the cores.
 """
 
 from __future__ import annotations
@@ -12,73 +12,58 @@ from typing import Any, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from xenon_mx.config import MEAN, STD
-from xenon_mx.errors import XenonError
 from xenon_mx.evaluation.provenance import (
     EnsembleSource,
     MemberSource,
     RunSource,
     TrainingData,
 )
+from xenon_mx.inference.members import choose
 from xenon_mx.models.cam_average import CamBatch
 from xenon_mx.runs.checkpoints import Checkpoint
-from xenon_mx.runs.run_folder import Run
-from xenon_mx.runs.run_meta import ARCHITECTURE, RunMeta
-from xenon_mx.runs.seen_studies import SeenStudies
-from xenon_mx.runtime import devices, mxnet, text
-
-# What runs must share, so that the same pixels suit all of their nets and their
-# validation losses are comparable.
-_SHARED_KEYS = ("data", "preprocessing", "study_types", "weights")
+from xenon_mx.runs.run_meta import RunMeta
+from xenon_mx.runs.seen_studies import SeenByAny, SeenStudies
+from xenon_mx.runtime import devices, mxnet
 
 
 class GluonEnsemble:
-    """The best checkpoints of one run or several.
+    """The best checkpoints of one run or several, or of folds.
 
     Args:
-        folders: The run folders.
-        members: The largest number of checkpoints, the lowest validation losses first.
+        folders: The run folders, or one folder of folds.
+        members: How many checkpoints: see `members.choose`.
 
     Attributes:
         meta: See `ensembles.Ensemble`, as for the other attributes.
         identities: The identity of each run, in alphabetical order.
         members: The checkpoints.
+        asked: The number of members that was asked for.
+        folds: The number of folds, or 0.
         limit_reason: Why there are no more members.
 
     Raises:
-        XenonError: A folder is not a run, has no finished epoch, or the runs were
-            trained on different data or with different preprocessing.
+        XenonError: As `members.choose` raises it.
     """
 
     uses_mxnet = True
 
-    def __init__(self, folders: Sequence[Path], members: int) -> None:
-        if len({folder.resolve() for folder in folders}) < len(folders):
-            raise XenonError("--run names the same run twice")
-        self._runs = [Run.open(folder) for folder in folders]
-        _check_agreement(self._runs)
-        ranked = sorted(
-            ((member, run) for run in self._runs for member in run.members()),
-            key=lambda pair: pair[0][:2],  # loss, then epoch
-        )
-        if not ranked:
-            names = ", ".join(str(folder) for folder in folders)
-            raise XenonError(f"{names}: no finished epoch to predict with")
-        self._ranked = ranked[:members]
-        self.meta: RunMeta = self._runs[0].meta
+    def __init__(self, folders: Sequence[Path], members: int | None) -> None:
+        self._chosen = choose(folders, members)
+        self._runs, self._ranked = self._chosen.runs, self._chosen.ranked
+        self.meta: RunMeta = self._chosen.meta
         self.identities = sorted(run.identity for run in self._runs)
         self.members: list[Checkpoint] = [member for member, _ in self._ranked]
-        plural = "s" * (len(folders) > 1)
-        epochs = text.counted(len(self._ranked), "epoch")
-        self.limit_reason = f"the run{plural} finished only {epochs}"
+        self.asked = self._chosen.asked
+        self.folds = len(self._runs) if self._chosen.folds else 0
+        self.limit_reason = self._chosen.limit_reason
         self._loaded: dict[tuple[str | None, bool], tuple[list[Any], list[Any]]] = {}
 
     def files(self) -> list[Path]:
         """Return every file that is read: all files of the runs."""
-        return [file for run in self._runs for file in run.contents()]
+        return self._chosen.files()
 
     def describe_members(self) -> list[dict[str, Any]]:
-        """Return what an export records of each member, lowest validation loss first.
+        """Return what an export records of each member, in the order of the members.
 
         Each has the keys `model`, `epoch`, `loss`, `params` and `sha256`.
         """
@@ -107,18 +92,11 @@ class GluonEnsemble:
 
     def training_data(self) -> TrainingData:
         """Return the data: see `ensembles.Ensemble.training_data`."""
-        trained, validated = self.meta.trained_on, self.meta.validated_on
-        return TrainingData(
-            fingerprint=self.meta.data,
-            study_types=self.meta.study_types,
-            trained_on=trained.split if trained else None,
-            validated_on=validated.split if validated else None,
-        )
+        return self._chosen.training_data()
 
-    def seen_studies(self) -> SeenStudies | None:
-        """Return studies.json of the first run that has it: all saw the same data."""
-        found = (run.seen_studies() for run in self._runs)
-        return next((seen for seen in found if seen is not None), None)
+    def seen_studies(self) -> SeenStudies | SeenByAny | None:
+        """Return what was seen: see `ensembles.Ensemble.seen_studies`."""
+        return self._chosen.seen_studies()
 
     def versions(self) -> dict[str, str]:
         """Return the version of MXNet."""
@@ -181,28 +159,3 @@ class GluonEnsemble:
             )
             nets.append(net)
         return nets
-
-
-def _check_agreement(runs: Sequence[Run]) -> None:
-    """Raise an error unless the members of all runs can be averaged."""
-    first, *others = runs
-    for run in runs:
-        _check_compatible(run)
-    for run in others:
-        for key in _SHARED_KEYS:
-            if getattr(run.meta, key) != getattr(first.meta, key):
-                raise XenonError(
-                    f"{run.folder} and {first.folder} differ in {key}: their nets "
-                    f"cannot be averaged"
-                )
-
-
-def _check_compatible(run: Run) -> None:
-    """Raise an error if this xenon normalises pixels or builds nets differently."""
-    preprocessing = run.meta.preprocessing
-    if (preprocessing.mean, preprocessing.std) != (MEAN, STD):
-        raise XenonError(f"{run.folder}: trained with another mean or std than xenon's")
-    if run.meta.architecture != ARCHITECTURE:
-        raise XenonError(
-            f"{run.folder}: trained with another architecture than xenon's"
-        )

@@ -12,6 +12,7 @@ from typing import Any, Callable, Iterable, Iterator
 
 import numpy as np
 
+from xenon_mx.config import MEMBERS
 from xenon_mx.data import outputs
 from xenon_mx.errors import XenonError, os_error
 from xenon_mx.evaluation.provenance import (
@@ -41,13 +42,16 @@ class OnnxEnsemble:
     Args:
         file: The file, as messages name it.
         data: Its bytes.
-        members: The largest number of members, the lowest validation losses first.
+        members: The largest number of members, the lowest validation losses first; None
+            is 5. Of exported folds, the number of each fold; None is all.
 
     Attributes:
         meta: The part of run.json in which the runs of all members agree. See
             `ensembles.Ensemble`, as for the other attributes.
         identities: What identifies the runs that the file was exported from.
         members: The checkpoints; `params` names a place in the file, not a path.
+        asked: The number of members that was asked for.
+        folds: The number of folds that were exported, or 0.
         limit_reason: Why there are no more members.
 
     Raises:
@@ -56,7 +60,7 @@ class OnnxEnsemble:
 
     uses_mxnet = False
 
-    def __init__(self, file: Path, data: bytes, members: int) -> None:
+    def __init__(self, file: Path, data: bytes, members: int | None) -> None:
         if not onnx_metadata.has_checksum(data):
             raise XenonError(
                 f"{file}: neither a run of xenon-train nor an unchanged ONNX file of "
@@ -99,11 +103,15 @@ class OnnxEnsemble:
         }
         self._total = len(checkpoints)
         self.limit_reason = f"the file holds only {self._total}"
-        self.members = checkpoints[:members]
+        self.folds: int = properties.get(onnx_metadata.FOLDS, 0)
+        self.asked = MEMBERS if members is None else members
+        if self.folds:  # in the file, the best of each, then the second of each, ...
+            self.asked = self._total if members is None else members * self.folds
+        self.members = checkpoints[: self.asked]
         self._sessions: dict[tuple[str | None, bool], Any] = {}
 
     @classmethod
-    def open(cls, file: Path, members: int) -> OnnxEnsemble:
+    def open(cls, file: Path, members: int | None) -> OnnxEnsemble:
         """Read a file into memory, and return its ensemble."""
         try:
             data = file.read_bytes()

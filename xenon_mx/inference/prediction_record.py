@@ -18,15 +18,16 @@ from xenon_mx import __version__
 from xenon_mx.config import PredictConfig
 from xenon_mx.data import manifest
 from xenon_mx.data.mura import Image
+from xenon_mx.errors import XenonError
 from xenon_mx.evaluation.left_out import LeftOut
 from xenon_mx.evaluation.provenance import Counts, InputSource, Provenance
 from xenon_mx.evaluation.seen import BY_RECORDS, UNKNOWN, Seen
 from xenon_mx.inference.ensembles import Ensemble
 from xenon_mx.inference.inputs import InputImages
+from xenon_mx.runtime import text
 
 # The settings that a record holds: no paths, which may name patients.
 _SETTINGS = (
-    "members",
     "threshold",
     "submission",
     "batch_size",
@@ -36,8 +37,29 @@ _SETTINGS = (
 )
 
 
+def check_unseen(
+    ensemble: Ensemble, images: Sequence[Image], origin: tuple[str, str] | None = None
+) -> Seen:
+    """Return what `count_seen` returns, unless the ensemble is of folds and saw any.
+
+    Raises:
+        XenonError: All folds but one have trained, or tuned, on some of the images.
+    """
+    seen = count_seen(ensemble, images, origin)
+    if ensemble.folds and seen.is_any:
+        number = seen.trained + seen.validated + seen.patients
+        studies = text.counted(seen.studies, "study", "studies")
+        raise XenonError(
+            f"{number:,} of {studies} are, by their names, of patients that trained "
+            f"all folds but one: their honest predictions are in out-of-fold.csv of "
+            f"the folds; if only the names are the same, give the images in a manifest "
+            f"with other names of studies and patients"
+        )
+    return seen
+
+
 def count_seen(
-    ensemble: Ensemble, source: InputImages, images: Sequence[Image]
+    ensemble: Ensemble, images: Sequence[Image], origin: tuple[str, str] | None = None
 ) -> Seen:
     """Count the studies that trained the members or chose their checkpoints.
 
@@ -47,13 +69,13 @@ def count_seen(
 
     Args:
         ensemble: The members.
-        source: Where the images come from.
-        images: Those of them whose studies are counted.
+        images: The images whose studies are counted.
+        origin: Of a .rec file, the fingerprint of the packed folder and the split.
     """
     data = ensemble.training_data()
     studies = len({image.study for image in images})
-    if source.origin and source.origin[0] == data.fingerprint:
-        split = source.origin[1]
+    if origin and origin[0] == data.fingerprint:
+        split = origin[1]
         if split == (data.trained_on or "train"):
             return Seen(BY_RECORDS, studies, trained=studies)
         if split == data.validated_on:
@@ -77,7 +99,7 @@ def describe(
     """
     images = source.predicted
     if source.left_out:
-        seen = count_seen(ensemble, source, images)
+        seen = count_seen(ensemble, images, source.origin)
     labelled = {image.study for image in images if image.label is not None}
     fingerprint, split = source.origin or (None, None)
     now = datetime.datetime.now(datetime.timezone.utc)
@@ -85,6 +107,7 @@ def describe(
         command={
             "name": "xenon-predict",
             **{name: _plain(getattr(config, name)) for name in _SETTINGS},
+            "members": ensemble.asked,
         },
         time=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         versions={

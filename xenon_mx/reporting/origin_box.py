@@ -81,6 +81,7 @@ def _known_facts(found: Provenance) -> list[tuple[str, str]]:
     data, counts = found.data, found.counts
     chosen = data.validated_on or "an unknown split"
     xenon = found.versions.get("xenon", "of an unknown version")
+    command = found.command.get("name", "xenon-predict")
     settings = found.preprocessing
     return [
         ("Predicted by", str(found.ensemble)),
@@ -99,7 +100,7 @@ def _known_facts(found: Provenance) -> list[tuple[str, str]]:
             f"{settings.get('size')}x{settings.get('size')} pixels, fitted by "
             f"{settings.get('fit')}",
         ),
-        ("Written", f"by xenon-predict (xenon {xenon}), {found.time}"),
+        ("Written", f"by {command} (xenon {xenon}), {found.time}"),
     ]
 
 

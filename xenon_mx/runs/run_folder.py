@@ -33,9 +33,10 @@ from xenon_mx.runs.training_state import LAST, STATE_JSON, StateMeta, TrainingSt
 from xenon_mx.runtime import files, text
 from xenon_mx.settings import AnyPath
 
-# What the ensemble makes of the split that chose it: written when training ends.
-VALIDATION_CSV = "validation.csv"
-_VALIDATION_FILES = (VALIDATION_CSV, f"{VALIDATION_CSV}.json")
+FOLDS_JSON = "folds.json"  # in a folder of several runs: see `folds_folder`
+# What the ensemble makes of the split that chose it, and, in the run of a fold, of the
+# part that is left out: written when training ends.
+VALIDATION_CSV, LEFT_OUT_CSV = TABLES = ("validation.csv", "left-out.csv")
 
 
 class Run:
@@ -103,12 +104,12 @@ class Run:
         return self.meta.identity
 
     def contents(self) -> list[Path]:
-        """Return all files in the folder, at any depth, except for validation.csv.
+        """Return all files in the folder, at any depth, except for its tables.
 
-        An ensemble reads them, so that no command may write over them; validation.csv
-        is xenon-predict's own output.
+        An ensemble reads them, so that no command may write over them; the tables are
+        xenon-predict's own outputs.
         """
-        own = {self.folder / name for name in _VALIDATION_FILES}
+        own = {self.folder / f"{name}{end}" for name in TABLES for end in ("", ".json")}
         paths = self.folder.rglob("*")
         return [path for path in paths if path.is_file() and path not in own]
 
@@ -312,6 +313,11 @@ def check_new(folder: Path) -> None:
         raise XenonError(
             f"{name}: contains a run already: choose another folder, or resume the "
             f"run with --resume"
+        )
+    if (folder / FOLDS_JSON).exists():
+        raise XenonError(
+            f"{name}: contains folds already: choose another folder, or resume them "
+            f"with --resume"
         )
     if folder.exists() and not folder.is_dir():
         raise XenonError(f"{folder}: is a file; name a folder for the run")

@@ -11,7 +11,7 @@ import hashlib
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterable, Mapping
+from typing import Any, Iterable, Mapping, Sequence
 
 from xenon_mx.data.mura import Image, study_tail
 from xenon_mx.evaluation.seen import BY_NAMES, Seen
@@ -56,17 +56,17 @@ class SeenStudies:
 
     def count(self, images: Iterable[Image]) -> Seen:
         """Count the studies whose names, or patients' names, are among the hashes."""
-        patient_of = {image.study: image.patient for image in images}
-        trained = validated = patients = 0
-        for study, patient in patient_of.items():
-            name = _hash(self.salt, study_tail(study))
-            if name in self.trained:
-                trained += 1
-            elif name in self.validated:
-                validated += 1
-            elif patient and _hash(self.salt, patient) in self.patients:
-                patients += 1
-        return Seen(BY_NAMES, len(patient_of), trained, validated, patients)
+        return _count([self], images)
+
+    def find(self, study: str, patient: str) -> str | None:
+        """Return whether a study `trained` or `validated`, or one of its `patients`."""
+        name = _hash(self.salt, study_tail(study))
+        if name in self.trained:
+            return "trained"
+        if name in self.validated:
+            return "validated"
+        is_patient = patient and _hash(self.salt, patient) in self.patients
+        return "patients" if is_patient else None
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object."""
@@ -80,6 +80,28 @@ class SeenStudies:
             raise ValueError("not of this format")
         hashes = {key: frozenset(content[key]) for key in _KEYS}
         return cls(salt=content["salt"], **hashes)
+
+
+@dataclass(frozen=True)
+class SeenByAny:
+    """What any of several runs has seen: a study that trained one of them trained."""
+
+    runs: tuple[SeenStudies, ...]
+
+    def count(self, images: Iterable[Image]) -> Seen:
+        """Count the studies that any of the runs has seen."""
+        return _count(self.runs, images)
+
+
+def _count(runs: Sequence[SeenStudies], images: Iterable[Image]) -> Seen:
+    patient_of = {image.study: image.patient for image in images}
+    counts = dict.fromkeys(_KEYS, 0)
+    for study, patient in patient_of.items():
+        found = {run.find(study, patient) for run in runs}
+        first = next((key for key in _KEYS if key in found), None)
+        if first is not None:
+            counts[first] += 1
+    return Seen(BY_NAMES, len(patient_of), **counts)
 
 
 def read(folder: Path) -> SeenStudies | None:
