@@ -156,7 +156,7 @@ def print_predictions(predictions: Predictions) -> None:
     studies = text.counted(total, "study", "studies")
     print_line(
         f"called abnormal (probability above {predictions.threshold:g}): "
-        f"{called} of {studies}"
+        f"{called:,} of {studies}"
     )
     if not predictions.metrics:
         return
