@@ -98,6 +98,7 @@ setup(
         "requests>=2.20",
         "safetensors>=0.3.1",
         "scikit-learn>=0.22.2",
+        "scipy>=1.4",
         "simplejpeg>=1.7.3",
         "tensorboardX>=2.6",
         "tqdm>=4.40",

@@ -130,7 +130,19 @@ def world(tmp_path_factory):
     hospital.write_export(folder / "export", folder / "labels.csv")
     hospital.write_key(folder / "key")
     hospital.write_manifest(folder)
+    write_readers(folder, root)
     return folder
+
+
+def write_readers(folder, root):
+    """Write what two readers say of the validation studies, with a gap."""
+    lines = (root / "valid_labeled_studies.csv").read_text().split()
+    studies = [line.split(",") for line in lines]
+    rows = [
+        f"{name},{label},{'' if i else 0}" for i, (name, label) in enumerate(studies)
+    ]
+    text = "\n".join(["study,Adler,Berg", *rows, ""])
+    (folder / "readers.csv").write_text(text)
 
 
 def small(line):

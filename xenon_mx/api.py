@@ -273,6 +273,9 @@ def report(
     figures: AnyPath | None = ReportConfig.figures,
     threshold: float | None = ReportConfig.threshold,
     prevalence: float | None = ReportConfig.prevalence,
+    against: AnyPath | None = ReportConfig.against,
+    readers: AnyPath | None = ReportConfig.readers,
+    margin: float | None = ReportConfig.margin,
     root: AnyPath | None = ReportConfig.root,
     link: AnyPath | None = ReportConfig.link,
     cam: AnyPath | None = ReportConfig.cam,
@@ -292,6 +295,9 @@ def report(
             record, or else 0.5.
         prevalence: Also show PPV and NPV where this share of the studies is abnormal,
             above 0 and below 1.
+        against: A table of another ensemble for the same studies, to compare with.
+        readers: A CSV of what readers say of the same studies, to compare with.
+        margin: Also show where the predictions are worse by less than this.
         root: Folder to which the studies' paths are relative.
         link: The link file or the manifest that tells the studies' images.
         cam: Folder of class activation maps that `predict` wrote.

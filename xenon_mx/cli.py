@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from xenon_mx.runs.checkpoints import Checkpoint
 
 _DISCARDED = "the epoch in progress is discarded"
+_KEPT = "what is finished is kept"
 _SIGNAL_STATUS = 128  # a higher exit status tells of a signal, or of a lost connection
 
 _version = click.version_option(__version__, "--version", prog_name="xenon")
@@ -206,14 +207,15 @@ def _train_folds(config: TrainConfig) -> None:
         done = cross_validation.cross_validate(config, progress.for_stream(sys.stderr))
     except BaseException:
         if signals.received() and folds_folder.is_folds(config.run):
-            _print_resume("what is finished is kept", config)
+            _print_resume(_KEPT, config)
         raise
     console.print_metrics(done.metrics, "fold")
     table, run = text.shell_quote(done.table), text.shell_quote(config.run)
     console.print_line(f"written: {done.table}")
+    console.print_line(f"next: xenon-report {table}")
     console.print_line(
-        f"next: xenon-report {table}; for studies of other patients, by the average of "
-        f"the folds: xenon-predict INPUT OUT.csv --run {run}"
+        f"for studies of other patients, by the average of the folds: xenon-predict "
+        f"INPUT OUT.csv --run {run}"
     )
 
 
@@ -239,19 +241,17 @@ def _complete(config: TrainConfig, best: Checkpoint) -> None:
             _print_resume("the run is complete but for validation.csv", config)
         raise
     run = text.shell_quote(config.run)
-    untouched = validation.untouched_rec(config.packed)
+    untouched = validation.untouched_rec(config.packed, config.run)
     if untouched is not None:
+        rec = text.shell_quote(untouched)
         console.print_line(
-            f"valid chose no checkpoint; next: xenon-predict "
-            f"{text.shell_quote(untouched)} valid.csv --run {run} && xenon-report "
-            f"valid.csv"
+            f"valid chose no checkpoint; next: xenon-predict {rec} valid.csv --run "
+            f"{run}"
         )
-    else:
-        table = text.shell_quote(validation.table(config.run))
-        console.print_line(
-            f"for other studies: xenon-predict INPUT OUT.csv --run {run}; next: "
-            f"xenon-report {table}"
-        )
+        return
+    table = text.shell_quote(validation.table(config.run))
+    console.print_line(f"next: xenon-report {table}")
+    console.print_line(f"for other studies: xenon-predict INPUT OUT.csv --run {run}")
 
 
 @xenon_command.command("predict", short_help="Predict whether each study is abnormal.")
@@ -282,6 +282,9 @@ def predict_command(**flags: Any) -> None:
         _predict(config)
         for path in filter(None, (config.out, config.images, config.cam)):
             console.print_line(f"written: {path}")
+        # What follows a table in a run is said by xenon-train, which wrote it.
+        if not config.submission and not (config.out.parent / "run.json").is_file():
+            console.print_line(f"next: xenon-report {text.shell_quote(config.out)}")
         return
     streams.check_stdout()
     with tempfile.TemporaryDirectory() as folder:
@@ -343,13 +346,16 @@ def report_command(**flags: Any) -> None:
     only if they were moved. A table of another program is taken, too: it needs the
     columns study and probability, and label for metrics.
 
+    With --against and --readers, the page compares PREDICTIONS with those of another
+    ensemble, and with readers.
+
     Not for medical use.
     """
     config = ReportConfig(**flags)
     memory.check(memory.REPORT)
     from xenon_mx.commands import report
 
-    for path in report.report(config):
+    for path in report.report(config, console.print_differences):
         console.print_line(f"written: {path}")
 
 
@@ -406,7 +412,7 @@ def _print_resume_line(config: LaunchConfig) -> None:
     launcher = click.get_current_context().command_path
     words = [*resume_line.launch_words(launcher, config), *program]
     line = resume_line.resume_line(words, packed, run)
-    console.print_line(f"{_DISCARDED}; continue with: {line}")
+    console.print_line(f"{_KEPT}; continue with: {line}")
 
 
 # Every command by its name, which is also the name of its entry point.

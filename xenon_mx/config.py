@@ -357,6 +357,26 @@ class ReportConfig(Checked):
         low=0.0,
         high=1.0,
     )
+    against: Path | None = setting(
+        None,
+        "A table of another ensemble for the same studies: also show the differences "
+        "between PREDICTIONS and it, with intervals and p-values.",
+        kind=Path,
+    )
+    readers: Path | None = setting(
+        None,
+        "What readers say of the same studies, a CSV with the columns study and one of "
+        "each reader (1, 0, or empty): also compare them with PREDICTIONS.",
+        kind=Path,
+    )
+    margin: float | None = setting(
+        None,
+        "With --against or --readers: also show where PREDICTIONS are worse by less "
+        "than this, such as 0.05 (non-inferiority).",
+        kind=float,
+        low=0.0,
+        high=1.0,
+    )
     root: Path | None = setting(
         None,
         "Folder to which the studies' paths are relative, to find their radiographs. "
@@ -387,6 +407,8 @@ class ReportConfig(Checked):
             raise ConfigError(
                 "--prevalence", f"must be above 0 and below 1, not {self.prevalence:g}"
             )
+        if self.margin == 0:
+            raise ConfigError("--margin", "must be above 0, not 0")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # these load NumPy, which `--help` must not wait for
     from xenon_mx.data.packed_folder import PackedFolder
     from xenon_mx.evaluation.estimates import Estimate
     from xenon_mx.evaluation.study_type_metrics import StudyTypeMetrics
+    from xenon_mx.reporting.tables import Table
 
 
 # The columns of what was packed, and the counts in them.
@@ -75,6 +76,13 @@ def print_table(
             for i, (cell, width) in enumerate(zip(row, widths))
         ]
         write("  ".join(cells).rstrip())
+
+
+def print_differences(table: Table) -> None:
+    """Print a table of differences, each value and its interval on one line."""
+    rows = [tuple(cell.replace("\n", " ") for cell in row) for row in table.rows]
+    print_line(f"{table.caption}:")
+    print_table([tuple(table.header), *rows], left=1)
 
 
 def print_packed(packed: PackedFolder) -> None:

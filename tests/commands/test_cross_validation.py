@@ -141,8 +141,10 @@ def test_what_is_printed_are_the_metrics_of_the_table_and_what_is_next(runs):
     for row, each in zip(rows, [*by_fold, overall]):
         assert row[:2] == [each.study_type, str(each.studies)]
     assert overall.studies == sum(each.studies for each in by_fold)
-    assert said[-2] == f"written: {table}"
-    assert said[-1].startswith(f"next: xenon-report {table}; ")
+    written, report, other = said[-3:]
+    assert written == f"written: {table}"
+    assert report == f"next: xenon-report {table}"
+    assert other.endswith(f"xenon-predict INPUT OUT.csv --run {table.parent}")
     assert any("copy of the records" in line for line in said)
 
 
@@ -334,7 +336,21 @@ def outcome(runs):
     return sums, (runs / "out-of-fold.csv").read_bytes()
 
 
-@pytest.mark.parametrize("stage", STAGES)
+# The others show the same again, and take a while.
+ORDINARY = (
+    "before fold 1 is trained",
+    "before the part left out of fold 2 is predicted",
+    "while fold 1 is removed",
+)
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        each if each in ORDINARY else pytest.param(each, marks=pytest.mark.slow)
+        for each in STAGES
+    ],
+)
 def test_stopped_anywhere_it_is_resumed_to_the_same_end(
     packed, whole, tmp_path, monkeypatch, quick, stage
 ):
@@ -376,6 +392,7 @@ def test_finished_folds_are_left_as_they_are(packed, runs, quick, caplog):
     assert "fold 2 of 2 is finished" in caplog.text
 
 
+@pytest.mark.slow
 def test_more_epochs_train_all_folds_further(packed, tmp_path, quick):
     runs = tmp_path / "runs"
     first = cross_validation.cross_validate(config(packed, runs)).table.read_bytes()

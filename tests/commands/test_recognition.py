@@ -99,8 +99,16 @@ def call_export(run):
     export.export(ExportConfig((run,), "new.onnx"))
 
 
-def call_report(run, predictions=None):
-    report.report(ReportConfig(run, predictions))
+def call_report(run, predictions=None, **more):
+    report.report(ReportConfig(run, predictions, **more))
+
+
+def call_report_against(table, against):
+    call_report(table, against=against)
+
+
+def call_report_with_readers(table, readers):
+    call_report(table, readers=readers)
 
 
 def call_load(run):
@@ -171,6 +179,24 @@ TAKEN = [
     (call_report, ("run/params/net-0001.params",), RUN_ADVICE),
     (call_report, ("packed",), "is a packed folder .*, not a run or a table"),
     (call_report, ("run", "own"), "own: is a data set, not a run or a table"),
+    (
+        call_report,
+        ("out.csv", "of other;program.csv"),
+        "are two tables of predictions; did you mean: xenon-report out.csv --against "
+        "'of other;program.csv'",
+    ),
+    (
+        call_report_against,
+        ("out.csv", "run"),
+        "run: is a run of xenon-train, not a table of predictions; predict with it "
+        "first: xenon-predict INPUT OUT.csv --run run",
+    ),
+    (
+        call_report_with_readers,
+        ("out.csv", "of other;program.csv"),
+        "is a table of predictions, not a file of readers; compare two tables with "
+        "--against",
+    ),
 ]
 
 

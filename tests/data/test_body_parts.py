@@ -157,7 +157,7 @@ def test_a_table_may_have_other_delimiters(tmp_path: Path, delimiter: str) -> No
             b"body_part,study_type\nDoe,XR_A\ndoe,XR_B\n",
             "lines 2 and 3 give one body part two study types",
         ),
-        (b"body_part,study_type\nDoe\n", "line 2 has 1 column, and the header 2"),
+        (b"body_part,study_type\nDoe\n", "line 2 has 1 column, and the first line 2"),
         (b"body_part,study_type\nD\xf6e,XR_A\n", "is not in UTF-8"),
         (b'body_part,study_type\n"Doe,XR_A\n', "cannot be read as CSV"),
         (b"body_part,study_type,body_part\n", "two columns have the same name"),

@@ -261,7 +261,8 @@ def test_a_table_of_another_program_has_a_page(tmp_path):
     figures, card = tmp_path / "figures.csv", tmp_path / "card.md"
     page = report(table, figures=figures, model_card=card)
     ids = [attrs.get("id") for attrs in page.all("section")]
-    assert ids == ["origin", "training", "results", "types", "gallery", "limits"]
+    expected = "origin training results types patients gallery limits"
+    assert ids == expected.split()
     assert "40 studies (patients unknown)" in page.text
     for text in (page.text, card.read_text()):
         assert "Patients unknown: each study counts as a patient" in text
@@ -347,6 +348,28 @@ def test_studies_of_the_same_names_stand_at_the_head(place):
         f"Of the {count} studies, {count} have the names of studies that chose the"
     )
     assert page.text.count("chose the checkpoints") == 1  # and no warning guesses it
+
+
+def test_two_tables_have_their_own_ensembles_and_thresholds(place):
+    first, second = (place / name / "out.csv" for name in ("one", "other"))
+    page = report(first, against=second)
+    for name, file, run, threshold in (("A", first, "a", 0.4), ("B", second, "b", 0.5)):
+        ensemble = f"1 member of run {run} (epoch 1)"
+        said = f"{name} is {file}: {ensemble}, abnormal above {threshold}."
+        assert said in page.text
+
+
+def test_what_limits_the_use_of_the_second_table_is_a_warning(place, caplog):
+    holdout = WRITTEN / "packed" / "holdout.rec"
+    runs = place / "runs"
+    first = predicted(place / "first", runs / "a", holdout)
+    seen = "B (out.csv): these images chose the checkpoints"
+    page = report(first, against=predicted(place / "second", runs / "b", holdout))
+    assert seen in page.text
+    assert any(message.startswith(seen) for message in caplog.messages)
+    again = predicted(place / "again", runs / "a", holdout, threshold=0.0)
+    same = "B (out.csv) was predicted by the same members as A"
+    assert same in report(first, against=again).text
 
 
 def test_a_page_is_replaced_by_that_of_the_same_table(place):

@@ -307,8 +307,8 @@ def test_a_run_that_was_interrupted_in_its_first_epoch_is_not_finished(tmp_path)
 def test_every_section_is_there_and_the_warnings_come_first(whole):
     page = whole.page
     assert sections(page) == [
-        "origin", "warnings", "training", "curves", "results", "types", "paper",
-        "gallery", "limits",
+        "origin", "warnings", "training", "curves", "results", "types", "patients",
+        "paper", "gallery", "limits",
     ]  # fmt: skip
     assert "also chose the checkpoints" in page.text
     assert "Not for medical use" in page.text
@@ -507,7 +507,9 @@ def test_metrics_of_images_are_shown_beside_those_of_studies(run, tmp_path):
                 for key in ("value", "low", "high"):
                     expected = getattr(estimate, key)
                     assert float(row[key]) == pytest.approx(expected, rel=1e-5)
-    assert len(rows) == 2 * 4 * len(METRICS)
+    patients = [row for row in rows if row["figure"].startswith("patients for")]
+    assert len(patients) == 3 * 2  # of three metrics, for two margins
+    assert len(rows) == 2 * 4 * len(METRICS) + len(patients)
 
 
 def test_undefined_values_are_empty_cells_of_the_figures(run, tmp_path):
@@ -785,7 +787,16 @@ def test_the_most_confident_of_each_outcome_are_chosen(run, tmp_path, monkeypatc
     ]
     table = write(tmp_path / "out.csv", rows)
     config = ReportConfig(run, table, gallery=2)
-    sections, _ = gallery.build_gallery(config, read_table(table), 0.5)
+    predicted = read_table(table)
+    outcomes = gallery.outcomes(predicted, 0.5)
+    found = gallery.find_files(config, predicted, outcomes)
+    sections = gallery.build_sections(
+        outcomes,
+        predicted,
+        found,
+        config.gallery,
+        lambda row: gallery.describe(predicted, row),
+    )
     patients = {
         section.title: [
             int(re.search(r"patient(\d+)", study.name)[1]) for study in section.studies
@@ -1192,6 +1203,21 @@ def browse(profile, *arguments):
     return done.stdout, [line for line in lines if "CONSOLE" in line]
 
 
+def comparisons(folder, rows):
+    """Write another table and readers of the same studies; return the flags."""
+    other = [[*row[:3], f"{1 - float(row[3]) / 2:.9g}", "", row[5]] for row in rows]
+    for row in other:
+        row[4] = int(float(row[3]) > 0.5)
+    readers = [f"{row[0]},{row[5]},{i % 2},{i // 2 % 2}" for i, row in enumerate(rows)]
+    text = "\n".join(["study,Dr. Adler,Dr. Berg,a resident", *readers, ""])
+    (folder / "readers.csv").write_text(text)
+    return {
+        "against": write(folder / "other.csv", other),
+        "readers": folder / "readers.csv",
+        "margin": 0.05,
+    }
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(_CHROMIUM is None, reason="apt-get install chromium")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -1201,8 +1227,8 @@ def browse(profile, *arguments):
 def test_a_browser_opens_the_page_at_any_width(
     run, radiographs, tmp_path, width, height, scheme
 ):
-    table, _ = radiographs
-    _, text = report(run, table, prevalence=0.1)
+    table, rows = radiographs
+    _, text = report(run, table, prevalence=0.1, **comparisons(tmp_path, rows))
     folder = tmp_path / "browser"
     folder.mkdir()
     page, frame = folder / "page.html", folder / "frame.html"
@@ -1238,9 +1264,9 @@ def test_a_browser_opens_the_page_at_any_width(
     shutil.which("pdftohtml") is None, reason="apt-get install poppler-utils"
 )
 def test_no_printed_letter_is_smaller_than_8_points(run, radiographs, tmp_path):
-    table, _ = radiographs
+    table, rows = radiographs
     cam = write_cams(tmp_path / "maps", [f"{read_table(table).names[0]}image1.png"])
-    report(run, table, prevalence=0.1, cam=cam)
+    report(run, table, prevalence=0.1, cam=cam, **comparisons(tmp_path, rows))
     pdf, page = tmp_path / "a.pdf", (run.parent / "report.html").as_uri()
     browse(
         tmp_path / "profile", f"--print-to-pdf={pdf}", "--no-pdf-header-footer", page
@@ -1291,7 +1317,7 @@ def test_the_nu_html_checker_finds_no_error(run, radiographs, tmp_path, kind):
     else:
         images = of_images(tmp_path / "data" / "images.csv", rows)
         cam = write_cams(tmp_path / "maps", [f"{rows[0][0]}image1.png"])
-        more = {"images": images, "cam": cam, "prevalence": 0.1}
+        more = {"images": images, "cam": cam, **comparisons(tmp_path, rows)}
         reporting.report(ReportConfig(run, table, out, **more))
     messages = check_html(out)
     assert not [each["message"] for each in messages if each["type"] == "error"]

@@ -154,6 +154,7 @@ def _compute_logits(
         batches = progress.track(source.batches(ensemble.uses_mxnet), progress_bar)
         if config.cam is None:
             logits = ensemble.logits(batches, config.ctx, config.reference)
+            progress.fill(progress_bar)  # --skip-bad leaves images out
             _check_finite(ensemble, logits)
             return logits
         extent, cams = ensemble.cams(batches, config.ctx, config.reference)
@@ -169,6 +170,7 @@ def _compute_logits(
         )
         stack.enter_context(folder)
         logits = _write_cams(folder, job, cams)
+        progress.fill(progress_bar)
         folder.complete()
         return logits
 

@@ -217,6 +217,25 @@ def check_report(paths: Sequence[Path]) -> None:
             if within is not None:
                 advice = f"give the whole run: {text.shell_quote(within)}"
             raise _wrong(path, given, "a run or a table of predictions", advice)
+    if len(paths) == 2 and all(what_is(path) is Kind.TABLE for path in paths):
+        names = " and ".join(text.folder_name(path) for path in paths)
+        mean = _mean("xenon-report", paths[0], "--against", paths[1])
+        raise XenonError(f"{names}: are two tables of predictions; {mean}")
+
+
+def check_compared(against: Path | None, readers: Path | None) -> None:
+    """Check that --against is no run, and --readers no table of predictions.
+
+    Raises:
+        XenonError: It is.
+    """
+    if against is not None and what_is(against) is Kind.RUN:
+        command = _command("xenon-predict", "INPUT", "OUT.csv", "--run", against)
+        advice = f"predict with it first: {command}"
+        raise _wrong(against, Kind.RUN, "a table of predictions", advice)
+    if readers is not None and what_is(readers) is Kind.TABLE:
+        advice = "compare two tables with --against"
+        raise _wrong(readers, Kind.TABLE, "a file of readers", advice)
 
 
 def _wrong(path: Path, given: Kind, wanted: str, advice: str) -> XenonError:
@@ -228,6 +247,7 @@ def _wrong(path: Path, given: Kind, wanted: str, advice: str) -> XenonError:
 
 
 def _mean(command: str, *arguments: Path | str) -> str:
+    """Return the line with the arguments in their places; it lacks other flags."""
     return f"did you mean: {_command(command, *arguments)}"
 
 

@@ -7,9 +7,8 @@ command line.
 from __future__ import annotations
 
 import logging
-import math
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 from xenon_mx import __version__
 from xenon_mx.commands import recognition
@@ -26,6 +25,7 @@ from xenon_mx.reporting import (
 )
 from xenon_mx.reporting import origin as origins
 from xenon_mx.reporting.estimate_tables import MetricRow
+from xenon_mx.reporting.tables import Table, six_digits
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runtime import spreadsheet
 from xenon_mx.runtime.text import one_line
@@ -37,14 +37,28 @@ _FIGURES_COLUMNS = (
     *("level", "study_type", "cases", "abnormal"),
     *("figure", "value", "low", "high"),
 )
-_FURTHER_COLUMNS = ("subgroup", "patients")  # only if a row has them
+# Only if a row has them.
+_FURTHER_COLUMNS = (
+    *("subgroup", "patients"),
+    *("of", "against", "reference", "p", "p_holm", "non_inferior"),
+)
 
 
-def report(config: ReportConfig) -> list[Path]:
+# Flags that need PREDICTIONS.
+_OF_PREDICTIONS = (
+    *("images", "figures", "prevalence", "against", "readers", "margin"),
+    *("root", "link", "cam"),
+)
+
+
+def report(
+    config: ReportConfig, show: Callable[[Table], None] | None = None
+) -> list[Path]:
     """Write the page and, if given in the configuration, the model card and the CSV.
 
     Args:
         config: The arguments of `xenon-report`.
+        show: Shows a table of differences, with --against and --readers.
 
     Returns:
         The files that were written.
@@ -55,6 +69,7 @@ def report(config: ReportConfig) -> list[Path]:
     """
     given = (config.run, config.predictions)
     recognition.check_report([path for path in given if path is not None])
+    recognition.check_compared(config.against, config.readers)
     config = origins.recognise(config)
     _check_flags(config)
     output_files = _check_outputs(config)
@@ -69,6 +84,8 @@ def report(config: ReportConfig) -> list[Path]:
     )
     if origin.seen and origin.seen.is_any:
         _log.warning("%s", origin.seen)
+    for line in predicted.against.warnings if predicted and predicted.against else []:
+        _log.warning("%s", line)
     context = _context(config, origin, predicted)
     for name, sentence in context["unfinished"]:
         _log.warning("%s: %s", name, sentence)
@@ -76,21 +93,31 @@ def report(config: ReportConfig) -> list[Path]:
     if config.model_card is not None:
         pages[config.model_card] = page.render(page.MODEL_CARD, context)
     if config.figures is not None:
-        pages[config.figures] = _csv(predicted.summary.rows if predicted else [])
+        pages[config.figures] = _csv(predicted.rows if predicted else [])
     # A path on a page may contain bytes that are not UTF-8.
     output_files.write(
         {path: text.encode(errors="backslashreplace") for path, text in pages.items()}
     )
+    if predicted is not None and show is not None:
+        for table in _differences(predicted):
+            show(table)
     return list(pages)
+
+
+def _differences(predicted: results.Results) -> list[Table]:
+    """Return the tables of differences that a terminal shows."""
+    tables = [predicted.against.overall] if predicted.against else []
+    return [*tables, *(predicted.readers.label if predicted.readers else [])]
 
 
 def _inputs(config: ReportConfig, runs: Sequence[Run]) -> list[Path]:
     """Return every file that is read."""
-    tables = [path for path in (config.predictions, config.images) if path is not None]
+    given = (config.predictions, config.images, config.against)
+    tables = [path for path in given if path is not None]
     records = [file for table in tables for file in outputs.BesideRecord().files(table)]
     maps = list(config.cam.rglob("*")) if config.cam is not None else []
-    links = [config.link] if config.link is not None else []
-    return [*(f for run in runs for f in run.contents()), *records, *links, *maps]
+    others = [path for path in (config.link, config.readers) if path is not None]
+    return [*(f for run in runs for f in run.contents()), *records, *others, *maps]
 
 
 def _csv(rows: Sequence[MetricRow]) -> str:
@@ -98,20 +125,18 @@ def _csv(rows: Sequence[MetricRow]) -> str:
     further = [name for name in _FURTHER_COLUMNS if any(getattr(r, name) for r in rows)]
     table: list[Sequence[object]] = [[*_FIGURES_COLUMNS, *further]]
     for row in rows:
-        numbers = map(_six_digits, (row.value, row.low, row.high))
+        numbers = map(six_digits, (row.value, row.low, row.high))
         table.append([*row[:5], *numbers, *(getattr(row, name) for name in further)])
     return spreadsheet.to_csv(table)
 
 
-def _six_digits(value: float) -> str:
-    return f"{value:.6g}" if math.isfinite(value) else ""
-
-
 def _check_flags(config: ReportConfig) -> None:
     """Raise an error for flags that would have no effect, and for missing folders."""
-    for name in ("images", "figures", "prevalence", "root", "link", "cam"):
+    for name in _OF_PREDICTIONS:
         if config.predictions is None and getattr(config, name) is not None:
             raise ConfigError(f"--{name}", "has no effect without PREDICTIONS")
+    if config.margin is not None and not (config.against or config.readers):
+        raise ConfigError("--margin", "has no effect without --against or --readers")
     for folder in (config.root, config.cam):
         if folder is not None and not folder.is_dir():
             raise XenonError(f"{folder}: no such folder")

@@ -55,15 +55,42 @@ def read(file: Path, name: str, required: Iterable[str]) -> Table:
     Raises:
         FileError: The file cannot be read, is no such CSV, or lacks a column.
     """
+    return parse(read_lines(file, name), name, required)
+
+
+def read_lines(file: Path, name: str) -> list[str]:
+    """Read the lines of a text in UTF-8; the arguments and errors are those of `read`.
+
+    A parameter `name` is what errors call the file.
+    """
     try:
         with file.open(encoding="utf-8-sig", errors="strict", newline="") as stream:
-            lines = stream.readlines()
+            return stream.readlines()
     except OSError as error:
         raise os_error(name, error) from None
     except UnicodeDecodeError:
         raise FileError(name, "is not in UTF-8: save it as CSV in UTF-8") from None
+
+
+def parse(
+    lines: Sequence[str],
+    name: str,
+    required: Iterable[str],
+    columns: Sequence[str] | None = None,
+) -> Table:
+    """Parse the lines of a CSV.
+
+    Args:
+        lines: The lines, with their ends.
+        name: What errors call the file.
+        required: The columns that must be there.
+        columns: The names of the columns, if the first line does not name them.
+
+    Raises:
+        FileError: They are no such CSV, or lack a column.
+    """
     try:
-        return _parse(lines, name, required)
+        return _parse(lines, name, required, columns)
     except csv.Error as error:
         raise FileError(name, f"cannot be read as CSV: {error}") from None
 
@@ -73,10 +100,16 @@ def delimiter(first: str) -> str:
     return max(_DELIMITERS, key=first.count)
 
 
-def _parse(lines: Sequence[str], name: str, required: Iterable[str]) -> Table:
+def _parse(
+    lines: Sequence[str],
+    name: str,
+    required: Iterable[str],
+    columns: Sequence[str] | None,
+) -> Table:
     first = lines[0] if lines else ""
     reader = csv.reader(lines, delimiter=delimiter(first), strict=True)
-    columns = [column.strip() for column in next(reader, [])]
+    if columns is None:
+        columns = [column.strip() for column in next(reader, [])]
     _check_columns(columns, name, required)
     rows = []
     for fields in reader:
@@ -86,7 +119,7 @@ def _parse(lines: Sequence[str], name: str, required: Iterable[str]) -> Table:
             raise FileError(
                 name,
                 f"line {reader.line_num} has {text.counted(len(fields), 'column')}, "
-                f"and the header {len(columns)}",
+                f"and the first line {len(columns)}",
             )
         values = (field.strip() for field in fields)
         rows.append(Row(reader.line_num, dict(zip(columns, values))))

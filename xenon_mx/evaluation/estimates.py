@@ -7,7 +7,7 @@ interval; must not know files, nets, runs or pages.
 from __future__ import annotations
 
 import math
-from typing import Iterator, Mapping, NamedTuple
+from typing import Iterator, NamedTuple
 
 import numpy as np
 
@@ -40,6 +40,17 @@ class Estimate(NamedTuple):
     high: float
 
 
+class Drawn(NamedTuple):
+    """Every metric by name, and its value in each of R draws: (R,) each."""
+
+    values: dict[str, float]
+    draws: dict[str, np.ndarray]
+
+    def estimate(self, name: str) -> Estimate:
+        """Return a metric with its interval."""
+        return from_draws(name, self.values[name], self.draws[name])
+
+
 def evaluate(
     samples: EvaluationSet,
     threshold: float = THRESHOLD,
@@ -67,22 +78,39 @@ def evaluate(
         One estimate per metric, in the order of `metrics.METRICS`, then those of
         `names_at(prevalence)`.
     """
-    labels, prob = samples.labels, samples.prob
+    drawn = draw(samples, threshold, repeats, seed)
+    estimates = [drawn.estimate(name) for name in metrics.METRICS]
+    if prevalence is not None:
+        estimates += _estimates_at(prevalence, drawn)
+    return estimates
+
+
+def draw(
+    samples: EvaluationSet, threshold: float, repeats: int = REPEATS, seed: int = 0
+) -> Drawn:
+    """Compute every metric over all samples, and over draws of the patients.
+
+    The draws depend on nothing but the seed and the patients: they are the same for
+    two predictions of the same samples.
+
+    Args:
+        samples: Studies or images.
+        threshold: A sample is predicted abnormal if its probability is strictly above.
+        repeats: Number of draws; with fewer than five patients there are none.
+        seed: Seed of the draws.
+    """
     if len(set(samples.patients)) < _FEWEST_PATIENTS:
         repeats = 0
-    values = metrics.compute_all(labels, prob, threshold)
     draws = bootstrap.bootstrap_metrics(
-        labels=labels,
-        prob=prob,
+        labels=samples.labels,
+        prob=samples.prob,
         patients=samples.patients,
         threshold=threshold,
         repeats=repeats,
         seed=seed,
     )
-    estimates = [_estimate(name, values[name], draws[name]) for name in metrics.METRICS]
-    if prevalence is not None:
-        estimates += _estimates_at(prevalence, values, draws)
-    return estimates
+    values = metrics.compute_all(samples.labels, samples.prob, threshold)
+    return Drawn(values, draws)
 
 
 def names_at(prevalence: float) -> tuple[str, str]:
@@ -90,20 +118,20 @@ def names_at(prevalence: float) -> tuple[str, str]:
     return f"PPV at prevalence {prevalence:g}", f"NPV at prevalence {prevalence:g}"
 
 
-def _estimates_at(
-    prevalence: float, values: Mapping[str, float], draws: Mapping[str, np.ndarray]
-) -> Iterator[Estimate]:
+def _estimates_at(prevalence: float, drawn: Drawn) -> Iterator[Estimate]:
     """Yield PPV and NPV at a prevalence, of the same draws of patients."""
     names = ("sensitivity", "specificity")
     value = metrics.predictive_values_at(
-        prevalence, *(np.array([values[name]]) for name in names)
+        prevalence, *(np.array([drawn.values[name]]) for name in names)
     )
-    drawn = metrics.predictive_values_at(prevalence, *(draws[name] for name in names))
-    for name, one, many in zip(names_at(prevalence), value, drawn):
-        yield _estimate(name, float(one[0]), many)
+    draws = metrics.predictive_values_at(
+        prevalence, *(drawn.draws[name] for name in names)
+    )
+    for name, one, many in zip(names_at(prevalence), value, draws):
+        yield from_draws(name, float(one[0]), many)
 
 
-def _estimate(name: str, value: float, draws: np.ndarray) -> Estimate:
+def from_draws(name: str, value: float, draws: np.ndarray) -> Estimate:
     """Return a metric with the interval of its (R,) draws, which holds the value."""
     if name in _BIASED:
         interval = bootstrap.bias_corrected_interval(draws, value)

@@ -78,7 +78,10 @@ class EvaluationSet:
         return self._where(self.columns[column], value)
 
     def _where(self, cells: Sequence[str], value: str) -> EvaluationSet:
-        rows = [i for i, cell in enumerate(cells) if cell == value]
+        return self.rows([i for i, cell in enumerate(cells) if cell == value])
+
+    def rows(self, rows: Sequence[int]) -> EvaluationSet:
+        """Return some of the samples, by their numbers from 0."""
 
         def chosen(values: Sequence[str]) -> list[str]:
             return [values[i] for i in rows] if values else []

@@ -35,6 +35,12 @@ class MetricRow(NamedTuple):
     high: float
     subgroup: str = ""  # `sex=F`; empty for all
     patients: str = ""  # `unknown`; empty if the patients are known
+    of: str = ""  # whose metric it is; empty for PREDICTIONS
+    against: str = ""  # whose metric is subtracted in a difference
+    reference: str = ""  # `other readers`; empty for the labels
+    p: str = ""  # of a difference
+    p_holm: str = ""  # the same, corrected for the number of study types
+    non_inferior: str = ""  # 1 or 0, with --margin
 
 
 def metric_rows(

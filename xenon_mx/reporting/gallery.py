@@ -7,13 +7,13 @@ radiographs and overlays are found (`study_files`), the page or metrics.
 from __future__ import annotations
 
 import logging
-from typing import NamedTuple, Sequence
+from typing import Callable, NamedTuple, Sequence
 
 import numpy as np
 
 from xenon_mx.config import ReportConfig
 from xenon_mx.data import images
-from xenon_mx.evaluation.prediction_tables import PLURAL, PredictionTable
+from xenon_mx.evaluation.prediction_tables import PredictionTable
 from xenon_mx.evaluation.studies import UNLABELLED
 from xenon_mx.inference import cam_key
 from xenon_mx.reporting.study_files import StudyFiles
@@ -47,6 +47,22 @@ class ColourKey(NamedTuple):
     caption: str
 
 
+class Outcome(NamedTuple):
+    """An outcome of predictions, and which rows of the table have it.
+
+    Attributes:
+        title: Its name.
+        meaning: What it is, in a sentence.
+        is_error: Whether these predictions are wrong.
+        rows: The numbers of the rows, the most confident prediction first.
+    """
+
+    title: str
+    meaning: str
+    is_error: bool
+    rows: list[int]
+
+
 class GallerySection(NamedTuple):
     """The studies of one outcome, the most confident prediction first."""
 
@@ -69,40 +85,74 @@ _UNLABELLED_OUTCOMES = (
 )
 
 
-def build_gallery(
-    config: ReportConfig, table: PredictionTable, threshold: float
-) -> tuple[list[GallerySection], str]:
-    """Build the gallery of the most confident predictions of each outcome.
+def outcomes(table: PredictionTable, threshold: float) -> list[Outcome]:
+    """Return the outcomes of predictions, with labels or without any.
+
+    Args:
+        table: The predictions.
+        threshold: A sample is predicted abnormal if its probability is strictly above.
+    """
+    named = _UNLABELLED_OUTCOMES if table.is_unlabelled else _OUTCOMES
+    return [
+        Outcome(
+            title,
+            meaning,
+            label not in (UNLABELLED, prediction),
+            most_confident(table, label, prediction, threshold),
+        )
+        for title, meaning, label, prediction in named
+    ]
+
+
+def find_files(
+    config: ReportConfig, table: PredictionTable, outcomes: Sequence[Outcome]
+) -> StudyFiles:
+    """Find the radiographs and overlays of what a gallery shows.
 
     Args:
         config: The arguments of `xenon-report`: where the radiographs are, and how many
             studies to show.
-        table: The predictions, with labels or without any.
-        threshold: A sample is predicted abnormal if its probability is strictly above.
-
-    Returns:
-        One section per outcome; and a note on what they show and what is missing.
+        table: The predictions.
+        outcomes: What will be shown.
 
     Raises:
         XenonError: A folder was given that contains none of the studies.
     """
-    outcomes = _UNLABELLED_OUTCOMES if table.is_unlabelled else _OUTCOMES
-    chosen = [
-        most_confident(table, label, prediction, threshold)[: config.gallery]
-        for _, _, label, prediction in outcomes
-    ]
-    names = [table.names[row] for rows in chosen for row in rows]
+    rows = [row for outcome in outcomes for row in outcome.rows[: config.gallery]]
+    names = [table.names[row] for row in rows]
     study_files = StudyFiles(table.file, names, config.root, config.cam, config.link)
-    sections = []
-    for (title, meaning, label, prediction), rows in zip(outcomes, chosen):
-        studies = [_gallery_study(table, row, study_files) for row in rows]
-        is_error = label not in (UNLABELLED, prediction)
-        sections.append(GallerySection(title, meaning, is_error, studies))
     if study_files.folder is not None:
         _log.info("gallery: radiographs from %s", study_files.folder)
     elif names:
         _log.warning("the radiographs were not found: give their folder with --root")
-    return sections, _note(config, table, names, study_files)
+    return study_files
+
+
+def build_sections(
+    outcomes: Sequence[Outcome],
+    table: PredictionTable,
+    study_files: StudyFiles,
+    limit: int,
+    describe: Callable[[int], str],
+) -> list[GallerySection]:
+    """Build the gallery of the most confident predictions of each outcome.
+
+    Args:
+        outcomes: The outcomes, one for each section.
+        table: The predictions.
+        study_files: The files of the studies.
+        limit: The largest number of studies of a section.
+        describe: Returns what was predicted for a row, in words.
+    """
+    sections = []
+    for title, meaning, is_error, rows in outcomes:
+        studies = []
+        for row in rows[:limit]:
+            thumbnails, views = study_files.thumbnails(table.names[row])
+            name = table.names[row]
+            studies.append(GalleryStudy(name, describe(row), views, thumbnails))
+        sections.append(GallerySection(title, meaning, is_error, studies))
+    return sections
 
 
 def colour_key() -> ColourKey:
@@ -116,27 +166,21 @@ def colour_key() -> ColourKey:
     )
 
 
-def _gallery_study(
-    table: PredictionTable, row: int, study_files: StudyFiles
-) -> GalleryStudy:
-    thumbnails, views = study_files.thumbnails(table.names[row])
+def describe(table: PredictionTable, row: int) -> str:
+    """Return the study type and the probability of a row, in words."""
     study_type = table.study_types[row] or "no study type"
-    prediction = f"{study_type}: probability {table.prob[row]:.3f}"
-    return GalleryStudy(table.names[row], prediction, views, thumbnails)
+    return f"{study_type}: probability {table.prob[row]:.3f}"
 
 
-def _note(
-    config: ReportConfig,
-    table: PredictionTable,
-    names: Sequence[str],
-    study_files: StudyFiles,
+def note(
+    sections: Sequence[GallerySection], study_files: StudyFiles, limit: int, plural: str
 ) -> str:
     """Return what the gallery shows and what is missing, in sentences."""
     sentences = [
-        f"For each outcome, up to {config.gallery} {PLURAL[table.level]} with the "
-        f"probabilities farthest from the threshold."
+        f"For each outcome, up to {limit} {plural} with the probabilities farthest "
+        f"from the threshold."
     ]
-    if names and not study_files.is_found:
+    if any(section.studies for section in sections) and not study_files.is_found:
         sentences.append(
             "Their radiographs were not found; give their folder with --root."
         )

@@ -36,7 +36,7 @@ def check_ensembles(config: ReportConfig, origin: Origin) -> None:
 
 def check_flags_without_labels(config: ReportConfig, table: PredictionTable) -> None:
     """Raise an error for flags that have no effect without labels."""
-    for name in ("images", "figures", "prevalence"):
+    for name in ("images", "figures", "prevalence", "against", "readers"):
         if getattr(config, name) is not None:
             raise ConfigError(f"--{name}", f"has no effect: {table.file} has no labels")
 

@@ -13,9 +13,8 @@ from xenon_mx.evaluation import competition
 from xenon_mx.evaluation.estimates import Estimate
 from xenon_mx.evaluation.evaluation_set import OVERALL, EvaluationSet
 from xenon_mx.evaluation.published import PAPER
-from xenon_mx.reporting import plots
+from xenon_mx.reporting.interval_plots import IntervalRow, draw_intervals
 from xenon_mx.reporting.plot_style import Plot
-from xenon_mx.reporting.plots import IntervalRow
 from xenon_mx.reporting.tables import (
     Table,
     format_cell,
@@ -77,7 +76,7 @@ def _kappa_plot(estimates: Mapping[str, Sequence[Estimate]]) -> Plot:
     marks = [("paper's model", model), ("paper's best radiologist", best)]
     values = "; ".join(f"{name} {format_estimate(kappa)}" for name, kappa in kappas)
     return Plot(
-        plots.draw_intervals(rows, marks, "Cohen's kappa"),
+        draw_intervals(rows, marks, "Cohen's kappa"),
         f"Cohen's kappa of each study type with its 95% interval: {values}. The "
         f"paper's values are in the table below.",
         "Cohen's kappa with 95% intervals. For comparison: the paper's model and, for "

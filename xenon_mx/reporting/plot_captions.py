@@ -7,7 +7,7 @@ drawn (`plots`), tables or the page.
 from __future__ import annotations
 
 import math
-from typing import Mapping
+from typing import Mapping, Sequence
 
 import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_curve
@@ -21,10 +21,14 @@ from xenon_mx.evaluation.studies import UNLABELLED
 from xenon_mx.reporting import plots
 from xenon_mx.reporting.plot_style import Plot
 from xenon_mx.reporting.tables import format_estimate, format_number
+from xenon_mx.runtime.text import one_line
 
 
 def roc_plots(
-    samples: EvaluationSet, estimates: Mapping[str, Estimate], with_paper: bool
+    samples: EvaluationSet,
+    estimates: Mapping[str, Estimate],
+    with_paper: bool,
+    readers: Sequence[tuple[str, float, float]] = (),
 ) -> list[Plot]:
     """Return the plot of the ROC curve; none with one class only.
 
@@ -32,6 +36,7 @@ def roc_plots(
         samples: Studies or images.
         estimates: The pooled estimates, by name.
         with_paper: Whether to show the paper's operating point.
+        readers: Name, specificity and sensitivity of each reader.
     """
     auroc = estimates["AUROC"]
     if math.isnan(auroc.value):
@@ -58,7 +63,18 @@ def roc_plots(
             f" The diamond is the operating point of the paper's model on another test "
             f"set ({paper})."
         )
-    drawing = plots.draw_roc_curve((false_positive, true_positive), points)
+    if readers:
+        found = "; ".join(
+            f"{one_line(name)} {format_number(sensitivity)} and {format_number(other)}"
+            for name, other, sensitivity in readers
+        )
+        alt += f" Sensitivity and specificity of the readers: {found}."
+        caption += (
+            " Each triangle is a reader, on the studies that the reader read. Above "
+            "the curve, a reader has a higher sensitivity than this ensemble at the "
+            "same specificity."
+        )
+    drawing = plots.draw_roc_curve((false_positive, true_positive), points, readers)
     return [Plot(drawing, alt, caption)]
 
 

@@ -1,4 +1,4 @@
-"""Plots: training and ROC curves, precision-recall, calibration, intervals, histogram.
+"""Plots: training and ROC curves, precision-recall, calibration, histogram.
 
 Owns what is drawn on the axes of each plot; must not know matplotlib's settings
 (`plot_style`), files, runs or how the numbers were computed.
@@ -11,6 +11,7 @@ from typing import Mapping, NamedTuple, Sequence
 
 import numpy as np
 
+from xenon_mx.reporting.interval_plots import axis_name
 from xenon_mx.reporting.plot_style import (
     LIGHT,
     SQUARE_HEIGHT,
@@ -21,8 +22,6 @@ from xenon_mx.reporting.plot_style import (
     make_square,
     render,
 )
-
-_LONGEST_NAME = 20  # letters of a name beside an axis
 
 
 class Curve(NamedTuple):
@@ -37,15 +36,6 @@ class Curve(NamedTuple):
     name: str
     values: Sequence[float]
     has_rings: bool
-
-
-class IntervalRow(NamedTuple):
-    """A row of `draw_intervals`: a value and its interval, NaN if undefined."""
-
-    name: str
-    value: float
-    low: float
-    high: float
 
 
 def draw_training_curves(
@@ -101,19 +91,22 @@ def _draw_rings(axes: Axes, epochs: Sequence[int], values: np.ndarray) -> None:
 def draw_roc_curve(
     curve: tuple[np.ndarray, np.ndarray],
     points: Sequence[tuple[str, float, float]],
+    readers: Sequence[tuple[str, float, float]] = (),
 ) -> ThemedSvg:
     """Draw a receiver operating characteristic.
 
     Args:
         curve: (P,) false positive rates and (P,) true positive rates.
-        points: Name, specificity and sensitivity of up to three operating points; NaN
+        points: Name, specificity and sensitivity of up to two operating points; NaN
             is not drawn.
+        readers: The same of each reader; the name stands beside the point.
     """
 
     def draw(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], ":", color=LIGHT.ink, linewidth=1, label="chance")
         axes.plot(*curve, color=LIGHT.first, label="this ensemble")
-        markers = zip(points, (LIGHT.first, LIGHT.second, LIGHT.third), "oD^")
+        _draw_readers(axes, readers)
+        markers = zip(points, (LIGHT.first, LIGHT.second), "oD")
         for (name, specificity, sensitivity), colour, marker in markers:
             axes.plot(
                 1 - specificity,
@@ -131,6 +124,32 @@ def draw_roc_curve(
         axes.legend(loc="lower right")
 
     return render(draw, SQUARE_HEIGHT)
+
+
+def _draw_readers(axes: Axes, readers: Sequence[tuple[str, float, float]]) -> None:
+    """Draw the operating point of each reader, with its name beside it."""
+    if not readers:
+        return
+    _, specificity, sensitivity = zip(*readers)
+    axes.plot(
+        1 - np.array(specificity),
+        sensitivity,
+        "^",
+        color=LIGHT.third,
+        markeredgecolor=LIGHT.ink,
+        markersize=8,
+        linestyle="none",
+        label="readers" if len(readers) > 1 else "reader",
+    )
+    for name, other, own in readers:
+        if math.isfinite(other) and math.isfinite(own):
+            axes.annotate(
+                axis_name(name),
+                (1 - other, own),
+                textcoords="offset points",
+                xytext=(7, -3),
+                fontsize=8,
+            )
 
 
 def draw_precision_recall_curve(
@@ -204,74 +223,6 @@ def draw_calibration_curve(
         axes.legend(loc="upper left", markerscale=0.6)
 
     return render(draw, SQUARE_HEIGHT)
-
-
-def draw_intervals(
-    rows: Sequence[IntervalRow],
-    marks: Sequence[tuple[str, Sequence[float]]],
-    label: str,
-) -> ThemedSvg:
-    """Draw values with their intervals, one per row, and values to compare with.
-
-    Args:
-        rows: From top to bottom; the row of an undefined value is empty.
-        marks: Up to two series to compare with: a name and one value per row, NaN
-            where there is none.
-        label: Label of the horizontal axis.
-    """
-    heights = np.arange(len(rows))[::-1]
-
-    def draw(axes: Axes) -> None:
-        _draw_own_values(axes, rows, heights)
-        for (name, values), colour, marker in zip(marks, LIGHT[3:], "D|"):
-            axes.plot(
-                values,
-                heights,
-                marker,
-                color=colour,
-                markersize=11 if marker == "|" else 6,
-                markeredgewidth=2,
-                fillstyle="none",
-                label=name,
-            )
-        axes.set_yticks(heights)
-        axes.set_yticklabels([_axis_name(row.name) for row in rows])
-        axes.set_ylim(-0.6, len(rows) - 0.4)
-        axes.set_xlabel(label)
-        axes.grid(axis="y", visible=False)
-        axes.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncol=1)
-
-    return render(draw, 1.8 + 0.3 * len(rows))
-
-
-def _draw_own_values(
-    axes: Axes, rows: Sequence[IntervalRow], heights: np.ndarray
-) -> None:
-    """Draw the intervals, and the values: filled with an interval, open without."""
-    for height, row in zip(heights, rows):
-        if math.isfinite(row.low) and math.isfinite(row.high):
-            axes.plot([row.low, row.high], [height, height], color=LIGHT.first)
-    has_interval = np.isfinite([row.low for row in rows])
-    values = np.array([row.value for row in rows])
-    groups = [(has_interval, "full", "this ensemble")]
-    if not has_interval.all():
-        groups.append((~has_interval, "none", "this ensemble, no interval"))
-    for chosen, fill, name in groups:
-        axes.plot(
-            np.where(chosen, values, math.nan),
-            heights,
-            "o",
-            color=LIGHT.first,
-            fillstyle=fill,
-            label=name,
-        )
-
-
-def _axis_name(name: str) -> str:
-    """Return a shortened name in which matplotlib reads no dollar as a formula."""
-    longest = _LONGEST_NAME
-    short = name if len(name) <= longest else name[: longest - 1] + "…"
-    return short.replace("$", r"\$")
 
 
 def draw_histogram(

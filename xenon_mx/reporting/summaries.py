@@ -27,7 +27,7 @@ from xenon_mx.evaluation.prediction_tables import (
     PredictionTable,
     count_phrase,
 )
-from xenon_mx.reporting import plot_captions
+from xenon_mx.reporting import plot_captions, sample_size_table
 from xenon_mx.reporting.estimate_tables import (
     MetricRow,
     metric_rows,
@@ -42,6 +42,7 @@ from xenon_mx.reporting.paper_comparison import (
     is_comparable,
 )
 from xenon_mx.reporting.plot_style import Plot
+from xenon_mx.reporting.sample_size_table import SampleSizes
 from xenon_mx.reporting.tables import Table, format_estimate, format_number
 
 _HEADLINE = ("kappa", "AUROC", "sensitivity", "specificity", "PPV", "NPV")
@@ -98,6 +99,7 @@ class Summary:
         subgroups: The estimates of the subgroups of each further column, by its name.
         patients: A sentence if patients are unknown, else empty.
         samples: What the estimates are of.
+        sample_sizes: How many patients intervals need.
     """
 
     about: str
@@ -113,6 +115,7 @@ class Summary:
     subgroups: dict[str, list[Table]] = field(default_factory=dict)
     patients: str = ""
     samples: str = ""
+    sample_sizes: SampleSizes | None = None
 
 
 def summarize_unlabelled(table: PredictionTable, threshold: float) -> Summary:
@@ -145,6 +148,7 @@ def summarize_labelled(
     image_table: PredictionTable | None,
     origin: Origin,
     prevalence: float | None,
+    readers: Sequence[tuple[str, float, float]] = (),
 ) -> Summary:
     """Summarize predictions with labels: their estimates.
 
@@ -153,6 +157,7 @@ def summarize_labelled(
         image_table: The table of their images, if given.
         origin: Where the predictions come from.
         prevalence: Adds PPV and NPV at this prevalence.
+        readers: Name, specificity and sensitivity of each reader, for the ROC curve.
     """
     samples, threshold = from_table(table), origin.threshold
     by_type = evaluate_by_study_type(samples, threshold, prevalence=prevalence)
@@ -170,7 +175,7 @@ def summarize_labelled(
     return Summary(
         about=_about(samples, threshold),
         types=types_tables(samples, by_type, threshold),
-        plots=_plots(samples, by_type[OVERALL], threshold),
+        plots=_plots(samples, by_type[OVERALL], threshold, readers),
         warnings=leakage_warnings(
             samples,
             by_type,
@@ -189,6 +194,7 @@ def summarize_labelled(
         },
         patients="" if samples.patients_known else _PATIENTS_UNKNOWN,
         samples=_sample_counts(samples),
+        sample_sizes=sample_size_table.summarize(samples, threshold),
     )
 
 
@@ -227,11 +233,14 @@ def _sample_counts(samples: EvaluationSet) -> str:
 
 
 def _plots(
-    samples: EvaluationSet, estimates: Sequence[Estimate], threshold: float
+    samples: EvaluationSet,
+    estimates: Sequence[Estimate],
+    threshold: float,
+    readers: Sequence[tuple[str, float, float]],
 ) -> list[Plot]:
     by_name = {estimate.name: estimate for estimate in estimates}
     return [
-        *plot_captions.roc_plots(samples, by_name, is_comparable(samples)),
+        *plot_captions.roc_plots(samples, by_name, is_comparable(samples), readers),
         *plot_captions.precision_recall_plots(samples, by_name),
         plot_captions.calibration_plot(samples, by_name),
         plot_captions.histogram_plot(

@@ -11,6 +11,7 @@ from typing import NamedTuple, Sequence
 from xenon_mx.evaluation.estimates import Estimate
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
+_SMALLEST_P = 0.001  # that is printed as a number
 
 
 class Table(NamedTuple):
@@ -40,3 +41,15 @@ def format_cell(estimate: Estimate) -> str:
     if math.isfinite(estimate.low):
         interval = f"({estimate.low:.3f}, {estimate.high:.3f})"
     return f"{format_number(estimate.value)}\n{interval}"
+
+
+def format_p(p: float) -> str:
+    """Return a p-value with three decimals, `< 0.001`, or `undefined`."""
+    if math.isnan(p):
+        return "undefined"
+    return f"{p:.3f}" if p >= _SMALLEST_P else f"< {_SMALLEST_P}"
+
+
+def six_digits(value: float) -> str:
+    """Return a number as in --figures, empty if it is undefined."""
+    return f"{value:.6g}" if math.isfinite(value) else ""
