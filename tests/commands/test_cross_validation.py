@@ -336,7 +336,21 @@ def outcome(runs):
     return sums, (runs / "out-of-fold.csv").read_bytes()
 
 
-@pytest.mark.parametrize("stage", STAGES)
+# The others show the same again, and take a while.
+ORDINARY = (
+    "before fold 1 is trained",
+    "before the part left out of fold 2 is predicted",
+    "while fold 1 is removed",
+)
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        each if each in ORDINARY else pytest.param(each, marks=pytest.mark.slow)
+        for each in STAGES
+    ],
+)
 def test_stopped_anywhere_it_is_resumed_to_the_same_end(
     packed, whole, tmp_path, monkeypatch, quick, stage
 ):
@@ -378,6 +392,7 @@ def test_finished_folds_are_left_as_they_are(packed, runs, quick, caplog):
     assert "fold 2 of 2 is finished" in caplog.text
 
 
+@pytest.mark.slow
 def test_more_epochs_train_all_folds_further(packed, tmp_path, quick):
     runs = tmp_path / "runs"
     first = cross_validation.cross_validate(config(packed, runs)).table.read_bytes()
