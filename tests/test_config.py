@@ -8,6 +8,7 @@ import pytest
 
 from xenon_mx.config import (
     MEMBERS,
+    THRESHOLD,
     PackConfig,
     PredictConfig,
     ReportConfig,
@@ -26,7 +27,8 @@ def test_the_defaults_are_the_recipe_of_the_paper():
     assert PackConfig(A, B).size == 320
     assert PackConfig(A, B).fit == "stretch"
     prediction = PredictConfig((A,), B, (A,))
-    assert (prediction.members, MEMBERS, prediction.threshold) == (None, 5, 0.5)
+    assert (prediction.members, MEMBERS) == (None, 5)
+    assert (prediction.threshold, THRESHOLD) == (None, 0.5)
 
 
 @pytest.mark.parametrize(

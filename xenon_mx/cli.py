@@ -18,6 +18,7 @@ import click
 
 from xenon_mx import __version__, arguments, console, exit_status, options
 from xenon_mx.config import (
+    DecideConfig,
     ExportConfig,
     LaunchConfig,
     PackConfig,
@@ -306,6 +307,32 @@ def _predict(config: PredictConfig) -> None:
     console.print_predictions(predictions)
 
 
+@xenon_command.command("decide", short_help="Decide calibration and threshold.")
+@click.argument("run", type=options.PATH)
+@click.argument("table", metavar="TABLE.csv", type=options.PATH)
+@options.from_config(DecideConfig)
+@_version
+def decide_command(**flags: Any) -> None:
+    """Decide how the probabilities of RUN become decisions, and write decision.json.
+
+    TABLE.csv is what xenon-predict wrote with RUN about labelled studies that neither
+    trained the nets nor chose their checkpoints. From then on, xenon-predict appends
+    the columns calibrated and decision, and predicts by the threshold that was decided.
+    Without a flag, probabilities are calibrated, and the threshold stays 0.5.
+
+    Not for medical use.
+    """
+    config = DecideConfig(**flags)
+    memory.check(memory.REPORT)
+    from xenon_mx.commands import decide
+    from xenon_mx.runs.decision_file import DECISION_JSON
+
+    console.print_decision(decide.decide(config))
+    console.print_line(f"written: {config.run / DECISION_JSON}")
+    run = text.shell_quote(config.run)
+    console.print_line(f"next: xenon-predict INPUT OUT.csv --run {run}")
+
+
 @xenon_command.command("export", short_help="Write an ensemble as one ONNX file.")
 @options.several("runs", "RUN...", before="OUT.onnx")
 @click.argument("out", metavar="OUT.onnx", type=options.PATH)
@@ -427,6 +454,7 @@ def _run(name: str) -> NoReturn:
 pack = partial(_run, "pack")
 train = partial(_run, "train")
 predict = partial(_run, "predict")
+decide = partial(_run, "decide")
 export = partial(_run, "export")
 report = partial(_run, "report")
 launch = partial(_run, "launch")

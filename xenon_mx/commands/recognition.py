@@ -199,6 +199,29 @@ def check_runs(runs: Sequence[Path], are_exported: bool = False) -> None:
             raise _wrong(path, given, wanted, advice)
 
 
+def check_decide(run: Path, table: Path) -> None:
+    """Check that RUN is a run and TABLE a table of predictions, as far as they exist.
+
+    Raises:
+        XenonError: One is something else.
+    """
+    given, other = what_is(run), what_is(table)
+    if given is not Kind.RUN and other is Kind.RUN:
+        raise _wrong(run, given, "a run", _mean("xenon-decide", table, run))
+    if given is Kind.ONNX:
+        advice = "decide on the run that it was exported from, and export that anew"
+        raise _wrong(run, given, "a run", advice)
+    if given is Kind.FOLDS:
+        raise _wrong(run, given, "a run", "a decision is about one run")
+    check_runs([run])
+    not_tables = (Kind.RUN, Kind.FOLDS, Kind.DATA_SET, Kind.PACKED, Kind.RECORDS)
+    if other in not_tables:
+        predict = _command("xenon-predict", table, "TABLE.csv", "--run", run)
+        if other in (Kind.RUN, Kind.FOLDS, Kind.PACKED):
+            predict = _command("xenon-predict", "INPUT", "TABLE.csv", "--run", run)
+        raise _wrong(table, other, "a table of predictions", f"make one: {predict}")
+
+
 def check_report(paths: Sequence[Path]) -> None:
     """Check that paths are runs or tables of predictions, as far as they exist.
 

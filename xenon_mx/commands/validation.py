@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from xenon_mx.config import MEMBERS, TrainConfig
+from xenon_mx.config import MEMBERS, THRESHOLD, TrainConfig
 from xenon_mx.data import outputs, packed_folder
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation import provenance
@@ -137,7 +137,8 @@ def _command(config: TrainConfig, out: Path) -> list[str]:
     packed = packed_folder.open_packed(config.packed)
     split = "valid" if out.name == LEFT_OUT_CSV else packed.validation_split
     rec = config.packed / f"{split}.rec"
-    options = [f"--run={config.run}"]
+    # A run that is resumed may have a decision about its former members.
+    options = [f"--run={config.run}", f"--threshold={THRESHOLD}"]
     ctx = config.ctx or devices.last_chosen()
     if ctx is not None:
         options.append(f"--ctx={ctx}")

@@ -35,6 +35,9 @@ STUDY_COLUMNS = ["study", "study_type", "images", *_PREDICTION_COLUMNS]
 IMAGE_COLUMNS = ["image", "study", "study_type", *_PREDICTION_COLUMNS]
 PATIENT = "patient"  # written only where a path does not tell it
 MEMBER = "member_"  # followed by the member's number, from 1; only in tables of images
+# At the end of a table of studies, where a decision was made about the ensemble. They
+# are read as further columns, which follow from the prediction.
+DECISION_COLUMNS = ["calibrated", "decision"]
 _COLUMNS = {*STUDY_COLUMNS, *IMAGE_COLUMNS, PATIENT}
 PLURAL = {"study": "studies", "image": "images"}  # of a table's level
 
