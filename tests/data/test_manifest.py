@@ -9,9 +9,10 @@ from PIL import Image
 from support import image_files as files
 
 from xenon_mx.commands import pack
-from xenon_mx.config import PackConfig
+from xenon_mx.config import PackConfig, PredictConfig
 from xenon_mx.data import manifest, mura, packed_folder
 from xenon_mx.errors import ConfigError, XenonError
+from xenon_mx.inference import input_listing
 
 HEADER = "image,study,patient,study_type,label,split,scanner"
 ROWS = [
@@ -135,6 +136,76 @@ def test_an_invalid_cell_is_named_by_its_row(tmp_path, row, reason):
 def test_an_invalid_header_is_an_error(tmp_path, header, reason):
     with pytest.raises(XenonError, match=reason):
         manifest.read_manifest(written(tmp_path, [], header))
+
+
+@pytest.mark.parametrize(
+    ("known", "column"),
+    [
+        ("label", "labels"),
+        ("patient", "pateint"),
+        ("patient", "patient_id"),
+        ("study", "Study ID"),
+        ("split", "splits"),
+        ("study_type", "studytype"),
+    ],
+)
+def test_a_misspelt_column_is_no_further_column(tmp_path, known, column):
+    """A misspelt patient let patients into both splits; a label said nothing of it."""
+    names = HEADER.replace(known + ",", column + ",", 1)
+    if known == "study":
+        names = HEADER.replace(",study,", f",{column},")
+    file = written(tmp_path, ROWS, names)
+    asked = rf"did you mean the column '{known}' by '{column}'\? Rename it"
+    with pytest.raises(XenonError, match=asked):
+        manifest.read_manifest(file)
+
+
+def test_all_misspelt_columns_are_named_at_once(tmp_path):
+    file = written(tmp_path, ["films/1.png,P1,1"], "image,pateint,labels")
+    asked = "the column 'patient' by 'pateint', and 'label' by 'labels'"
+    with pytest.raises(XenonError, match=asked):
+        manifest.read_manifest(file)
+
+
+def test_further_columns_may_be_about_the_patient(tmp_path):
+    header = "image,study,label,patient_sex,patient_age,site,view,age,label_date"
+    file = written(tmp_path, ["films/1.png,S1,1,F,60,A,PA,60,2020"], header)
+    (image,) = manifest.read_manifest(file).images
+    assert list(image.extra) == header.split(",")[3:]
+    with_patients = written(
+        tmp_path / "b", ["films/1.png,P1,7"], "image,patient,patient_id"
+    )
+    assert manifest.read_manifest(with_patients).images[0].extra == {"patient_id": "7"}
+
+
+def test_a_manifest_without_labels_cannot_be_packed_and_no_study_is_listed(tmp_path):
+    header, rows = columns(ROWS, "image", "study", "scanner")
+    config = PackConfig(written(tmp_path, rows, header), tmp_path / "out")
+    reason = "no column 'label'.*, only 'image', 'study', 'scanner'$"
+    with pytest.raises(XenonError, match=reason) as caught:
+        pack.pack(config)
+    assert caught.value.details == ()
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        ("images,label", "has the columns 'images', 'label': did you mean the column "
+                         "'image' by 'images'"),
+        ("file,label", "is no manifest, .* 'image', and not 'file', 'label'; for MURA"),
+        ("x" * 99 + ",b" * 20, "not 'x{37}...', 'b', .* and 13 more; for MURA"),
+    ],
+)  # fmt: skip
+def test_a_first_line_without_images_is_shown(tmp_path, header, reason):
+    file = written(tmp_path, [], header)
+    with pytest.raises(XenonError, match=reason):
+        pack.pack(PackConfig(file, tmp_path / "out"))
+
+
+def test_a_manifest_to_predict_has_its_misspelt_column_named(tmp_path):
+    file = written(tmp_path, ["films/1.png,1"], "images,label")
+    with pytest.raises(XenonError, match="'image' by 'images'"):
+        input_listing.list_inputs(PredictConfig((file,), tmp_path / "out.csv", ()))
 
 
 def test_an_image_that_is_listed_twice_is_an_error(tmp_path):

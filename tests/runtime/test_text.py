@@ -80,3 +80,24 @@ def test_no_message_has_a_number_before_a_fixed_plural():
         if counted.search(line)
     ]
     assert found == []
+
+
+def test_similar_names_are_told_by_their_letters_and_digits():
+    known = ["patient", "study", "study_type"]
+    assert text.similar("Pateint", known, 0.8) == ["patient"]
+    assert text.similar("STUDY-TYPES", known, 0.8) == ["study_type"]
+    assert text.similar("scanner", known, 0.8) == []
+    assert text.similar("", known, 0.8) == text.similar("a", [], 0.8) == []
+
+
+def test_names_that_begin_with_a_name():
+    assert text.begun("Study", ["study", "study_type", "patient"]) == [
+        "study",
+        "study_type",
+    ]
+    assert text.begun("-", ["study"]) == []
+
+
+def test_a_long_text_is_cut():
+    assert text.shortened("abcdef", 6) == "abcdef"
+    assert text.shortened("abcdefg", 6) == "abc..."

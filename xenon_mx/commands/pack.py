@@ -97,7 +97,7 @@ def pack(
 def _check_patients(splits: dict[str, list[mura.Image]]) -> None:
     """Log a warning if a data set's own folders or CSVs have a patient in two splits.
 
-    A manifest and the labels of an archive cannot: see `manifest.check_contradictions`.
+    A manifest and the labels of an archive cannot: see `contradictions.check`.
 
     Raises:
         XenonError: A patient to calibrate on is also in another split.

@@ -76,10 +76,12 @@ def read(file: Path, parts: BodyParts | None = None, name: str = "--labels") -> 
     table = headed_csv.read(file, name, (_LABEL,))
     column = _only(table.columns, (STUDY, ACCESSION, IMAGE), name)
     if column is None:
+        names = (STUDY, ACCESSION, IMAGE)
+        asked = headed_csv.question(headed_csv.misspelt(table.columns, names))
         raise FileError(
             name,
             f"its first line must have one of the columns {STUDY}, {ACCESSION} and "
-            f"{IMAGE}, which say what a label is of",
+            f"{IMAGE}, which say what a label is of" + (f": {asked}" if asked else ""),
         )
     part = _only(table.columns, (STUDY_TYPE, BODY_PART), name)
     rows = [_label(row, column, part, parts or BodyParts(), name) for row in table.rows]
