@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -113,7 +114,7 @@ def test_contradictions_are_listed_in_full(tmp_path, rows, details):
         (",S1,P1,XR_HAND,1,train,A", "row 2: no image"),
         ("films/1.png,,P1,XR_HAND,1,train,A", "row 2: no study"),
         ("films/1.png,S1,,XR_HAND,1,train,A", "row 2: no patient"),
-        ("films/1.png,S1,P1,XR_HAND,2,train,A", "row 2: the label must be 0"),
+        ("films/1.png,S1,P1,XR_HAND,2,train,A", "row 2: the label must be 0, 1"),
         ("films/1.png,S1,P1,XR_HAND,1,test,A", "row 2: the split must be train"),
         ("films/1.png,S1,P1,hand,1,train,A", "row 2: the study type must be named"),
         ("films/1.png,S1,P1,XR_HAND,1,train", "row 2"),
@@ -123,6 +124,34 @@ def test_an_invalid_cell_is_named_by_its_row(tmp_path, row, reason):
     with pytest.raises(XenonError, match=r"studies\.csv: 1 ") as caught:
         manifest.read_manifest(written(tmp_path, [row]))
     assert caught.value.details[0].startswith(reason)
+
+
+def test_many_cells_of_one_kind_take_one_line(tmp_path):
+    rows = [f"films/{n}.png,{('yes', 'no')[n % 2]}" for n in range(3000)]
+    with pytest.raises(XenonError, match="3,000 invalid cells") as caught:
+        manifest.read_manifest(written(tmp_path, rows, "image,label"))
+    must = "the label must be 0, 1, normal or abnormal, not"
+    assert list(caught.value.details) == [
+        f"1,500 rows, such as row 2: {must} 'yes'",
+        f"1,500 rows, such as row 3: {must} 'no'",
+    ]
+
+
+def test_labels_may_be_words_as_those_of_an_archive(tmp_path):
+    rows = ["films/1.png,normal", "films/2.png,Abnormal", "films/3.png,"]
+    images = manifest.read_manifest(written(tmp_path, rows, "image,label")).images
+    assert [image.label for image in images] == [0, 1, None]
+
+
+def test_many_missing_images_take_one_line(tmp_path):
+    rows = [f"films/{n}.png,{n % 2}" for n in range(1, 100)]
+    source = written(tmp_path, rows, "image,label")
+    with pytest.raises(XenonError, match="90 images cannot be read") as caught:
+        pack.pack(PackConfig(source, tmp_path / "out", size=32, valid=0.5))
+    (line,) = caught.value.details
+    assert re.fullmatch(
+        r"90 images, such as \S+films/\d+\.png: No such file or directory", line
+    )
 
 
 @pytest.mark.parametrize(

@@ -199,14 +199,14 @@ def _write_split(
 
 def _check_bad(written: dict[str, _Written], skip_bad: bool) -> None:
     """Raise an error for images that cannot be read, unless they may be left out."""
-    errors = [str(error) for split in written.values() for _, error in split.bad]
-    if errors and not skip_bad:
+    bad = [each for split in written.values() for each in split.bad]
+    if bad and not skip_bad:
         raise XenonError(
-            f"{text.counted(len(errors), 'image')} cannot be read: repair what is "
-            f"listed above, or leave it out with --skip-bad",
-            errors,
+            f"{text.counted(len(bad), 'image')} cannot be read: repair what is listed "
+            f"above, or leave it out with --skip-bad",
+            text.summarised([(error.path, error.reason) for _, error in bad], "image"),
         )
-    for error in errors:
+    for _, error in bad:
         _log.warning("left out: %s", error)
     for study in _lost_studies(written):
         _log.warning("left out whole: %s: none of its images can be read", study)

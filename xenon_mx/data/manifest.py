@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterable, Mapping, Sequence
 
-from xenon_mx.data import body_parts, contradictions, datasets, headed_csv
+from xenon_mx.data import body_parts, contradictions, datasets, headed_csv, labels
 from xenon_mx.data.mura import Image, is_study_type
 from xenon_mx.errors import XenonError, os_error
 from xenon_mx.runtime import spreadsheet, text
@@ -27,7 +27,6 @@ SPLITS = ("train", "valid", "holdout", "calibration")
 
 _COLUMNS = (IMAGE, "study", "patient", "study_type", "label", "split")
 _PACKED = _COLUMNS[:-1]  # in a packed folder, whose files are the splits
-_LABELS = {"0": 0, "1": 1, "": None}
 _MOST_HEADER = 1 << 16  # bytes; chosen here
 
 
@@ -229,13 +228,13 @@ def _check_cells(
 ) -> None:
     """Check each cell by itself; one error lists all that are invalid."""
     bad = [
-        f"row {number}: {reason}"
+        (f"row {number}", reason)
         for number, row in zip(numbers, rows)
         for reason in _reasons(row)
     ]
     if bad:
         counted = text.counted(len(bad), "invalid cell")
-        raise XenonError(f"{file}: {counted}", bad)
+        raise XenonError(f"{file}: {counted}", text.summarised(bad, "row"))
 
 
 def _reasons(row: Mapping[str, str]) -> Iterable[str]:
@@ -245,8 +244,8 @@ def _reasons(row: Mapping[str, str]) -> Iterable[str]:
             yield f"no {name}: fill the cell" + (
                 "" if name == IMAGE else ", or remove the column"
             )
-    if row.get("label", "") not in _LABELS:
-        yield f"the label must be 0 (normal) or 1 (abnormal), not {row['label']!r}"
+    if row.get("label") and labels.value(row["label"]) is None:
+        yield f"the label must be 0, 1, normal or abnormal, not {row['label']!r}"
     if row.get("split") and row["split"] not in SPLITS:
         yield f"the split must be {', '.join(SPLITS)}, not {row['split']!r}"
     study_type = row.get("study_type")
@@ -263,6 +262,6 @@ def _image(row: Mapping[str, str], file: Path) -> Image:
         study=study,
         study_type=row.get("study_type") or body_parts.UNKNOWN,
         patient=row.get("patient", ""),
-        label=_LABELS[row.get("label", "")],
+        label=labels.value(row.get("label", "")),
         extra={name: cell for name, cell in row.items() if name not in _COLUMNS},
     )

@@ -13,12 +13,14 @@ import os
 import re
 import shlex
 import unicodedata
+from collections import Counter
 from pathlib import Path
-from typing import Iterable
+from typing import Iterable, Sequence
 
 _ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 # Control characters, surrogates, line and paragraph separators.
 _ESCAPED_CATEGORIES = ("Cc", "Cs", "Zl", "Zp")
+_MOST_LINES = 20  # of a list in a message; chosen here: a screen has 24 or more
 _FIRST_SURROGATE, _LAST_SURROGATE, _SURROGATE_OFFSET = 0xDC80, 0xDCFF, 0xDC00
 
 
@@ -69,6 +71,35 @@ def counted(count: int, singular: str, plural: str = "") -> str:
         plural: The words for any other number; by default `singular` and an s.
     """
     return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
+
+
+def summarised(
+    faults: Sequence[tuple[str, str]], singular: str, plural: str = ""
+) -> list[str]:
+    """Return lines that tell what is wrong where, at most 21 of them.
+
+    More than 20 faults are counted by their reason, the most frequent first, each with
+    the first place of it.
+
+    Args:
+        faults: The place and the reason of each.
+        singular: The words for one place: `row`.
+        plural: The words for any other number of them.
+    """
+    if len(faults) <= _MOST_LINES:
+        return [f"{place}: {reason}" for place, reason in faults]
+    first: dict[str, str] = {}
+    for place, reason in faults:
+        first.setdefault(reason, place)
+    counts = Counter(reason for _, reason in faults).most_common()
+    lines = [
+        f"{first[reason]}: {reason}"
+        if count == 1
+        else f"{counted(count, singular, plural)}, such as {first[reason]}: {reason}"
+        for reason, count in counts[:_MOST_LINES]
+    ]
+    others = sum(count for _, count in counts[_MOST_LINES:])
+    return [*lines, f"and {counted(others, 'other')}"] if others else lines
 
 
 def shortened(text: str, longest: int) -> str:
