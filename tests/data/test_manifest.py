@@ -253,6 +253,37 @@ def test_muras_csvs_are_no_manifests(tmp_path):
 # --- packed ---
 
 
+@pytest.mark.parametrize(("label", "name"), [("1", "abnormal"), ("0", "normal")])
+def test_a_split_of_one_class_is_told(tmp_path, caplog, label, name):
+    valid = [
+        "films/6.png,S5,P4,XR_HAND,{},valid,B",
+        "films/7.png,S5,P4,XR_HAND,{},valid,B",
+    ]
+    source = written(tmp_path, ROWS[:5] + [row.format(label) for row in valid])
+    pack.pack(PackConfig(source, tmp_path / "out", size=32))
+    assert (
+        f"valid holds 1 study, all {name}: kappa and AUROC are undefined; pack with a "
+        f"larger --valid, or with studies of both classes in it"
+    ) in caplog.text
+
+
+def test_pooled_weights_are_advised_only_where_they_help(tmp_path, caplog):
+    source = written(tmp_path / "a", [row.replace(",0,", ",1,") for row in ROWS])
+    pack.pack(PackConfig(source, tmp_path / "a/out", size=32))
+    assert "; pack training studies of both classes" in caplog.text
+    assert "--pooled-weights" not in caplog.text
+    one_type = [row.replace("S4,P3,XR_WRIST,1", "S4,P3,XR_WRIST,0") for row in ROWS]
+    source = written(tmp_path / "b", one_type)
+    pack.pack(PackConfig(source, tmp_path / "b/out", size=32))
+    assert "XR_WRIST: the training images do not hold both classes" in caplog.text
+    assert "; train with --pooled-weights or --loss plain" in caplog.text
+
+
+def test_both_classes_are_not_worth_a_word(tmp_path, caplog):
+    pack.pack(PackConfig(written(tmp_path, ROWS), tmp_path / "out", size=32))
+    assert "undefined" not in caplog.text
+
+
 def test_a_manifest_is_packed_and_read_back(tmp_path):
     source = written(tmp_path, ROWS)
     packed = pack.pack(PackConfig(source, tmp_path / "out", size=32))

@@ -24,6 +24,7 @@ from xenon_mx.data import (
     pack_meta,
     pack_writer,
     packed_folder,
+    single_classes,
     sources,
 )
 from xenon_mx.errors import FileError, XenonError
@@ -271,11 +272,18 @@ def _counts(
 
 
 def _warn_of_single_classes(meta: pack_meta.PackMeta) -> None:
-    """Log which study types cannot be trained with the paper's weights."""
-    types = meta.study_types if meta.weights else ()
-    for name in mura.single_class_types(types, meta.weights):
-        _log.warning(
-            "%s: the training images do not hold both classes, so that a weight is 0 "
-            "by the paper's formula; train with --pooled-weights or --loss plain",
-            name,
-        )
+    """Log what cannot be trained with the paper's weights, or evaluated."""
+    pooled = meta.pooled_weights
+    if pooled is not None:
+        remedy = single_classes.remedy_of_weights(pooled)
+        for name in mura.single_class_types(meta.study_types, meta.weights):
+            _log.warning(
+                "%s: the training images do not hold both classes, so that a weight is "
+                "0 by the paper's formula; %s",
+                name,
+                remedy,
+            )
+    for name in meta.splits:
+        warning = single_classes.warning_of_split(meta, name)
+        if warning and name != "train":
+            _log.warning("%s", warning)
