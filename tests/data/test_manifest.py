@@ -76,6 +76,14 @@ def test_columns_may_have_any_order_and_spreadsheets_any_separator(tmp_path):
     assert [image.label for image in images[:3]] == [1, 1, 0]
 
 
+def test_the_folder_that_is_named_is_the_one_that_was_used(tmp_path, caplog):
+    """All images in one folder made it W/films of --root W."""
+    file = written(tmp_path / "W", ROWS).rename(tmp_path / "studies.csv")
+    with caplog.at_level("INFO"):
+        pack.pack(PackConfig(file, tmp_path / "out", root=tmp_path / "W", size=32))
+    assert f"images from {tmp_path / 'W'}" in caplog.messages
+
+
 def test_what_is_missing_follows_the_stated_rules(tmp_path):
     file = written(tmp_path, ["films/1.png", "films/2.png"], "image")
     read = manifest.read_manifest(file)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterable, Mapping, Sequence
 
-from xenon_mx.data import body_parts, contradictions, datasets, headed_csv, labels
+from xenon_mx.data import body_parts, contradictions, headed_csv, labels, listed_files
 from xenon_mx.data.mura import Image, is_study_type
 from xenon_mx.errors import XenonError, os_error
 from xenon_mx.runtime import spreadsheet, text
@@ -39,7 +39,7 @@ class Manifest:
         splits: The split of each image; None without such a column.
         columns: The names of its columns.
         rule: How the images were found, see `roots`.
-        folder: Where they were found.
+        folder: The folder that their paths are relative to.
     """
 
     images: list[Image]
@@ -109,7 +109,7 @@ def read_manifest(file: Path, root: Path | None = None) -> Manifest:
     rows = _read_rows(file)
     columns = list(rows[0])
     paths = [row[IMAGE] for row in rows]
-    files, found = datasets.locate(file, paths, root)
+    files, found = listed_files.locate(file, paths, root)
     listed = [_image(row, path) for row, path in zip(rows, files)]
     splits = [row["split"] for row in rows] if "split" in columns else None
     contradictions.check(file, listed, splits)
@@ -118,7 +118,7 @@ def read_manifest(file: Path, root: Path | None = None) -> Manifest:
         splits=splits,
         columns=columns,
         rule=found.rule,
-        folder=found.data_set(paths),
+        folder=found.base,
     )
 
 
