@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -129,3 +130,9 @@ def test_what_is_no_path_is_refused_by_its_name(wrong):
 def test_what_is_no_sequence_of_paths_is_refused():
     with pytest.raises(ConfigError, match="inputs: must be paths, not 5"):
         PredictConfig(5, B, (A,))
+
+
+def test_the_help_of_the_seed_names_each_split_that_it_draws():
+    (seed,) = [each for each in fields(PackConfig) if each.name == "seed"]
+    for flag in ("--valid", "--holdout", "--calibration"):
+        assert flag in seed.metadata["help"]

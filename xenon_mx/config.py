@@ -119,7 +119,8 @@ class PackConfig(Checked):
     )
     seed: int = setting(
         0,
-        "Seed of the record order and of the splits that are set aside.",
+        "Seed of the record order, and of which patients --valid, --holdout and "
+        "--calibration set aside.",
         low=0,
     )
     threads: int = setting(

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +23,8 @@ from xenon_mx import cli
 from xenon_mx.commands import cross_validation, export, predict, train, validation
 from xenon_mx.commands import report as reporting
 from xenon_mx.config import ExportConfig, PredictConfig, ReportConfig
-from xenon_mx.data import fold_packing
+from xenon_mx.data import fold_packing, single_classes
+from xenon_mx.data.pack_meta import TypeCounts
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.evaluation import provenance
 from xenon_mx.inference import onnx_ensemble
@@ -497,6 +499,19 @@ def test_a_fold_that_cannot_be_trained_is_refused_before_any_is(tmp_path):
     with pytest.raises(XenonError, match=r"without fold .: XR_FOOT: .*one class"):
         cross_validation.cross_validate(config(packed, tmp_path / "runs"))
     assert not (tmp_path / "runs").exists()
+
+
+def test_one_class_to_tune_a_fold_on_is_told_with_advice_for_folds(packed):
+    of_fold = replace(packed.meta, holdout=None)
+    one_class = replace(
+        of_fold.splits["valid"],
+        counts={"XR_WRIST": TypeCounts(2, 1, 0, 2, 0, 0)},
+    )
+    of_fold = replace(of_fold, splits={"holdout": one_class})
+    assert single_classes.warning_of_split(of_fold, "holdout") == (
+        "holdout holds 1 study, all normal: kappa and AUROC are undefined; use fewer "
+        "--folds or another --seed"
+    )
 
 
 def test_a_column_of_that_name_is_refused(tmp_path):

@@ -320,6 +320,29 @@ def test_a_type_of_one_class_is_refused_unless_weights_do_not_need_it(tmp_path):
     assert Run.open(tmp_path / "c").meta.weights == ((1.0, 1.0),) * 2
 
 
+def test_one_class_over_all_is_refused_with_advice_that_helps(tmp_path):
+    """Pooled weights were advised, and then refused without a word of advice."""
+    pixels, labels = synthetic.labelled(8)
+    data = synthetic.pack(
+        tmp_path / "p", {"train": (pixels, [1] * 8), "valid": (pixels, labels)}
+    )
+    for options in ({}, {"pooled_weights": True}):
+        with pytest.raises(XenonError, match="one class") as caught:
+            train.train(config(data, tmp_path / "a", **options))
+        assert str(caught.value).endswith(": pack training studies of both classes")
+
+
+def test_one_class_to_validate_on_is_told_at_the_start(tmp_path, caplog):
+    pixels, labels = synthetic.labelled(8)
+    splits = {"train": (pixels, labels), "valid": (pixels[:2], [1, 1])}
+    data = synthetic.pack(tmp_path / "p", splits)
+    with caplog.at_level("INFO"):
+        train.train(config(data, tmp_path / "run"))
+    assert "valid holds 1 study, all abnormal: kappa and AUROC are unde" in caplog.text
+    assert "kappa undefined  AUROC undefined" in caplog.text
+    assert "nan" not in caplog.text
+
+
 def test_a_type_that_only_validation_has_is_refused(tmp_path):
     pixels, labels = synthetic.labelled(8)
     data = synthetic.pack(

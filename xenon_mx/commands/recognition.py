@@ -102,11 +102,12 @@ def check_pack(source: Path, out: Path) -> None:
     """Check that SOURCE is no output of xenon, and OUT no run.
 
     Raises:
-        XenonError: It is; or SOURCE is nothing, and OUT a data set.
+        XenonError: It is; or SOURCE is nothing, and OUT is not.
     """
     given, other = what_is(source), what_is(out)
     is_wrong = given in (*_MADE_BY_XENON, Kind.NOTHING, Kind.EMPTY)
-    if is_wrong and other in _OF_IMAGES:
+    is_nothing = given in (Kind.NOTHING, Kind.EMPTY)
+    if is_wrong and other in _OF_IMAGES or is_nothing and other is Kind.FOLDER:
         raise _wrong(source, given, "a data set", _mean("xenon-pack", out, source))
     if given is Kind.PACKED:
         advice = f"train on it with: {_command('xenon-train', source, 'RUN')}"

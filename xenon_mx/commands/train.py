@@ -18,7 +18,7 @@ import numpy as np
 from xenon_mx import __version__
 from xenon_mx.commands import recognition, resume_line, train_settings, validation
 from xenon_mx.config import MEAN, STD, TrainConfig
-from xenon_mx.data import packed_folder
+from xenon_mx.data import packed_folder, single_classes
 from xenon_mx.distributed import process_group, worker_lines
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.models import network
@@ -305,3 +305,6 @@ def _log_start(
         data.valid.name,
         text.counted(data.valid.records, "image"),
     )
+    warning = single_classes.warning_of_split(data.packed.meta, data.valid.name)
+    if warning:
+        _log.warning("%s", warning)
