@@ -192,7 +192,7 @@ def test_a_misspelt_column_is_no_further_column(tmp_path, known, column):
     if known == "study":
         names = HEADER.replace(",study,", f",{column},")
     file = written(tmp_path, ROWS, names)
-    asked = rf"did you mean the column '{known}' by '{column}'\? Rename it"
+    asked = rf"did you mean the column '{known}' by '{column}'\? Then rename it; else"
     with pytest.raises(XenonError, match=asked):
         manifest.read_manifest(file)
 

@@ -179,6 +179,13 @@ def test_spreadsheets_may_separate_columns_by_others_than_commas(tmp_path, separ
     assert (table.prob.tolist(), table.labels.tolist()) == ([0.75, 0.25], [1, 0])
 
 
+def test_a_decimal_comma_is_named(tmp_path):
+    file = tmp_path / "out.csv"
+    file.write_text("study;probability\nA;0,75\n")
+    with pytest.raises(XenonError, match="'0,75' is not .* with a decimal point"):
+        prediction_tables.read_table(file)
+
+
 @pytest.mark.parametrize(
     ("header", "message"),
     [

@@ -189,9 +189,10 @@ def _read_rows(file: Path) -> list[dict[str, str]]:
         raise XenonError(f"{file}: its header has {what}")
     meant = headed_csv.misspelt(names, _COLUMNS)
     if meant:
+        it = "it" if len(meant) == 1 else "them"
         raise XenonError(
-            f"{file}: {headed_csv.question(meant)} Rename it, to a name that is less "
-            f"like a known one if it is something else"
+            f"{file}: {headed_csv.question(meant)} Then rename {it}; else give {it} "
+            f"a name that is less alike"
         )
     try:
         parsed = list(

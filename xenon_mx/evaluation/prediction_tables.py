@@ -245,8 +245,10 @@ def _probability(row: Mapping[str, str], where: str) -> float:
     except ValueError:
         prob = math.nan
     if not 0 <= prob <= 1:
+        told = row["probability"]
         raise XenonError(
-            f"{where}: probability {row['probability']!r} is not a number from 0 to 1"
+            f"{where}: probability {told!r} is not a number from 0 to 1"
+            + (", with a decimal point" if "," in told else "")
         )
     return prob
 
