@@ -162,9 +162,9 @@ def _check_unchanged(config: TrainConfig) -> None:
 def _log_start(config: TrainConfig, pool: Pool) -> None:
     patients = len({each.image.patient_or_study for each in pool.images})
     _log.info(
-        "%d folds of %s of %s; a copy of the records of one fold at a time takes %s of "
-        "disk (%s free)",
-        config.folds,
+        "%s of %s of %s; a copy of the records of one fold at a time takes %s of disk "
+        "(%s free)",
+        text.counted(config.folds, "fold"),
         text.counted(patients, "patient"),
         " and ".join(pool.splits),
         text.format_bytes(pool.bytes),
