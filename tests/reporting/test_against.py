@@ -110,7 +110,7 @@ def test_the_page_shows_the_differences_of_evaluation(compared):
     assert overall.header == ("metric", "A", "B", "A - B", "p", "non-inferior (0.05)")
     assert "A is " in text
     assert "60 studies of 30 patients" in text
-    assert text.count("of an unknown ensemble, abnormal above 0.5") == 2
+    assert text.count("of an unknown ensemble, called abnormal above 0.5") == 2
     assert page.count('href="#against"') == 1
 
 

@@ -87,7 +87,7 @@ def fact(page, name):
 def test_a_table_alone_finds_its_run_and_its_threshold(place):
     page = report(place / "one" / "out.csv")
     run = Run.open(place / "runs" / "a")
-    assert "above 0.4" in fact(page, "Predicted abnormal")
+    assert "above 0.4" in fact(page, "Called abnormal")
     epochs = ", ".join(str(member.epoch) for member in run.members())
     assert f"1 member of run a (epoch {epochs})" in fact(page, "Predicted by")
     assert run.meta.data[:12] in fact(page, "Trained on")
@@ -246,7 +246,7 @@ def test_a_table_without_its_record_is_taken_and_the_page_says_so(place, change)
     }[change]
     assert reason in fact(page, "Why it is not known")
     assert fact(page, "Predicted by") == "not known"
-    assert "above 0.5, assumed" in fact(page, "Predicted abnormal")
+    assert "above 0.5, assumed" in fact(page, "Called abnormal")
     assert "Which run predicted is not known" in page.text
     assert "It is not known whether these studies trained" in page.text
     page = report(place / "runs" / "a", table)
@@ -355,7 +355,7 @@ def test_two_tables_have_their_own_ensembles_and_thresholds(place):
     page = report(first, against=second)
     for name, file, run, threshold in (("A", first, "a", 0.4), ("B", second, "b", 0.5)):
         ensemble = f"1 member of run {run} (epoch 1)"
-        said = f"{name} is {file}: {ensemble}, abnormal above {threshold}."
+        said = f"{name} is {file}: {ensemble}, called abnormal above {threshold}."
         assert said in page.text
 
 

@@ -332,7 +332,7 @@ def test_the_metrics_are_those_of_evaluation(whole):
                 assert cell == f"{value:.3f}\n({low:.3f}, {high:.3f})"
     assert sorted(shown) == sorted(METRICS)
     called = samples.prob > 0.5
-    matrix = page.table("predicted normal")
+    matrix = page.table("called normal")
     for row, label in ((matrix[1], 0), (matrix[2], 1)):
         counts = [int(re.match(r"\d+", cell).group()) for cell in row[1:]]
         chosen = called[samples.labels == label]
@@ -448,7 +448,7 @@ def test_without_labels_only_what_was_predicted_is_shown(run, tmp_path):
     page, _ = report(run, write(tmp_path / "out.csv", rows))
     assert "without labels" in page.text
     called = sum(row[4] for row in rows)
-    (overall,) = [r for r in page.table("predicted abnormal") if r[0] == "overall"]
+    (overall,) = [r for r in page.table("called abnormal") if r[0] == "overall"]
     assert overall == ["overall", "60", str(called)]
     assert "paper" not in sections(page)
 
@@ -568,7 +568,7 @@ def test_flags_that_need_predictions_are_errors_without(run, tmp_path, flag):
 
 def test_the_competitions_scores_are_labelled_as_compatibility(whole):
     page = whole.page
-    rows = page.table("part")
+    rows = page.table("the scorer's interval, far too narrow", "study type")
     scores = competition_scores(read_predictions(whole.table))
     assert [row[0] for row in rows[1:]] == [
         *("Elbow", "Finger", "Forearm", "Hand", "Humerus", "Shoulder", "Wrist"),
@@ -624,7 +624,7 @@ def test_hostile_names_are_escaped(run, tmp_path, labelled):
     card = markdown((tmp_path / "card.md").read_text())
     assert "script" not in {tag for tag, _ in card.tags}
     if not labelled:
-        assert [row[0] for row in card.table("predicted abnormal")[1:]] == [
+        assert [row[0] for row in card.table("called abnormal")[1:]] == [
             f"XR_{evil}",
             "overall",
         ]
@@ -941,7 +941,7 @@ def test_without_labels_the_most_confident_predictions_are_shown(run, radiograph
     studies = [alt.partition(" of 2 of ")[2] for alt, _ in jpegs(page)]
     assert studies[0] == highest
     assert studies[8] == lowest  # after four studies of two views each
-    assert "Predicted normal" in page.text
+    assert "Called normal" in page.text
 
 
 def test_coarse_cams_are_a_warning(run, radiographs, tmp_path):

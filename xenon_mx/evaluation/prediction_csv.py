@@ -41,7 +41,7 @@ def studies_csv(
     Args:
         images: The N images.
         members: (N, M) probabilities, one column per member.
-        threshold: A study is predicted abnormal if its probability is strictly above.
+        threshold: A study is called abnormal if its probability is strictly above.
     """
     names, cells = _further_columns(images)
     first: dict[str, list[str]] = {}

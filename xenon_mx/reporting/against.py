@@ -166,8 +166,8 @@ def _about(
         of = "of unknown patients, so that each counts as one of its own"
     return [
         *(
-            f"{name} is {one_line(each.file)}: {_ensemble(found)}, abnormal above "
-            f"{threshold:g}."
+            f"{name} is {one_line(each.file)}: {_ensemble(found)}, called abnormal "
+            f"above {threshold:g}."
             for name, each, found, threshold in sources
         ),
         f"Both are of the same {count_phrase(len(pair.names), table.level)} {of}. "

@@ -20,7 +20,7 @@ def count(pair: Pair) -> str:
     return (
         f"A and B predict the same for {len(pair.names) - different:,} of "
         f"{count_phrase(len(pair.names), pair.first.level)}. Of the other "
-        f"{different:,} {plural}, {only:,} are abnormal by A only, and "
+        f"{different:,} {plural}, {only:,} are called abnormal by A only, and "
         f"{different - only:,} by B only."
     )
 

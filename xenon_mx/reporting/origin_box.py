@@ -43,14 +43,14 @@ def describe(origin: Origin, config: ReportConfig) -> OriginBox | None:
     if origin.recorded is None:
         return None
     found = origin.provenance
-    threshold = f"above {origin.threshold:g}" + (
+    threshold = f"if the probability is above {origin.threshold:g}" + (
         "" if origin.is_threshold_known else ", assumed: the table does not say"
     )
     if found is None:
         facts = _unknown_facts(origin)
     else:
         facts = _known_facts(found)
-    facts.append(("Predicted abnormal", threshold))
+    facts.append(("Called abnormal", threshold))
     if config.images is not None and found:
         facts += _note_of("Images", provenance.read(config.images).provenance)
     if config.cam is not None and found:

@@ -63,7 +63,7 @@ def compare_readers(
     Args:
         config: The arguments of `xenon-report`.
         table: The labelled table of studies.
-        threshold: A study is predicted abnormal if its probability is strictly above.
+        threshold: A study is called abnormal if its probability is strictly above.
 
     Raises:
         XenonError: The file of the readers cannot be used with this table.

@@ -35,7 +35,7 @@ class Results:
         source: The path of the table.
         sha256: The SHA-256 of the table's bytes.
         names: The study or the image of each of its rows.
-        threshold: A sample is predicted abnormal if its probability is strictly above.
+        threshold: A sample is called abnormal if its probability is strictly above.
         plural: `studies` or `images`.
         warnings: What limits the use of the results.
         summary: What the predictions show.

@@ -35,7 +35,7 @@ def summarize(samples: EvaluationSet, threshold: float) -> SampleSizes:
 
     Args:
         samples: Studies or images.
-        threshold: A sample is predicted abnormal if its probability is strictly above.
+        threshold: A sample is called abnormal if its probability is strictly above.
     """
     sizes = sample_sizes(samples, threshold)
     patients = len(set(samples.patients))

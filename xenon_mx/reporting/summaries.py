@@ -133,7 +133,7 @@ def summarize_unlabelled(table: PredictionTable, threshold: float) -> Summary:
         types=[
             Table(
                 "Predictions by study type",
-                ("study type", plural, "predicted abnormal"),
+                ("study type", plural, "called abnormal"),
                 rows,
             )
         ],
@@ -214,7 +214,7 @@ def _summarize_images(
 def _about(samples: EvaluationSet, threshold: float) -> str:
     """Return what was predicted, and how to read it."""
     about = (
-        f"{_sample_counts(samples)}; predicted abnormal if the probability is above "
+        f"{_sample_counts(samples)}; called abnormal if the probability is above "
         f"{threshold:g}."
     )
     return f"{about} {_NOT_COMPARABLE}" if samples.level == "image" else about
