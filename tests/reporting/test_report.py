@@ -155,6 +155,7 @@ class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.tags, self.words, self.open, self.tables = [], [], [], []
+        self.source = text
         self.feed(text)
         self.close()
         assert not self.open, self.open
@@ -192,6 +193,11 @@ class Page(HTMLParser):
     def all(self, tag):
         """Return the attributes of every tag of this name."""
         return [attrs for name, attrs in self.tags if name == tag]
+
+    def tiles(self):
+        """Return the metrics in large letters: name, value and interval of each."""
+        tile = r"<li><span>(.*?)</span><b>(.*?)</b><span class=\"quiet\">(.*?)</span>"
+        return re.findall(tile, self.source)
 
     def table(self, name, first=""):
         """Return the rows of the first table whose header has a cell of this name.
@@ -329,8 +335,13 @@ def test_the_metrics_are_those_of_evaluation(whole):
             of_type = {each.name: each for each in expected[row[0]]}
             for name, cell in zip(header[first:], row[first:]):
                 value, low, high = of_type[name][1:]
-                assert cell == f"{value:.3f}\n({low:.3f}, {high:.3f})"
+                assert cell == f"{value:.3f}\n({low:.2f} to {high:.2f})"
     assert sorted(shown) == sorted(METRICS)
+    for name, value, interval in page.tiles():
+        of_all = {each.name: each for each in expected["overall"]}
+        _, number, low, high = of_all[name]
+        assert (value, interval) == (f"{number:.3f}", f"({low:.2f} to {high:.2f})")
+    assert len(page.tiles()) == 6
     called = samples.prob > 0.5
     matrix = page.table("called normal")
     for row, label in ((matrix[1], 0), (matrix[2], 1)):
@@ -351,12 +362,12 @@ def test_predictive_values_are_shown_at_the_prevalence_that_is_asked_for(run, tm
         rows = {r["figure"]: r for r in csv.DictReader(stream)}  # overall is last
     for cell, name in zip(overall[6:], ("PPV", "NPV")):
         _, value, low, high = expected[f"{name} at prevalence 0.1"]
-        assert cell == f"{value:.3f}\n({low:.3f}, {high:.3f})"
+        assert cell == f"{value:.3f}\n({low:.2f} to {high:.2f})"
         row = rows[f"{name} at prevalence 0.1"]
         assert float(row["low"]) == pytest.approx(low, rel=1e-5)
     _, value, low, high = expected["PPV at prevalence 0.1"]
     for text in (page.text, " ".join(card.read_text().split())):
-        assert f"At a prevalence of 10%, PPV is {value:.3f} ({low:.3f}, " in text
+        assert f"At a prevalence of 10%, PPV is {value:.3f} ({low:.2f} to " in text
 
 
 @pytest.mark.parametrize("prevalence", ["0", "1", "1.5", "-0.1", "nan"])
@@ -578,7 +589,7 @@ def test_the_competitions_scores_are_labelled_as_compatibility(whole):
         mean = scores[f"{part}_Mean"]
         assert kappa == ("undefined" if np.isnan(mean) else f"{mean:.3f}")
         low, high = scores[f"{part}_Lower"], scores[f"{part}_Upper"]
-        assert interval == ("" if np.isnan(mean) else f"({low:.3f}, {high:.3f})")
+        assert interval == ("" if np.isnan(mean) else f"({low:.2f} to {high:.2f})")
     assert "far too narrow" in rows[0][2]
     assert "Compatibility only" in page.text
 

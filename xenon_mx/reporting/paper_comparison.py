@@ -19,6 +19,7 @@ from xenon_mx.reporting.tables import (
     Table,
     format_cell,
     format_estimate,
+    format_interval,
     format_number,
 )
 
@@ -101,7 +102,7 @@ def _competition_table(samples: EvaluationSet, threshold: float) -> Table:
         mean, low, high = (
             scores[f"{name}_{key}"] for key in ("Mean", "Lower", "Upper")
         )
-        interval = f"({low:.3f}, {high:.3f})" if math.isfinite(mean) else ""
+        interval = format_interval(low, high) if math.isfinite(mean) else ""
         rows.append((name, format_number(mean), interval))
     header = ("study type", "kappa", "the scorer's interval, far too narrow")
     return Table("Compatibility only: the competition's scorer", header, rows)

@@ -6,7 +6,6 @@ metrics are computed (`evaluation`), how plots are drawn, or the page.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import NamedTuple, Sequence
 
@@ -43,7 +42,7 @@ from xenon_mx.reporting.paper_comparison import (
 )
 from xenon_mx.reporting.plot_style import Plot
 from xenon_mx.reporting.sample_size_table import SampleSizes
-from xenon_mx.reporting.tables import Table, format_estimate, format_number
+from xenon_mx.reporting.tables import Table, format_cell, format_estimate
 
 _HEADLINE = ("kappa", "AUROC", "sensitivity", "specificity", "PPV", "NPV")
 _PATIENTS_UNKNOWN = (
@@ -253,9 +252,8 @@ def _headline(estimates: Sequence[Estimate]) -> list[HeadlineMetric]:
     by_name = {estimate.name: estimate for estimate in estimates}
     headline = []
     for name in _HEADLINE:
-        _, value, low, high = by_name[name]
-        interval = f"{low:.3f} to {high:.3f}" if math.isfinite(low) else "no interval"
-        headline.append(HeadlineMetric(name, format_number(value), interval))
+        value, _, interval = format_cell(by_name[name]).partition("\n")
+        headline.append(HeadlineMetric(name, value, interval))
     return headline
 
 
