@@ -97,6 +97,32 @@ def test_a_table_alone_finds_its_run_and_its_threshold(place):
     assert same.text == page.text
 
 
+def test_what_was_left_out_is_told(place, tmp_path):
+    """An image of a study with two is damaged, then both images."""
+    root = Path(shutil.copytree(VALID.parent, tmp_path / VALID.parent.name))
+    listed = (root / VALID.name).read_text().split()
+    views = [root.parent / path for path in listed[1:3]]
+    assert views[0].parent == views[1].parent
+    table, card = place / "one" / "out.csv", tmp_path / "card.md"
+    whole = report(table, model_card=card)
+    assert "eft out" not in whole.text
+    assert "could not be read" not in card.read_text()
+    for image, count, effect, could in (
+        (views[0], "1 image", "1 study is predicted by the other images", "was"),
+        (views[1], "2 images", "1 study has no prediction", "were"),
+    ):
+        image.write_bytes(b"")
+        given = (root / VALID.name,)
+        left = predicted(tmp_path / count, place / "runs/a", *given, skip_bad=True)
+        page = report(left, model_card=card)
+        assert fact(page, "Left out") == f"{count} that could not be read: {effect}"
+        warning = f"{count} could not be read and {could} left out: {effect}."
+        assert warning in page.text
+        assert f"- {warning}" in card.read_text()
+        if could == "was":  # the same studies
+            assert f"B (out.csv): {warning}" in report(table, against=left).text
+
+
 def test_a_table_alone_is_enough_in_python(place):
     table, out = place / "one" / "out.csv", place / "r.html"
     assert xenon.report(table, out=out, gallery=0) == [out]

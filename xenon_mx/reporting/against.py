@@ -192,6 +192,8 @@ def _warnings(origin: Origin, second: Second) -> Iterator[str]:
     name = one_line(second.table.file.name)
     if theirs.seen.is_known and theirs.seen.is_any:
         yield f"B ({name}): {theirs.seen}"
+    if theirs.left_out.images:
+        yield f"B ({name}): {theirs.left_out.warning()}"
     if ours is not None and ours.ensemble.has_members_of(theirs.ensemble):
         yield f"B ({name}) was predicted by the same members as A"
 
