@@ -411,6 +411,7 @@ def test_one_reader_has_no_others(tmp_path):
     [
         ({"margin": 0.05}, "--margin: has no effect without --against or --readers"),
         ({"margin": 0.0}, "--margin: must be above 0, not 0"),
+        ({"margin": -0.1}, "--margin: must be above 0, not -0.1"),
     ],
 )
 def test_a_margin_without_effect_is_an_error(tmp_path, options, message):
