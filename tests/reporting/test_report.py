@@ -94,19 +94,19 @@ def _drawn_once(monkeypatch):
             monkeypatch.setattr(plots, name, drawn_once(getattr(plots, name)))
 
 
-def make_run(folder):
+def make_run(folder, meta=META, losses=LOSSES, is_defined=True):
     """Write a run as training does: seven epochs, of which five are kept."""
-    run = Run.create(folder / "runs" / "a&b", RunMeta.from_json(META))
+    run = Run.create(folder / "runs" / "a&b", RunMeta.from_json(meta))
     best = TopEpochs(5)
-    for number, loss in enumerate(LOSSES, 1):
+    for number, loss in enumerate(losses, 1):
         best.step(number, loss)
         net = {"a": np.full(3, number, np.float32)}
         row = EpochRecord(
             epoch=number,
             train_loss=loss + 0.1,
             val_loss=loss,
-            kappa=0.1 * number,
-            auroc=0.9,
+            kappa=0.1 * number if is_defined else np.nan,
+            auroc=0.9 if is_defined else np.nan,
             lr=1e-4,
             images_per_s=10,
             wait_share=0.01,
@@ -310,6 +310,39 @@ def test_a_run_that_was_interrupted_in_its_first_epoch_is_not_finished(tmp_path)
     assert "Training is not finished: 0 of at most 3 epochs are done." in page.text
 
 
+def test_numbers_agree_with_their_nouns(tmp_path):
+    meta = {**META, "validated_on": {"split": "valid", "images": 1}}
+    run = make_run(tmp_path, meta, losses=[0.6])
+    rows = [[study(n, n, "XR_HAND"), "XR_HAND", 1, 0.7, 1, n] for n in (0, 1)]
+    card = tmp_path / "card.md"
+    page, _ = report(run, write(tmp_path / "out.csv", rows), model_card=card)
+    assert "1 image of valid" in page.text
+    assert "A ring marks the epoch with the lowest validation loss" in page.text
+    assert "the data that chose this epoch" in page.text
+    for text in (page.text, card.read_text()):
+        assert not re.search(
+            r"(?<![\d.,])1 (images|studies|patients|epochs|were)\b", text
+        )
+    assert " ".join(card.read_text().split()).count(
+        "Studies labelled abnormal: 1 called abnormal, 0 called normal. Studies "
+        "labelled normal: 1 called abnormal, 0 called normal."
+    )
+
+
+def test_undefined_metrics_of_training_are_not_drawn(tmp_path, run):
+    page, _ = report(make_run(tmp_path / "undefined", is_defined=False))
+    whole, _ = report(run)
+    labels = [attrs["alt"] for attrs in page.all("img")]
+    assert not [label for label in labels if "kappa" in label]
+    assert len(labels) == len(whole.all("img")) - 2  # for light and for dark pages
+    said = "Kappa and AUROC are undefined, since all validation studies have the same"
+    assert said in page.text
+    assert said not in whole.text
+    header, *rows = page.table("validation loss")
+    assert header[2:] == ["kappa", "AUROC"]
+    assert all(row[2:] == ["undefined", "undefined"] for row in rows)
+
+
 def test_every_section_is_there_and_the_warnings_come_first(whole):
     page = whole.page
     assert sections(page) == [
@@ -370,11 +403,12 @@ def test_predictive_values_are_shown_at_the_prevalence_that_is_asked_for(run, tm
         assert f"At a prevalence of 10%, PPV is {value:.3f} ({low:.2f} to " in text
 
 
-@pytest.mark.parametrize("prevalence", ["0", "1", "1.5", "-0.1", "nan"])
+@pytest.mark.parametrize("prevalence", ["0", "1", "1.5", "10", "-0.1", "nan"])
 def test_a_prevalence_is_above_0_and_below_1(run, tmp_path, prevalence):
     table = write(tmp_path / "out.csv", predicted())
     arguments = [str(run), str(table), "--prevalence", prevalence]
-    with pytest.raises(UsageError, match="--prevalence"):
+    said = f"--prevalence: must be above 0 and below 1, not {prevalence}"
+    with pytest.raises(UsageError, match=re.escape(said)):
         cli.COMMANDS["report"].main(arguments, standalone_mode=False)
 
 

@@ -20,7 +20,9 @@ from xenon_mx.distributed import process_group
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.models import forward, network
 from xenon_mx.runs import disk
+from xenon_mx.runs.epoch_log import EpochRecord
 from xenon_mx.runs.run_folder import Run
+from xenon_mx.runs.top_epochs import TopEpochs
 from xenon_mx.runtime import files
 from xenon_mx.runtime.mxnet import autograd, mx
 from xenon_mx.training import loop, losses
@@ -48,6 +50,18 @@ def trained(packed, tmp_path_factory):
     run = tmp_path_factory.mktemp("trained") / "run"
     train.train(config(packed, run, epochs=7, patience=7))
     return run
+
+
+def test_the_line_of_an_epoch_says_what_is_undefined(caplog):
+    """With validation studies of one class."""
+    caplog.set_level(logging.INFO, "xenon_mx")
+    best = TopEpochs(5)
+    for number, metric in enumerate((math.nan, 0.5), 1):
+        row = EpochRecord(number, 0.6, 0.6, metric, metric, 1e-4, 10, 0.01, 60)
+        loop._log_epoch(row, 2, best)
+    first, second = caplog.messages
+    assert "  kappa undefined  AUROC undefined  lr 1e-04" in first
+    assert "  kappa 0.500  AUROC 0.500  lr 1e-04" in second
 
 
 def test_a_run_keeps_the_five_lowest_losses_of_its_log(trained):

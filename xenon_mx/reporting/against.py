@@ -30,7 +30,7 @@ from xenon_mx.reporting.forest_plot import forest_plot
 from xenon_mx.reporting.origin import Origin
 from xenon_mx.reporting.plot_style import Plot
 from xenon_mx.reporting.tables import Table
-from xenon_mx.runtime.text import one_line
+from xenon_mx.runtime.text import counted, one_line
 
 _NAMES = Names("A", "B", "A - B")
 _PLOTTED_BY_TYPE = ("kappa", "AUROC")
@@ -161,7 +161,7 @@ def _about(
         ("B", second.table, second.provenance, second.threshold),
     )
     patients = len(set(pair.first.patients))
-    of = f"of {patients:,} patient{'s' * (patients != 1)}"
+    of = f"of {counted(patients, 'patient')}"
     if not pair.first.patients_known:
         of = "of unknown patients, so that each counts as one of its own"
     return [

@@ -20,8 +20,8 @@ from xenon_mx.reporting.tables import (
     format_cell,
     format_estimate,
     format_interval,
-    format_number,
 )
+from xenon_mx.runtime.text import format_number
 
 _STUDY_TYPES = set(PAPER.kappa["model"]) - {OVERALL}
 

@@ -43,6 +43,7 @@ from xenon_mx.reporting.paper_comparison import (
 from xenon_mx.reporting.plot_style import Plot
 from xenon_mx.reporting.sample_size_table import SampleSizes
 from xenon_mx.reporting.tables import Table, format_cell, format_estimate
+from xenon_mx.runtime.text import counted
 
 _HEADLINE = ("kappa", "AUROC", "sensitivity", "specificity", "PPV", "NPV")
 _PATIENTS_UNKNOWN = (
@@ -203,8 +204,8 @@ def _summarize_images(
     samples = from_table(table)
     by_type = evaluate_by_study_type(samples, threshold, prevalence=prevalence)
     return ImageSummary(
-        about=f"{_sample_counts(samples)}; predicted by {table.members} "
-        f"member{'s' * (table.members > 1)}. {_NOT_COMPARABLE}",
+        about=f"{_sample_counts(samples)}; predicted by "
+        f"{counted(table.members, 'member')}. {_NOT_COMPARABLE}",
         types=types_tables(samples, by_type, threshold),
         rows=metric_rows(samples, by_type),
     )
@@ -222,7 +223,7 @@ def _about(samples: EvaluationSet, threshold: float) -> str:
 def _sample_counts(samples: EvaluationSet) -> str:
     """Return the numbers of samples, patients and abnormal labels, in words."""
     patients = len(set(samples.patients))
-    of = f"of {patients:,} patient{'s' * (patients != 1)}"
+    of = f"of {counted(patients, 'patient')}"
     if not samples.patients_known:
         of = "(patients unknown)"
     return (

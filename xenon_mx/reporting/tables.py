@@ -9,6 +9,7 @@ import math
 from typing import NamedTuple, Sequence
 
 from xenon_mx.evaluation.estimates import Estimate
+from xenon_mx.runtime.text import format_number
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
 _SMALLEST_P = 0.001  # that is printed as a number
@@ -20,11 +21,6 @@ class Table(NamedTuple):
     caption: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
-
-
-def format_number(value: float) -> str:
-    """Return a number with three decimals, or `undefined`."""
-    return f"{value:.3f}" if math.isfinite(value) else "undefined"
 
 
 def format_estimate(estimate: Estimate) -> str:

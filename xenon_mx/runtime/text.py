@@ -1,12 +1,13 @@
 """Escaping of arbitrary names for one line of a log and for a shell.
 
-Owns the escapes, and numbers with their nouns or units; must not know commands or
-files. In a Python string, a byte of a file name that is not UTF-8 is a surrogate,
+Owns the escapes, and numbers as text, with their nouns or units; must not know commands
+or files. In a Python string, a byte of a file name that is not UTF-8 is a surrogate,
 U+DC80 to U+DCFF.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import unicodedata
@@ -65,6 +66,11 @@ def counted(count: int, singular: str, plural: str = "") -> str:
         plural: The words for any other number; by default `singular` and an s.
     """
     return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
+
+
+def format_number(value: float) -> str:
+    """Return a number with three decimals, or `undefined`."""
+    return f"{value:.3f}" if math.isfinite(value) else "undefined"
 
 
 def format_bytes(number: float) -> str:

@@ -26,7 +26,7 @@ from xenon_mx.runs import run_folder
 from xenon_mx.runs.epoch_log import EpochRecord
 from xenon_mx.runs.top_epochs import TopEpochs
 from xenon_mx.runs.training_state import TrainingState
-from xenon_mx.runtime import json_numbers, mxnet, progress
+from xenon_mx.runtime import json_numbers, mxnet, progress, text
 from xenon_mx.runtime.mxnet import autograd
 from xenon_mx.training import batch_norm, losses, optimizers, timing
 from xenon_mx.training.lr_schedule import ReduceLROnPlateau
@@ -336,14 +336,14 @@ def _log_epoch(record: EpochRecord, epochs: int, top_epochs: TopEpochs) -> None:
     places = {kept.epoch: place for place, kept in enumerate(top_epochs.ranked, 1)}
     place = places.get(record.epoch)
     _log.info(
-        "epoch %d/%d  train %.4f  valid %.4f  kappa %.3f  AUROC %.3f  lr %.0e  "
+        "epoch %d/%d  train %.4f  valid %.4f  kappa %s  AUROC %s  lr %.0e  "
         "%.1f img/s  %s%s",
         record.epoch,
         epochs,
         record.train_loss,
         record.val_loss,
-        record.kappa,
-        record.auroc,
+        text.format_number(record.kappa),
+        text.format_number(record.auroc),
         record.lr,
         record.images_per_s,
         _duration(record.seconds),
