@@ -216,7 +216,9 @@ def test_the_python_of_a_page_runs(lived_in, monkeypatch, page):
         assert name not in names or names[name].shape == shape
 
 
-@pytest.mark.parametrize("word", ["predicted (?:ab)?normal"])
+@pytest.mark.parametrize(
+    "word", ["predicted (?:ab)?normal", "colors? (?:keys?|of)", "grey"]
+)
 def test_a_word_that_the_glossary_replaces_is_not_used(word):
     """In the package and the pages, also where a line ends within the words."""
     package = (paths.ROOT / "xenon_mx").rglob("*.*")
