@@ -1057,9 +1057,47 @@ def test_without_radiographs_the_gallery_has_a_note(run, tmp_path, monkeypatch):
     rows = predicted()
     page, _ = report(run, write(tmp_path / "out.csv", rows))
     assert not list(jpegs(page))
-    assert "were not found; give their folder with --root" in page.text
+    remedy = "give the folder that their paths are relative to with --root"
+    assert f"were not found: {remedy}." in page.text
     highest = max((row for row in rows if row[5]), key=lambda row: float(row[3]))
     assert highest[0] in page.text
+
+
+def test_of_a_manifest_the_link_and_the_root_are_named(tmp_path, monkeypatch, caplog):
+    """And what is named works."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    rng = np.random.RandomState(0)
+    cells = ["image,study,study_type,label"]
+    for number in range(8):
+        image = rng.randint(0, 256, (20, 20), np.uint8)
+        cv2.imwrite(str(tmp_path / "images" / f"{number}.png"), image)
+        cells.append(f"{number}.png,S{number},XR_HAND,{number % 2}")
+    Path("hands.csv").write_text("\n".join(cells))
+    rows = [[f"S{n}", "XR_HAND", 1, 0.1 * n, int(n > 5), n % 2] for n in range(8)]
+    table = write(Path("out.csv"), rows)
+
+    def ask(**options):
+        options = {"overwrite": True, **options}
+        reporting.report(ReportConfig(table, None, Path("r.html"), **options))
+        return Page(Path("r.html").read_text())
+
+    remedy = (
+        "give the manifest of the studies with --link, and the folder of its images "
+        "with --root"
+    )
+    assert f"Their radiographs were not found: {remedy}" in ask().text
+    assert f"the radiographs were not found: {remedy}" in caplog.text
+    root = tmp_path / "images"
+    with pytest.raises(
+        XenonError, match="contains none of the studies, such"
+    ) as raised:
+        ask(root=root)
+    assert remedy in str(raised.value)
+    with pytest.raises(XenonError, match="with --root"):
+        ask(link=Path("hands.csv"))
+    assert len(list(jpegs(ask(link=Path("hands.csv"), root=root)))) == 8
 
 
 def test_no_name_leads_out_of_the_folder(tmp_path):

@@ -124,7 +124,7 @@ def find_files(
     if study_files.folder is not None:
         _log.info("gallery: radiographs from %s", study_files.folder)
     elif names:
-        _log.warning("the radiographs were not found: give their folder with --root")
+        _log.warning("the radiographs were not found: %s", study_files.remedy)
     return study_files
 
 
@@ -181,9 +181,8 @@ def note(
         f"from the threshold."
     ]
     if any(section.studies for section in sections) and not study_files.is_found:
-        sentences.append(
-            "Their radiographs were not found; give their folder with --root."
-        )
+        remedy = study_files.remedy
+        sentences.append(f"Their radiographs were not found: {remedy}.")
     if study_files.coarseness:
         sentences.append(study_files.coarseness)
     return " ".join(sentences)
