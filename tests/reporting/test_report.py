@@ -196,7 +196,7 @@ class Page(HTMLParser):
 
     def tiles(self):
         """Return the metrics in large letters: name, value and interval of each."""
-        tile = r"<li><span>(.*?)</span><b>(.*?)</b><span class=\"quiet\">(.*?)</span>"
+        tile = r"<li><span>(.*?)</span><b.*?>(.*?)</b><span class=.*?>(.*?)</span>"
         return re.findall(tile, self.source)
 
     def table(self, name, first=""):
@@ -1324,6 +1324,39 @@ def test_a_browser_opens_the_page_at_any_width(
     (title,) = re.findall(r"<title>(.+?)</title>", dom)
     shown_as = "block" if width < 600 else "table-row"  # a list, or a table
     assert title == f"{width} {width} true true {shown_as}"
+
+
+_LINES = """<script>addEventListener("load", () => parent.postMessage(
+[...document.querySelectorAll(".headline b, .headline .quiet")].map((e) =>
+Math.round(e.offsetHeight / parseFloat(getComputedStyle(e).lineHeight))).join(""), "*"))
+</script></body>"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(_CHROMIUM is None, reason="apt-get install chromium")
+@pytest.mark.skipif(
+    shutil.which("pdftotext") is None, reason="apt-get install poppler-utils"
+)
+def test_an_undefined_metric_is_a_word_on_one_line(run, tmp_path):
+    rows = [[*row[:3], "0.9", 1, row[5]] for row in predicted()]
+    page, text = report(run, write(tmp_path / "out.csv", rows))
+    assert ("NPV", "undefined", "") in page.tiles()
+    whole = (run.parent / "report.html").as_uri()
+    copy = re.sub(r"<meta http-equiv=[^>]+>", "", text).replace("</body>", _LINES)
+    (tmp_path / "page.html").write_text(copy, encoding="utf-8")
+    frame = tmp_path / "frame.html"
+    for width in (375, 390, 600, 1280):
+        frame.write_text(_FRAME.format(width=width, height=900))
+        wait = "--virtual-time-budget=5000"
+        dom, _ = browse(tmp_path / str(width), "--dump-dom", wait, frame.as_uri())
+        (lines,) = re.findall(r"<title>(.+?)</title>", dom)
+        assert set(lines) <= {"0", "1"}, width
+        assert lines.count("1") >= 6
+    pdf = tmp_path / "a.pdf"
+    browse(tmp_path / "print", f"--print-to-pdf={pdf}", whole)
+    words = subprocess.run(["pdftotext", pdf, "-"], capture_output=True, check=True)
+    assert b"undefine\n" not in words.stdout
+    assert b"undefined" in words.stdout
 
 
 @pytest.mark.slow
