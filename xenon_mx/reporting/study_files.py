@@ -110,7 +110,7 @@ class StudyFiles:
                     overlays[name], f"Map{place}", f"Class activation map, {view}"
                 )
         is_cut = len(views) > _MAX_VIEWS
-        return shown, f"{_MAX_VIEWS} of {len(views)} views" if is_cut else ""
+        return shown, f"Views 1 to {_MAX_VIEWS} of {len(views)}" if is_cut else ""
 
     def _overlays(self, study: str) -> dict[str, Path]:
         """Return the overlay of each view, by the view's name."""
