@@ -129,6 +129,7 @@ setup(
             "xenon-pack = xenon_mx.main:pack",
             "xenon-train = xenon_mx.main:train",
             "xenon-predict = xenon_mx.main:predict",
+            "xenon-decide = xenon_mx.main:decide",
             "xenon-export = xenon_mx.main:export",
             "xenon-report = xenon_mx.main:report",
             "xenon-launch = xenon_mx.main:launch",

@@ -136,6 +136,10 @@ def test_training_logs_its_ctx(packed, tmp_path, run_here):
         ("train", ["a", "b", "--no-pretrained", "--lr", "0"], "at least 1e-37"),
         ("predict", ["a", "b"], "--run"),
         ("predict", ["a", "--run", "c"], "Missing argument"),
+        ("decide", ["a"], "Missing argument 'TABLE.csv'"),
+        ("decide", ["a", "b", "--sensitivity", "95"], "--sensitivity: must be at most"),
+        ("decide", ["a", "b", "--best", "AUROC"], "--best"),
+        ("decide", ["a", "b", "--best", "kappa", "--specificity", ".9"], "contradicts"),
         ("report", [], "Missing argument 'RUN|PREDICTIONS'"),
         ("report", ["a", "--gallery", "-1"], "at least 0"),
         ("predict", ["a", "b.csv", "--run", "c", "--cam", ""], "the path is empty"),
@@ -162,6 +166,7 @@ def test_a_wrong_ctx_is_wrong_usage(packed, tmp_path, run_here):
         ("pack", ["nowhere", "out"]),
         ("train", ["nowhere", "run", "--no-pretrained"]),
         ("predict", ["nowhere.csv", "out.csv", "--run", "nowhere"]),
+        ("decide", ["nowhere", "nowhere.csv"]),
         ("report", ["nowhere"]),
     ],
 )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from xenon_mx.config import (
     MEMBERS,
+    THRESHOLD,
     PackConfig,
     PredictConfig,
     ReportConfig,
@@ -26,7 +28,8 @@ def test_the_defaults_are_the_recipe_of_the_paper():
     assert PackConfig(A, B).size == 320
     assert PackConfig(A, B).fit == "stretch"
     prediction = PredictConfig((A,), B, (A,))
-    assert (prediction.members, MEMBERS, prediction.threshold) == (None, 5, 0.5)
+    assert (prediction.members, MEMBERS) == (None, 5)
+    assert (prediction.threshold, THRESHOLD) == (None, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -127,3 +130,9 @@ def test_what_is_no_path_is_refused_by_its_name(wrong):
 def test_what_is_no_sequence_of_paths_is_refused():
     with pytest.raises(ConfigError, match="inputs: must be paths, not 5"):
         PredictConfig(5, B, (A,))
+
+
+def test_the_help_of_the_seed_names_each_split_that_it_draws():
+    (seed,) = [each for each in fields(PackConfig) if each.name == "seed"]
+    for flag in ("--valid", "--holdout", "--calibration"):
+        assert flag in seed.metadata["help"]

@@ -14,7 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xenon_mx.api import export, launch, pack, predict, report, train
+    from xenon_mx.api import decide, export, launch, pack, predict, report, train
     from xenon_mx.ensemble import Ensemble, load
     from xenon_mx.errors import XenonError
 
@@ -22,6 +22,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Ensemble",
     "XenonError",
+    "decide",
     "export",
     "launch",
     "load",

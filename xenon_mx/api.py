@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from xenon_mx import arguments
 from xenon_mx.config import (
+    DecideConfig,
     ExportConfig,
     LaunchConfig,
     PackConfig,
@@ -27,6 +28,7 @@ from xenon_mx.settings import AnyPath
 if TYPE_CHECKING:
     from xenon_mx.commands.predict import Predictions
     from xenon_mx.data.packed_folder import PackedFolder
+    from xenon_mx.evaluation.decision import Decision
     from xenon_mx.runs.checkpoints import Checkpoint
 
 
@@ -177,7 +179,7 @@ def predict(
     runs: AnyPath | Sequence[AnyPath],
     *,
     members: int | None = PredictConfig.members,
-    threshold: float = PredictConfig.threshold,
+    threshold: float | None = PredictConfig.threshold,
     images: AnyPath | None = PredictConfig.images,
     cam: AnyPath | None = PredictConfig.cam,
     submission: bool = PredictConfig.submission,
@@ -204,7 +206,8 @@ def predict(
         runs: Run folders, one folder of folds, or one ONNX file.
         members: Maximum number of members, the lowest validation losses first; None is
             5. Of folds, the number of each fold; None is 1.
-        threshold: Abnormal if the probability is above it.
+        threshold: Abnormal if the probability is above it; None is what `decide`
+            decided for the run, or else 0.5.
         images: Also write this CSV, one row per image.
         cam: Also write overlays and class activation maps into this folder.
         submission: Write `out` in the form of the MURA competition.
@@ -231,6 +234,42 @@ def predict(
     from xenon_mx.commands.predict import predict as run_predict
 
     return run_predict(config, arguments.bar(progress))
+
+
+def decide(
+    run: AnyPath,
+    table: AnyPath,
+    *,
+    sensitivity: float | None = DecideConfig.sensitivity,
+    specificity: float | None = DecideConfig.specificity,
+    best: str | None = DecideConfig.best,
+    refer: float | None = DecideConfig.refer,
+    temperature: bool = DecideConfig.temperature,
+    overwrite: bool = DecideConfig.overwrite,
+) -> Decision:
+    """Decide calibration and threshold of a run, as `xenon-decide` does.
+
+    Args:
+        run: The run folder, into which decision.json is written.
+        table: A CSV that `predict` wrote with this run, of labelled studies that the
+            run has not seen.
+        sensitivity: The sensitivity that the threshold is to promise.
+        specificity: The specificity that the threshold is to promise.
+        best: `kappa` for the threshold with the best kappa, which promises nothing.
+        refer: The largest mean miss rate of a third answer, refer.
+        temperature: Calibrate by one number instead of two.
+        overwrite: Replace a decision.json that was changed by hand.
+
+    Returns:
+        What was decided.
+
+    Raises:
+        XenonError: The table cannot be used, or has too few patients.
+    """
+    config = arguments.build_config(DecideConfig, locals())
+    from xenon_mx.commands.decide import decide as run_decide
+
+    return run_decide(config)
 
 
 def export(

@@ -18,6 +18,7 @@ import click
 
 from xenon_mx import __version__, arguments, console, exit_status, options
 from xenon_mx.config import (
+    DecideConfig,
     ExportConfig,
     LaunchConfig,
     PackConfig,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from xenon_mx.runs.checkpoints import Checkpoint
 
 _DISCARDED = "the epoch in progress is discarded"
+_KEPT = "what is finished is kept"
 _SIGNAL_STATUS = 128  # a higher exit status tells of a signal, or of a lost connection
 
 _version = click.version_option(__version__, "--version", prog_name="xenon")
@@ -206,14 +208,15 @@ def _train_folds(config: TrainConfig) -> None:
         done = cross_validation.cross_validate(config, progress.for_stream(sys.stderr))
     except BaseException:
         if signals.received() and folds_folder.is_folds(config.run):
-            _print_resume("what is finished is kept", config)
+            _print_resume(_KEPT, config)
         raise
     console.print_metrics(done.metrics, "fold")
     table, run = text.shell_quote(done.table), text.shell_quote(config.run)
     console.print_line(f"written: {done.table}")
+    console.print_line(f"next: xenon-report {table}")
     console.print_line(
-        f"next: xenon-report {table}; for studies of other patients, by the average of "
-        f"the folds: xenon-predict INPUT OUT.csv --run {run}"
+        f"for studies of other patients, by the average of the folds: xenon-predict "
+        f"INPUT OUT.csv --run {run}"
     )
 
 
@@ -239,19 +242,17 @@ def _complete(config: TrainConfig, best: Checkpoint) -> None:
             _print_resume("the run is complete but for validation.csv", config)
         raise
     run = text.shell_quote(config.run)
-    untouched = validation.untouched_rec(config.packed)
+    untouched = validation.untouched_rec(config.packed, config.run)
     if untouched is not None:
+        rec = text.shell_quote(untouched)
         console.print_line(
-            f"valid chose no checkpoint; next: xenon-predict "
-            f"{text.shell_quote(untouched)} valid.csv --run {run} && xenon-report "
-            f"valid.csv"
+            f"valid chose no checkpoint; next: xenon-predict {rec} valid.csv --run "
+            f"{run}"
         )
-    else:
-        table = text.shell_quote(validation.table(config.run))
-        console.print_line(
-            f"for other studies: xenon-predict INPUT OUT.csv --run {run}; next: "
-            f"xenon-report {table}"
-        )
+        return
+    table = text.shell_quote(validation.table(config.run))
+    console.print_line(f"next: xenon-report {table}")
+    console.print_line(f"for other studies: xenon-predict INPUT OUT.csv --run {run}")
 
 
 @xenon_command.command("predict", short_help="Predict whether each study is abnormal.")
@@ -282,6 +283,9 @@ def predict_command(**flags: Any) -> None:
         _predict(config)
         for path in filter(None, (config.out, config.images, config.cam)):
             console.print_line(f"written: {path}")
+        # What follows a table in a run is said by xenon-train, which wrote it.
+        if not config.submission and not (config.out.parent / "run.json").is_file():
+            console.print_line(f"next: xenon-report {text.shell_quote(config.out)}")
         return
     streams.check_stdout()
     with tempfile.TemporaryDirectory() as folder:
@@ -301,6 +305,32 @@ def _predict(config: PredictConfig) -> None:
         console.print_line(f"member_{number} {params}: loss {loss:.6f}")
     console.print_metrics(predictions.metrics)
     console.print_predictions(predictions)
+
+
+@xenon_command.command("decide", short_help="Decide calibration and threshold.")
+@click.argument("run", type=options.PATH)
+@click.argument("table", metavar="TABLE.csv", type=options.PATH)
+@options.from_config(DecideConfig)
+@_version
+def decide_command(**flags: Any) -> None:
+    """Decide how the probabilities of RUN become decisions, and write decision.json.
+
+    TABLE.csv is what xenon-predict wrote with RUN about labelled studies that neither
+    trained the nets nor chose their checkpoints. From then on, xenon-predict appends
+    the columns calibrated and decision, and predicts by the threshold that was decided.
+    Without a flag, probabilities are calibrated, and the threshold stays 0.5.
+
+    Not for medical use.
+    """
+    config = DecideConfig(**flags)
+    memory.check(memory.REPORT)
+    from xenon_mx.commands import decide
+    from xenon_mx.runs.decision_file import DECISION_JSON
+
+    console.print_decision(decide.decide(config))
+    console.print_line(f"written: {config.run / DECISION_JSON}")
+    run = text.shell_quote(config.run)
+    console.print_line(f"next: xenon-predict INPUT OUT.csv --run {run}")
 
 
 @xenon_command.command("export", short_help="Write an ensemble as one ONNX file.")
@@ -409,7 +439,7 @@ def _print_resume_line(config: LaunchConfig) -> None:
     launcher = click.get_current_context().command_path
     words = [*resume_line.launch_words(launcher, config), *program]
     line = resume_line.resume_line(words, packed, run)
-    console.print_line(f"{_DISCARDED}; continue with: {line}")
+    console.print_line(f"{_KEPT}; continue with: {line}")
 
 
 # Every command by its name, which is also the name of its entry point.
@@ -424,6 +454,7 @@ def _run(name: str) -> NoReturn:
 pack = partial(_run, "pack")
 train = partial(_run, "train")
 predict = partial(_run, "predict")
+decide = partial(_run, "decide")
 export = partial(_run, "export")
 report = partial(_run, "report")
 launch = partial(_run, "launch")

@@ -119,7 +119,8 @@ class PackConfig(Checked):
     )
     seed: int = setting(
         0,
-        "Seed of the record order and of the splits that are set aside.",
+        "Seed of the record order, and of which patients --valid, --holdout and "
+        "--calibration set aside.",
         low=0,
     )
     threads: int = setting(
@@ -262,9 +263,11 @@ class PredictConfig(Checked):
         kind=int,
         low=1,
     )
-    threshold: float = setting(
-        THRESHOLD,
-        "A study is abnormal if its probability is above this.",
+    threshold: float | None = setting(
+        None,
+        "A study is abnormal if its probability is above this. Default: what "
+        f"xenon-decide decided for the run, else {THRESHOLD}.",
+        kind=float,
         low=0.0,
         high=1.0,
     )
@@ -301,6 +304,59 @@ class PredictConfig(Checked):
     ctx: str | None = setting(None, "Devices, as for xenon-train.", kind=str)
     overwrite: bool = setting(False, _OVERWRITE)
     reference: bool = setting(False, _REFERENCE)
+
+
+@dataclass(frozen=True)
+class DecideConfig(Checked):
+    """`xenon-decide RUN TABLE.csv`."""
+
+    run: Path
+    table: Path
+    sensitivity: float | None = setting(
+        None,
+        "Decide the threshold of prediction: the one that leaves the most specificity "
+        "of those whose sensitivity is at least this, with 95% confidence over "
+        "patients.",
+        kind=float,
+        low=0.5,
+        high=0.999,
+    )
+    specificity: float | None = setting(
+        None, "The same for the specificity.", kind=float, low=0.5, high=0.999
+    )
+    best: str | None = setting(
+        None,
+        "Decide the threshold with the best kappa, which promises nothing.",
+        kind=str,
+        choices=("kappa",),
+    )
+    refer: float | None = setting(
+        None,
+        "Add a third answer, refer: of the patients with an abnormal study, at most "
+        "this share is to have one called normal, and the other way around, on "
+        "average.",
+        kind=float,
+        low=0.001,
+        high=0.5,
+    )
+    temperature: bool = setting(
+        False, "Calibrate by one number, the temperature, instead of two."
+    )
+    overwrite: bool = setting(
+        False, "Replace RUN/decision.json, even if it was changed by hand."
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given = [
+            f"--{name}"
+            for name in ("sensitivity", "specificity", "best")
+            if getattr(self, name) is not None
+        ]
+        if len(given) > 1:
+            raise ConfigError(
+                given[1], f"contradicts {given[0]}: there is one threshold"
+            )
 
 
 @dataclass(frozen=True)

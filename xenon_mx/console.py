@@ -17,6 +17,7 @@ from xenon_mx.runtime import text
 if TYPE_CHECKING:  # these load NumPy, which `--help` must not wait for
     from xenon_mx.commands.predict import Predictions
     from xenon_mx.data.packed_folder import PackedFolder
+    from xenon_mx.evaluation.decision import Decision
     from xenon_mx.evaluation.estimates import Estimate
     from xenon_mx.evaluation.study_type_metrics import StudyTypeMetrics
     from xenon_mx.reporting.tables import Table
@@ -154,10 +155,15 @@ def print_predictions(predictions: Predictions) -> None:
     """Print how many studies were called abnormal, and how often that is right."""
     called, total = predictions.count_called_abnormal()
     studies = text.counted(total, "study", "studies")
-    print_line(
-        f"called abnormal (probability above {predictions.threshold:g}): "
-        f"{called} of {studies}"
-    )
+    decision = predictions.decision
+    above = f"{predictions.threshold:.9g}"
+    if decision and decision.threshold.decides(predictions.threshold):
+        above += f", decided for {decision.threshold.purpose}"
+    print_line(f"called abnormal (probability above {above}): {called:,} of {studies}")
+    counts = predictions.count_decisions()
+    if counts:
+        words = [f"{count:,} {name}" for name, count in counts.items()]
+        print_line(f"decision: {', '.join(words)}")
     if not predictions.metrics:
         return
     overall = predictions.metrics[-1]
@@ -169,6 +175,16 @@ def print_predictions(predictions: Predictions) -> None:
     if overall.patients is not None:
         over = text.counted(overall.patients, "patient")
     print_line(f"{', '.join(words)}; 95% intervals over {over}")
+
+
+def print_decision(decision: Decision) -> None:
+    """Print what was decided, and what it promises."""
+    from xenon_mx.evaluation import decision_words
+
+    print_line(decision_words.subject(decision))
+    print_table(decision_words.calibration_rows(decision), left=1)
+    for line in decision_words.lines(decision):
+        print_line(line)
 
 
 def _format_estimate(estimate: Estimate) -> str:

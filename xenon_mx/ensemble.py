@@ -79,7 +79,7 @@ class Ensemble:
         self,
         inputs: AnyPath | Sequence[AnyPath],
         *,
-        threshold: float = PredictConfig.threshold,
+        threshold: float | None = PredictConfig.threshold,
         root: AnyPath | None = PredictConfig.root,
         skip_bad: bool = PredictConfig.skip_bad,
         batch_size: int = PredictConfig.batch_size,
@@ -91,7 +91,8 @@ class Ensemble:
         Args:
             inputs: Whatever `xenon-predict` takes: CSVs of image paths, folders, image
                 files, or one .rec file.
-            threshold: Abnormal if the probability is above it.
+            threshold: Abnormal if the probability is above it; None is what
+                xenon-decide decided for the run, or else 0.5.
             root: Folder to which the paths in CSVs are relative.
             skip_bad: Leave unreadable images out; the log names them.
             batch_size: Images per forward pass.
@@ -101,12 +102,14 @@ class Ensemble:
         Returns:
             One row per study, with the columns of the table that `xenon-predict`
             writes: study, study_type, images, probability, prediction, label (1
-            abnormal, 0 normal, <NA> unknown).
+            abnormal, 0 normal, <NA> unknown), and at the end calibrated and decision,
+            if a decision was made about the run.
 
         Raises:
-            XenonError: An input cannot be used.
+            XenonError: An input cannot be used, or the decision is about other members.
         """
         from xenon_mx.evaluation import prediction_csv
+        from xenon_mx.inference import decisions
 
         config = _settings(
             inputs=as_paths(inputs),
@@ -116,21 +119,26 @@ class Ensemble:
             batch_size=batch_size,
             threads=threads,
         )
+        decision = decisions.find(self._engine, threshold)
         images, prob = self._probabilities(config, progress)
-        return _frame(prediction_csv.studies_csv(images, prob, threshold))
+        if decision is not None:
+            prediction_csv.check_columns(images)
+        threshold = decisions.threshold_of(decision, threshold)
+        table = prediction_csv.studies_csv(images, prob, threshold, decision)
+        return _frame(table, is_decided=decision is not None)
 
     def predict_images(
         self,
         images: Sequence[Any],
         *,
-        threshold: float = PredictConfig.threshold,
+        threshold: float | None = PredictConfig.threshold,
         batch_size: int = PredictConfig.batch_size,
     ) -> pd.DataFrame:
         """Predict single images.
 
         Args:
             images: Image files, DICOM files, or (H, W) uint8 arrays, 0 black.
-            threshold: Abnormal if the probability is above it.
+            threshold: As for `predict`.
             batch_size: Images per forward pass.
 
         Returns:
@@ -142,16 +150,19 @@ class Ensemble:
             XenonError: A file is not an image, or an array is not (H, W) uint8.
         """
         from xenon_mx.evaluation import metrics, prediction_csv
+        from xenon_mx.inference import decisions
 
         _settings(threshold=threshold, batch_size=batch_size)
         if isinstance(images, (str, PathLike)) or hasattr(images, "shape"):
             raise XenonError("give a list of images, also for a single one")
         images = list(images)
+        decision = decisions.find(self._engine, threshold)
         named = [_named(image, number) for number, image in enumerate(images)]
         self._check_unseen(named)
         squares = [self._square(_pixels(image)) for image in images]
         logits = self._engine.logits(_batches(squares, batch_size), self._ctx)
         prob = metrics.sigmoid(logits)
+        threshold = decisions.threshold_of(decision, threshold)
         return _frame(prediction_csv.images_csv(named, prob, threshold))
 
     def cam(self, image: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -268,10 +279,10 @@ def _batches(squares: Sequence[np.ndarray], size: int) -> Iterator[np.ndarray]:
         yield np.stack(squares[start : start + size])
 
 
-def _frame(csv: bytes) -> pd.DataFrame:
+def _frame(csv: bytes, is_decided: bool = False) -> pd.DataFrame:
     """Return a table of predictions as a data frame; unknown labels are <NA>.
 
-    Further columns are text: the patient 007 is not 7.
+    Further columns are text, except for calibrated: the patient 007 is not 7.
     """
     import io
 
@@ -283,6 +294,8 @@ def _frame(csv: bytes) -> pd.DataFrame:
     header = pd.read_csv(io.BytesIO(csv), nrows=0).columns
     text = {"study", "study_type", "image", "patient"} & set(header)
     text |= {name for name in header if not is_column(name)}
+    if is_decided:
+        text -= {"calibrated"}
     return pd.read_csv(
         io.BytesIO(csv),
         dtype={"label": "Int64"},

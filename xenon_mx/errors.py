@@ -46,6 +46,7 @@ class FileError(XenonError):
 
     def __init__(self, path: object, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
+        self.path = str(path)
         self.reason = reason
 
 

@@ -30,6 +30,7 @@ def _start(name: str) -> NoReturn:
 pack = partial(_start, "pack")
 train = partial(_start, "train")
 predict = partial(_start, "predict")
+decide = partial(_start, "decide")
 export = partial(_start, "export")
 report = partial(_start, "report")
 launch = partial(_start, "launch")

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +23,8 @@ from xenon_mx import cli
 from xenon_mx.commands import cross_validation, export, predict, train, validation
 from xenon_mx.commands import report as reporting
 from xenon_mx.config import ExportConfig, PredictConfig, ReportConfig
-from xenon_mx.data import fold_packing
+from xenon_mx.data import fold_packing, single_classes
+from xenon_mx.data.pack_meta import TypeCounts
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.evaluation import provenance
 from xenon_mx.inference import onnx_ensemble
@@ -141,8 +143,10 @@ def test_what_is_printed_are_the_metrics_of_the_table_and_what_is_next(runs):
     for row, each in zip(rows, [*by_fold, overall]):
         assert row[:2] == [each.study_type, str(each.studies)]
     assert overall.studies == sum(each.studies for each in by_fold)
-    assert said[-2] == f"written: {table}"
-    assert said[-1].startswith(f"next: xenon-report {table}; ")
+    written, report, other = said[-3:]
+    assert written == f"written: {table}"
+    assert report == f"next: xenon-report {table}"
+    assert other.endswith(f"xenon-predict INPUT OUT.csv --run {table.parent}")
     assert any("copy of the records" in line for line in said)
 
 
@@ -334,7 +338,21 @@ def outcome(runs):
     return sums, (runs / "out-of-fold.csv").read_bytes()
 
 
-@pytest.mark.parametrize("stage", STAGES)
+# The others show the same again, and take a while.
+ORDINARY = (
+    "before fold 1 is trained",
+    "before the part left out of fold 2 is predicted",
+    "while fold 1 is removed",
+)
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        each if each in ORDINARY else pytest.param(each, marks=pytest.mark.slow)
+        for each in STAGES
+    ],
+)
 def test_stopped_anywhere_it_is_resumed_to_the_same_end(
     packed, whole, tmp_path, monkeypatch, quick, stage
 ):
@@ -376,6 +394,7 @@ def test_finished_folds_are_left_as_they_are(packed, runs, quick, caplog):
     assert "fold 2 of 2 is finished" in caplog.text
 
 
+@pytest.mark.slow
 def test_more_epochs_train_all_folds_further(packed, tmp_path, quick):
     runs = tmp_path / "runs"
     first = cross_validation.cross_validate(config(packed, runs)).table.read_bytes()
@@ -480,6 +499,19 @@ def test_a_fold_that_cannot_be_trained_is_refused_before_any_is(tmp_path):
     with pytest.raises(XenonError, match=r"without fold .: XR_FOOT: .*one class"):
         cross_validation.cross_validate(config(packed, tmp_path / "runs"))
     assert not (tmp_path / "runs").exists()
+
+
+def test_one_class_to_tune_a_fold_on_is_told_with_advice_for_folds(packed):
+    of_fold = replace(packed.meta, holdout=None)
+    one_class = replace(
+        of_fold.splits["valid"],
+        counts={"XR_WRIST": TypeCounts(2, 1, 0, 2, 0, 0)},
+    )
+    of_fold = replace(of_fold, splits={"holdout": one_class})
+    assert single_classes.warning_of_split(of_fold, "holdout") == (
+        "holdout holds 1 study, all normal: kappa and AUROC are undefined; use fewer "
+        "--folds or another --seed"
+    )
 
 
 def test_a_column_of_that_name_is_refused(tmp_path):

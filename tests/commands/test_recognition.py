@@ -120,6 +120,7 @@ SWAPPED = [
     (call_pack, ("empty", "own"), "xenon-pack own empty"),
     (call_pack, ("packed", "own"), "xenon-pack own packed"),
     (call_pack, ("new", "studies.csv"), "xenon-pack studies.csv new"),
+    (call_pack, ("new", "films"), "xenon-pack films new"),
     (call_train, ("new", "packed"), "xenon-train packed new"),
     (call_train, ("run", "packed"), "xenon-train packed run"),
     (call_resume, ("run", "packed"), "xenon-train packed run"),

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 import synthetic
-from support import processes
+from support import patients, processes
 from support.runs import train_config
 
 import xenon_mx as xenon
-from xenon_mx.commands import train, validation
+from xenon_mx.commands import predict, train, validation
+from xenon_mx.config import PredictConfig
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation import provenance
 from xenon_mx.runs.run_folder import Run
@@ -123,16 +124,44 @@ def test_interrupted_in_the_prediction_resume_does_just_that(packed, tmp_path):
     assert (folder / "validation.csv").is_file()
     assert (folder / "log.csv").read_bytes() == log
     rec = packed.folder / "valid.rec"
-    hint = f"next: xenon-predict {rec} valid.csv --run {folder} && xenon-report"
-    assert hint in done.stderr
+    assert f"next: xenon-predict {rec} valid.csv --run {folder}\n" in done.stderr
     assert "overall" in done.stderr
 
 
-def test_the_untouched_split_is_named_only_where_there_is_one(packed, tmp_path):
-    assert validation.untouched_rec(packed.folder) == packed.folder / "valid.rec"
+def test_valid_is_untouched_if_it_did_not_choose_the_runs_checkpoints(
+    packed, run, tmp_path
+):
+    rec = packed.folder / "valid.rec"
+    assert validation.untouched_rec(packed.folder, run) == rec
     splits = {"train": synthetic.labelled(8), "valid": synthetic.labelled(4, seed=1)}
     other = synthetic.pack(tmp_path / "packed", splits)
-    assert validation.untouched_rec(other.folder) is None
+    train.train(config(other, tmp_path / "run", epochs=1))
+    assert validation.untouched_rec(other.folder, tmp_path / "run") is None
+
+
+def test_a_finished_run_is_resumed_with_its_own_data_alone(packed, run, tmp_path):
+    splits = {"train": synthetic.labelled(8), "valid": synthetic.labelled(4, seed=1)}
+    other = synthetic.pack(tmp_path / "packed", splits)
+    with pytest.raises(XenonError, match="holds other data"):
+        train.train(config(other, run, lr=1e-4, resume=True))
+
+
+def test_what_is_to_calibrate_on_is_read_by_no_training(tmp_path):
+    packed = patients.pack_manifest(tmp_path)
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    for file in packed.folder.glob("calibration.*"):
+        os.rename(file, hidden / file.name)
+    train.train(config(packed, tmp_path / "run", epochs=1))
+    validation.predict_if_due(config(packed, tmp_path / "run", epochs=1))
+    for file in hidden.iterdir():
+        os.rename(file, packed.folder / file.name)
+    rec, out = packed.folder / "calibration.rec", tmp_path / "out.csv"
+    predict.predict(PredictConfig((rec,), out, (tmp_path / "run",), ctx="cpu()"))
+    seen = provenance.read(out).provenance.seen
+    assert (seen.basis, seen.is_any) == ("records", False)
+    recorded = Run.open(tmp_path / "run").seen_studies()
+    assert not recorded.count(packed.split("calibration").listed()).is_any
 
 
 def test_a_run_folder_may_hold_it_and_be_read(run):

@@ -196,8 +196,16 @@ def test_read_dataset_no_data_set_is_refused(tmp_path: Path, make: str) -> None:
     if make == "empty splits":
         (source / "train").mkdir()
 
-    with pytest.raises(XenonError, match="no such folder|no images"):
+    with pytest.raises(XenonError, match="no such file|is no folder|no images"):
         datasets.read_dataset(source)
+
+
+def test_read_dataset_a_plain_folder_of_images_is_led_to_a_manifest(
+    tmp_path: Path,
+) -> None:
+    touch(tmp_path, "a.png", "b.png", "fracture/c.png", "notes.txt")
+    with pytest.raises(XenonError, match=r": 3 images, but not in the folders of MURA"):
+        datasets.read_dataset(tmp_path)
 
 
 def test_read_dataset_images_outside_the_layout_are_all_listed(tmp_path: Path) -> None:

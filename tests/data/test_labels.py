@@ -248,6 +248,8 @@ def test_a_short_id_may_be_equal_by_chance(tmp_path: Path) -> None:
     [
         ("study\nDoe\n", "has no label"),
         ("label\n1\n", "must have one of the columns study, accession and image"),
+        ("labels,study\n1,Doe\n", "has no label: did you mean .*'label' by 'labels'"),
+        ("label,Study ID\n1,Doe\n", "did you mean the column 'study' by 'Study ID'"),
         ("label,study,image\n1,Doe,Doe\n", "columns study and image: keep one of them"),
         (
             "label,study,study_type,body_part\n1,Doe,,\n",

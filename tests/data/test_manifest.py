@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,10 @@ from PIL import Image
 from support import image_files as files
 
 from xenon_mx.commands import pack
-from xenon_mx.config import PackConfig
+from xenon_mx.config import PackConfig, PredictConfig
 from xenon_mx.data import manifest, mura, packed_folder
 from xenon_mx.errors import ConfigError, XenonError
+from xenon_mx.inference import input_listing
 
 HEADER = "image,study,patient,study_type,label,split,scanner"
 ROWS = [
@@ -74,6 +76,14 @@ def test_columns_may_have_any_order_and_spreadsheets_any_separator(tmp_path):
     assert [image.label for image in images[:3]] == [1, 1, 0]
 
 
+def test_the_folder_that_is_named_is_the_one_that_was_used(tmp_path, caplog):
+    """All images in one folder made it W/films of --root W."""
+    file = written(tmp_path / "W", ROWS).rename(tmp_path / "studies.csv")
+    with caplog.at_level("INFO"):
+        pack.pack(PackConfig(file, tmp_path / "out", root=tmp_path / "W", size=32))
+    assert f"images from {tmp_path / 'W'}" in caplog.messages
+
+
 def test_what_is_missing_follows_the_stated_rules(tmp_path):
     file = written(tmp_path, ["films/1.png", "films/2.png"], "image")
     read = manifest.read_manifest(file)
@@ -112,7 +122,7 @@ def test_contradictions_are_listed_in_full(tmp_path, rows, details):
         (",S1,P1,XR_HAND,1,train,A", "row 2: no image"),
         ("films/1.png,,P1,XR_HAND,1,train,A", "row 2: no study"),
         ("films/1.png,S1,,XR_HAND,1,train,A", "row 2: no patient"),
-        ("films/1.png,S1,P1,XR_HAND,2,train,A", "row 2: the label must be 0"),
+        ("films/1.png,S1,P1,XR_HAND,2,train,A", "row 2: the label must be 0, 1"),
         ("films/1.png,S1,P1,XR_HAND,1,test,A", "row 2: the split must be train"),
         ("films/1.png,S1,P1,hand,1,train,A", "row 2: the study type must be named"),
         ("films/1.png,S1,P1,XR_HAND,1,train", "row 2"),
@@ -122,6 +132,34 @@ def test_an_invalid_cell_is_named_by_its_row(tmp_path, row, reason):
     with pytest.raises(XenonError, match=r"studies\.csv: 1 ") as caught:
         manifest.read_manifest(written(tmp_path, [row]))
     assert caught.value.details[0].startswith(reason)
+
+
+def test_many_cells_of_one_kind_take_one_line(tmp_path):
+    rows = [f"films/{n}.png,{('yes', 'no')[n % 2]}" for n in range(3000)]
+    with pytest.raises(XenonError, match="3,000 invalid cells") as caught:
+        manifest.read_manifest(written(tmp_path, rows, "image,label"))
+    must = "the label must be 0, 1, normal or abnormal, not"
+    assert list(caught.value.details) == [
+        f"1,500 rows, such as row 2: {must} 'yes'",
+        f"1,500 rows, such as row 3: {must} 'no'",
+    ]
+
+
+def test_labels_may_be_words_as_those_of_an_archive(tmp_path):
+    rows = ["films/1.png,normal", "films/2.png,Abnormal", "films/3.png,"]
+    images = manifest.read_manifest(written(tmp_path, rows, "image,label")).images
+    assert [image.label for image in images] == [0, 1, None]
+
+
+def test_many_missing_images_take_one_line(tmp_path):
+    rows = [f"films/{n}.png,{n % 2}" for n in range(1, 100)]
+    source = written(tmp_path, rows, "image,label")
+    with pytest.raises(XenonError, match="90 images cannot be read") as caught:
+        pack.pack(PackConfig(source, tmp_path / "out", size=32, valid=0.5))
+    (line,) = caught.value.details
+    assert re.fullmatch(
+        r"90 images, such as \S+films/\d+\.png: No such file or directory", line
+    )
 
 
 @pytest.mark.parametrize(
@@ -135,6 +173,76 @@ def test_an_invalid_cell_is_named_by_its_row(tmp_path, row, reason):
 def test_an_invalid_header_is_an_error(tmp_path, header, reason):
     with pytest.raises(XenonError, match=reason):
         manifest.read_manifest(written(tmp_path, [], header))
+
+
+@pytest.mark.parametrize(
+    ("known", "column"),
+    [
+        ("label", "labels"),
+        ("patient", "pateint"),
+        ("patient", "patient_id"),
+        ("study", "Study ID"),
+        ("split", "splits"),
+        ("study_type", "studytype"),
+    ],
+)
+def test_a_misspelt_column_is_no_further_column(tmp_path, known, column):
+    """A misspelt patient let patients into both splits; a label said nothing of it."""
+    names = HEADER.replace(known + ",", column + ",", 1)
+    if known == "study":
+        names = HEADER.replace(",study,", f",{column},")
+    file = written(tmp_path, ROWS, names)
+    asked = rf"did you mean the column '{known}' by '{column}'\? Then rename it; else"
+    with pytest.raises(XenonError, match=asked):
+        manifest.read_manifest(file)
+
+
+def test_all_misspelt_columns_are_named_at_once(tmp_path):
+    file = written(tmp_path, ["films/1.png,P1,1"], "image,pateint,labels")
+    asked = "the column 'patient' by 'pateint', and 'label' by 'labels'"
+    with pytest.raises(XenonError, match=asked):
+        manifest.read_manifest(file)
+
+
+def test_further_columns_may_be_about_the_patient(tmp_path):
+    header = "image,study,label,patient_sex,patient_age,site,view,age,label_date"
+    file = written(tmp_path, ["films/1.png,S1,1,F,60,A,PA,60,2020"], header)
+    (image,) = manifest.read_manifest(file).images
+    assert list(image.extra) == header.split(",")[3:]
+    with_patients = written(
+        tmp_path / "b", ["films/1.png,P1,7"], "image,patient,patient_id"
+    )
+    assert manifest.read_manifest(with_patients).images[0].extra == {"patient_id": "7"}
+
+
+def test_a_manifest_without_labels_cannot_be_packed_and_no_study_is_listed(tmp_path):
+    header, rows = columns(ROWS, "image", "study", "scanner")
+    config = PackConfig(written(tmp_path, rows, header), tmp_path / "out")
+    reason = "no column 'label'.*, only 'image', 'study', 'scanner'$"
+    with pytest.raises(XenonError, match=reason) as caught:
+        pack.pack(config)
+    assert caught.value.details == ()
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        ("images,label", "has the columns 'images', 'label': did you mean the column "
+                         "'image' by 'images'"),
+        ("file,label", "is no manifest, .* 'image', and not 'file', 'label'; for MURA"),
+        ("x" * 99 + ",b" * 20, "not 'x{37}...', 'b', .* and 13 more; for MURA"),
+    ],
+)  # fmt: skip
+def test_a_first_line_without_images_is_shown(tmp_path, header, reason):
+    file = written(tmp_path, [], header)
+    with pytest.raises(XenonError, match=reason):
+        pack.pack(PackConfig(file, tmp_path / "out"))
+
+
+def test_a_manifest_to_predict_has_its_misspelt_column_named(tmp_path):
+    file = written(tmp_path, ["films/1.png,1"], "images,label")
+    with pytest.raises(XenonError, match="'image' by 'images'"):
+        input_listing.list_inputs(PredictConfig((file,), tmp_path / "out.csv", ()))
 
 
 def test_an_image_that_is_listed_twice_is_an_error(tmp_path):
@@ -151,6 +259,37 @@ def test_muras_csvs_are_no_manifests(tmp_path):
 
 
 # --- packed ---
+
+
+@pytest.mark.parametrize(("label", "name"), [("1", "abnormal"), ("0", "normal")])
+def test_a_split_of_one_class_is_told(tmp_path, caplog, label, name):
+    valid = [
+        "films/6.png,S5,P4,XR_HAND,{},valid,B",
+        "films/7.png,S5,P4,XR_HAND,{},valid,B",
+    ]
+    source = written(tmp_path, ROWS[:5] + [row.format(label) for row in valid])
+    pack.pack(PackConfig(source, tmp_path / "out", size=32))
+    assert (
+        f"valid holds 1 study, all {name}: kappa and AUROC are undefined; pack with a "
+        f"larger --valid, or with studies of both classes in it"
+    ) in caplog.text
+
+
+def test_pooled_weights_are_advised_only_where_they_help(tmp_path, caplog):
+    source = written(tmp_path / "a", [row.replace(",0,", ",1,") for row in ROWS])
+    pack.pack(PackConfig(source, tmp_path / "a/out", size=32))
+    assert "; pack training studies of both classes" in caplog.text
+    assert "--pooled-weights" not in caplog.text
+    one_type = [row.replace("S4,P3,XR_WRIST,1", "S4,P3,XR_WRIST,0") for row in ROWS]
+    source = written(tmp_path / "b", one_type)
+    pack.pack(PackConfig(source, tmp_path / "b/out", size=32))
+    assert "XR_WRIST: the training images do not hold both classes" in caplog.text
+    assert "; train with --pooled-weights or --loss plain" in caplog.text
+
+
+def test_both_classes_are_not_worth_a_word(tmp_path, caplog):
+    pack.pack(PackConfig(written(tmp_path, ROWS), tmp_path / "out", size=32))
+    assert "undefined" not in caplog.text
 
 
 def test_a_manifest_is_packed_and_read_back(tmp_path):

@@ -317,7 +317,7 @@ def test_a_stopped_training_is_continued_by_the_line_that_is_printed(tmp_path):
     status, lines = finish(start(tmp_path, *words, cwd=tmp_path))
     assert status == 137
     assert lines[-1] == (
-        f"the epoch in progress is discarded; continue with: xenon-launch -n 1 -s 2 "
+        f"what is finished is kept; continue with: xenon-launch -n 1 -s 2 "
         f"--interface lo -- nice {program} packed 'my run' --resume"
     )
 

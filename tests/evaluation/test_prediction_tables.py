@@ -166,3 +166,40 @@ def test_an_invalid_cell_is_an_error_with_its_line(tmp_path, column, value, mess
     file.write_text("\n".join([header, first, ",".join(cells)]))
     with pytest.raises(XenonError, match=f"line 3: .*{message}"):
         prediction_tables.read_table(file)
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_spreadsheets_may_separate_columns_by_others_than_commas(tmp_path, separator):
+    file = tmp_path / "out.csv"
+    lines = ["study,probability,label", "A,0.75,1", "B,0.25,0"]
+    text = "\r\n".join(lines).replace(",", separator)
+    file.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    table = prediction_tables.read_table(file)
+    assert (table.names, table.lines) == (["A", "B"], [2, 3])
+    assert (table.prob.tolist(), table.labels.tolist()) == ([0.75, 0.25], [1, 0])
+
+
+def test_a_decimal_comma_is_named(tmp_path):
+    file = tmp_path / "out.csv"
+    file.write_text("study;probability\nA;0,75\n")
+    with pytest.raises(XenonError, match="'0,75' is not .* with a decimal point"):
+        prediction_tables.read_table(file)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("study,prob", "lacks probability; it has 'study', 'prob': did you mean the "
+                       "column 'probability' by 'prob'?"),
+        ("Study,Probability", "did you mean the column 'study' by 'Study', and "
+                              "'probability' by 'Probability'?"),
+        ("case,score", "lacks study and probability; it has 'case', 'score'"),
+        ("", "lacks study and probability; it has nothing"),
+    ],
+)  # fmt: skip
+def test_what_is_no_table_is_shown_its_columns(tmp_path, header, message):
+    file = tmp_path / "out.csv"
+    file.write_text(f"{header}\n")
+    with pytest.raises(XenonError) as caught:
+        prediction_tables.read_table(file)
+    assert str(caught.value).endswith(message)

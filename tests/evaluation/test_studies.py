@@ -64,3 +64,18 @@ def test_the_nine_digits_of_the_table_decide(tmp_path):
     table.write_bytes(prediction_csv.studies_csv(images, prob[:, None], 0.5))
     read = {e.name: e.value for e in evaluate(read_predictions(table), repeats=0)}
     assert (read["kappa"], read["AUROC"]) == pytest.approx(score)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.2, 0.3, 0.25),
+        (0.0, 1e-12, 5e-13),
+        (0.5, 0.500000001, 0.5),  # neighbours in nine digits
+        (0.9, 1.0, 0.95),
+    ],
+)
+def test_a_threshold_is_between_the_studies_that_it_separates(low, high, expected):
+    found = studies.threshold_between(low, high)
+    assert found == pytest.approx(expected, rel=1e-12)
+    assert low <= found < high

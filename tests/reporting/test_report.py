@@ -1286,6 +1286,21 @@ def browse(profile, *arguments):
     return done.stdout, [line for line in lines if "CONSOLE" in line]
 
 
+def comparisons(folder, rows):
+    """Write another table and readers of the same studies; return the flags."""
+    other = [[*row[:3], f"{1 - float(row[3]) / 2:.9g}", "", row[5]] for row in rows]
+    for row in other:
+        row[4] = int(float(row[3]) > 0.5)
+    readers = [f"{row[0]},{row[5]},{i % 2},{i // 2 % 2}" for i, row in enumerate(rows)]
+    text = "\n".join(["study,Dr. Adler,Dr. Berg,a resident", *readers, ""])
+    (folder / "readers.csv").write_text(text)
+    return {
+        "against": write(folder / "other.csv", other),
+        "readers": folder / "readers.csv",
+        "margin": 0.05,
+    }
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(_CHROMIUM is None, reason="apt-get install chromium")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -1295,8 +1310,8 @@ def browse(profile, *arguments):
 def test_a_browser_opens_the_page_at_any_width(
     run, radiographs, tmp_path, width, height, scheme
 ):
-    table, _ = radiographs
-    _, text = report(run, table, prevalence=0.1)
+    table, rows = radiographs
+    _, text = report(run, table, prevalence=0.1, **comparisons(tmp_path, rows))
     folder = tmp_path / "browser"
     folder.mkdir()
     page, frame = folder / "page.html", folder / "frame.html"
@@ -1365,9 +1380,9 @@ def test_an_undefined_metric_is_a_word_on_one_line(run, tmp_path):
     shutil.which("pdftohtml") is None, reason="apt-get install poppler-utils"
 )
 def test_no_printed_letter_is_smaller_than_8_points(run, radiographs, tmp_path):
-    table, _ = radiographs
+    table, rows = radiographs
     cam = write_cams(tmp_path / "maps", [f"{read_table(table).names[0]}image1.png"])
-    report(run, table, prevalence=0.1, cam=cam)
+    report(run, table, prevalence=0.1, cam=cam, **comparisons(tmp_path, rows))
     pdf, page = tmp_path / "a.pdf", (run.parent / "report.html").as_uri()
     browse(
         tmp_path / "profile", f"--print-to-pdf={pdf}", "--no-pdf-header-footer", page
@@ -1418,7 +1433,7 @@ def test_the_nu_html_checker_finds_no_error(run, radiographs, tmp_path, kind):
     else:
         images = of_images(tmp_path / "data" / "images.csv", rows)
         cam = write_cams(tmp_path / "maps", [f"{rows[0][0]}image1.png"])
-        more = {"images": images, "cam": cam, "prevalence": 0.1}
+        more = {"images": images, "cam": cam, **comparisons(tmp_path, rows)}
         reporting.report(ReportConfig(run, table, out, **more))
     messages = check_html(out)
     assert not [each["message"] for each in messages if each["type"] == "error"]

@@ -49,8 +49,8 @@ def test_a_finished_run_is_said_to_be_and_left_as_it_is(again, caplog):
     first, second = (member.epoch for member in best)
     assert caplog.messages == [
         f"{again.run} is finished: 2 epochs trained, the best first: {first}, "
-        f"{second}; these were all of --epochs: to train longer, resume with "
-        f"more, such as --epochs 4"
+        f"{second}; these were all of --epochs; to train longer: xenon-train "
+        f"{again.run}/nowhere {again.run} --resume --epochs 4"
     ]
 
 

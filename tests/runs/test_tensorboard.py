@@ -147,7 +147,7 @@ def test_training_ends_well_without_its_events(tmp_path):
     assert "warning: run: TensorBoard's events cannot be written: No space left" in (
         done.stderr
     )
-    assert "next: xenon-predict" in done.stderr
+    assert "next: xenon-report" in done.stderr
 
 
 # Without /dev/shm there are no semaphores, and multiprocessing says so by OSError.

@@ -43,7 +43,7 @@ def gpus(monkeypatch):
         monkeypatch.setattr(mx.runtime, "Features", lambda: features)
         monkeypatch.setattr(mx.context, "num_gpus", lambda: count)
         monkeypatch.setattr(devices, "_gpus", lambda: list(reported))
-        monkeypatch.setattr(devices, "_used", set())  # no GPU outlives the test
+        monkeypatch.setattr(devices, "_chosen", [])  # no GPU outlives the test
 
     return patch
 
@@ -244,15 +244,17 @@ def test_gpus_are_what_the_driver_reports(site, driver, listed, expected):
     assert printed == str(expected)
 
 
-def test_only_the_gpus_in_use_give_their_memory_back(gpus, monkeypatch):
+def test_the_gpus_that_were_chosen_give_their_memory_back(gpus, monkeypatch):
     gpus(("A", (8, 6)), ("B", (8, 6)), ("C", (8, 6)))
     emptied = []
     monkeypatch.setattr(mx.Context, "empty_cache", lambda ctx: emptied.append(str(ctx)))
     devices.contexts("cpu()")
-    devices.contexts("gpu(0),gpu(2)")
-    devices.contexts("gpu(0)")
     devices.release_memory()
-    assert sorted(emptied) == ["gpu(0)", "gpu(2)"]
+    assert emptied == []
+    devices.contexts("gpu(0),gpu(2)")
+    assert devices.last_chosen() == "gpu(0),gpu(2)"
+    devices.release_memory()
+    assert emptied == ["gpu(0)", "gpu(2)"]
 
 
 def test_gpus_without_a_driver_are_none(monkeypatch):

@@ -16,6 +16,7 @@ COMMANDS = {
     "pack": ["MURA-v1.1", "out"],
     "train": ["packed", "out", "--no-pretrained"],
     "predict": ["MURA-v1.1/valid", "out.csv", "--run", "run"],
+    "decide": ["run", "table.csv"],
     "export": ["run", "out.onnx"],
     "report": ["run", "-o", "out.html"],
     "launch": ["-n", "2", "--", "xenon-train", "packed", "out"],

@@ -214,7 +214,7 @@ ODD = os.fsdecode(b"o\xff\n\x1b[31m")
     ("command", "args", "status", "output"),
     [
         _slowly("report", [ODD], 1, r"error: o\xff\n\x1b[31m: not a run"),
-        ("pack", [ODD, "out"], 1, r"error: o\xff\n\x1b[31m: no such folder"),
+        ("pack", [ODD, "out"], 1, r"error: o\xff\n\x1b[31m: no such file"),
         ("pack", ["a", "b", "--size", "a\nb"], 2, r"'a\nb' is not a valid integer"),
         ("pack", ["a", "b", f"--{ODD}"], 2, "No such option"),
     ],

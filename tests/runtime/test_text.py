@@ -79,3 +79,42 @@ def test_no_message_has_a_number_before_a_fixed_plural():
         if counted.search(line)
     ]
     assert found == []
+
+
+def test_similar_names_are_told_by_their_letters_and_digits():
+    known = ["patient", "study", "study_type"]
+    assert text.similar("Pateint", known, 0.8) == ["patient"]
+    assert text.similar("STUDY-TYPES", known, 0.8) == ["study_type"]
+    assert text.similar("scanner", known, 0.8) == []
+    assert text.similar("", known, 0.8) == text.similar("a", [], 0.8) == []
+
+
+def test_names_that_begin_with_a_name():
+    assert text.begun("Study", ["study", "study_type", "patient"]) == [
+        "study",
+        "study_type",
+    ]
+    assert text.begun("-", ["study"]) == []
+
+
+def test_a_long_text_is_cut():
+    assert text.shortened("abcdef", 6) == "abcdef"
+    assert text.shortened("abcdefg", 6) == "abc..."
+
+
+def test_a_few_faults_are_listed_and_many_are_counted_by_their_reason():
+    faults = [(f"row {n}", ("not 'no'", "not 'yes'")[n % 3 == 0]) for n in range(2, 22)]
+    assert text.summarised(faults, "row") == [f"{a}: {b}" for a, b in faults]
+    faults += [("row 2000", "not 'maybe'")] + [("row 9", "not 'no'")] * 1000
+    assert text.summarised(faults, "row") == [
+        "1,013 rows, such as row 2: not 'no'",
+        "7 rows, such as row 3: not 'yes'",
+        "row 2000: not 'maybe'",
+    ]
+
+
+def test_faults_of_many_reasons_are_cut():
+    faults = [(f"row {n}", f"not {n}") for n in range(3000)]
+    lines = text.summarised(faults, "row")
+    assert lines[:20] == [f"row {n}: not {n}" for n in range(20)]
+    assert lines[20:] == ["and 2,980 others"]

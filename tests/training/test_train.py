@@ -20,9 +20,7 @@ from xenon_mx.distributed import process_group
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.models import forward, network
 from xenon_mx.runs import disk
-from xenon_mx.runs.epoch_log import EpochRecord
 from xenon_mx.runs.run_folder import Run
-from xenon_mx.runs.top_epochs import TopEpochs
 from xenon_mx.runtime import files
 from xenon_mx.runtime.mxnet import autograd, mx
 from xenon_mx.training import loop, losses
@@ -50,18 +48,6 @@ def trained(packed, tmp_path_factory):
     run = tmp_path_factory.mktemp("trained") / "run"
     train.train(config(packed, run, epochs=7, patience=7))
     return run
-
-
-def test_the_line_of_an_epoch_says_what_is_undefined(caplog):
-    """With validation studies of one class."""
-    caplog.set_level(logging.INFO, "xenon_mx")
-    best = TopEpochs(5)
-    for number, metric in enumerate((math.nan, 0.5), 1):
-        row = EpochRecord(number, 0.6, 0.6, metric, metric, 1e-4, 10, 0.01, 60)
-        loop._log_epoch(row, 2, best)
-    first, second = caplog.messages
-    assert "  kappa undefined  AUROC undefined  lr 1e-04" in first
-    assert "  kappa 0.500  AUROC 0.500  lr 1e-04" in second
 
 
 def test_a_run_keeps_the_five_lowest_losses_of_its_log(trained):
@@ -332,6 +318,29 @@ def test_a_type_of_one_class_is_refused_unless_weights_do_not_need_it(tmp_path):
     assert Run.open(tmp_path / "b").meta.weights == ((0.25, 0.75),) * 2
     train.train(config(data, tmp_path / "c", loss="plain"))
     assert Run.open(tmp_path / "c").meta.weights == ((1.0, 1.0),) * 2
+
+
+def test_one_class_over_all_is_refused_with_advice_that_helps(tmp_path):
+    """Pooled weights were advised, and then refused without a word of advice."""
+    pixels, labels = synthetic.labelled(8)
+    data = synthetic.pack(
+        tmp_path / "p", {"train": (pixels, [1] * 8), "valid": (pixels, labels)}
+    )
+    for options in ({}, {"pooled_weights": True}):
+        with pytest.raises(XenonError, match="one class") as caught:
+            train.train(config(data, tmp_path / "a", **options))
+        assert str(caught.value).endswith(": pack training studies of both classes")
+
+
+def test_one_class_to_validate_on_is_told_at_the_start(tmp_path, caplog):
+    pixels, labels = synthetic.labelled(8)
+    splits = {"train": (pixels, labels), "valid": (pixels[:2], [1, 1])}
+    data = synthetic.pack(tmp_path / "p", splits)
+    with caplog.at_level("INFO"):
+        train.train(config(data, tmp_path / "run"))
+    assert "valid holds 1 study, all abnormal: kappa and AUROC are unde" in caplog.text
+    assert "kappa undefined  AUROC undefined" in caplog.text
+    assert "nan" not in caplog.text
 
 
 def test_a_type_that_only_validation_has_is_refused(tmp_path):

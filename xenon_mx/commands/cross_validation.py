@@ -71,7 +71,7 @@ def cross_validate(
     meta = _describe(config, pool, parts)
     with folds_folder.hold(config.run, meta, not config.resume) as held:
         try:
-            _log_start(config, pool)
+            _log_start(config, pool, len(parts))
             for fold in parts:
                 _complete(config, held, pool, fold, bar)
         except BaseException:
@@ -159,12 +159,12 @@ def _check_unchanged(config: TrainConfig) -> None:
         )
 
 
-def _log_start(config: TrainConfig, pool: Pool) -> None:
+def _log_start(config: TrainConfig, pool: Pool, count: int) -> None:
     patients = len({each.image.patient_or_study for each in pool.images})
     _log.info(
-        "%d folds of %s of %s; a copy of the records of one fold at a time takes %s of "
-        "disk (%s free)",
-        config.folds,
+        "%s of %s of %s; a copy of the records of one fold at a time takes %s of disk "
+        "(%s free)",
+        text.counted(count, "fold"),
         text.counted(patients, "patient"),
         " and ".join(pool.splits),
         text.format_bytes(pool.bytes),

@@ -7,6 +7,8 @@ MXNet's nets. Must not know the command line.
 from __future__ import annotations
 
 import importlib.metadata
+import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,15 @@ import numpy as np
 
 from xenon_mx import __version__
 from xenon_mx.commands import recognition
-from xenon_mx.config import THRESHOLD, ExportConfig
+from xenon_mx.config import ExportConfig
 from xenon_mx.data import outputs
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation import metrics
-from xenon_mx.inference import gluon_ensemble, onnx_ensemble, onnx_metadata
+from xenon_mx.evaluation.decision import Decision
+from xenon_mx.inference import decisions, gluon_ensemble, onnx_ensemble, onnx_metadata
 from xenon_mx.runtime import devices, mxnet, progress, text
+
+_log = logging.getLogger(__name__)
 
 # A Protocol Buffers message holds at most 2 GiB; the graph without its weights takes
 # far less than the 16 MiB left for it here.
@@ -56,13 +61,20 @@ def export(config: ExportConfig, bar: progress.Bar = progress.silent) -> int:
     origin = outputs.made_from({"runs": ensemble.identities})
     files.claim(origin, ensemble.files())
     _check_sizes(ensemble)
-    data = _convert(ensemble, config.out, origin, bar)
+    decision = decisions.find(ensemble, is_exported=True)
+    if decision is not None:
+        _log.info("with the decision about the run: %s", decision.threshold)
+    data = _convert(ensemble, config.out, origin, decision, bar)
     files.write({config.out: data})
     return len(ensemble.members)
 
 
 def _convert(
-    ensemble: gluon_ensemble.GluonEnsemble, out: Path, origin: str, bar: progress.Bar
+    ensemble: gluon_ensemble.GluonEnsemble,
+    out: Path,
+    origin: str,
+    decision: Decision | None,
+    bar: progress.Bar,
 ) -> bytes:
     """Return the bytes of the ONNX file, after comparing it with MXNet's nets."""
     from xenon_mx.inference import onnx_graph  # loads MXNet
@@ -79,7 +91,7 @@ def _convert(
                 progress_bar.update()
             extents = [cam_block.cam_extent(net, size) for net in nets]
             properties = {
-                **_properties(ensemble, extents),
+                **_properties(ensemble, extents, decision),
                 onnx_metadata.MADE_FROM: origin,
             }
             model = onnx_graph.merge(converted, size, properties)
@@ -90,7 +102,9 @@ def _convert(
 
 
 def _properties(
-    ensemble: gluon_ensemble.GluonEnsemble, extents: list[tuple[float, float]]
+    ensemble: gluon_ensemble.GluonEnsemble,
+    extents: list[tuple[float, float]],
+    decision: Decision | None,
 ) -> dict[str, Any]:
     """Return the file's metadata: JSON values by key."""
     meta = ensemble.meta.to_json()
@@ -99,7 +113,7 @@ def _properties(
     return {
         "format": onnx_metadata.FORMAT,
         "notice": "Not for medical use.",
-        "threshold": THRESHOLD,
+        "threshold": decisions.threshold_of(decision, given=None),
         **{key: meta[key] for key in keys},
         **{key: meta[key] for key in splits if key in meta},
         **({onnx_metadata.FOLDS: ensemble.folds} if ensemble.folds else {}),
@@ -107,12 +121,20 @@ def _properties(
             {**member, "field": extent}
             for member, extent in zip(ensemble.describe_members(), extents)
         ],
+        **_decision_property(decision),
         "versions": {
             "xenon": __version__,
             "mxnet": mxnet.mx.__version__,
             "onnx": importlib.metadata.version("onnx"),
         },
     }
+
+
+def _decision_property(decision: Decision | None) -> dict[str, Any]:
+    """Return the property of a decision, which holds no hash of a name."""
+    if decision is None:
+        return {}
+    return {onnx_metadata.DECISION: replace(decision, names=None).to_json()}
 
 
 def _compare(out: Path, nets: list[Any], data: bytes, size: int) -> None:

@@ -24,6 +24,7 @@ from xenon_mx.data import (
     pack_meta,
     pack_writer,
     packed_folder,
+    single_classes,
     sources,
 )
 from xenon_mx.errors import FileError, XenonError
@@ -97,7 +98,7 @@ def pack(
 def _check_patients(splits: dict[str, list[mura.Image]]) -> None:
     """Log a warning if a data set's own folders or CSVs have a patient in two splits.
 
-    A manifest and the labels of an archive cannot: see `manifest.check_contradictions`.
+    A manifest and the labels of an archive cannot: see `contradictions.check`.
 
     Raises:
         XenonError: A patient to calibrate on is also in another split.
@@ -199,14 +200,14 @@ def _write_split(
 
 def _check_bad(written: dict[str, _Written], skip_bad: bool) -> None:
     """Raise an error for images that cannot be read, unless they may be left out."""
-    errors = [str(error) for split in written.values() for _, error in split.bad]
-    if errors and not skip_bad:
+    bad = [each for split in written.values() for each in split.bad]
+    if bad and not skip_bad:
         raise XenonError(
-            f"{text.counted(len(errors), 'image')} cannot be read: repair what is "
-            f"listed above, or leave it out with --skip-bad",
-            errors,
+            f"{text.counted(len(bad), 'image')} cannot be read: repair what is listed "
+            f"above, or leave it out with --skip-bad",
+            text.summarised([(error.path, error.reason) for _, error in bad], "image"),
         )
-    for error in errors:
+    for _, error in bad:
         _log.warning("left out: %s", error)
     for study in _lost_studies(written):
         _log.warning("left out whole: %s: none of its images can be read", study)
@@ -271,11 +272,18 @@ def _counts(
 
 
 def _warn_of_single_classes(meta: pack_meta.PackMeta) -> None:
-    """Log which study types cannot be trained with the paper's weights."""
-    types = meta.study_types if meta.weights else ()
-    for name in mura.single_class_types(types, meta.weights):
-        _log.warning(
-            "%s: the training images do not hold both classes, so that a weight is 0 "
-            "by the paper's formula; train with --pooled-weights or --loss plain",
-            name,
-        )
+    """Log what cannot be trained with the paper's weights, or evaluated."""
+    pooled = meta.pooled_weights
+    if pooled is not None:
+        remedy = single_classes.remedy_of_weights(pooled)
+        for name in mura.single_class_types(meta.study_types, meta.weights):
+            _log.warning(
+                "%s: the training images do not hold both classes, so that a weight is "
+                "0 by the paper's formula; %s",
+                name,
+                remedy,
+            )
+    for name in meta.splits:
+        warning = single_classes.warning_of_split(meta, name)
+        if warning and name != "train":
+            _log.warning("%s", warning)

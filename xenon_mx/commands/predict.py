@@ -25,12 +25,14 @@ from xenon_mx.evaluation import (
     studies,
     study_type_metrics,
 )
+from xenon_mx.evaluation.decision import Decision
 from xenon_mx.evaluation.left_out import LeftOut
 from xenon_mx.evaluation.seen import Seen
 from xenon_mx.evaluation.study_type_metrics import StudyTypeMetrics
 from xenon_mx.inference import (
     cam_folder,
     cam_overlay,
+    decisions,
     ensembles,
     inputs,
     prediction_record,
@@ -50,6 +52,7 @@ class Predictions:
         images: The N images, without those that `skip_bad` left out.
         members: (N, M) probabilities, one column per member.
         threshold: Abnormal if strictly above.
+        decision: What was decided about the ensemble, if it was.
         losses: Each member's params file, and its mean loss over all images as training
             would log it; empty unless all labels and weights are known.
         metrics: One entry per study type, and one over all; empty unless all labels
@@ -61,12 +64,20 @@ class Predictions:
     threshold: float
     losses: dict[Path, float]
     metrics: list[StudyTypeMetrics]
+    decision: Decision | None = None
 
     def count_called_abnormal(self) -> tuple[int, int]:
         """Return the number of studies called abnormal, and that of all studies."""
         by_study = studies.aggregate_images(self.images, self.members.mean(axis=1))
         called = studies.predict(by_study.prob, self.threshold)
         return int(called.sum()), len(called)
+
+    def count_decisions(self) -> dict[str, int]:
+        """Return how many studies have each decision; empty without a decision."""
+        if self.decision is None:
+            return {}
+        by_study = studies.aggregate_images(self.images, self.members.mean(axis=1))
+        return self.decision.count(by_study.prob)
 
 
 @dataclass(frozen=True)
@@ -78,6 +89,12 @@ class _Job:
     source: inputs.InputImages
     origin: str  # the fingerprint of images and runs
     seen: Seen  # what of the images the nets have seen before
+    decision: Decision | None
+
+    @property
+    def threshold(self) -> float:
+        """Return the threshold of `prediction`."""
+        return decisions.threshold_of(self.decision, self.config.threshold)
 
 
 def predict(config: PredictConfig, bar: progress.Bar = progress.silent) -> Predictions:
@@ -100,18 +117,21 @@ def predict(config: PredictConfig, bar: progress.Bar = progress.silent) -> Predi
         predictions = Predictions(
             images=listed,
             members=prob,
-            threshold=config.threshold,
+            threshold=job.threshold,
             losses=_member_losses(job.ensemble, listed, logits),
-            metrics=_study_type_metrics(listed, prob, config.threshold),
+            metrics=_study_type_metrics(listed, prob, job.threshold),
+            decision=job.decision,
         )
         described = prediction_record.describe(
-            config, job.ensemble, job.source, job.seen
+            config, job.ensemble, job.source, job.seen, job.decision
         )
         _check_complete(config, described.left_out)
         _write_tables(config, predictions, tables, described)
     if described.left_out.images:
         for line in described.left_out.lines(listed):
             _log.warning("%s", line)
+    if described.decision and described.decision.is_used_twice:
+        _log.warning("%s", described.decision.warning)
     return predictions
 
 
@@ -129,7 +149,10 @@ def _check_complete(config: PredictConfig, left_out: LeftOut) -> None:
 def _prepare(config: PredictConfig, tables: outputs.Outputs) -> _Job:
     """Open ensemble and inputs, and check that the outputs may be written."""
     ensemble = ensembles.open_ensemble(config.runs, config.members)
+    decision = decisions.find(ensemble, config.threshold)
     source = inputs.InputImages(config, ensemble.meta.preprocessing)
+    if decision is not None:
+        prediction_csv.check_columns(source.images)
     if config.submission and not all(image.study_type for image in source.images):
         raise XenonError("--submission needs images in MURA's folders, by study")
     seen = prediction_record.check_unseen(ensemble, source.images, source.origin)
@@ -139,7 +162,7 @@ def _prepare(config: PredictConfig, tables: outputs.Outputs) -> _Job:
     tables.claim(origin, [*config.inputs, *ensemble.files(), *source.files()])
     if config.cam is not None:
         cam_folder.check_replaceable(config.cam, origin, config.overwrite)
-    return _Job(config, ensemble, source, origin, seen)
+    return _Job(config, ensemble, source, origin, seen, decision)
 
 
 def _compute_logits(
@@ -154,6 +177,7 @@ def _compute_logits(
         batches = progress.track(source.batches(ensemble.uses_mxnet), progress_bar)
         if config.cam is None:
             logits = ensemble.logits(batches, config.ctx, config.reference)
+            progress.fill(progress_bar)  # --skip-bad leaves images out
             _check_finite(ensemble, logits)
             return logits
         extent, cams = ensemble.cams(batches, config.ctx, config.reference)
@@ -169,6 +193,7 @@ def _compute_logits(
         )
         stack.enter_context(folder)
         logits = _write_cams(folder, job, cams)
+        progress.fill(progress_bar)
         folder.complete()
         return logits
 
@@ -312,12 +337,11 @@ def _write_tables(
 ) -> None:
     """Write all tables or none; a table for a stream is written directly."""
     args = predictions.images, predictions.members, predictions.threshold
-    table = (
-        prediction_csv.submission_csv
-        if config.submission
-        else prediction_csv.studies_csv
-    )
-    contents = {config.out: table(*args)}
+    if config.submission:
+        table = prediction_csv.submission_csv(*args)
+    else:
+        table = prediction_csv.studies_csv(*args, predictions.decision)
+    contents = {config.out: table}
     if config.images is not None:
         contents[config.images] = prediction_csv.images_csv(*args)
     streams = {path: data for path, data in contents.items() if _is_stream(path)}

@@ -102,11 +102,12 @@ def check_pack(source: Path, out: Path) -> None:
     """Check that SOURCE is no output of xenon, and OUT no run.
 
     Raises:
-        XenonError: It is; or SOURCE is nothing, and OUT a data set.
+        XenonError: It is; or SOURCE is nothing, and OUT is not.
     """
     given, other = what_is(source), what_is(out)
     is_wrong = given in (*_MADE_BY_XENON, Kind.NOTHING, Kind.EMPTY)
-    if is_wrong and other in _OF_IMAGES:
+    is_nothing = given in (Kind.NOTHING, Kind.EMPTY)
+    if is_wrong and other in _OF_IMAGES or is_nothing and other is Kind.FOLDER:
         raise _wrong(source, given, "a data set", _mean("xenon-pack", out, source))
     if given is Kind.PACKED:
         advice = f"train on it with: {_command('xenon-train', source, 'RUN')}"
@@ -199,6 +200,29 @@ def check_runs(runs: Sequence[Path], are_exported: bool = False) -> None:
             raise _wrong(path, given, wanted, advice)
 
 
+def check_decide(run: Path, table: Path) -> None:
+    """Check that RUN is a run and TABLE a table of predictions, as far as they exist.
+
+    Raises:
+        XenonError: One is something else.
+    """
+    given, other = what_is(run), what_is(table)
+    if given is not Kind.RUN and other is Kind.RUN:
+        raise _wrong(run, given, "a run", _mean("xenon-decide", table, run))
+    if given is Kind.ONNX:
+        advice = "decide on the run that it was exported from, and export that anew"
+        raise _wrong(run, given, "a run", advice)
+    if given is Kind.FOLDS:
+        raise _wrong(run, given, "a run", "a decision is about one run")
+    check_runs([run])
+    not_tables = (Kind.RUN, Kind.FOLDS, Kind.DATA_SET, Kind.PACKED, Kind.RECORDS)
+    if other in not_tables:
+        predict = _command("xenon-predict", table, "TABLE.csv", "--run", run)
+        if other in (Kind.RUN, Kind.FOLDS, Kind.PACKED):
+            predict = _command("xenon-predict", "INPUT", "TABLE.csv", "--run", run)
+        raise _wrong(table, other, "a table of predictions", f"make one: {predict}")
+
+
 def check_report(paths: Sequence[Path]) -> None:
     """Check that paths are runs or tables of predictions, as far as they exist.
 
@@ -247,6 +271,7 @@ def _wrong(path: Path, given: Kind, wanted: str, advice: str) -> XenonError:
 
 
 def _mean(command: str, *arguments: Path | str) -> str:
+    """Return the line with the arguments in their places; it lacks other flags."""
     return f"did you mean: {_command(command, *arguments)}"
 
 

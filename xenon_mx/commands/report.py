@@ -82,10 +82,7 @@ def report(
         outputs.made_from({"runs": origin.identities, "rows": names}),
         _inputs(config, origin.runs),
     )
-    if origin.seen and origin.seen.is_any:
-        _log.warning("%s", origin.seen)
-    for line in predicted.against.warnings if predicted and predicted.against else []:
-        _log.warning("%s", line)
+    _log_warnings(origin, predicted)
     context = _context(config, origin, predicted)
     for name, sentence in context["unfinished"]:
         _log.warning("%s: %s", name, sentence)
@@ -102,6 +99,16 @@ def report(
         for table in _differences(predicted):
             show(table)
     return list(pages)
+
+
+def _log_warnings(origin: origins.Origin, predicted: results.Results | None) -> None:
+    """Log why the numbers may be too good."""
+    warnings = [str(origin.seen)] if origin.seen and origin.seen.is_any else []
+    warnings += [origin.used_twice] if origin.used_twice else []
+    if predicted and predicted.against:
+        warnings += predicted.against.warnings
+    for line in warnings:
+        _log.warning("%s", line)
 
 
 def _differences(predicted: results.Results) -> list[Table]:
@@ -168,6 +175,8 @@ def _context(
     if predicted:
         sources.append(f"{one_line(predicted.source)} (SHA-256 {predicted.sha256})")
     histories = [training_history.summarize(run) for run in origin.runs]
+    warnings = [origin.used_twice] if origin.used_twice else []
+    warnings += predicted.warnings if predicted else []
     return {
         "version": __version__,
         "title": origin.title,
@@ -178,7 +187,7 @@ def _context(
         "unfinished": [(h.name, h.unfinished) for h in histories if h.unfinished],
         "missing": origin.missing,
         "seen": str(origin.seen) if origin.seen and origin.seen.is_any else "",
-        "warnings": predicted.warnings if predicted else [],
+        "warnings": warnings,
         "results": predicted,
         "study_types": sorted(origin.study_types or ()),
         "hub_metrics": hub_metadata.hub_metrics(

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from xenon_mx import __version__
-from xenon_mx.commands import recognition, train_settings, validation
+from xenon_mx.commands import recognition, resume_line, train_settings, validation
 from xenon_mx.config import MEAN, STD, TrainConfig
-from xenon_mx.data import packed_folder
+from xenon_mx.data import packed_folder, single_classes
 from xenon_mx.distributed import process_group, worker_lines
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.models import network
@@ -57,10 +57,19 @@ def train(config: TrainConfig, bar: progress.Bar = progress.silent) -> list[Chec
             epochs finished before are kept.
     """
     check(config)
-    with process_group.join(config.kvstore) as group:
+    with _join(config) as group:
         if group.num_workers > 1:
             _log.info(worker_lines.rank_line(group.rank, group.num_workers))
         return _train(config, group, bar if group.rank == 0 else progress.silent)
+
+
+def _join(config: TrainConfig) -> process_group.ProcessGroup:
+    """Join the other workers, if there are any."""
+    if not config.resume:
+        return process_group.join(config.kvstore)
+    program = ["xenon-launch", "-n", "2", "--", "xenon-train"]
+    line = resume_line.resume_line(program, config.packed, config.run)
+    return process_group.join(config.kvstore, line)
 
 
 def check(config: TrainConfig) -> None:
@@ -150,9 +159,12 @@ def _open_run(config: TrainConfig) -> run_folder.Run | None:
 
 def _ending(run: run_folder.Run, config: TrainConfig) -> str | None:
     """Return, and log, why a run to resume is finished; None if it is not."""
-    ending = finished_run.ending(run, config.epochs)
+    line = resume_line.resume_line(["xenon-train"], config.packed, config.run)
+    ending = finished_run.ending(run, config.epochs, line)
     if ending:
-        _check_unchanged(run, config)
+        has_data = (config.packed / packed_folder.PACK_JSON).is_file()
+        packed = packed_folder.open_packed(config.packed) if has_data else None
+        _check_unchanged(run, config, packed)
         _log.info("%s is finished: %s", text.folder_name(run.folder), ending)
     return ending
 
@@ -281,17 +293,18 @@ def _log_start(
     config: TrainConfig, run: run_folder.Run, data: TrainingData, net: network.Net
 ) -> None:
     start = run.meta.pretrained
-    _log.info(
-        "%s, %.1f M parameters, from %s",
-        config.model,
-        network.count_parameters(net) / 1e6,
-        f"{start.source}: {start.origin}" if start else "random weights",
-    )
+    if run.epochs:
+        origin = f"where epoch {run.epochs[-1].epoch} was finished"
+    else:
+        origin = f"{start.source}: {start.origin}" if start else "random weights"
+    parameters = network.count_parameters(net) / 1e6
+    _log.info("%s, %.1f M parameters, from %s", config.model, parameters, origin)
     _log.info(
         "train: %s; validate on %s: %s",
         text.counted(data.train.records, "image"),
         data.valid.name,
         text.counted(data.valid.records, "image"),
     )
-    if run.epochs:
-        _log.info("epoch %d was finished", run.epochs[-1].epoch)
+    warning = single_classes.warning_of_split(data.packed.meta, data.valid.name)
+    if warning:
+        _log.warning("%s", warning)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from xenon_mx.config import MEMBERS, TrainConfig
+from xenon_mx.config import MEMBERS, THRESHOLD, TrainConfig
 from xenon_mx.data import outputs, packed_folder
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation import provenance
@@ -79,12 +79,11 @@ def predict_if_due(
         _predict(config, bar is progress.silent, name, again or config)
 
 
-def untouched_rec(packed: Path) -> Path | None:
-    """Return the .rec file of `valid`, if checkpoints were chosen on another split."""
-    folder = packed_folder.open_packed(packed)
-    if folder.validation_split == "valid" or "valid" not in folder.splits:
-        return None
-    return packed / "valid.rec"
+def untouched_rec(packed: Path, run: Path) -> Path | None:
+    """Return the .rec file of `valid`, if it did not choose a run's checkpoints."""
+    meta, rec = Run.open(run).meta, packed / "valid.rec"
+    is_untouched = meta.validated_on and meta.validated_on.split != "valid"
+    return rec if is_untouched and rec.is_file() else None
 
 
 def is_due(folder: Path, name: str = VALIDATION_CSV) -> bool:
@@ -138,9 +137,11 @@ def _command(config: TrainConfig, out: Path) -> list[str]:
     packed = packed_folder.open_packed(config.packed)
     split = "valid" if out.name == LEFT_OUT_CSV else packed.validation_split
     rec = config.packed / f"{split}.rec"
-    options = [f"--run={config.run}"]
-    if config.ctx is not None:
-        options.append(f"--ctx={config.ctx}")
+    # A run that is resumed may have a decision about its former members.
+    options = [f"--run={config.run}", f"--threshold={THRESHOLD}"]
+    ctx = config.ctx or devices.last_chosen()
+    if ctx is not None:
+        options.append(f"--ctx={ctx}")
     if config.reference:
         options.append("--reference")
     # What fits into a device's memory in training fits in prediction.

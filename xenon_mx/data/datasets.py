@@ -11,10 +11,10 @@ import logging
 import os
 import re
 from collections import Counter
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Mapping, NamedTuple, Sequence
 
-from xenon_mx.data import folders, mura_csvs, roots
+from xenon_mx.data import folders, listed_files, mura_csvs, roots
 from xenon_mx.data.mura import (
     SPLITS,
     Image,
@@ -22,7 +22,6 @@ from xenon_mx.data.mura import (
     parse,
     study_type_index,
 )
-from xenon_mx.data.roots import Root
 from xenon_mx.errors import XenonError
 from xenon_mx.runtime import text
 
@@ -91,7 +90,11 @@ def read_dataset(source: Path, root: Path | None = None) -> DataSet:
     """
     if not source.is_dir():
         name = text.folder_name(source)
-        raise XenonError(f"{name}: no such folder; give the root of MURA-v1.1")
+        what = "is no folder" if source.exists() else "no such file or folder"
+        raise XenonError(
+            f"{name}: {what}; give the root of MURA-v1.1, a CSV that "
+            f"lists images, or a folder of DICOM files"
+        )
     found = {}
     left_out: Counter[str] = Counter()
     for split in SPLITS:
@@ -114,14 +117,28 @@ def read_dataset(source: Path, root: Path | None = None) -> DataSet:
     for split, images in splits.items():
         splits[split] = _labelled(images, labels.get(split), csvs[split])
     if not any(splits.values()):
-        raise XenonError(
-            f"{text.folder_name(source)}: no images: expected train_image_paths.csv "
-            f"and valid_image_paths.csv, or folders train/XR_*/ and valid/XR_*/"
-            + (f", but found {folders.in_words(left_out)}" if left_out else "")
-        )
+        raise _no_splits(source, left_out)
     folders.warn_of_left_out(left_out)
     _check_places(source, found)
     return DataSet(splits, {split: each.rule for split, each in found.items()})
+
+
+def _no_splits(source: Path, left_out: Counter[str]) -> XenonError:
+    """Return the error of a folder that holds no images of a split of MURA's."""
+    name = text.folder_name(source)
+    count = sum(1 for _ in folders.images_in(source))
+    if count:
+        return XenonError(
+            f"{name}: {text.counted(count, 'image')}, but not in the folders of MURA, "
+            f"which tell train and valid: list them with their labels in a CSV whose "
+            f"first line is image,patient,study,label, and give the CSV "
+            f"(docs/manifests.md)"
+        )
+    return XenonError(
+        f"{name}: no images: expected train_image_paths.csv and "
+        f"valid_image_paths.csv, or folders train/XR_*/ and valid/XR_*/"
+        + (f", but found {folders.in_words(left_out)}" if left_out else "")
+    )
 
 
 def read_paths(csv: Path, root: Path | None = None) -> list[Image]:
@@ -146,42 +163,9 @@ def read_paths(csv: Path, root: Path | None = None) -> list[Image]:
 def _read_csv(csv: Path, root: Path | None) -> _Found:
     """Read a CSV of image paths, and find its images."""
     paths = [row[0] for row in mura_csvs.read_rows(csv, columns=1)]
-    files, found = locate(csv, paths, root)
+    files, found = listed_files.locate(csv, paths, root)
     images = [parse(path, file) for path, file in zip(paths, files)]
     return _Found(images, found.rule, found.base, found.data_set(paths))
-
-
-def locate(
-    csv: Path, paths: Sequence[str], root: Path | None
-) -> tuple[list[Path], Root]:
-    """Find the files of a CSV's paths.
-
-    Args:
-        csv: The CSV.
-        paths: Its paths.
-        root: The folder that they are relative to; None searches, see `roots`.
-
-    Returns:
-        The files, of which some may be missing, and the folder they are relative to.
-
-    Raises:
-        XenonError: A path is listed twice or leaves the root, or no file exists.
-    """
-    duplicates = [path for path, n in Counter(paths).items() if n > 1]
-    if duplicates:
-        raise XenonError(
-            f"{csv}: {text.counted(len(duplicates), 'image is', 'images are')} listed "
-            f"twice",
-            duplicates,
-        )
-    outside = [path for path in paths if _is_outside(path, root)]
-    if outside:
-        raise XenonError(
-            f"{csv}: {text.counted(len(outside), 'path leaves', 'paths leave')} the "
-            f"root; absolute paths need --root",
-            outside,
-        )
-    return _resolve(paths, csv, root)
 
 
 def _check_places(source: Path, found: Mapping[str, _Found]) -> None:
@@ -228,46 +212,6 @@ def read_file(file: Path) -> Image:
     if index is None:
         return parse(file.as_posix(), file)
     return parse("/".join(parts[max(1, index - 2) :]), file)
-
-
-def _is_outside(path: str, root: Path | None) -> bool:
-    """Return whether a path of a CSV points outside its root."""
-    pure = PurePosixPath(path)
-    if ".." in pure.parts:
-        return True
-    return pure.is_absolute() and (
-        root is None or root.resolve() not in Path(path).resolve().parents
-    )
-
-
-def _resolve(
-    paths: Sequence[str], csv: Path, root: Path | None
-) -> tuple[list[Path], Root]:
-    """Find the folder that a CSV's paths are relative to, and join it with them."""
-    tried = roots.candidates(paths, csv.parent, root)
-    found = roots.find(paths, tried)
-    if found is None:
-        folders = dict.fromkeys(str(each.base.resolve()) for each in tried)
-        raise XenonError(
-            f"{csv}: none of its {text.counted(len(paths), 'image')} was found, such "
-            f"as {paths[0]}; looked below {', '.join(folders)}; name the right folder "
-            f"with --root"
-        )
-    files = [found.join(path) for path in paths]
-    real = os.path.realpath(found.base)
-    inside = os.path.join(real, "")
-    outside = [
-        path
-        for path, file in zip(paths, files)
-        if not os.path.realpath(file).startswith(inside)
-    ]
-    if outside:
-        raise XenonError(
-            f"{csv}: {text.counted(len(outside), 'link leads', 'links lead')} out of "
-            f"{real}; name the folder that holds links and files with --root",
-            outside,
-        )
-    return files, found
 
 
 def _labelled(

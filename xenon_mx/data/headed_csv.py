@@ -1,9 +1,11 @@
 """CSVs with a header that a user writes: their rows by column, with line numbers.
 
-Owns reading such a file and checking its columns; must not know what columns mean.
+Owns reading such a file, checking its columns, and which known column a misspelt one is
+like; must not know what columns mean.
 
 Errors name the table as the caller does and the line, which the user can look up, and
-quote neither: both may hold identifiers of patients.
+quote neither: both may hold identifiers of patients. A column that is like a known one
+is quoted.
 """
 
 from __future__ import annotations
@@ -16,6 +18,9 @@ from xenon_mx.errors import FileError, os_error
 from xenon_mx.runtime import text
 
 _DELIMITERS = (",", ";", "\t")  # `;` is Excel's wherever numbers have a decimal comma
+# Chosen here: `study_id` is like `study`, `patient_sex` is not like `patient`.
+_SIMILARITY = 0.83
+_MOST_SHOWN, _LONGEST_SHOWN = 8, 40  # columns, and characters of each; chosen here
 
 
 class Row(NamedTuple):
@@ -100,6 +105,35 @@ def delimiter(first: str) -> str:
     return max(_DELIMITERS, key=first.count)
 
 
+def misspelt(columns: Sequence[str], known: Iterable[str]) -> dict[str, str]:
+    """Return which columns are like a known one that is missing, and which that is."""
+    known = list(known)
+    missing = [name for name in known if name not in columns]
+    near = {
+        column: text.similar(column, missing, _SIMILARITY)
+        for column in columns
+        if column not in known
+    }
+    return {column: names[0] for column, names in near.items() if names}
+
+
+def question(meant: Mapping[str, str]) -> str:
+    """Return the question whether columns were misspelt; empty if there are none.
+
+    Args:
+        meant: What `misspelt` returned.
+    """
+    asked = [f"{name!r} by {column!r}" for column, name in meant.items()]
+    return f"did you mean the column {', and '.join(asked)}?" if asked else ""
+
+
+def in_words(columns: Sequence[str]) -> str:
+    """Return the names of columns, cut where they are many or long."""
+    shown = [text.shortened(name, _LONGEST_SHOWN) for name in columns[:_MOST_SHOWN]]
+    more = len(columns) - len(shown)
+    return ", ".join(map(repr, shown)) + (f" and {more:,} more" if more else "")
+
+
 def _parse(
     lines: Sequence[str],
     name: str,
@@ -130,8 +164,11 @@ def _check_columns(columns: Sequence[str], name: str, required: Iterable[str]) -
     missing = [column for column in required if column not in columns]
     if missing:
         listed = " and no ".join(missing)
+        asked = question(misspelt(columns, missing))
         raise FileError(
-            name, f"its first line must name its columns, and has no {listed}"
+            name,
+            f"its first line must name its columns, and has no {listed}"
+            + (f": {asked}" if asked else ""),
         )
     if "" in columns or len(set(columns)) < len(columns):
         raise FileError(name, "two columns have the same name, or one has none")

@@ -1,7 +1,7 @@
 """A table of labels for an archive's studies or images.
 
-Owns the table's columns and the forms of a label; must not know archives: `labelling`
-joins them.
+Owns the table's columns and the forms of a label, in manifests too; must not know
+archives: `labelling` joins them.
 
 The table names studies by identifiers, as a report system exports them, so that no row
 is quoted: errors name a row by its line.
@@ -76,16 +76,23 @@ def read(file: Path, parts: BodyParts | None = None, name: str = "--labels") -> 
     table = headed_csv.read(file, name, (_LABEL,))
     column = _only(table.columns, (STUDY, ACCESSION, IMAGE), name)
     if column is None:
+        names = (STUDY, ACCESSION, IMAGE)
+        asked = headed_csv.question(headed_csv.misspelt(table.columns, names))
         raise FileError(
             name,
             f"its first line must have one of the columns {STUDY}, {ACCESSION} and "
-            f"{IMAGE}, which say what a label is of",
+            f"{IMAGE}, which say what a label is of" + (f": {asked}" if asked else ""),
         )
     part = _only(table.columns, (STUDY_TYPE, BODY_PART), name)
     rows = [_label(row, column, part, parts or BodyParts(), name) for row in table.rows]
     if not rows:
         raise FileError(name, "it has no labels")
     return Labels(name, column, rows)
+
+
+def value(cell: str) -> int | None:
+    """Return the label that a cell tells, 1 abnormal or 0 normal; None if none."""
+    return _VALUES.get(cell.lower())
 
 
 def _only(columns: Sequence[str], names: Sequence[str], table: str) -> str | None:
@@ -101,8 +108,8 @@ def _only(columns: Sequence[str], names: Sequence[str], table: str) -> str | Non
 def _label(
     row: headed_csv.Row, column: str, part: str | None, parts: BodyParts, name: str
 ) -> Label:
-    value = _VALUES.get(row.values[_LABEL].lower())
-    if value is None:
+    told = value(row.values[_LABEL])
+    if told is None:
         raise FileError(
             name, f"the label in line {row.line} must be 0, 1, normal or abnormal"
         )
@@ -110,7 +117,7 @@ def _label(
         raise FileError(name, f"line {row.line} has no {column}")
     study_type = _study_type(row, part, parts, name) if part else ""
     extra = {key: row.values[key] for key in row.values if key not in _NOT_EXTRA}
-    return Label(row.line, row.values[column], study_type, value, extra)
+    return Label(row.line, row.values[column], study_type, told, extra)
 
 
 def _study_type(row: headed_csv.Row, column: str, parts: BodyParts, name: str) -> str:

@@ -3,7 +3,7 @@
     image,study,patient,study_type,label,split,scanner
     films/0001.png,S17,P4,XR_HAND,1,train,A
 
-Owns its columns, the rules for those that are missing, and its contradictions. The same
+Owns its columns, the rules for those that are missing, and reading it. The same
 form stands in a packed folder, where it tells what each record is. Must not know pixels
 or records.
 """
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterable, Mapping, Sequence
 
-from xenon_mx.data import body_parts, datasets, headed_csv
+from xenon_mx.data import body_parts, contradictions, headed_csv, labels, listed_files
 from xenon_mx.data.mura import Image, is_study_type
 from xenon_mx.errors import XenonError, os_error
 from xenon_mx.runtime import spreadsheet, text
@@ -27,7 +27,6 @@ SPLITS = ("train", "valid", "holdout", "calibration")
 
 _COLUMNS = (IMAGE, "study", "patient", "study_type", "label", "split")
 _PACKED = _COLUMNS[:-1]  # in a packed folder, whose files are the splits
-_LABELS = {"0": 0, "1": 1, "": None}
 _MOST_HEADER = 1 << 16  # bytes; chosen here
 
 
@@ -38,30 +37,61 @@ class Manifest:
     Attributes:
         images: In the order of the rows.
         splits: The split of each image; None without such a column.
-        patients_known: Whether the manifest has a column of patients. Otherwise each
-            study counts as a patient of its own.
+        columns: The names of its columns.
         rule: How the images were found, see `roots`.
-        folder: Where they were found.
+        folder: The folder that their paths are relative to.
     """
 
     images: list[Image]
     splits: list[str] | None
-    patients_known: bool
+    columns: Sequence[str]
     rule: str
     folder: Path
+
+    @property
+    def patients_known(self) -> bool:
+        """Whether it tells patients; else each study counts as a patient of its own."""
+        return "patient" in self.columns
 
 
 def is_manifest(file: Path) -> bool:
     """Return whether a file is a CSV with a header that names a column `image`."""
     if file.suffix.lower() != ".csv" or not file.is_file():
         return False
-    try:
-        with open(file, "rb") as stream:
-            start = stream.read(_MOST_HEADER)
-    except OSError as error:
-        raise os_error(file, error) from error
-    line = start.decode("utf-8-sig", "replace").split("\n", 1)[0]
-    return IMAGE in _header(line, headed_csv.delimiter(line))
+    return IMAGE in _first_columns(file)
+
+
+def check_manifest(file: Path) -> None:
+    """Check that a file is a manifest.
+
+    Raises:
+        XenonError: It is not; the error shows the columns that its first line names.
+    """
+    if is_manifest(file):
+        return
+    if file.suffix.lower() != ".csv":
+        raise XenonError(f"{file}: is no manifest, which is a file named .csv")
+    check_not_misspelt(file)
+    named = headed_csv.in_words(_first_columns(file)) or "nothing"
+    raise XenonError(
+        f"{file}: is no manifest, whose first line names columns, one of them "
+        f"{IMAGE!r}, and not {named}; for MURA's CSVs give their folder"
+    )
+
+
+def check_not_misspelt(file: Path) -> None:
+    """Check that a CSV is no manifest with a misspelt column `image`.
+
+    Raises:
+        XenonError: It is.
+    """
+    columns = _first_columns(file)
+    meant = headed_csv.misspelt(columns, [IMAGE])
+    if meant:
+        raise XenonError(
+            f"{file}: its first line has the columns {headed_csv.in_words(columns)}: "
+            f"{headed_csv.question(meant)}"
+        )
 
 
 def read_manifest(file: Path, root: Path | None = None) -> Manifest:
@@ -77,18 +107,18 @@ def read_manifest(file: Path, root: Path | None = None) -> Manifest:
             other, or none of the images exists.
     """
     rows = _read_rows(file)
-    columns = rows[0].keys()
+    columns = list(rows[0])
     paths = [row[IMAGE] for row in rows]
-    files, found = datasets.locate(file, paths, root)
+    files, found = listed_files.locate(file, paths, root)
     listed = [_image(row, path) for row, path in zip(rows, files)]
     splits = [row["split"] for row in rows] if "split" in columns else None
-    check_contradictions(file, listed, splits)
+    contradictions.check(file, listed, splits)
     return Manifest(
         images=listed,
         splits=splits,
-        patients_known="patient" in columns,
+        columns=columns,
         rule=found.rule,
-        folder=found.data_set(paths),
+        folder=found.base,
     )
 
 
@@ -122,6 +152,17 @@ def from_packed(data: bytes, file: Path) -> list[Image]:
 # --- rows ---
 
 
+def _first_columns(file: Path) -> list[str]:
+    """Return the columns that the first line of a CSV names."""
+    try:
+        with open(file, "rb") as stream:
+            start = stream.read(_MOST_HEADER)
+    except OSError as error:
+        raise os_error(file, error) from error
+    line = start.decode("utf-8-sig", "replace").split("\n", 1)[0]
+    return _header(line, headed_csv.delimiter(line))
+
+
 def _header(line: str, separator: str) -> list[str]:
     """Return the names of the columns, those that are known in lower case."""
     cells = next(csv.reader([line.strip("\r\n")], delimiter=separator), [])
@@ -146,6 +187,13 @@ def _read_rows(file: Path) -> list[dict[str, str]]:
             f"{twice[0]!r} twice" if twice and twice[0] else "a column without a name"
         )
         raise XenonError(f"{file}: its header has {what}")
+    meant = headed_csv.misspelt(names, _COLUMNS)
+    if meant:
+        it = "it" if len(meant) == 1 else "them"
+        raise XenonError(
+            f"{file}: {headed_csv.question(meant)} Then rename {it}; else give {it} "
+            f"a name that is less alike"
+        )
     try:
         parsed = list(
             csv.reader(io.StringIO(content), delimiter=separator, strict=True)
@@ -181,13 +229,13 @@ def _check_cells(
 ) -> None:
     """Check each cell by itself; one error lists all that are invalid."""
     bad = [
-        f"row {number}: {reason}"
+        (f"row {number}", reason)
         for number, row in zip(numbers, rows)
         for reason in _reasons(row)
     ]
     if bad:
         counted = text.counted(len(bad), "invalid cell")
-        raise XenonError(f"{file}: {counted}", bad)
+        raise XenonError(f"{file}: {counted}", text.summarised(bad, "row"))
 
 
 def _reasons(row: Mapping[str, str]) -> Iterable[str]:
@@ -197,8 +245,8 @@ def _reasons(row: Mapping[str, str]) -> Iterable[str]:
             yield f"no {name}: fill the cell" + (
                 "" if name == IMAGE else ", or remove the column"
             )
-    if row.get("label", "") not in _LABELS:
-        yield f"the label must be 0 (normal) or 1 (abnormal), not {row['label']!r}"
+    if row.get("label") and labels.value(row["label"]) is None:
+        yield f"the label must be 0, 1, normal or abnormal, not {row['label']!r}"
     if row.get("split") and row["split"] not in SPLITS:
         yield f"the split must be {', '.join(SPLITS)}, not {row['split']!r}"
     study_type = row.get("study_type")
@@ -215,54 +263,6 @@ def _image(row: Mapping[str, str], file: Path) -> Image:
         study=study,
         study_type=row.get("study_type") or body_parts.UNKNOWN,
         patient=row.get("patient", ""),
-        label=_LABELS[row.get("label", "")],
+        label=labels.value(row.get("label", "")),
         extra={name: cell for name, cell in row.items() if name not in _COLUMNS},
     )
-
-
-# --- contradictions ---
-
-
-def check_contradictions(
-    table: object, images: Sequence[Image], splits: Sequence[str] | None
-) -> None:
-    """Check that a study and a patient are the same in all rows; list all that are not.
-
-    Args:
-        table: What errors call the table of the rows.
-        images: The image of each row.
-        splits: The split of each row; None if it tells none.
-
-    Raises:
-        XenonError: A study has two patients, types, labels or splits, or a patient has
-            two splits. (That an image is listed once is checked with its path.)
-    """
-    studies = [image.study for image in images]
-    patients = [image.patient_or_study for image in images]
-    found = [
-        *_contradictions("study", studies, "patients", patients),
-        *_contradictions("study", studies, "types", [i.study_type for i in images]),
-        *_contradictions("study", studies, "labels", [i.label for i in images]),
-    ]
-    if splits is not None:
-        found += _contradictions("study", studies, "splits", splits)
-        found += _contradictions("patient", patients, "splits", splits)
-    if found:
-        raise XenonError(
-            f"{table}: {text.counted(len(found), 'contradiction')} between its rows",
-            found,
-        )
-
-
-def _contradictions(
-    kind: str, names: Sequence[str], what: str, values: Sequence[object]
-) -> list[str]:
-    """Return in words which names have more than one value."""
-    seen: dict[str, dict[object, None]] = {}
-    for name, value in zip(names, values):
-        seen.setdefault(name, {})[value] = None
-    return [
-        f"{kind} {name}: {what} {', '.join(str(value) for value in of_name)}"
-        for name, of_name in seen.items()
-        if len(of_name) > 1
-    ]

@@ -191,12 +191,14 @@ class Output(NamedTuple):
         flag: The option or argument of the command line that names it.
         suffixes: The suffixes that its name may have.
         record: How its record is stored.
+        has_fixed_name: Whether the command chooses the name itself.
     """
 
     path: Path
     flag: str
     suffixes: Sequence[str]
     record: Record
+    has_fixed_name: bool = False
 
 
 class Outputs:
@@ -332,9 +334,11 @@ class Outputs:
             why = "was made from other inputs or another run"
         else:
             return
+        remedy = f"name another file for {output.flag}"
+        if output.has_fixed_name:
+            remedy = "move it to another folder"
         raise XenonError(
-            f"{output.path}: exists and {why}: name another file for {output.flag}, or "
-            f"use --overwrite"
+            f"{output.path}: exists and {why}: {remedy}, or use --overwrite"
         )
 
 

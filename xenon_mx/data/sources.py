@@ -12,7 +12,15 @@ from dataclasses import replace
 from typing import Iterable
 
 from xenon_mx.config import VALID_SHARE, PackConfig
-from xenon_mx.data import archive_films, datasets, manifest, mura, roots
+from xenon_mx.data import (
+    archive_films,
+    contradictions,
+    datasets,
+    headed_csv,
+    manifest,
+    mura,
+    roots,
+)
 from xenon_mx.data.datasets import DataSet
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.runtime import text
@@ -63,12 +71,13 @@ def _read(config: PackConfig) -> DataSet:
 def _read_manifest(config: PackConfig) -> DataSet:
     """Read a manifest's images, by split."""
     file = config.source
-    if not manifest.is_manifest(file):
-        raise XenonError(
-            f"{file}: is no manifest, whose first line names columns, one of them "
-            f"{manifest.IMAGE!r}; for MURA's CSVs give their folder"
-        )
+    manifest.check_manifest(file)
     read = manifest.read_manifest(file, config.root)
+    if "label" not in read.columns:
+        raise XenonError(
+            f"{file}: there is no column 'label', which training and validation need, "
+            f"only {headed_csv.in_words(read.columns)}"
+        )
     datasets.check_listable(read.images)
     names = read.splits or ["train"] * len(read.images)
     splits = _by_split(read.images, names)
@@ -111,7 +120,7 @@ def _read_archive(config: PackConfig) -> DataSet:
             f"--labels: the split must be {', '.join(manifest.SPLITS)} in every row, "
             f"not {wrong[0]!r}"
         )
-    manifest.check_contradictions("--labels", images, names)
+    contradictions.check("--labels", images, names)
     splits = _by_split(map(_without_split, images), names)
     rules = dict.fromkeys(splits, roots.SOURCE)
     return DataSet(splits, rules, is_split=any(told))

@@ -132,11 +132,14 @@ class KVStoreGroup(ProcessGroup):
         self._kvstore.pull(key, out=list(arrays))
 
 
-def join(kvstore: str | None) -> ProcessGroup:
+def join(
+    kvstore: str | None, line: str = "xenon-launch -n 2 -- xenon-train ..."
+) -> ProcessGroup:
     """Join the other workers, if there are any.
 
     Args:
         kvstore: `dist_sync` or `dist_device_sync`; None for a single worker.
+        line: The command line that starts several workers, for the error.
 
     Raises:
         ConfigError: The environment names no scheduler, or several workers although
@@ -150,8 +153,8 @@ def join(kvstore: str | None) -> ProcessGroup:
     if missing:
         raise ConfigError(
             "--kvstore",
-            f"{kvstore} needs several workers: start them by xenon-launch -n 2 -- "
-            f"xenon-train ...; by hand, set {', '.join(missing)}",
+            f"{kvstore} needs several workers: start them by {line}; by hand, set "
+            f"{', '.join(missing)}",
         )
     cluster.check_machine("worker")
     signals = SignalWatch()

@@ -14,6 +14,7 @@ import numpy as np
 from xenon_mx.config import THRESHOLD
 from xenon_mx.evaluation import bootstrap, metrics
 from xenon_mx.evaluation.evaluation_set import OVERALL, EvaluationSet
+from xenon_mx.evaluation.prediction_tables import DECISION_COLUMNS
 
 # Chosen here: another seed then moves an end of an interval by about 2% of its width.
 REPEATS = 1000
@@ -23,8 +24,6 @@ _FEWEST_PATIENTS = 5
 # Chosen here: a column of one value has no subgroups, and of more than 20 values, such
 # as ages in years, each has too few patients.
 _SUBGROUPS = range(2, 21)
-# Further columns that follow from the prediction, and are no properties of a study.
-_NO_SUBGROUPS = ("calibrated", "decision")
 
 
 # Metrics whose draws lie beside the metric: see `bootstrap.bias_corrected_interval`.
@@ -162,7 +161,7 @@ def subgroup_columns(samples: EvaluationSet) -> list[str]:
     return [
         name
         for name, cells in samples.columns.items()
-        if name not in _NO_SUBGROUPS and len(set(cells)) in _SUBGROUPS
+        if name not in DECISION_COLUMNS and len(set(cells)) in _SUBGROUPS
     ]
 
 

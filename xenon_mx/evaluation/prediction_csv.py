@@ -14,7 +14,10 @@ import numpy as np
 
 from xenon_mx.data import mura
 from xenon_mx.data.mura import Image
+from xenon_mx.errors import XenonError
+from xenon_mx.evaluation.decision import Decision
 from xenon_mx.evaluation.prediction_tables import (
+    DECISION_COLUMNS,
     IMAGE_COLUMNS,
     MEMBER,
     PATIENT,
@@ -31,17 +34,23 @@ from xenon_mx.runtime import spreadsheet
 
 
 def studies_csv(
-    images: Sequence[Image], members: np.ndarray, threshold: float
+    images: Sequence[Image],
+    members: np.ndarray,
+    threshold: float,
+    decision: Decision | None = None,
 ) -> bytes:
     """Return the table of studies.
 
     The further columns of a study are those of its first image: at the end, in the
-    order in which the images first have them.
+    order in which the images first have them. Those of a decision follow. A table of
+    images has none of them: a decision is about means over the images of a study, and
+    single images spread more.
 
     Args:
         images: The N images.
         members: (N, M) probabilities, one column per member.
         threshold: A study is called abnormal if its probability is strictly above.
+        decision: What was decided about the ensemble, if it was.
     """
     names, cells = _further_columns(images)
     first: dict[str, list[str]] = {}
@@ -50,7 +59,31 @@ def studies_csv(
     rows = [
         [*row, *first[str(row[0])]] for row in _study_rows(images, members, threshold)
     ]
-    return spreadsheet.to_csv([[*STUDY_COLUMNS, *names], *rows]).encode()
+    header: list[object] = [*STUDY_COLUMNS, *names]
+    if decision is not None:
+        prob = aggregate_images(images, members.mean(axis=1)).prob
+        header += DECISION_COLUMNS
+        calibrated = map(format_probability, decision.calibrate(prob))
+        rows = [
+            [*row, *cells]
+            for row, *cells in zip(rows, calibrated, decision.decide(prob))
+        ]
+    return spreadsheet.to_csv([header, *rows]).encode()
+
+
+def check_columns(images: Sequence[Image]) -> None:
+    """Check that no image has a further column that a decision writes.
+
+    Raises:
+        XenonError: One has.
+    """
+    taken = {name for image in images for name in image.extra} & {*DECISION_COLUMNS}
+    if taken:
+        name = min(taken)
+        raise XenonError(
+            f"the manifest has a column {name}, and xenon-predict writes one of that "
+            f"name, since a decision was made about the run: rename it in the manifest"
+        )
 
 
 def images_csv(images: Sequence[Image], members: np.ndarray, threshold: float) -> bytes:

@@ -3,9 +3,10 @@
 Owns the columns, which `prediction_csv` writes, and reading them back; must not know
 nets or metrics.
 
-Columns are read by their names, in any order, so that tables of other programs are read
-as well: `study` (or `image`) and `probability` are needed, all others may be missing.
-What is not in this module's lists is kept as text, and written at the end.
+Columns are read by their names, in any order and with any of the separators of
+`headed_csv`, so that tables of other programs are read as well: `study` (or `image`)
+and `probability` are needed, all others may be missing. What is not in this module's
+lists is kept as text, and written at the end.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Mapping, Sequence
 
 import numpy as np
 
-from xenon_mx.data import mura
+from xenon_mx.data import headed_csv, mura
 from xenon_mx.data.mura import Image, check_labels_of_folders
 from xenon_mx.errors import ConfigError, XenonError, os_error
 from xenon_mx.evaluation.studies import (
@@ -35,6 +36,9 @@ STUDY_COLUMNS = ["study", "study_type", "images", *_PREDICTION_COLUMNS]
 IMAGE_COLUMNS = ["image", "study", "study_type", *_PREDICTION_COLUMNS]
 PATIENT = "patient"  # written only where a path does not tell it
 MEMBER = "member_"  # followed by the member's number, from 1; only in tables of images
+# At the end of a table of studies, where a decision was made about the ensemble. They
+# are read as further columns, which follow from the prediction.
+DECISION_COLUMNS = ["calibrated", "decision"]
 _COLUMNS = {*STUDY_COLUMNS, *IMAGE_COLUMNS, PATIENT}
 PLURAL = {"study": "studies", "image": "images"}  # of a table's level
 
@@ -160,7 +164,9 @@ def _read_rows(file: Path) -> tuple[str, list[tuple[int, dict[str, str]]]]:
     """Read the table's level, and its rows with their line numbers."""
     try:
         with open(file, newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream, strict=True)
+            separator = headed_csv.delimiter(stream.readline())
+            stream.seek(0)
+            reader = csv.DictReader(stream, delimiter=separator, strict=True)
             level = _level(file, list(reader.fieldnames or ()))
             numbered = [(reader.line_num, row) for row in reader]
     except OSError as error:
@@ -187,10 +193,19 @@ def _level(file: Path, header: Sequence[str]) -> str:
     level = "image" if "image" in header else "study"
     missing = [name for name in (level, "probability") if name not in header]
     if missing:
+        meant = headed_csv.misspelt(header, missing)
+        meant.update(
+            (column, name)
+            for column in header
+            for name in text.begun(column, missing)
+            if name not in meant.values()
+        )
+        named = headed_csv.in_words(header) or "nothing"
+        asked = headed_csv.question(meant)
         raise XenonError(
             f"{file}: is not a table of predictions: its first line must name the "
             f"columns study (or image) and probability, and lacks "
-            f"{' and '.join(missing)}"
+            f"{' and '.join(missing)}; it has {named}" + (f": {asked}" if asked else "")
         )
     # pandas writes its index as a column without a name.
     counts = Counter(name for name in header if name)
@@ -230,8 +245,10 @@ def _probability(row: Mapping[str, str], where: str) -> float:
     except ValueError:
         prob = math.nan
     if not 0 <= prob <= 1:
+        told = row["probability"]
         raise XenonError(
-            f"{where}: probability {row['probability']!r} is not a number from 0 to 1"
+            f"{where}: probability {told!r} is not a number from 0 to 1"
+            + (", with a decimal point" if "," in told else "")
         )
     return prob
 

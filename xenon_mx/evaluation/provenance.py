@@ -17,6 +17,7 @@ from typing import Any, Mapping, NamedTuple, TypeVar
 
 from xenon_mx.data import outputs
 from xenon_mx.errors import XenonError
+from xenon_mx.evaluation.applied_decision import AppliedDecision
 from xenon_mx.evaluation.left_out import LeftOut
 from xenon_mx.evaluation.seen import Seen
 from xenon_mx.runtime import text
@@ -201,6 +202,7 @@ class Provenance:
         counts: How much was predicted.
         seen: What of it the nets had seen before.
         left_out: The images that could not be read.
+        decision: The decision that was applied, if there was one.
     """
 
     command: Mapping[str, Any]
@@ -214,6 +216,7 @@ class Provenance:
     counts: Counts
     seen: Seen
     left_out: LeftOut = LeftOut()
+    decision: AppliedDecision | None = None
 
     @classmethod
     def from_json(cls, content: Any) -> Provenance:
@@ -231,12 +234,22 @@ class Provenance:
             "counts": _parse(Counts, content["counts"]),
             "seen": _parse(Seen, content["seen"]),
             "left_out": LeftOut.from_json(content.get("left_out")),
+            "decision": None,
         }
+        if "decision" in content:
+            parts["decision"] = AppliedDecision.from_json(content["decision"])
         return _parse(cls, content, parts)
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object."""
-        return {"format": FORMAT, **asdict(self), "ensemble": self.ensemble.to_json()}
+        content = {
+            "format": FORMAT,
+            **asdict(self),
+            "ensemble": self.ensemble.to_json(),
+        }
+        if self.decision is None:
+            del content["decision"]
+        return content
 
     def beside(self, file: Path) -> Provenance:
         """Return the same with the paths of runs relative to the folder of a file."""

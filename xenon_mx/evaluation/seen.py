@@ -67,8 +67,8 @@ class Seen:
             )
         if self.validated:
             return (
-                "these images chose the checkpoints: metrics on them are too good; "
-                "xenon-pack --holdout 0.1 leaves valid untouched, for honest ones"
+                "these images chose the checkpoints: metrics on them are too good; for "
+                "honest ones, pack with --holdout 0.1 and predict valid.rec"
             )
         return (
             "these images neither trained the nets nor chose their checkpoints: they "

@@ -107,6 +107,16 @@ def predict(prob: np.ndarray, threshold: float) -> np.ndarray:
     return (rounded(prob) > threshold).astype(np.int64)
 
 
+def threshold_between(low: float, high: float) -> float:
+    """Return a threshold from low up to, but not including, high, in tables' digits.
+
+    Another engine computes a study's probability with another last digit; halfway
+    between two studies, that changes no prediction.
+    """
+    found = float(format_probability((low + high) / 2))
+    return found if low <= found < high else low
+
+
 def score(labels: np.ndarray, prob: np.ndarray, threshold: float) -> StudyScore:
     """Compute kappa and AUROC from the digits of the tables.
 

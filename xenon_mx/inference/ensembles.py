@@ -12,6 +12,7 @@ from typing import Iterable, Iterator, Protocol, Sequence
 import numpy as np
 
 from xenon_mx.errors import XenonError
+from xenon_mx.evaluation.decision import Decision
 from xenon_mx.evaluation.provenance import EnsembleSource, TrainingData
 from xenon_mx.inference.gluon_ensemble import GluonEnsemble
 from xenon_mx.inference.onnx_ensemble import OnnxEnsemble
@@ -60,6 +61,12 @@ class Ensemble(Protocol):
 
     def seen_studies(self) -> SeenStudies | SeenByAny | None:
         """Return which studies the members have seen; None if that is not recorded."""
+
+    def decisions(self) -> dict[str, Decision]:
+        """Return the decisions about the runs, whatever members they are about.
+
+        Each by the file that holds it, as messages name it.
+        """
 
     def versions(self) -> dict[str, str]:
         """Return the version of what runs the members, once it has run."""

@@ -12,6 +12,7 @@ from typing import Any, Iterable, Iterator, Sequence
 
 import numpy as np
 
+from xenon_mx.evaluation.decision import Decision
 from xenon_mx.evaluation.provenance import (
     EnsembleSource,
     MemberSource,
@@ -20,6 +21,7 @@ from xenon_mx.evaluation.provenance import (
 )
 from xenon_mx.inference.members import choose
 from xenon_mx.models.cam_average import CamBatch
+from xenon_mx.runs import decision_file
 from xenon_mx.runs.checkpoints import Checkpoint
 from xenon_mx.runs.run_meta import RunMeta
 from xenon_mx.runs.seen_studies import SeenByAny, SeenStudies
@@ -97,6 +99,15 @@ class GluonEnsemble:
     def seen_studies(self) -> SeenStudies | SeenByAny | None:
         """Return what was seen: see `ensembles.Ensemble.seen_studies`."""
         return self._chosen.seen_studies()
+
+    def decisions(self) -> dict[str, Decision]:
+        """Return decision.json of each run that has it."""
+        found = {run: decision_file.read(run.folder) for run in self._runs}
+        return {
+            str(run.folder / decision_file.DECISION_JSON): decision
+            for run, decision in found.items()
+            if decision is not None
+        }
 
     def versions(self) -> dict[str, str]:
         """Return the version of MXNet."""

@@ -127,5 +127,6 @@ def _list_input(path: Path, root: Path | None) -> datasets.Listing:
         _log.info("%s: images from %s", path, os.path.abspath(read.folder))
         return datasets.Listing(read.images, Counter())
     if path.suffix.lower() == ".csv":
+        manifest.check_not_misspelt(path)
         return datasets.Listing(datasets.read_paths(path, root), Counter())
     return datasets.Listing([datasets.read_file(path)], Counter())

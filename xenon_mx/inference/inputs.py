@@ -81,7 +81,7 @@ class InputImages:
         if not self.predicted:
             raise XenonError(
                 f"none of {text.counted(len(self.images), 'image')} can be read",
-                [f"{each.image}: {each.reason}" for each in self.left_out],
+                text.summarised([(e.image, e.reason) for e in self.left_out], "image"),
             )
 
     def radiograph(self, number: int, pixels: np.ndarray) -> np.ndarray:
@@ -122,7 +122,7 @@ class InputImages:
         """Yield records as MXNet's loader decodes them, if each shows something."""
         from xenon_mx.data import record_iter  # loads MXNet
 
-        errors: list[str] = []
+        errors: list[FileError] = []
         numbers = itertools.count()
         for batch in record_iter.evaluation_batches(split, self._config.batch_size):
             good = []
@@ -142,13 +142,13 @@ class InputImages:
         return f"{self._config.inputs[0]}: record {number}"
 
     def _leave_out(
-        self, image: mura.Image, error: FileError, errors: list[str]
+        self, image: mura.Image, error: FileError, errors: list[FileError]
     ) -> None:
         """Note an image without pixels, or its error if none may be left out."""
         if self._config.skip_bad:
             self.left_out.append(LeftOutImage(image.path, image.study, error.reason))
         else:
-            errors.append(str(error))
+            errors.append(error)
 
     def _decode_batches(
         self, decode: Callable[[T], Decoded], items: Iterable[T]
@@ -162,7 +162,7 @@ class InputImages:
             decode: Returns the pixels of an item, or the error if it has none.
             items: The images or their records, in the order of `images`.
         """
-        errors: list[str] = []
+        errors: list[FileError] = []
         batch: list[np.ndarray] = []
         chosen: list[mura.Image] = []
         decoded = threads.map_in_order(decode, items, self._config.threads)
@@ -213,13 +213,13 @@ class InputImages:
         return gray
 
 
-def _check_none(errors: list[str]) -> None:
+def _check_none(errors: list[FileError]) -> None:
     """Raise one error of all images that cannot be read, if there are any."""
     if errors:
         raise XenonError(
             f"{text.counted(len(errors), 'image')} cannot be read: repair what is "
             f"listed above, or leave it out with --skip-bad; nothing is written",
-            errors,
+            text.summarised([(each.path, each.reason) for each in errors], "image"),
         )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from xenon_mx.config import MEMBERS
 from xenon_mx.data import outputs
 from xenon_mx.errors import XenonError, os_error
+from xenon_mx.evaluation.decision import Decision
 from xenon_mx.evaluation.provenance import (
     EnsembleSource,
     MemberSource,
@@ -87,6 +88,8 @@ class OnnxEnsemble:
             ]
             self._extents = [member["field"] for member in exported]
             self._models = [str(member["model"]) for member in exported]
+            decided = properties.get(onnx_metadata.DECISION)
+            self._decision = None if decided is None else Decision.from_json(decided)
         except (KeyError, TypeError, ValueError) as error:
             raise XenonError(
                 f"{file}: lacks properties that xenon-export writes"
@@ -152,6 +155,10 @@ class OnnxEnsemble:
     def seen_studies(self) -> SeenStudies | None:
         """Return None: hashes of patients stay with the run, and out of its export."""
         return None
+
+    def decisions(self) -> dict[str, Decision]:
+        """Return the decision that was exported with the members, if there was one."""
+        return {} if self._decision is None else {str(self._file): self._decision}
 
     def versions(self) -> dict[str, str]:
         """Return the version of ONNX Runtime."""

@@ -19,6 +19,7 @@ PIXELS = "pixels"  # (N, S, S) uint8
 PROBABILITY, MEMBERS, LOGITS = "probability", "members", "logits"  # (N,), (N, M) twice
 MAPS = "maps"  # (N, M, h, h)
 MADE_FROM = "made_from"  # a property: the fingerprint of the runs
+DECISION = "decision"  # a property: what xenon-decide decided about the run, if it did
 FOLDS = "folds"  # a property: the number of folds that the members are of, if they are
 
 # The last bytes of a file: a property `sha256`, of all the bytes before it. Protocol

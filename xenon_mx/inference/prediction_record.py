@@ -19,9 +19,12 @@ from xenon_mx.config import PredictConfig
 from xenon_mx.data import manifest
 from xenon_mx.data.mura import Image
 from xenon_mx.errors import XenonError
+from xenon_mx.evaluation.applied_decision import AppliedDecision
+from xenon_mx.evaluation.decision import Decision
 from xenon_mx.evaluation.left_out import LeftOut
 from xenon_mx.evaluation.provenance import Counts, InputSource, Provenance
 from xenon_mx.evaluation.seen import BY_RECORDS, UNKNOWN, Seen
+from xenon_mx.inference.decisions import threshold_of
 from xenon_mx.inference.ensembles import Ensemble
 from xenon_mx.inference.inputs import InputImages
 from xenon_mx.runtime import text
@@ -87,7 +90,11 @@ def count_seen(
 
 
 def describe(
-    config: PredictConfig, ensemble: Ensemble, source: InputImages, seen: Seen
+    config: PredictConfig,
+    ensemble: Ensemble,
+    source: InputImages,
+    seen: Seen,
+    decision: Decision | None = None,
 ) -> Provenance:
     """Return the provenance of the tables of a prediction that has just been made.
 
@@ -96,8 +103,10 @@ def describe(
         ensemble: What predicted.
         source: What was predicted.
         seen: What `count_seen` returned for all images of the source.
+        decision: What was decided about the ensemble, if it was.
     """
     images = source.predicted
+    threshold = threshold_of(decision, config.threshold)
     if source.left_out:
         seen = count_seen(ensemble, images, source.origin)
     labelled = {image.study for image in images if image.label is not None}
@@ -108,6 +117,7 @@ def describe(
             "name": "xenon-predict",
             **{name: _plain(getattr(config, name)) for name in _SETTINGS},
             "members": ensemble.asked,
+            "threshold": threshold,
         },
         time=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         versions={
@@ -119,7 +129,7 @@ def describe(
         ensemble=ensemble.source(),
         data=ensemble.training_data(),
         preprocessing=ensemble.meta.preprocessing.to_json(),
-        threshold=float(config.threshold),
+        threshold=threshold,
         inputs=InputSource(
             kinds=dict(Counter(map(_kind, config.inputs))),
             fingerprint=fingerprint,
@@ -128,6 +138,20 @@ def describe(
         counts=Counts(len(images), seen.studies, len(labelled)),
         seen=seen,
         left_out=LeftOut.of(source.left_out, images),
+        decision=_applied(config, decision, images),
+    )
+
+
+def _applied(
+    config: PredictConfig, decision: Decision | None, images: Sequence[Image]
+) -> AppliedDecision | None:
+    """Return what is recorded of a decision that is applied to images."""
+    if decision is None:
+        return None
+    return AppliedDecision.of(
+        decision,
+        is_overruled=config.threshold is not None,
+        pairs=((image.study, image.patient) for image in images),
     )
 
 

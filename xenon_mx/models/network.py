@@ -10,9 +10,7 @@ loss, or where weights come from.
 
 from __future__ import annotations
 
-import difflib
 import json
-import re
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
@@ -21,6 +19,7 @@ import numpy as np
 from xenon_mx.config import MEAN, STD
 from xenon_mx.errors import XenonError
 from xenon_mx.models import weight_matching
+from xenon_mx.runtime import text
 from xenon_mx.runtime.mxnet import gluon, model_zoo, mx, nn
 from xenon_mx.settings import AnyPath
 
@@ -196,18 +195,7 @@ def unknown_name(name: str) -> str:
 
 def _near_names(name: str) -> list[str]:
     """Return the nets whose names begin with a name, or else those most like it."""
-    plain_names = {_plain(known): known for known in NAMES}
-    wanted = _plain(name)
-    near = [plain for plain in plain_names if wanted and plain.startswith(wanted)]
-    near = near or difflib.get_close_matches(
-        wanted, plain_names, n=len(NAMES), cutoff=_SIMILARITY
-    )
-    return [plain_names[plain] for plain in near]
-
-
-def _plain(name: str) -> str:
-    """Return the letters and digits of a name: `DenseNet-169` is like densenet169."""
-    return re.sub("[^a-z0-9]", "", name.lower())
+    return text.begun(name, NAMES) or text.similar(name, NAMES, _SIMILARITY)
 
 
 def _layers(zoo: gluon.Block) -> list[gluon.Block]:

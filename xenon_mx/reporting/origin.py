@@ -60,6 +60,12 @@ class Origin:
         return [run.identity for run in self.runs]
 
     @property
+    def used_twice(self) -> str:
+        """Return a warning if a decision was made on the studies, else nothing."""
+        decision = self.provenance.decision if self.provenance else None
+        return decision.warning if decision and decision.is_used_twice else ""
+
+    @property
     def study_types(self) -> set[str] | None:
         """Return the study types that the nets were trained on; None if unknown."""
         if self.provenance:

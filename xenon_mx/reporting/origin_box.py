@@ -32,7 +32,8 @@ class OriginBox:
 
     Attributes:
         facts: Names and values.
-        is_caution: Whether the nets have seen the studies, or that is not known.
+        is_caution: Whether the nets have seen the studies, or that is not known, or a
+            decision was made on them.
     """
 
     facts: list[tuple[str, str]]
@@ -44,20 +45,28 @@ def describe(origin: Origin, config: ReportConfig) -> OriginBox | None:
     if origin.recorded is None:
         return None
     found = origin.provenance
-    threshold = f"if the probability is above {origin.threshold:g}" + (
-        "" if origin.is_threshold_known else ", assumed: the table does not say"
-    )
     if found is None:
         facts = _unknown_facts(origin)
     else:
         facts = _known_facts(found)
-    facts.append(("Called abnormal", threshold))
+    facts += _threshold_facts(origin)
     if config.images is not None and found:
         facts += _note_of("Images", provenance.read(config.images).provenance)
     if config.cam is not None and found:
         facts += _note_of("Maps", cam_folder.read_ensemble(config.cam))
-    is_caution = origin.seen is None or origin.seen.is_any
+    is_caution = origin.seen is None or origin.seen.is_any or bool(origin.used_twice)
     return OriginBox([(name, one_line(value)) for name, value in facts], is_caution)
+
+
+def _threshold_facts(origin: Origin) -> list[tuple[str, str]]:
+    """Return the threshold, and how it was decided."""
+    threshold = f"if the probability is above {origin.threshold:.9g}"
+    if not origin.is_threshold_known:
+        threshold += ", assumed: the table does not say"
+    decision = origin.provenance.decision if origin.provenance else None
+    if decision is None:
+        return [("Called abnormal", threshold)]
+    return [("Called abnormal", f"{threshold}, {decision}")]
 
 
 def _note_of(name: str, found: object | None) -> list[tuple[str, str]]:

@@ -16,12 +16,13 @@ from xenon_mx.runs.training_state import StateMeta
 from xenon_mx.runtime import text
 
 
-def ending(run: Run, epochs: int) -> str | None:
+def ending(run: Run, epochs: int, line: str = "resume it with") -> str | None:
     """Return why a run is finished, in words.
 
     Args:
         run: The run, which no process trains.
         epochs: The largest number of epochs.
+        line: The command line that resumes it.
 
     Returns:
         None if an epoch remains to be trained, if no epoch is kept, or if a process was
@@ -47,8 +48,8 @@ def ending(run: Run, epochs: int) -> str | None:
             f"--patience"
         )
     return (
-        f"{trained}; these were all of --epochs: to train longer, resume with more, "
-        f"such as --epochs {2 * state.epoch}"
+        f"{trained}; these were all of --epochs; to train longer: {line} --epochs "
+        f"{2 * state.epoch}"
     )
 
 

@@ -1,26 +1,23 @@
 """studies.json: which studies and patients trained a run or chose its checkpoints.
 
-Owns the file of a run that recognises them without their names: it holds a hash of each
-name, with a salt of its own, so that the files of two runs cannot be compared. Whoever
-has the file can still test whether it holds a name that they guess. Must not know nets.
+Owns the file of a run that recognises them without their names, by `hashed_names`. Must
+not know nets.
 """
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterable, Mapping, Sequence
 
 from xenon_mx.data.mura import Image, study_tail
+from xenon_mx.evaluation.hashed_names import hash_name, new_salt
 from xenon_mx.evaluation.seen import BY_NAMES, Seen
 from xenon_mx.runs.run_meta import damaged
 from xenon_mx.runtime import files
 
 STUDIES_JSON = "studies.json"
 _FORMAT = 1  # raised when an older xenon would misread the new content
-_DIGITS = 16  # of a hash: among 10,000 names, two share one in 1 of 10^11 cases
 _KEYS = ("trained", "validated", "patients")
 
 
@@ -43,14 +40,14 @@ class SeenStudies:
     @classmethod
     def of(cls, trained: Iterable[Image], validated: Iterable[Image]) -> SeenStudies:
         """Build the hashes of the images of two splits, with a new salt."""
-        salt = secrets.token_hex(16)
+        salt = new_salt()
         first, second = list(trained), list(validated)
         return cls(
             salt=salt,
-            trained=frozenset(_hash(salt, study_tail(i.study)) for i in first),
-            validated=frozenset(_hash(salt, study_tail(i.study)) for i in second),
+            trained=frozenset(hash_name(salt, study_tail(i.study)) for i in first),
+            validated=frozenset(hash_name(salt, study_tail(i.study)) for i in second),
             patients=frozenset(
-                _hash(salt, i.patient) for i in [*first, *second] if i.patient
+                hash_name(salt, i.patient) for i in [*first, *second] if i.patient
             ),
         )
 
@@ -60,12 +57,12 @@ class SeenStudies:
 
     def find(self, study: str, patient: str) -> str | None:
         """Return whether a study `trained` or `validated`, or one of its `patients`."""
-        name = _hash(self.salt, study_tail(study))
+        name = hash_name(self.salt, study_tail(study))
         if name in self.trained:
             return "trained"
         if name in self.validated:
             return "validated"
-        is_patient = patient and _hash(self.salt, patient) in self.patients
+        is_patient = patient and hash_name(self.salt, patient) in self.patients
         return "patients" if is_patient else None
 
     def to_json(self) -> dict[str, Any]:
@@ -118,8 +115,3 @@ def read(folder: Path) -> SeenStudies | None:
         return SeenStudies.from_json(content)
     except (KeyError, TypeError, ValueError) as error:
         raise damaged(path) from error
-
-
-def _hash(salt: str, name: str) -> str:
-    data = f"{salt}\0{name}".encode("utf-8", "surrogateescape")
-    return hashlib.sha256(data).hexdigest()[:_DIGITS]

@@ -30,7 +30,7 @@ _MAX_DIGITS = 3
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
 
 
-_used: set[Any] = set()  # the contexts that this process has asked for
+_chosen: list[Any] = []  # what `contexts` returned last
 
 
 class Gpu(NamedTuple):
@@ -88,9 +88,13 @@ def contexts(text: str | None) -> list[Any]:
                 raise XenonError(
                     f"--ctx gpu({device_id}): {reason}; or use --ctx 'cpu()'"
                 )
-    chosen = [mxnet.mx.Context(*device) for device in devices]
-    _used.update(chosen)
-    return chosen
+    _chosen[:] = [mxnet.mx.Context(*device) for device in devices]
+    return list(_chosen)
+
+
+def last_chosen() -> str | None:
+    """Return what `contexts` returned last, as `--ctx` names it; None before that."""
+    return ",".join(map(str, _chosen)) or None
 
 
 def release_memory() -> None:
@@ -98,7 +102,7 @@ def release_memory() -> None:
 
     Arrays that are still referenced keep theirs.
     """
-    for ctx in _used:
+    for ctx in _chosen:
         if ctx.device_type == "gpu":
             ctx.empty_cache()
 

@@ -29,6 +29,9 @@ class _Lines(tqdm):
             self.fp.write(f"{msg or self}\n")
             self.fp.flush()
 
+    def clear(self, nolock: bool = False) -> None:
+        """Leave written lines as they are; tqdm would return to their first column."""
+
 
 def silent(*args: Any, **kwargs: Any) -> Any:
     """Return a disabled bar, the default when a command is called as a library."""
@@ -56,3 +59,8 @@ def track(batches: Iterable[Batch], progress_bar: Any) -> Iterator[Batch]:
     for batch in batches:
         yield batch
         progress_bar.update(len(batch))
+
+
+def fill(progress_bar: Any) -> None:
+    """Advance a bar to its end."""
+    progress_bar.update(progress_bar.total - progress_bar.n)

@@ -12,7 +12,7 @@ from typing import Container, Mapping, Sequence
 import numpy as np
 
 from xenon_mx.config import TrainConfig
-from xenon_mx.data import mura
+from xenon_mx.data import mura, single_classes
 from xenon_mx.data.mura import ClassWeights
 from xenon_mx.errors import XenonError
 
@@ -43,13 +43,16 @@ def loss_weights(
         return np.ones((len(types), 2))
     if config.pooled_weights:
         if 0 in pooled:
-            raise XenonError(f"{name}: the training images are all of one class")
+            raise XenonError(
+                f"{name}: the training images are all of one class: "
+                f"{single_classes.remedy_of_weights(pooled)}"
+            )
         return np.array([pooled] * len(types))
     one_class = mura.single_class_types((t for t in types if t in present), weights)
     if one_class:
         raise XenonError(
             f"{name}: {', '.join(one_class)}: the training images are all of one "
-            f"class, and the paper's formula gives a weight of 0: train with "
-            f"--pooled-weights or --loss plain"
+            f"class, and the paper's formula gives a weight of 0: "
+            f"{single_classes.remedy_of_weights(pooled)}"
         )
     return np.array([weights.get(t, (1.0, 1.0)) for t in types])

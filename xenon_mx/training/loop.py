@@ -26,9 +26,9 @@ from xenon_mx.runs import run_folder
 from xenon_mx.runs.epoch_log import EpochRecord
 from xenon_mx.runs.top_epochs import TopEpochs
 from xenon_mx.runs.training_state import TrainingState
-from xenon_mx.runtime import json_numbers, mxnet, progress, text
+from xenon_mx.runtime import json_numbers, mxnet, progress
 from xenon_mx.runtime.mxnet import autograd
-from xenon_mx.training import batch_norm, losses, optimizers, timing
+from xenon_mx.training import batch_norm, epoch_lines, losses, optimizers, timing
 from xenon_mx.training.lr_schedule import ReduceLROnPlateau
 
 _log = logging.getLogger(__name__)
@@ -178,7 +178,8 @@ class TrainingLoop:
                 self._done = not self._lr_schedule.step(record.val_loss)
             if run:
                 run.save(record, self._state(), self._top_epochs.ranked)
-                _log_epoch(record, self._config.epochs, self._top_epochs)
+                ranked = [kept.epoch for kept in self._top_epochs.ranked]
+                _log.info(epoch_lines.finished(record, self._config.epochs, ranked))
         if self._done and run:
             _log.info("training ended: the loss reached a plateau at the lowest rate")
 
@@ -206,7 +207,7 @@ class TrainingLoop:
         train_loss, images = self._train(epoch, timer)
         train_seconds, wait_share = time.perf_counter() - start, timer.share
         if wait_share > _MAX_WAIT_SHARE and train_seconds > _MIN_WARN_S:
-            _warn_of_waiting(wait_share, self._config.threads)
+            _log.warning(epoch_lines.waiting(wait_share, self._config.threads))
         # Only rank 0 validates: losses that differ by rounding could give the workers
         # different learning rates, and their weights would diverge.
         scores = None
@@ -321,37 +322,3 @@ class TrainingLoop:
         by_study = aggregate_studies(studies.tolist(), types.tolist(), labels, prob)
         kappa, auroc = score(by_study.labels, by_study.prob, THRESHOLD)
         return self._loss.mean(logits, labels, types), kappa, auroc
-
-
-def _warn_of_waiting(wait_share: float, threads: int) -> None:
-    _log.warning(
-        "%.0f%% of the time was spent waiting for images: use more decoding threads, "
-        "such as --threads %d",
-        100 * wait_share,
-        2 * threads,
-    )
-
-
-def _log_epoch(record: EpochRecord, epochs: int, top_epochs: TopEpochs) -> None:
-    places = {kept.epoch: place for place, kept in enumerate(top_epochs.ranked, 1)}
-    place = places.get(record.epoch)
-    _log.info(
-        "epoch %d/%d  train %.4f  valid %.4f  kappa %s  AUROC %s  lr %.0e  "
-        "%.1f img/s  %s%s",
-        record.epoch,
-        epochs,
-        record.train_loss,
-        record.val_loss,
-        text.format_number(record.kappa),
-        text.format_number(record.auroc),
-        record.lr,
-        record.images_per_s,
-        _duration(record.seconds),
-        f"  rank {place}" if place else "",
-    )
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
