@@ -239,5 +239,21 @@ def test_the_python_of_a_page_runs(lived_in, monkeypatch, page):
         assert name not in names or names[name].shape == shape
 
 
+@pytest.mark.parametrize(
+    "word", ["predicted (?:ab)?normal", "colors? (?:keys?|of)", "grey"]
+)
+def test_a_word_that_the_glossary_replaces_is_not_used(word):
+    """In the package and the pages, also where a line ends within the words."""
+    package = (paths.ROOT / "xenon_mx").rglob("*.*")
+    pages = [*(paths.ROOT / "docs").glob("*.md"), paths.ROOT / "README.md"]
+    texts = {
+        path.name: path.read_text(encoding="utf-8")
+        for path in [*package, *pages]
+        if path.suffix in (".py", ".md", ".html") and path.name != "glossary.md"
+    }
+    pattern = re.compile(rf"\b{word}\b".replace(" ", r"\s+"), re.IGNORECASE)
+    assert not [name for name, text in texts.items() if pattern.search(text)]
+
+
 def test_nothing_placed_by_hand_is_left_open():
     assert not re.findall(r"@[A-Z_]+@|TODO|EXAMPLE", EVERYTHING)

@@ -410,8 +410,6 @@ class ReportConfig(Checked):
         "Also show PPV and NPV where this share of the studies is abnormal: above 0 "
         "and below 1, such as 0.1.",
         kind=float,
-        low=0.0,
-        high=1.0,
     )
     against: Path | None = setting(
         None,
@@ -430,7 +428,6 @@ class ReportConfig(Checked):
         "With --against or --readers: also show where PREDICTIONS are worse by less "
         "than this, such as 0.05 (non-inferiority).",
         kind=float,
-        low=0.0,
         high=1.0,
     )
     root: Path | None = setting(
@@ -459,12 +456,12 @@ class ReportConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.prevalence in (0, 1):
+        if self.prevalence is not None and not 0 < self.prevalence < 1:
             raise ConfigError(
                 "--prevalence", f"must be above 0 and below 1, not {self.prevalence:g}"
             )
-        if self.margin == 0:
-            raise ConfigError("--margin", "must be above 0, not 0")
+        if self.margin is not None and not self.margin > 0:
+            raise ConfigError("--margin", f"must be above 0, not {self.margin:g}")
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def print_table(
 
 def print_differences(table: Table) -> None:
     """Print a table of differences, each value and its interval on one line."""
-    rows = [tuple(cell.replace("\n", " ") for cell in row) for row in table.rows]
+    rows = [tuple(map(_on_one_line, row)) for row in table.rows]
     print_line(f"{table.caption}:")
     print_table([tuple(table.header), *rows], left=1)
 
@@ -189,8 +189,11 @@ def print_decision(decision: Decision) -> None:
 
 def _format_estimate(estimate: Estimate) -> str:
     """Return a metric with its interval, such as `0.829 (0.74 to 0.91)`."""
-    if estimate.value != estimate.value:  # noqa: PLR0124
-        return "undefined"
-    if estimate.low != estimate.low:  # noqa: PLR0124
-        return f"{estimate.value:.3f} (no interval)"
-    return f"{estimate.value:.3f} ({estimate.low:.2f} to {estimate.high:.2f})"
+    from xenon_mx.reporting.tables import format_cell
+
+    return _on_one_line(format_cell(estimate))
+
+
+def _on_one_line(cell: str) -> str:
+    """Return a cell of a table with its interval beside its value."""
+    return cell.replace("\n", " ")

@@ -18,7 +18,7 @@ from xenon_mx.evaluation.estimates import evaluate, evaluate_by_study_type
 
 
 def test_metrics_of_a_table_worked_by_hand():
-    # 35 of 50 correct, 25 abnormal, 30 predicted abnormal: pa = .7, pe = .5
+    # 35 of 50 correct, 25 abnormal, 30 called abnormal: pa = .7, pe = .5
     estimates = by_name(evaluate(from_outcomes(tp=20, fn=5, fp=10, tn=15), repeats=0))
     expected = {
         "kappa": 0.4,
@@ -342,7 +342,7 @@ def test_predictive_values_at_another_prevalence_are_worked_by_hand():
 
 
 def test_the_interval_of_a_predictive_value_is_of_the_same_draws():
-    """With every normal study predicted normal, PPV is 1 at any prevalence."""
+    """With every normal study called normal, PPV is 1 at any prevalence."""
     estimates = by_name(evaluate(from_outcomes(20, 10, 0, 30), prevalence=0.3))
     ppv, npv = (estimates[f"{name} at prevalence 0.3"] for name in ("PPV", "NPV"))
     assert ppv.value == 1

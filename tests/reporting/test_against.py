@@ -103,14 +103,14 @@ def test_the_page_shows_the_differences_of_evaluation(compared):
     _, page, shown, _, found = compared
     text = section(page, "against")
     for each in found["overall"]:
-        cells = f"{each.value:.3f} ({each.low:.3f}, {each.high:.3f}) {each.p:.3f}"
-        assert f"({each.second.low:.3f}, {each.second.high:.3f}) {cells}" in text
+        cells = f"{each.value:.3f} ({each.low:.2f} to {each.high:.2f}) {each.p:.3f}"
+        assert f"({each.second.low:.2f} to {each.second.high:.2f}) {cells}" in text
     (overall,) = shown
     assert [row[0] for row in overall.rows] == list(COMPARED)
     assert overall.header == ("metric", "A", "B", "A - B", "p", "non-inferior (0.05)")
     assert "A is " in text
     assert "60 studies of 30 patients" in text
-    assert text.count("of an unknown ensemble, abnormal above 0.5") == 2
+    assert text.count("of an unknown ensemble, called abnormal above 0.5") == 2
     assert page.count('href="#against"') == 1
 
 
@@ -121,7 +121,7 @@ def test_by_study_type_p_values_are_corrected_and_said_to_be(compared):
     for metric in COMPARED:
         assert f"{metric} by study type" in text
     hands = found["XR_HAND"][0]
-    assert f"{hands.high:.3f}) {hands.p:.3f} {hands.holm:.3f}" in text
+    assert f"{hands.high:.2f}) {hands.p:.3f} {hands.holm:.3f}" in text
 
 
 def test_tests_are_named_as_what_they_assume(compared):
@@ -130,7 +130,7 @@ def test_tests_are_named_as_what_they_assume(compared):
     test = delong(pair.first.labels, pair.first.prob, pair.second.prob)
     calls = mcnemar(pair.first.labels, *pair.predictions)
     assert "Tests that assume independent studies" in text
-    assert f"({test.low:.3f}, {test.high:.3f})" in text
+    assert f"({test.low:.2f} to {test.high:.2f})" in text
     assert (
         f"accuracy: {calls.first_only} studies correct by A only, "
         f"{calls.second_only} by B only" in text
@@ -318,7 +318,7 @@ def test_the_page_shows_the_readers_of_evaluation(read):
             counts += middle.format(each.tied + each.alone)
             for difference in each.differences:
                 one = difference.first
-                value = f"{one.value:.3f} ({one.low:.3f}, {one.high:.3f})"
+                value = f"{one.value:.3f} ({one.low:.2f} to {one.high:.2f})"
                 assert f"{counts}{value}" in text
     assert f"{readers.unread} of 180 readings are missing" in text
     assert "The labels are the majority of these readers" not in text
@@ -411,6 +411,7 @@ def test_one_reader_has_no_others(tmp_path):
     [
         ({"margin": 0.05}, "--margin: has no effect without --against or --readers"),
         ({"margin": 0.0}, "--margin: must be above 0, not 0"),
+        ({"margin": -0.1}, "--margin: must be above 0, not -0.1"),
     ],
 )
 def test_a_margin_without_effect_is_an_error(tmp_path, options, message):

@@ -43,8 +43,8 @@ def test_better_is_right_also_where_lower_is_better(drawn):
     assert found[1][1:] == pytest.approx((0.02, -0.01, 0.05))
     assert (label, margin) == ("right of 0: A is better", 0.05)
     no_break = "\N{NO-BREAK SPACE}"
-    assert f"kappa 0.100 (-0.050,{no_break}0.250)" in plot.alt
-    assert f"Brier score -0.020 (-0.050,{no_break}0.010)" in plot.alt  # A - B
+    assert f"kappa 0.100 (-0.05{no_break}to{no_break}0.25)" in plot.alt
+    assert f"Brier score -0.020 (-0.05{no_break}to{no_break}0.01)" in plot.alt  # A - B
     assert "right of the dashed line" in plot.caption
     plot = forest_plot.forest_plot(rows, NAMES, None, "Differences")
     assert "dashed" not in plot.caption

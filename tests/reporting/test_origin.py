@@ -87,7 +87,7 @@ def fact(page, name):
 def test_a_table_alone_finds_its_run_and_its_threshold(place):
     page = report(place / "one" / "out.csv")
     run = Run.open(place / "runs" / "a")
-    assert "above 0.4" in fact(page, "Predicted abnormal")
+    assert "above 0.4" in fact(page, "Called abnormal")
     epochs = ", ".join(str(member.epoch) for member in run.members())
     assert f"1 member of run a (epoch {epochs})" in fact(page, "Predicted by")
     assert run.meta.data[:12] in fact(page, "Trained on")
@@ -95,6 +95,32 @@ def test_a_table_alone_finds_its_run_and_its_threshold(place):
     assert f"{run.meta.model}: a" in page.text
     same = report(place / "runs" / "a", place / "one" / "out.csv")
     assert same.text == page.text
+
+
+def test_what_was_left_out_is_told(place, tmp_path):
+    """An image of a study with two is damaged, then both images."""
+    root = Path(shutil.copytree(VALID.parent, tmp_path / VALID.parent.name))
+    listed = (root / VALID.name).read_text().split()
+    views = [root.parent / path for path in listed[1:3]]
+    assert views[0].parent == views[1].parent
+    table, card = place / "one" / "out.csv", tmp_path / "card.md"
+    whole = report(table, model_card=card)
+    assert "eft out" not in whole.text
+    assert "could not be read" not in card.read_text()
+    for image, count, effect, could in (
+        (views[0], "1 image", "1 study is predicted by the other images", "was"),
+        (views[1], "2 images", "1 study has no prediction", "were"),
+    ):
+        image.write_bytes(b"")
+        given = (root / VALID.name,)
+        left = predicted(tmp_path / count, place / "runs/a", *given, skip_bad=True)
+        page = report(left, model_card=card)
+        assert fact(page, "Left out") == f"{count} that could not be read: {effect}"
+        warning = f"{count} could not be read and {could} left out: {effect}."
+        assert warning in page.text
+        assert f"- {warning}" in card.read_text()
+        if could == "was":  # the same studies
+            assert f"B (out.csv): {warning}" in report(table, against=left).text
 
 
 def test_a_table_alone_is_enough_in_python(place):
@@ -246,7 +272,7 @@ def test_a_table_without_its_record_is_taken_and_the_page_says_so(place, change)
     }[change]
     assert reason in fact(page, "Why it is not known")
     assert fact(page, "Predicted by") == "not known"
-    assert "above 0.5, assumed" in fact(page, "Predicted abnormal")
+    assert "above 0.5, assumed" in fact(page, "Called abnormal")
     assert "Which run predicted is not known" in page.text
     assert "It is not known whether these studies trained" in page.text
     page = report(place / "runs" / "a", table)
@@ -355,7 +381,7 @@ def test_two_tables_have_their_own_ensembles_and_thresholds(place):
     page = report(first, against=second)
     for name, file, run, threshold in (("A", first, "a", 0.4), ("B", second, "b", 0.5)):
         ensemble = f"1 member of run {run} (epoch 1)"
-        said = f"{name} is {file}: {ensemble}, abnormal above {threshold}."
+        said = f"{name} is {file}: {ensemble}, called abnormal above {threshold}."
         assert said in page.text
 
 

@@ -94,19 +94,19 @@ def _drawn_once(monkeypatch):
             monkeypatch.setattr(plots, name, drawn_once(getattr(plots, name)))
 
 
-def make_run(folder):
+def make_run(folder, meta=META, losses=LOSSES, is_defined=True):
     """Write a run as training does: seven epochs, of which five are kept."""
-    run = Run.create(folder / "runs" / "a&b", RunMeta.from_json(META))
+    run = Run.create(folder / "runs" / "a&b", RunMeta.from_json(meta))
     best = TopEpochs(5)
-    for number, loss in enumerate(LOSSES, 1):
+    for number, loss in enumerate(losses, 1):
         best.step(number, loss)
         net = {"a": np.full(3, number, np.float32)}
         row = EpochRecord(
             epoch=number,
             train_loss=loss + 0.1,
             val_loss=loss,
-            kappa=0.1 * number,
-            auroc=0.9,
+            kappa=0.1 * number if is_defined else np.nan,
+            auroc=0.9 if is_defined else np.nan,
             lr=1e-4,
             images_per_s=10,
             wait_share=0.01,
@@ -155,6 +155,7 @@ class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.tags, self.words, self.open, self.tables = [], [], [], []
+        self.source = text
         self.feed(text)
         self.close()
         assert not self.open, self.open
@@ -192,6 +193,11 @@ class Page(HTMLParser):
     def all(self, tag):
         """Return the attributes of every tag of this name."""
         return [attrs for name, attrs in self.tags if name == tag]
+
+    def tiles(self):
+        """Return the metrics in large letters: name, value and interval of each."""
+        tile = r"<li><span>(.*?)</span><b.*?>(.*?)</b><span class=.*?>(.*?)</span>"
+        return re.findall(tile, self.source)
 
     def table(self, name, first=""):
         """Return the rows of the first table whose header has a cell of this name.
@@ -304,6 +310,39 @@ def test_a_run_that_was_interrupted_in_its_first_epoch_is_not_finished(tmp_path)
     assert "Training is not finished: 0 of at most 3 epochs are done." in page.text
 
 
+def test_numbers_agree_with_their_nouns(tmp_path):
+    meta = {**META, "validated_on": {"split": "valid", "images": 1}}
+    run = make_run(tmp_path, meta, losses=[0.6])
+    rows = [[study(n, n, "XR_HAND"), "XR_HAND", 1, 0.7, 1, n] for n in (0, 1)]
+    card = tmp_path / "card.md"
+    page, _ = report(run, write(tmp_path / "out.csv", rows), model_card=card)
+    assert "1 image of valid" in page.text
+    assert "A ring marks the epoch with the lowest validation loss" in page.text
+    assert "the data that chose this epoch" in page.text
+    for text in (page.text, card.read_text()):
+        assert not re.search(
+            r"(?<![\d.,])1 (images|studies|patients|epochs|were)\b", text
+        )
+    assert " ".join(card.read_text().split()).count(
+        "Studies labelled abnormal: 1 called abnormal, 0 called normal. Studies "
+        "labelled normal: 1 called abnormal, 0 called normal."
+    )
+
+
+def test_undefined_metrics_of_training_are_not_drawn(tmp_path, run):
+    page, _ = report(make_run(tmp_path / "undefined", is_defined=False))
+    whole, _ = report(run)
+    labels = [attrs["alt"] for attrs in page.all("img")]
+    assert not [label for label in labels if "kappa" in label]
+    assert len(labels) == len(whole.all("img")) - 2  # for light and for dark pages
+    said = "Kappa and AUROC are undefined, since all validation studies have the same"
+    assert said in page.text
+    assert said not in whole.text
+    header, *rows = page.table("validation loss")
+    assert header[2:] == ["kappa", "AUROC"]
+    assert all(row[2:] == ["undefined", "undefined"] for row in rows)
+
+
 def test_every_section_is_there_and_the_warnings_come_first(whole):
     page = whole.page
     assert sections(page) == [
@@ -329,10 +368,15 @@ def test_the_metrics_are_those_of_evaluation(whole):
             of_type = {each.name: each for each in expected[row[0]]}
             for name, cell in zip(header[first:], row[first:]):
                 value, low, high = of_type[name][1:]
-                assert cell == f"{value:.3f}\n({low:.3f}, {high:.3f})"
+                assert cell == f"{value:.3f}\n({low:.2f} to {high:.2f})"
     assert sorted(shown) == sorted(METRICS)
+    for name, value, interval in page.tiles():
+        of_all = {each.name: each for each in expected["overall"]}
+        _, number, low, high = of_all[name]
+        assert (value, interval) == (f"{number:.3f}", f"({low:.2f} to {high:.2f})")
+    assert len(page.tiles()) == 6
     called = samples.prob > 0.5
-    matrix = page.table("predicted normal")
+    matrix = page.table("called normal")
     for row, label in ((matrix[1], 0), (matrix[2], 1)):
         counts = [int(re.match(r"\d+", cell).group()) for cell in row[1:]]
         chosen = called[samples.labels == label]
@@ -351,19 +395,20 @@ def test_predictive_values_are_shown_at_the_prevalence_that_is_asked_for(run, tm
         rows = {r["figure"]: r for r in csv.DictReader(stream)}  # overall is last
     for cell, name in zip(overall[6:], ("PPV", "NPV")):
         _, value, low, high = expected[f"{name} at prevalence 0.1"]
-        assert cell == f"{value:.3f}\n({low:.3f}, {high:.3f})"
+        assert cell == f"{value:.3f}\n({low:.2f} to {high:.2f})"
         row = rows[f"{name} at prevalence 0.1"]
         assert float(row["low"]) == pytest.approx(low, rel=1e-5)
     _, value, low, high = expected["PPV at prevalence 0.1"]
     for text in (page.text, " ".join(card.read_text().split())):
-        assert f"At a prevalence of 10%, PPV is {value:.3f} ({low:.3f}, " in text
+        assert f"At a prevalence of 10%, PPV is {value:.3f} ({low:.2f} to " in text
 
 
-@pytest.mark.parametrize("prevalence", ["0", "1", "1.5", "-0.1", "nan"])
+@pytest.mark.parametrize("prevalence", ["0", "1", "1.5", "10", "-0.1", "nan"])
 def test_a_prevalence_is_above_0_and_below_1(run, tmp_path, prevalence):
     table = write(tmp_path / "out.csv", predicted())
     arguments = [str(run), str(table), "--prevalence", prevalence]
-    with pytest.raises(UsageError, match="--prevalence"):
+    said = f"--prevalence: must be above 0 and below 1, not {prevalence}"
+    with pytest.raises(UsageError, match=re.escape(said)):
         cli.COMMANDS["report"].main(arguments, standalone_mode=False)
 
 
@@ -448,7 +493,7 @@ def test_without_labels_only_what_was_predicted_is_shown(run, tmp_path):
     page, _ = report(run, write(tmp_path / "out.csv", rows))
     assert "without labels" in page.text
     called = sum(row[4] for row in rows)
-    (overall,) = [r for r in page.table("predicted abnormal") if r[0] == "overall"]
+    (overall,) = [r for r in page.table("called abnormal") if r[0] == "overall"]
     assert overall == ["overall", "60", str(called)]
     assert "paper" not in sections(page)
 
@@ -568,7 +613,7 @@ def test_flags_that_need_predictions_are_errors_without(run, tmp_path, flag):
 
 def test_the_competitions_scores_are_labelled_as_compatibility(whole):
     page = whole.page
-    rows = page.table("part")
+    rows = page.table("the scorer's interval, far too narrow", "study type")
     scores = competition_scores(read_predictions(whole.table))
     assert [row[0] for row in rows[1:]] == [
         *("Elbow", "Finger", "Forearm", "Hand", "Humerus", "Shoulder", "Wrist"),
@@ -578,7 +623,7 @@ def test_the_competitions_scores_are_labelled_as_compatibility(whole):
         mean = scores[f"{part}_Mean"]
         assert kappa == ("undefined" if np.isnan(mean) else f"{mean:.3f}")
         low, high = scores[f"{part}_Lower"], scores[f"{part}_Upper"]
-        assert interval == ("" if np.isnan(mean) else f"({low:.3f}, {high:.3f})")
+        assert interval == ("" if np.isnan(mean) else f"({low:.2f} to {high:.2f})")
     assert "far too narrow" in rows[0][2]
     assert "Compatibility only" in page.text
 
@@ -624,7 +669,7 @@ def test_hostile_names_are_escaped(run, tmp_path, labelled):
     card = markdown((tmp_path / "card.md").read_text())
     assert "script" not in {tag for tag, _ in card.tags}
     if not labelled:
-        assert [row[0] for row in card.table("predicted abnormal")[1:]] == [
+        assert [row[0] for row in card.table("called abnormal")[1:]] == [
             f"XR_{evil}",
             "overall",
         ]
@@ -941,7 +986,7 @@ def test_without_labels_the_most_confident_predictions_are_shown(run, radiograph
     studies = [alt.partition(" of 2 of ")[2] for alt, _ in jpegs(page)]
     assert studies[0] == highest
     assert studies[8] == lowest  # after four studies of two views each
-    assert "Predicted normal" in page.text
+    assert "Called normal" in page.text
 
 
 def test_coarse_cams_are_a_warning(run, radiographs, tmp_path):
@@ -1012,9 +1057,47 @@ def test_without_radiographs_the_gallery_has_a_note(run, tmp_path, monkeypatch):
     rows = predicted()
     page, _ = report(run, write(tmp_path / "out.csv", rows))
     assert not list(jpegs(page))
-    assert "were not found; give their folder with --root" in page.text
+    remedy = "give the folder that their paths are relative to with --root"
+    assert f"were not found: {remedy}." in page.text
     highest = max((row for row in rows if row[5]), key=lambda row: float(row[3]))
     assert highest[0] in page.text
+
+
+def test_of_a_manifest_the_link_and_the_root_are_named(tmp_path, monkeypatch, caplog):
+    """And what is named works."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    rng = np.random.RandomState(0)
+    cells = ["image,study,study_type,label"]
+    for number in range(8):
+        image = rng.randint(0, 256, (20, 20), np.uint8)
+        cv2.imwrite(str(tmp_path / "images" / f"{number}.png"), image)
+        cells.append(f"{number}.png,S{number},XR_HAND,{number % 2}")
+    Path("hands.csv").write_text("\n".join(cells))
+    rows = [[f"S{n}", "XR_HAND", 1, 0.1 * n, int(n > 5), n % 2] for n in range(8)]
+    table = write(Path("out.csv"), rows)
+
+    def ask(**options):
+        options = {"overwrite": True, **options}
+        reporting.report(ReportConfig(table, None, Path("r.html"), **options))
+        return Page(Path("r.html").read_text())
+
+    remedy = (
+        "give the manifest of the studies with --link, and the folder of its images "
+        "with --root"
+    )
+    assert f"Their radiographs were not found: {remedy}" in ask().text
+    assert f"the radiographs were not found: {remedy}" in caplog.text
+    root = tmp_path / "images"
+    with pytest.raises(
+        XenonError, match="contains none of the studies, such"
+    ) as raised:
+        ask(root=root)
+    assert remedy in str(raised.value)
+    with pytest.raises(XenonError, match="with --root"):
+        ask(link=Path("hands.csv"))
+    assert len(list(jpegs(ask(link=Path("hands.csv"), root=root)))) == 8
 
 
 def test_no_name_leads_out_of_the_folder(tmp_path):
@@ -1256,6 +1339,39 @@ def test_a_browser_opens_the_page_at_any_width(
     (title,) = re.findall(r"<title>(.+?)</title>", dom)
     shown_as = "block" if width < 600 else "table-row"  # a list, or a table
     assert title == f"{width} {width} true true {shown_as}"
+
+
+_LINES = """<script>addEventListener("load", () => parent.postMessage(
+[...document.querySelectorAll(".headline b, .headline .quiet")].map((e) =>
+Math.round(e.offsetHeight / parseFloat(getComputedStyle(e).lineHeight))).join(""), "*"))
+</script></body>"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(_CHROMIUM is None, reason="apt-get install chromium")
+@pytest.mark.skipif(
+    shutil.which("pdftotext") is None, reason="apt-get install poppler-utils"
+)
+def test_an_undefined_metric_is_a_word_on_one_line(run, tmp_path):
+    rows = [[*row[:3], "0.9", 1, row[5]] for row in predicted()]
+    page, text = report(run, write(tmp_path / "out.csv", rows))
+    assert ("NPV", "undefined", "") in page.tiles()
+    whole = (run.parent / "report.html").as_uri()
+    copy = re.sub(r"<meta http-equiv=[^>]+>", "", text).replace("</body>", _LINES)
+    (tmp_path / "page.html").write_text(copy, encoding="utf-8")
+    frame = tmp_path / "frame.html"
+    for width in (375, 390, 600, 1280):
+        frame.write_text(_FRAME.format(width=width, height=900))
+        wait = "--virtual-time-budget=5000"
+        dom, _ = browse(tmp_path / str(width), "--dump-dom", wait, frame.as_uri())
+        (lines,) = re.findall(r"<title>(.+?)</title>", dom)
+        assert set(lines) <= {"0", "1"}, width
+        assert lines.count("1") >= 6
+    pdf = tmp_path / "a.pdf"
+    browse(tmp_path / "print", f"--print-to-pdf={pdf}", whole)
+    words = subprocess.run(["pdftotext", pdf, "-"], capture_output=True, check=True)
+    assert b"undefine\n" not in words.stdout
+    assert b"undefined" in words.stdout
 
 
 @pytest.mark.slow

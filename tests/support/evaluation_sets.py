@@ -21,7 +21,7 @@ def make_samples(labels, prob, patients=None, study_types=None, **more):
 
 
 def from_outcomes(tp, fn, fp, tn, **more):
-    """Build samples with these outcomes: .9 is predicted abnormal, .1 normal."""
+    """Build samples with these outcomes: .9 is called abnormal, .1 normal."""
     labels = [1] * (tp + fn) + [0] * (fp + tn)
     prob = [0.9] * tp + [0.1] * fn + [0.9] * fp + [0.1] * tn
     return make_samples(labels, prob, **more)

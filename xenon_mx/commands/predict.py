@@ -67,7 +67,7 @@ class Predictions:
     decision: Decision | None = None
 
     def count_called_abnormal(self) -> tuple[int, int]:
-        """Return the number of studies predicted abnormal, and that of all studies."""
+        """Return the number of studies called abnormal, and that of all studies."""
         by_study = studies.aggregate_images(self.images, self.members.mean(axis=1))
         called = studies.predict(by_study.prob, self.threshold)
         return int(called.sum()), len(called)

@@ -100,7 +100,7 @@ def bootstrap_metrics(
         labels: (N,) of 0 and 1.
         prob: (N,) probabilities, 0 to 1.
         patients: The patient of each of the N samples.
-        threshold: A sample is predicted abnormal if its probability is strictly above.
+        threshold: A sample is called abnormal if its probability is strictly above.
         repeats: Number of draws, R, each of as many patients as there are.
         seed: Seed of the draws.
 
@@ -150,7 +150,7 @@ def weighted_metrics(
         labels: (N,) of 0 and 1.
         prob: (N,) probabilities, 0 to 1.
         weights: (R, N) counts of each sample, in each of R weightings.
-        threshold: A sample is predicted abnormal if its probability is strictly above.
+        threshold: A sample is called abnormal if its probability is strictly above.
 
     Returns:
         Name to (R,) float64, NaN where a metric is undefined.
@@ -203,7 +203,7 @@ def _weighted_average_precision(
     """Compute `metrics.average_precision` for many weightings: (R,)."""
     if not len(prob):
         return np.full(len(weights), np.nan)
-    # From the highest probability down: what is predicted abnormal above each.
+    # From the highest probability down: what is called abnormal above each.
     abnormal, normal = (
         counts[:, ::-1] for counts in _counts_by_probability(truth, prob, weights)
     )

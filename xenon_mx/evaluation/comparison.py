@@ -82,7 +82,7 @@ def compare(
     Args:
         first: The samples with the first probabilities.
         second: The same samples, in the same order, with the second probabilities.
-        thresholds: Of the first and of the second: a sample is predicted abnormal if
+        thresholds: Of the first and of the second: a sample is called abnormal if
             its probability is strictly above.
         names: Which of `metrics.METRICS`.
         repeats: Number of draws of the patients.

@@ -30,7 +30,7 @@ def competition_scores(
 
     Args:
         samples: Studies.
-        threshold: A study is predicted abnormal if its probability is strictly above.
+        threshold: A study is called abnormal if its probability is strictly above.
 
     Returns:
         `Elbow_Mean`, `Elbow_Lower`, `Elbow_Upper` and so on for the seven parts by

@@ -31,7 +31,7 @@ class Promised(NamedTuple):
     """A threshold and what it promises.
 
     Attributes:
-        threshold: A study is predicted abnormal if its probability is strictly above.
+        threshold: A study is called abnormal if its probability is strictly above.
         estimate: The sensitivity (or specificity) of these very studies.
         bound: Its one-sided 95% lower bound, which holds the target.
     """
@@ -45,7 +45,7 @@ class Best(NamedTuple):
     """A threshold that promises nothing.
 
     Attributes:
-        threshold: A study is predicted abnormal if its probability is strictly above.
+        threshold: A study is called abnormal if its probability is strictly above.
         value: The kappa of these very studies, which chose the threshold: too good.
         cross_fitted: The kappa if each patient's threshold is chosen on others.
     """
@@ -169,7 +169,7 @@ def _highest_kappa(labels: np.ndarray, prob: np.ndarray) -> float:
     """Return the lowest of the thresholds with the highest kappa.
 
     The probabilities themselves are tried, and 0: at the highest one nothing is
-    predicted abnormal, and kappa is 0.
+    called abnormal, and kappa is 0.
     """
     thresholds = np.unique(np.concatenate([[0.0], prob]))
     ordered = [np.sort(prob[labels == label]) for label in (0, 1)]

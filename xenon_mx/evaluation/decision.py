@@ -39,7 +39,7 @@ class Threshold:
     """The threshold of `prediction`.
 
     Attributes:
-        value: A study is predicted abnormal if its probability is strictly above.
+        value: A study is called abnormal if its probability is strictly above.
         kind: `sensitivity`, `specificity`, `kappa`, `DEFAULT` or `WITHIN`.
         target: The sensitivity or specificity that is promised, else None.
         bound: Its one-sided 95% lower bound over patients, else None.

@@ -68,7 +68,7 @@ def evaluate(
 
     Args:
         samples: Studies or images.
-        threshold: A sample is predicted abnormal if its probability is strictly above.
+        threshold: A sample is called abnormal if its probability is strictly above.
         repeats: Number of bootstrap draws; 0 leaves all intervals undefined.
         seed: Seed of the draws. The order of the samples does not matter.
         prevalence: Above 0 and below 1: adds PPV and NPV at this prevalence.
@@ -94,7 +94,7 @@ def draw(
 
     Args:
         samples: Studies or images.
-        threshold: A sample is predicted abnormal if its probability is strictly above.
+        threshold: A sample is called abnormal if its probability is strictly above.
         repeats: Number of draws; with fewer than five patients there are none.
         seed: Seed of the draws.
     """

@@ -83,12 +83,27 @@ class LeftOut:
         for study in partial:
             count = text.counted(bad[study] + good[study], "image")
             yield f"predicted by {good[study]:,} of {count}: {study}"
+        yield f"left out {text.counted(len(self.images), 'image')}{self.effects()}"
+
+    def effects(self) -> str:
+        """Return after a colon what became of the studies; empty if none is known."""
         effects = []
         if self.studies:
             lost = text.counted(len(self.studies), "study has", "studies have")
             effects.append(f"{lost} no prediction")
+        partial = {each.study for each in self.images} - {*self.studies, ""}
         if partial:
             others = text.counted(len(partial), "study is", "studies are")
             effects.append(f"{others} predicted by the other images")
-        summary = f"left out {text.counted(len(self.images), 'image')}"
-        yield f"{summary}: {', and '.join(effects)}" if effects else summary
+        return f": {', and '.join(effects)}" if effects else ""
+
+    def warning(self) -> str:
+        """Return what was left out of a table, in words; empty if nothing was."""
+        if not self.images:
+            return ""
+        images = text.counted(
+            len(self.images),
+            "image could not be read and was left out",
+            "images could not be read and were left out",
+        )
+        return f"{images}{self.effects()}"

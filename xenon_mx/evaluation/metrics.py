@@ -107,7 +107,7 @@ def predictive_values_at(
 
     Returns:
         PPV and NPV, (R,) each; NaN where either is undefined, PPV where no sample would
-        be predicted abnormal, and NPV where none would be predicted normal.
+        be called abnormal, and NPV where none would be called normal.
     """
     true_positive = prevalence * sensitivity
     false_negative = prevalence * (1 - sensitivity)
@@ -138,7 +138,7 @@ def compute_all(
     Args:
         labels: (N,) of 0 (normal) and 1 (abnormal).
         prob: (N,) probabilities of being abnormal, 0 to 1.
-        threshold: A sample is predicted abnormal if its probability is strictly above.
+        threshold: A sample is called abnormal if its probability is strictly above.
 
     Returns:
         Name to metric, in the order of `METRICS`.

@@ -30,7 +30,7 @@ class Pair:
         names: The study or the image of each sample.
         first: The samples with the probabilities of A.
         second: The samples with the probabilities of B; all else is that of `first`.
-        thresholds: Of A and of B: predicted abnormal if the probability is above.
+        thresholds: Of A and of B: called abnormal if the probability is above.
     """
 
     names: list[str]

@@ -49,7 +49,7 @@ def studies_csv(
     Args:
         images: The N images.
         members: (N, M) probabilities, one column per member.
-        threshold: A study is predicted abnormal if its probability is strictly above.
+        threshold: A study is called abnormal if its probability is strictly above.
         decision: What was decided about the ensemble, if it was.
     """
     names, cells = _further_columns(images)

@@ -56,7 +56,7 @@ def compare_by_label(
     Args:
         samples: The N studies, with the ensemble's probabilities.
         readers: What the readers say of them.
-        threshold: A study is predicted abnormal if its probability is strictly above.
+        threshold: A study is called abnormal if its probability is strictly above.
     """
     return [
         _compare(samples, readers, reader, samples.labels, threshold)

@@ -41,7 +41,7 @@ def sample_sizes(
 
     Args:
         samples: Studies or images.
-        threshold: A sample is predicted abnormal if its probability is strictly above.
+        threshold: A sample is called abnormal if its probability is strictly above.
         repeats: Number of draws of the patients.
         seed: Seed of the draws.
     """

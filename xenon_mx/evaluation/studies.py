@@ -123,7 +123,7 @@ def score(labels: np.ndarray, prob: np.ndarray, threshold: float) -> StudyScore:
     Args:
         labels: (S,) of 0 and 1.
         prob: (S,) probabilities, 0 to 1.
-        threshold: A study is predicted abnormal if its probability is strictly above.
+        threshold: A study is called abnormal if its probability is strictly above.
     """
     return StudyScore(
         metrics.kappa(labels, predict(prob, threshold)),

@@ -26,7 +26,7 @@ class StudyTypeMetrics:
         studies: Number of studies.
         patients: Number of patients; None if a study's patient is not known.
         abnormal: Number of abnormal studies, by their labels.
-        called_abnormal: Number of studies predicted abnormal.
+        called_abnormal: Number of studies called abnormal.
         estimates: Name of a metric to its estimate; NaN is undefined.
     """
 
@@ -59,7 +59,7 @@ def compute(
     Args:
         images: The N images, all of them labelled.
         prob: (N,) probabilities, 0 to 1.
-        threshold: A study is predicted abnormal if its probability is strictly above.
+        threshold: A study is called abnormal if its probability is strictly above.
     """
     samples = _evaluation_set(images, prob)
     by_type = estimates.evaluate_by_study_type(samples, threshold)
@@ -78,7 +78,7 @@ def compute_by(
         samples: Studies.
         column: The column.
         names: Its values, each of which has the place of a study type in the result.
-        threshold: A study is predicted abnormal if its probability is strictly above.
+        threshold: A study is called abnormal if its probability is strictly above.
     """
     sets = {name: samples.subgroup(column, name) for name in names}
     sets[OVERALL] = samples

@@ -30,7 +30,7 @@ from xenon_mx.reporting.forest_plot import forest_plot
 from xenon_mx.reporting.origin import Origin
 from xenon_mx.reporting.plot_style import Plot
 from xenon_mx.reporting.tables import Table
-from xenon_mx.runtime.text import one_line
+from xenon_mx.runtime.text import counted, one_line
 
 _NAMES = Names("A", "B", "A - B")
 _PLOTTED_BY_TYPE = ("kappa", "AUROC")
@@ -161,13 +161,13 @@ def _about(
         ("B", second.table, second.provenance, second.threshold),
     )
     patients = len(set(pair.first.patients))
-    of = f"of {patients:,} patient{'s' * (patients != 1)}"
+    of = f"of {counted(patients, 'patient')}"
     if not pair.first.patients_known:
         of = "of unknown patients, so that each counts as one of its own"
     return [
         *(
-            f"{name} is {one_line(each.file)}: {_ensemble(found)}, abnormal above "
-            f"{threshold:g}."
+            f"{name} is {one_line(each.file)}: {_ensemble(found)}, called abnormal "
+            f"above {threshold:g}."
             for name, each, found, threshold in sources
         ),
         f"Both are of the same {count_phrase(len(pair.names), table.level)} {of}. "
@@ -192,6 +192,8 @@ def _warnings(origin: Origin, second: Second) -> Iterator[str]:
     name = one_line(second.table.file.name)
     if theirs.seen.is_known and theirs.seen.is_any:
         yield f"B ({name}): {theirs.seen}"
+    if theirs.left_out.images:
+        yield f"B ({name}): {theirs.left_out.warning()}"
     if ours is not None and ours.ensemble.has_members_of(theirs.ensemble):
         yield f"B ({name}) was predicted by the same members as A"
 

@@ -7,7 +7,7 @@ files, or the page.
 from __future__ import annotations
 
 from xenon_mx.evaluation.pairing import Pair
-from xenon_mx.evaluation.prediction_tables import PLURAL, count_phrase
+from xenon_mx.evaluation.prediction_tables import count_phrase
 from xenon_mx.reporting.gallery import Outcome
 
 
@@ -16,12 +16,11 @@ def count(pair: Pair) -> str:
     first, second = pair.predictions
     different = int((first != second).sum())
     only = int((first & ~second).sum())
-    plural = PLURAL[pair.first.level]
     return (
         f"A and B predict the same for {len(pair.names) - different:,} of "
-        f"{count_phrase(len(pair.names), pair.first.level)}. Of the other "
-        f"{different:,} {plural}, {only:,} are abnormal by A only, and "
-        f"{different - only:,} by B only."
+        f"{count_phrase(len(pair.names), pair.first.level)}. They differ on "
+        f"{count_phrase(different, pair.first.level)}: {only:,} called abnormal by A "
+        f"only, {different - only:,} by B only."
     )
 
 

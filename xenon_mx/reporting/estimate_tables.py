@@ -110,7 +110,7 @@ def _tables(
     values = [name for name in names if name.startswith(("PPV", "NPV"))]
     plural = PLURAL[chosen[first].level]
     labelled = (plural, f"abnormal {plural}")
-    predicted = (plural, "predicted abnormal", "prevalence")
+    predicted = (plural, "called abnormal", "prevalence")
     for title, counts, metrics in (
         (f"Predictions at a threshold of {threshold:g}", labelled, _AT_THRESHOLD),
         ("Predictive values", predicted, values),
@@ -142,6 +142,6 @@ def _count(samples: EvaluationSet, name: str, threshold: float) -> str:
     total, abnormal = len(samples.labels), int(samples.labels.sum())
     if name == "prevalence":
         return f"{abnormal / total:.1%}"
-    if name == "predicted abnormal":
+    if name == "called abnormal":
         return f"{int((samples.prob > threshold).sum()):,}"
     return f"{abnormal if name.startswith('abnormal') else total:,}"

@@ -74,14 +74,14 @@ class GallerySection(NamedTuple):
 
 # Title, meaning, label and prediction of each outcome: errors first.
 _OUTCOMES = (
-    ("False negatives (FN)", "Labelled abnormal, predicted normal.", 1, 0),
-    ("False positives (FP)", "Labelled normal, predicted abnormal.", 0, 1),
-    ("True positives (TP)", "Labelled abnormal, predicted abnormal.", 1, 1),
-    ("True negatives (TN)", "Labelled normal, predicted normal.", 0, 0),
+    ("False negatives (FN)", "Labelled abnormal, called normal.", 1, 0),
+    ("False positives (FP)", "Labelled normal, called abnormal.", 0, 1),
+    ("True positives (TP)", "Labelled abnormal, called abnormal.", 1, 1),
+    ("True negatives (TN)", "Labelled normal, called normal.", 0, 0),
 )
 _UNLABELLED_OUTCOMES = (
-    ("Predicted abnormal", "The highest probabilities.", UNLABELLED, 1),
-    ("Predicted normal", "The lowest probabilities.", UNLABELLED, 0),
+    ("Called abnormal", "The highest probabilities.", UNLABELLED, 1),
+    ("Called normal", "The lowest probabilities.", UNLABELLED, 0),
 )
 
 
@@ -90,7 +90,7 @@ def outcomes(table: PredictionTable, threshold: float) -> list[Outcome]:
 
     Args:
         table: The predictions.
-        threshold: A sample is predicted abnormal if its probability is strictly above.
+        threshold: A sample is called abnormal if its probability is strictly above.
     """
     named = _UNLABELLED_OUTCOMES if table.is_unlabelled else _OUTCOMES
     return [
@@ -124,7 +124,7 @@ def find_files(
     if study_files.folder is not None:
         _log.info("gallery: radiographs from %s", study_files.folder)
     elif names:
-        _log.warning("the radiographs were not found: give their folder with --root")
+        _log.warning("the radiographs were not found: %s", study_files.remedy)
     return study_files
 
 
@@ -181,9 +181,8 @@ def note(
         f"from the threshold."
     ]
     if any(section.studies for section in sections) and not study_files.is_found:
-        sentences.append(
-            "Their radiographs were not found; give their folder with --root."
-        )
+        remedy = study_files.remedy
+        sentences.append(f"Their radiographs were not found: {remedy}.")
     if study_files.coarseness:
         sentences.append(study_files.coarseness)
     return " ".join(sentences)

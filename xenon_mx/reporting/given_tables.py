@@ -16,6 +16,7 @@ from xenon_mx.evaluation.provenance import EnsembleSource
 from xenon_mx.evaluation.studies import aggregate_studies
 from xenon_mx.inference import cam_folder
 from xenon_mx.reporting.origin import Origin
+from xenon_mx.runtime.text import counted
 
 _ROUNDING = 2e-9  # of two means of numbers of nine digits
 
@@ -86,6 +87,6 @@ def _check_same_prediction(images: PredictionTable, studies: PredictionTable) ->
         if not is_same or study in relabelled:
             raise XenonError(
                 f"{images.file}: is not of the same prediction as {studies.file}: "
-                f"there {study} has a probability of {prob:.9g} and {count} images, "
-                f"here {mean:.9g} and {image_count}"
+                f"there {study} has a probability of {prob:.9g} and "
+                f"{counted(count, 'image')}, here {mean:.9g} and {image_count}"
             )

@@ -20,10 +20,10 @@ from xenon_mx.reporting.estimate_tables import MetricRow
 from xenon_mx.reporting.tables import (
     Table,
     format_cell,
-    format_number,
     format_p,
     six_digits,
 )
+from xenon_mx.runtime.text import counted, format_number
 
 
 class IndependentTests(NamedTuple):
@@ -81,7 +81,7 @@ def independence(pair: Pair) -> str:
         return f"Here, every {level} is of a patient of its own."
     return (
         f"These are not independent: {count_phrase(samples, level)} are of "
-        f"{patients:,} patient{'s' * (patients > 1)}. These p-values may be too small; "
+        f"{counted(patients, 'patient')}. These p-values may be too small; "
         f"the intervals above take patients into account."
     )
 

@@ -30,7 +30,7 @@ class Origin:
     Attributes:
         recorded: The provenance of the table; None without a table.
         runs: The runs behind it that were found, or the run that was given.
-        threshold: A sample is predicted abnormal if its probability is strictly above.
+        threshold: A sample is called abnormal if its probability is strictly above.
         is_threshold_known: Whether it was recorded or given.
         missing: What is missing of the training, in sentences.
     """

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 from xenon_mx.config import ReportConfig
 from xenon_mx.evaluation import provenance
+from xenon_mx.evaluation.left_out import LeftOut
 from xenon_mx.evaluation.provenance import Provenance
 from xenon_mx.evaluation.seen import UNKNOWN, Seen
 from xenon_mx.inference import cam_folder
 from xenon_mx.reporting.origin import Origin
-from xenon_mx.runtime.text import one_line
+from xenon_mx.runtime.text import counted, one_line
 
 # Of an INPUT's kind, and plural by an appended s.
 _KINDS = {
@@ -59,13 +60,13 @@ def describe(origin: Origin, config: ReportConfig) -> OriginBox | None:
 
 def _threshold_facts(origin: Origin) -> list[tuple[str, str]]:
     """Return the threshold, and how it was decided."""
-    threshold = f"above {origin.threshold:.9g}"
+    threshold = f"if the probability is above {origin.threshold:.9g}"
     if not origin.is_threshold_known:
         threshold += ", assumed: the table does not say"
     decision = origin.provenance.decision if origin.provenance else None
     if decision is None:
-        return [("Predicted abnormal", threshold)]
-    return [("Predicted abnormal", f"{threshold}, {decision}")]
+        return [("Called abnormal", threshold)]
+    return [("Called abnormal", f"{threshold}, {decision}")]
 
 
 def _note_of(name: str, found: object | None) -> list[tuple[str, str]]:
@@ -101,8 +102,10 @@ def _known_facts(found: Provenance) -> list[tuple[str, str]]:
         ),
         (
             "Predicted",
-            f"{counts.studies:,} studies, {counts.images:,} images, {_inputs(found)}",
+            f"{counted(counts.studies, 'study', 'studies')}, "
+            f"{counted(counts.images, 'image')}, {_inputs(found)}",
         ),
+        *_left_out(found.left_out),
         ("Seen before", _sentence(found.seen)),
         (
             "Input",
@@ -113,14 +116,22 @@ def _known_facts(found: Provenance) -> list[tuple[str, str]]:
     ]
 
 
+def _left_out(left_out: LeftOut) -> list[tuple[str, str]]:
+    """Return a fact if images were left out."""
+    if not left_out.images:
+        return []
+    count = len(left_out.images)
+    words = ("image that could not be read", "images that could not be read")
+    return [("Left out", f"{counted(count, *words)}{left_out.effects()}")]
+
+
 def _inputs(found: Provenance) -> str:
     """Return what was predicted, in words."""
     inputs = found.inputs
     if inputs.fingerprint and inputs.split:
         return f"from {inputs.split} of the packed data {_short(inputs.fingerprint)}"
     return "from " + ", ".join(
-        f"{count} {_KINDS.get(kind, kind)}{'s' * (count != 1)}"
-        for kind, count in inputs.kinds.items()
+        counted(count, _KINDS.get(kind, kind)) for kind, count in inputs.kinds.items()
     )
 
 

@@ -19,8 +19,9 @@ from xenon_mx.reporting.tables import (
     Table,
     format_cell,
     format_estimate,
-    format_number,
+    format_interval,
 )
+from xenon_mx.runtime.text import format_number
 
 _STUDY_TYPES = set(PAPER.kappa["model"]) - {OVERALL}
 
@@ -46,7 +47,7 @@ def compare_with_paper(
     Args:
         samples: Studies.
         estimates: The estimates of each study type, and `overall`.
-        threshold: A study is predicted abnormal if its probability is strictly above.
+        threshold: A study is called abnormal if its probability is strictly above.
 
     Returns:
         None for images, and if the paper has none of the study types.
@@ -97,13 +98,13 @@ def _kappa_table(estimates: Mapping[str, Sequence[Estimate]]) -> Table:
 def _competition_table(samples: EvaluationSet, threshold: float) -> Table:
     scores = competition.competition_scores(samples, threshold)
     rows = []
-    for part in (name[: -len("_Mean")] for name in scores if name.endswith("_Mean")):
+    for name in (key[: -len("_Mean")] for key in scores if key.endswith("_Mean")):
         mean, low, high = (
-            scores[f"{part}_{key}"] for key in ("Mean", "Lower", "Upper")
+            scores[f"{name}_{key}"] for key in ("Mean", "Lower", "Upper")
         )
-        interval = f"({low:.3f}, {high:.3f})" if math.isfinite(mean) else ""
-        rows.append((part, format_number(mean), interval))
-    header = ("part", "kappa", "the scorer's interval, far too narrow")
+        interval = format_interval(low, high) if math.isfinite(mean) else ""
+        rows.append((name, format_number(mean), interval))
+    header = ("study type", "kappa", "the scorer's interval, far too narrow")
     return Table("Compatibility only: the competition's scorer", header, rows)
 
 

@@ -20,8 +20,8 @@ from xenon_mx.evaluation.published import PAPER
 from xenon_mx.evaluation.studies import UNLABELLED
 from xenon_mx.reporting import plots
 from xenon_mx.reporting.plot_style import Plot
-from xenon_mx.reporting.tables import format_estimate, format_number
-from xenon_mx.runtime.text import one_line
+from xenon_mx.reporting.tables import format_estimate
+from xenon_mx.runtime.text import format_number, one_line
 
 
 def roc_plots(

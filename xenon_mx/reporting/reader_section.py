@@ -22,7 +22,7 @@ from xenon_mx.reporting.estimate_tables import MetricRow
 from xenon_mx.reporting.forest_plot import forest_plot
 from xenon_mx.reporting.plot_style import Plot
 from xenon_mx.reporting.tables import Table, format_cell
-from xenon_mx.runtime.text import one_line
+from xenon_mx.runtime.text import counted, one_line
 
 _NAMES = Names("this ensemble", "the reader", "difference")
 _OTHERS = "other readers"  # the reference in --figures
@@ -63,7 +63,7 @@ def compare_readers(
     Args:
         config: The arguments of `xenon-report`.
         table: The labelled table of studies.
-        threshold: A study is predicted abnormal if its probability is strictly above.
+        threshold: A study is called abnormal if its probability is strictly above.
 
     Raises:
         XenonError: The file of the readers cannot be used with this table.
@@ -105,9 +105,12 @@ def _about(
     count, total = len(readers.names), readers.readings.size
     file = one_line(config.readers.name) if config.readers else ""
     names = ", ".join(one_line(name) for name in readers.names)
-    missing = f"{readers.unread:,} of {total:,} readings are missing."
+    missing = (
+        f"{readers.unread:,} of {total:,} readings "
+        f"{'is' if readers.unread == 1 else 'are'} missing."
+    )
     yield (
-        f"{count} reader{'s' * (count > 1)} of {file}: {names}. "
+        f"{counted(count, 'reader')} of {file}: {names}. "
         f"{missing if readers.unread else 'Each read every study.'} Beside a reader, "
         f"this ensemble is measured on the studies that the reader read."
     )

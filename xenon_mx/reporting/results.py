@@ -35,7 +35,7 @@ class Results:
         source: The path of the table.
         sha256: The SHA-256 of the table's bytes.
         names: The study or the image of each of its rows.
-        threshold: A sample is predicted abnormal if its probability is strictly above.
+        threshold: A sample is called abnormal if its probability is strictly above.
         plural: `studies` or `images`.
         warnings: What limits the use of the results.
         summary: What the predictions show.
@@ -126,6 +126,7 @@ def evaluate_predictions(config: ReportConfig, origin: Origin) -> Results:
         plural=PLURAL[table.level],
         warnings=[
             *_unknown_types(table, origin.study_types),
+            *_left_out(origin),
             *summary.warnings,
             *(compared.warnings if compared else []),
         ],
@@ -157,6 +158,13 @@ def _differing(
         config.gallery,
         lambda row: disagreements.describe(compared.pair, row),
     )
+
+
+def _left_out(origin: Origin) -> list[str]:
+    """Return a warning if images were left out of the table."""
+    found = origin.provenance
+    warning = found.left_out.warning() if found else ""
+    return [warning] * bool(warning)
 
 
 def _unknown_types(table: PredictionTable, trained: set[str] | None) -> list[str]:

@@ -11,6 +11,7 @@ from xenon_mx.runs import training_state
 from xenon_mx.runs.epoch_log import EpochRecord
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runs.training_state import LAST, STATE_JSON
+from xenon_mx.runtime.text import counted
 
 
 def unfinished(run: Run, epochs: Sequence[EpochRecord]) -> str:
@@ -31,7 +32,7 @@ def unfinished(run: Run, epochs: Sequence[EpochRecord]) -> str:
         is_done = training_state.read_meta(run.folder).done
     if is_done or not isinstance(most, int) or len(epochs) >= most:
         return ""
-    count = f"{len(epochs)} of at most {most} epochs"
+    count = f"{len(epochs)} of at most {counted(most, 'epoch')}"
     if epochs and not run.is_begun:
         return (
             f"Whether training is finished is not known: {count} are done, and "

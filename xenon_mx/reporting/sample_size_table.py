@@ -14,6 +14,7 @@ from xenon_mx.evaluation.sample_size import MARGINS, SampleSize, sample_sizes
 from xenon_mx.reporting.comparison_tables import base_row
 from xenon_mx.reporting.estimate_tables import MetricRow
 from xenon_mx.reporting.tables import Table
+from xenon_mx.runtime.text import counted
 
 
 class SampleSizes(NamedTuple):
@@ -35,16 +36,16 @@ def summarize(samples: EvaluationSet, threshold: float) -> SampleSizes:
 
     Args:
         samples: Studies or images.
-        threshold: A sample is predicted abnormal if its probability is strictly above.
+        threshold: A sample is called abnormal if its probability is strictly above.
     """
     sizes = sample_sizes(samples, threshold)
-    patients = len(set(samples.patients))
+    patients = counted(len(set(samples.patients)), "patient")
     count = count_phrase(len(samples.labels), samples.level)
     return SampleSizes(
-        f"Projected from the spread over these {patients:,} patients: the width of an "
+        f"Projected from the spread over {patients}: the width of an "
         f"interval falls with the square root of the number of patients. This holds "
         f"for patients like these, with as many abnormal studies and as many studies "
-        f"per patient ({count} of {patients:,} patients). It is rough where these are "
+        f"per patient ({count} of {patients}). It is rough where these are "
         f"few.",
         _table(sizes),
         list(_rows(samples, sizes)),

@@ -10,7 +10,7 @@ import os
 from pathlib import Path, PurePosixPath
 from typing import Sequence
 
-from xenon_mx.data import datasets, links, manifest, roots
+from xenon_mx.data import datasets, links, manifest, mura, roots
 from xenon_mx.errors import XenonError
 from xenon_mx.inference import cam_folder
 from xenon_mx.reporting import thumbnails
@@ -36,6 +36,7 @@ class StudyFiles:
         is_found: Whether the radiographs of any of the studies were found.
         folder: Where the radiographs are; None if none was found.
         coarseness: A sentence if the CAMs read so far are coarse, else empty.
+        remedy: What gives the radiographs of these studies, in words: an imperative.
 
     Raises:
         XenonError: A folder was given that contains none of the studies.
@@ -50,6 +51,7 @@ class StudyFiles:
         link: Path | None = None,
     ) -> None:
         self.coarseness = ""
+        self.remedy = _remedy(studies)
         self._cam = cam
         self._views = None if link is None else _read_views(link, root)
         self._root: roots.Root | None = None
@@ -67,7 +69,7 @@ class StudyFiles:
         has_overlays = cam is not None and any(map(self._overlays, studies))
         for folder, is_found, remedy in (
             (link, self.is_found, "give the file that tells their images"),
-            (root, self.is_found, "give the folder that their paths are relative to"),
+            (root, self.is_found, self.remedy),
             (cam, has_overlays, "give the folder that xenon-predict --cam wrote"),
         ):
             if folder is not None and studies and not is_found:
@@ -108,7 +110,7 @@ class StudyFiles:
                     overlays[name], f"Map{place}", f"Class activation map, {view}"
                 )
         is_cut = len(views) > _MAX_VIEWS
-        return shown, f"{_MAX_VIEWS} of {len(views)} views" if is_cut else ""
+        return shown, f"Views 1 to {_MAX_VIEWS} of {len(views)}" if is_cut else ""
 
     def _overlays(self, study: str) -> dict[str, Path]:
         """Return the overlay of each view, by the view's name."""
@@ -122,6 +124,17 @@ class StudyFiles:
             for name in self._views.get(study, {})
         }
         return {name: path for name, path in paths.items() if path.is_file()}
+
+
+def _remedy(studies: Sequence[str]) -> str:
+    """Return which flags give the radiographs of studies with such names."""
+    if any(mura.study_type_index(PurePosixPath(s).parts) is not None for s in studies):
+        return "give the folder that their paths are relative to with --root"
+    return (
+        "give the manifest of the studies with --link, and the folder of its images "
+        "with --root; of an archive, its link file with --link; of other images, their "
+        "folder with --root"
+    )
 
 
 def _read_views(link: Path, root: Path | None) -> dict[str, dict[str, Path]]:

@@ -6,7 +6,6 @@ metrics are computed (`evaluation`), how plots are drawn, or the page.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import NamedTuple, Sequence
 
@@ -43,7 +42,8 @@ from xenon_mx.reporting.paper_comparison import (
 )
 from xenon_mx.reporting.plot_style import Plot
 from xenon_mx.reporting.sample_size_table import SampleSizes
-from xenon_mx.reporting.tables import Table, format_estimate, format_number
+from xenon_mx.reporting.tables import Table, format_cell, format_estimate
+from xenon_mx.runtime.text import counted
 
 _HEADLINE = ("kappa", "AUROC", "sensitivity", "specificity", "PPV", "NPV")
 _PATIENTS_UNKNOWN = (
@@ -133,7 +133,7 @@ def summarize_unlabelled(table: PredictionTable, threshold: float) -> Summary:
         types=[
             Table(
                 "Predictions by study type",
-                ("study type", plural, "predicted abnormal"),
+                ("study type", plural, "called abnormal"),
                 rows,
             )
         ],
@@ -204,8 +204,8 @@ def _summarize_images(
     samples = from_table(table)
     by_type = evaluate_by_study_type(samples, threshold, prevalence=prevalence)
     return ImageSummary(
-        about=f"{_sample_counts(samples)}; predicted by {table.members} "
-        f"member{'s' * (table.members > 1)}. {_NOT_COMPARABLE}",
+        about=f"{_sample_counts(samples)}; predicted by "
+        f"{counted(table.members, 'member')}. {_NOT_COMPARABLE}",
         types=types_tables(samples, by_type, threshold),
         rows=metric_rows(samples, by_type),
     )
@@ -214,7 +214,7 @@ def _summarize_images(
 def _about(samples: EvaluationSet, threshold: float) -> str:
     """Return what was predicted, and how to read it."""
     about = (
-        f"{_sample_counts(samples)}; predicted abnormal if the probability is above "
+        f"{_sample_counts(samples)}; called abnormal if the probability is above "
         f"{threshold:g}."
     )
     return f"{about} {_NOT_COMPARABLE}" if samples.level == "image" else about
@@ -223,7 +223,7 @@ def _about(samples: EvaluationSet, threshold: float) -> str:
 def _sample_counts(samples: EvaluationSet) -> str:
     """Return the numbers of samples, patients and abnormal labels, in words."""
     patients = len(set(samples.patients))
-    of = f"of {patients:,} patient{'s' * (patients != 1)}"
+    of = f"of {counted(patients, 'patient')}"
     if not samples.patients_known:
         of = "(patients unknown)"
     return (
@@ -253,9 +253,8 @@ def _headline(estimates: Sequence[Estimate]) -> list[HeadlineMetric]:
     by_name = {estimate.name: estimate for estimate in estimates}
     headline = []
     for name in _HEADLINE:
-        _, value, low, high = by_name[name]
-        interval = f"{low:.3f} to {high:.3f}" if math.isfinite(low) else "no interval"
-        headline.append(HeadlineMetric(name, format_number(value), interval))
+        value, _, interval = format_cell(by_name[name]).partition("\n")
+        headline.append(HeadlineMetric(name, value, interval))
     return headline
 
 

@@ -9,6 +9,7 @@ import math
 from typing import NamedTuple, Sequence
 
 from xenon_mx.evaluation.estimates import Estimate
+from xenon_mx.runtime.text import format_number
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
 _SMALLEST_P = 0.001  # that is printed as a number
@@ -22,13 +23,8 @@ class Table(NamedTuple):
     rows: Sequence[Sequence[str]]
 
 
-def format_number(value: float) -> str:
-    """Return a number with three decimals, or `undefined`."""
-    return f"{value:.3f}" if math.isfinite(value) else "undefined"
-
-
 def format_estimate(estimate: Estimate) -> str:
-    """Return a value and its interval for a sentence: `0.829 (0.744, 0.912)`."""
+    """Return a value and its interval for a sentence: `0.829 (0.74 to 0.91)`."""
     value, _, interval = format_cell(estimate).partition("\n")
     return f"{value} {interval.replace(' ', NO_BREAK)}".rstrip()
 
@@ -39,8 +35,13 @@ def format_cell(estimate: Estimate) -> str:
         return "undefined"
     interval = "(no interval)"
     if math.isfinite(estimate.low):
-        interval = f"({estimate.low:.3f}, {estimate.high:.3f})"
+        interval = format_interval(estimate.low, estimate.high)
     return f"{format_number(estimate.value)}\n{interval}"
+
+
+def format_interval(low: float, high: float) -> str:
+    """Return the ends of an interval: `(0.74 to 0.91)`."""
+    return f"({low:.2f} to {high:.2f})"
 
 
 def format_p(p: float) -> str:

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Mapping, Sequence
+from typing import Any, Iterator, Mapping, Sequence
 
 from xenon_mx.reporting import plots
 from xenon_mx.reporting.plot_style import Plot
 from xenon_mx.reporting.plots import Curve
 from xenon_mx.reporting.run_progress import unfinished
-from xenon_mx.reporting.tables import Table, format_number
+from xenon_mx.reporting.tables import Table
 from xenon_mx.runs.checkpoints import Checkpoint
 from xenon_mx.runs.epoch_log import EpochRecord
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runs.run_meta import RunMeta, SplitSize
-from xenon_mx.runtime.text import one_line
+from xenon_mx.runtime.text import counted, format_number, one_line
 
 
 @dataclass(frozen=True)
@@ -52,19 +52,43 @@ def summarize(run: Run) -> TrainingHistory:
         XenonError: log.csv or best.json is damaged.
     """
     epochs, members = run.log(), run.members()
-    plural = "s" * (len(members) > 1)
     return TrainingHistory(
         name=one_line(run.folder.resolve().name),
         facts=_facts(run.meta, epochs),
         weights=_weights_table(run.meta),
-        note=f"Rings mark the {len(members)} epoch{plural} with the lowest validation "
-        f"loss: the members of the ensemble, whose probabilities are averaged. Kappa "
-        f"and AUROC are measured on the data that chose these epochs: they are not "
-        f"results.",
+        note=_note(epochs, len(members)),
         unfinished=unfinished(run, epochs),
-        curves=_curves(epochs, members) if epochs else [],
+        curves=list(_curves(epochs, members)) if epochs else [],
         checkpoints=_checkpoints_table(epochs, members),
     )
+
+
+def _note(epochs: Sequence[EpochRecord], members: int) -> str:
+    """Return what the rings in the curves mean, and what kappa and AUROC are."""
+    rings = (
+        f"Rings mark the {members} epochs with the lowest validation loss: the members "
+        f"of the ensemble, whose probabilities are averaged."
+    )
+    if members == 1:
+        rings = (
+            "A ring marks the epoch with the lowest validation loss: the only member "
+            "of the ensemble."
+        )
+    if not _has_metrics(epochs):
+        return (
+            f"{rings} Kappa and AUROC are undefined, since all validation studies have "
+            f"the same label, and are not drawn."
+        )
+    chosen = "this epoch" if members == 1 else "these epochs"
+    return (
+        f"{rings} Kappa and AUROC are measured on the data that chose {chosen}: they "
+        f"are not results."
+    )
+
+
+def _has_metrics(epochs: Sequence[EpochRecord]) -> bool:
+    """Return whether kappa or AUROC is defined after any epoch."""
+    return any(math.isfinite(x) for each in epochs for x in (each.kappa, each.auroc))
 
 
 def _facts(meta: RunMeta, epochs: Sequence[EpochRecord]) -> list[tuple[str, str]]:
@@ -105,7 +129,7 @@ def _optimizer(config: Mapping[str, Any]) -> str:
 
 
 def _split_size(split: SplitSize | None) -> str:
-    return f"{split.images:,} images of {split.split}" if split else "unknown"
+    return f"{counted(split.images, 'image')} of {split.split}" if split else "unknown"
 
 
 def _loss(config: Mapping[str, Any]) -> str:
@@ -135,38 +159,41 @@ def _weights_table(meta: RunMeta) -> Table:
     return Table("Loss weights", header, rows)
 
 
-def _curves(epochs: Sequence[EpochRecord], members: Sequence[Checkpoint]) -> list[Plot]:
+def _curves(
+    epochs: Sequence[EpochRecord], members: Sequence[Checkpoint]
+) -> Iterator[Plot]:
+    """Yield the loss, kappa with AUROC if they are defined, and the learning rate."""
     numbers = [epoch.epoch for epoch in epochs]
     kept = [member.epoch for member in members]
     span = f"from epoch {numbers[0]} to {numbers[-1]}"
-    kept_epochs = f"kept: epochs {', '.join(map(str, sorted(kept))) or 'none'}"
+    plural = "s" * (len(kept) != 1)
+    kept_epochs = f"kept: epoch{plural} {', '.join(map(str, sorted(kept))) or 'none'}"
     train = Curve("training", [epoch.train_loss for epoch in epochs], False)
     valid = Curve("validation", [epoch.val_loss for epoch in epochs], True)
     auroc = Curve("AUROC", [epoch.auroc for epoch in epochs], False)
     kappa = Curve("kappa", [epoch.kappa for epoch in epochs], True)
     rate = Curve("learning rate", [epoch.lr for epoch in epochs], True)
     draw = plots.draw_training_curves
-    return [
-        Plot(
-            draw(numbers, [train, valid], kept, "loss"),
-            f"Line chart of the loss {span}: training {_first_to_last(train)}, "
-            f"validation {_first_to_last(valid)}; {kept_epochs}.",
-            "Loss. Training: mean over the images of the epoch, computed during the "
-            "epoch. Validation: computed after the epoch.",
-        ),
-        Plot(
+    yield Plot(
+        draw(numbers, [train, valid], kept, "loss"),
+        f"Line chart of the loss {span}: training {_first_to_last(train)}, "
+        f"validation {_first_to_last(valid)}; {kept_epochs}.",
+        "Loss. Training: mean over the images of the epoch, computed during the "
+        "epoch. Validation: computed after the epoch.",
+    )
+    if _has_metrics(epochs):
+        yield Plot(
             draw(numbers, [auroc, kappa], kept, "kappa, AUROC"),
             f"Line chart of Cohen's kappa and AUROC {span}: kappa "
             f"{_first_to_last(kappa)}, AUROC {_first_to_last(auroc)}; {kept_epochs}.",
             "Cohen's kappa at a threshold of 0.5 and AUROC, on the validation studies.",
-        ),
-        Plot(
-            draw(numbers, [rate], kept, "learning rate", logarithmic=True),
-            f"Line chart of the learning rate {span}, on a logarithmic axis: "
-            f"{epochs[0].lr:g} to {epochs[-1].lr:g}; {kept_epochs}.",
-            "Learning rate, divided by 10 on each plateau of the validation loss.",
-        ),
-    ]
+        )
+    yield Plot(
+        draw(numbers, [rate], kept, "learning rate", logarithmic=True),
+        f"Line chart of the learning rate {span}, on a logarithmic axis: "
+        f"{epochs[0].lr:g} to {epochs[-1].lr:g}; {kept_epochs}.",
+        "Learning rate, divided by 10 on each plateau of the validation loss.",
+    )
 
 
 def _first_to_last(curve: Curve) -> str:

@@ -1,14 +1,15 @@
 """Words of messages: names on one line, numbers with nouns, names that were meant.
 
-Owns the escapes of arbitrary names for a line of a log and for a shell, numbers with
-their nouns or units, and which known names a name is like; must not know commands or
-files. In a Python string, a byte of a file name that is not UTF-8 is a surrogate,
+Owns the escapes of arbitrary names for a line of a log and for a shell, numbers as text
+with their nouns or units, and which known names a name is like; must not know commands
+or files. In a Python string, a byte of a file name that is not UTF-8 is a surrogate,
 U+DC80 to U+DCFF.
 """
 
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import re
 import shlex
@@ -71,6 +72,11 @@ def counted(count: int, singular: str, plural: str = "") -> str:
         plural: The words for any other number; by default `singular` and an s.
     """
     return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
+
+
+def format_number(value: float) -> str:
+    """Return a number with three decimals, or `undefined`."""
+    return f"{value:.3f}" if math.isfinite(value) else "undefined"
 
 
 def summarised(

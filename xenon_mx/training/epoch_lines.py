@@ -6,10 +6,10 @@ or nets.
 
 from __future__ import annotations
 
-import math
 from typing import Sequence
 
 from xenon_mx.runs.epoch_log import EpochRecord
+from xenon_mx.runtime.text import format_number
 
 
 def finished(record: EpochRecord, epochs: int, ranked: Sequence[int]) -> str:
@@ -25,8 +25,8 @@ def finished(record: EpochRecord, epochs: int, ranked: Sequence[int]) -> str:
         f"epoch {record.epoch}/{epochs}",
         f"train {record.train_loss:.4f}",
         f"valid {record.val_loss:.4f}",
-        f"kappa {_metric(record.kappa)}",
-        f"AUROC {_metric(record.auroc)}",
+        f"kappa {format_number(record.kappa)}",
+        f"AUROC {format_number(record.auroc)}",
         f"lr {record.lr:.0e}",
         f"{record.images_per_s:.1f} img/s",
         _duration(record.seconds),
@@ -47,10 +47,6 @@ def waiting(wait_share: float, threads: int) -> str:
         f"{wait_share:.0%} of the time was spent waiting for images: use more decoding "
         f"threads, such as --threads {2 * threads}"
     )
-
-
-def _metric(value: float) -> str:
-    return "undefined" if math.isnan(value) else f"{value:.3f}"
 
 
 def _duration(seconds: float) -> str:
