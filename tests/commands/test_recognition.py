@@ -37,6 +37,7 @@ FILES = {
     "other.pth": "",
     "out.csv": TABLE,
     "of other;program.csv": "study;probability\n",
+    "images.csv": "image,study,study_type,probability,prediction,label,member_1\n",
     "paths.csv": "MURA-v1.1/train/XR_HAND/patient1/study1/a.png\n",
     "studies.csv": "label,image\n",
     "image.dcm": "",
@@ -185,6 +186,12 @@ TAKEN = [
         ("out.csv", "of other;program.csv"),
         "are two tables of predictions; did you mean: xenon-report out.csv --against "
         "'of other;program.csv'",
+    ),
+    (
+        call_report,
+        ("out.csv", "images.csv"),
+        "are two tables of predictions; did you mean: xenon-report out.csv --images "
+        "images.csv",
     ),
     (
         call_report_against,

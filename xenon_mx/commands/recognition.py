@@ -241,10 +241,14 @@ def check_report(paths: Sequence[Path]) -> None:
             if within is not None:
                 advice = f"give the whole run: {text.shell_quote(within)}"
             raise _wrong(path, given, "a run or a table of predictions", advice)
-    if len(paths) == 2 and all(what_is(path) is Kind.TABLE for path in paths):
-        names = " and ".join(text.folder_name(path) for path in paths)
-        mean = _mean("xenon-report", paths[0], "--against", paths[1])
-        raise XenonError(f"{names}: are two tables of predictions; {mean}")
+    if len(paths) == 2 and what_is(paths[0]) is Kind.TABLE:
+        # What --images wrote has a column 'image', as a manifest does.
+        flags = {Kind.TABLE: "--against", Kind.LIST: "--images"}
+        flag = flags.get(what_is(paths[1]))
+        if flag:
+            names = " and ".join(text.folder_name(path) for path in paths)
+            mean = _mean("xenon-report", paths[0], flag, paths[1])
+            raise XenonError(f"{names}: are two tables of predictions; {mean}")
 
 
 def check_compared(against: Path | None, readers: Path | None) -> None:
