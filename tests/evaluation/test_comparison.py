@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 from sklearn import metrics as sklearn_metrics
-from support import two_nets
+from support import scipys_bootstrap, two_nets
 from support.evaluation_sets import make_samples, noisy_samples
 
 from xenon_mx.evaluation.comparison import (
@@ -118,17 +118,10 @@ def test_the_interval_of_independent_studies_is_scipys_paired_bootstrap():
             labels, one
         ) - sklearn_metrics.roc_auc_score(labels, other)
 
-    scipys = stats.bootstrap(
-        (first.labels, first.prob, second.prob),
-        difference,
-        paired=True,
-        vectorized=False,
-        method="percentile",
-        n_resamples=1000,
-        random_state=np.random.RandomState(5),
-    ).confidence_interval
+    columns = (first.labels, first.prob, second.prob)
+    scipys = scipys_bootstrap.percentile_interval(columns, difference)
     ours = by_name(compare(first, second, HALF))["AUROC"]
-    assert (ours.low, ours.high) == pytest.approx((scipys.low, scipys.high), abs=0.01)
+    assert (ours.low, ours.high) == pytest.approx(scipys, abs=0.01)
 
 
 def test_the_interval_of_independent_studies_is_about_delongs():

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sklearn_metrics
 from sklearn.calibration import calibration_curve
+from support import scipys_bootstrap
 from support.evaluation_sets import by_name, from_outcomes, make_samples, noisy_samples
 
 from xenon_mx.evaluation import bootstrap, metrics
@@ -112,17 +113,9 @@ def test_the_interval_of_an_auroc_is_scipys_bootstrap():
         sklearn_metrics.roc_auc_score(samples.labels, samples.prob)
     )
     ours = by_name(evaluate(make_samples(samples.labels, samples.prob)))["AUROC"]
-    scipys = stats.bootstrap(
-        (samples.labels, samples.prob),
-        auroc_by_ranks,
-        paired=True,
-        vectorized=False,
-        method="percentile",
-        n_resamples=1000,
-        random_state=np.random.RandomState(5),
-    ).confidence_interval
-    assert ours.low == pytest.approx(scipys.low, abs=0.01)
-    assert ours.high == pytest.approx(scipys.high, abs=0.01)
+    columns = (samples.labels, samples.prob)
+    scipys = scipys_bootstrap.percentile_interval(columns, auroc_by_ranks)
+    assert (ours.low, ours.high) == pytest.approx(scipys, abs=0.01)
 
 
 def test_a_draw_has_all_samples_of_a_patient():
