@@ -29,7 +29,7 @@ from xenon_mx.config import (
     PredictConfig,
     ReportConfig,
 )
-from xenon_mx.data import outputs
+from xenon_mx.data import output_records
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.evaluation import calibration, decision, provenance
 from xenon_mx.inference import onnx_metadata
@@ -148,7 +148,7 @@ def _record(world, data, change):
     """Write valid.csv with its record, whose provenance is changed."""
     file = world / "valid.csv"
     content = change(provenance.read(file).provenance).to_json()
-    record = outputs.BesideRecord()
+    record = output_records.BesideRecord()
     notes = {provenance.KEY: content}
     for path, written in record.add(file, data, "xenon-predict", "x", notes).items():
         path.write_bytes(written)

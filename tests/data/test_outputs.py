@@ -11,12 +11,15 @@ from pathlib import Path
 import pytest
 from support import paths
 
-from xenon_mx.data import outputs
+from xenon_mx.data import output_records, outputs
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.runtime import files
 
 FIRST, OTHER = outputs.made_from({"run": 1}), outputs.made_from({"run": 2})
-RECORDS = {".csv": outputs.BesideRecord(), ".html": outputs.LastLineRecord()}
+RECORDS = {
+    ".csv": output_records.BesideRecord(),
+    ".html": output_records.LastLineRecord(),
+}
 KINDS = pytest.mark.parametrize("suffix", RECORDS)
 
 
@@ -80,17 +83,20 @@ def test_a_record_says_what_the_table_was_made_from(tmp_path):
 
 def test_notes_are_of_the_very_bytes_that_they_were_written_with(tmp_path):
     """Also when a process was killed between the record and its file."""
-    table, record = tmp_path / "out.csv", outputs.BesideRecord()
+    table, record = tmp_path / "out.csv", output_records.BesideRecord()
     for data in (b"old\n", b"new\n"):
         notes = {"note": data.decode(), "made_from": "no note replaces this"}
         added = record.add(table, data, "xenon-predict", FIRST, notes)
         beside, file = added
         beside.write_bytes(added[beside])
         if data == b"new\n":
-            assert "out.csv.json is of another file" in outputs.read_notes(table).reason
+            assert (
+                "out.csv.json is of another file"
+                in output_records.read_notes(table).reason
+            )
             assert record.read(table).is_unchanged  # so that it may be replaced
         file.write_bytes(data)
-        content = outputs.read_notes(table).content
+        content = output_records.read_notes(table).content
         assert (content["note"], content["made_from"]) == (data.decode(), FIRST)
 
 
@@ -167,7 +173,7 @@ def test_impossible_names_are_refused_immediately(tmp_path):
 
 
 def test_two_outputs_never_share_a_file_not_even_a_record(tmp_path):
-    record = outputs.BesideRecord()
+    record = output_records.BesideRecord()
     for names in (("a.csv", "a.csv"), ("a.csv", "a.csv.json")):
         wanted = [
             outputs.Output(tmp_path / name, "OUT", (".csv", ".json"), record)

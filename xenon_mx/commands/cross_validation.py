@@ -13,7 +13,14 @@ from typing import Sequence
 
 from xenon_mx.commands import train, train_settings, validation
 from xenon_mx.config import MEAN, STD, TrainConfig
-from xenon_mx.data import fold_packing, folds, mura, outputs, packed_folder
+from xenon_mx.data import (
+    fold_packing,
+    folds,
+    mura,
+    output_records,
+    outputs,
+    packed_folder,
+)
 from xenon_mx.data.fold_packing import Pool
 from xenon_mx.data.folds import Fold
 from xenon_mx.errors import XenonError
@@ -237,7 +244,7 @@ def _join(config: TrainConfig, held: FoldsFolder, pool: Pool) -> None:
     )
     written = outputs.Outputs(
         "xenon-train",
-        [outputs.Output(out, "RUN", (".csv",), outputs.BesideRecord())],
+        [outputs.Output(out, "RUN", (".csv",), output_records.BesideRecord())],
         overwrite=False,
     )
     identities = [each.identity for each in held.meta.runs]

@@ -16,7 +16,7 @@ import numpy as np
 from xenon_mx import __version__
 from xenon_mx.commands import recognition
 from xenon_mx.config import MEMBERS, THRESHOLD, DecideConfig
-from xenon_mx.data import outputs
+from xenon_mx.data import output_records, outputs
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation import (
     calibration,
@@ -73,7 +73,7 @@ def decide(config: DecideConfig) -> Decision:
     read = [path for path in run.contents() if path != out]
     written.claim(
         outputs.made_from({"runs": [run.identity]}),
-        [*read, *outputs.BesideRecord().files(config.table)],
+        [*read, *output_records.BesideRecord().files(config.table)],
     )
     decision = _decide(config, table, samples, ensemble)
     data = json.dumps(decision.to_json(), allow_nan=False).encode()

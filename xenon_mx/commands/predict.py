@@ -16,7 +16,7 @@ import numpy as np
 
 from xenon_mx.commands import recognition
 from xenon_mx.config import MEMBERS, PredictConfig
-from xenon_mx.data import mura, outputs
+from xenon_mx.data import mura, output_records, outputs
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation import (
     metrics,
@@ -320,7 +320,7 @@ def _check_outputs(config: PredictConfig) -> outputs.Outputs:
                 f"{config.cam}: is inside an INPUT, where the next prediction would "
                 f"read the maps as radiographs: name another folder for --cam"
             )
-    record = outputs.BesideRecord()
+    record = output_records.BesideRecord()
     files_only = [
         outputs.Output(path, flag, (".csv",), record)
         for path, flag in tables

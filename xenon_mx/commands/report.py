@@ -14,6 +14,7 @@ from xenon_mx import __version__
 from xenon_mx.commands import recognition
 from xenon_mx.config import ReportConfig
 from xenon_mx.data import outputs
+from xenon_mx.data.output_records import BesideRecord, LastLineRecord, Record
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.evaluation.published import PAPER
 from xenon_mx.reporting import (
@@ -121,7 +122,7 @@ def _inputs(config: ReportConfig, runs: Sequence[Run]) -> list[Path]:
     """Return every file that is read."""
     given = (config.predictions, config.images, config.against)
     tables = [path for path in given if path is not None]
-    records = [file for table in tables for file in outputs.BesideRecord().files(table)]
+    records = [file for table in tables for file in BesideRecord().files(table)]
     maps = list(config.cam.rglob("*")) if config.cam is not None else []
     others = [path for path in (config.link, config.readers) if path is not None]
     return [*(f for run in runs for f in run.contents()), *records, *others, *maps]
@@ -153,8 +154,8 @@ def _check_flags(config: ReportConfig) -> None:
 
 def _check_outputs(config: ReportConfig) -> outputs.Outputs:
     """Check that the outputs can be written."""
-    last_line, beside = outputs.LastLineRecord(), outputs.BesideRecord()
-    candidates: list[tuple[Path | None, str, tuple[str, ...], outputs.Record]] = [
+    last_line, beside = LastLineRecord(), BesideRecord()
+    candidates: list[tuple[Path | None, str, tuple[str, ...], Record]] = [
         (config.out, "--out", (".html", ".htm"), last_line),
         (config.model_card, "--model-card", (".md",), last_line),
         (config.figures, "--figures", (".csv",), beside),

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from xenon_mx.config import MEMBERS, THRESHOLD, TrainConfig
-from xenon_mx.data import outputs, packed_folder
+from xenon_mx.data import output_records, packed_folder
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation import provenance
 from xenon_mx.runs.run_folder import LEFT_OUT_CSV, TABLES, VALIDATION_CSV, Run
@@ -47,7 +47,7 @@ def check_own(file: Path) -> None:
     """
     if not file.exists():
         return
-    reason = outputs.read_notes(file).reason
+    reason = output_records.read_notes(file).reason
     if reason:
         raise XenonError(
             f"{file}: would be replaced at the end of training, but {reason}: move it "

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Mapping, NamedTuple, TypeVar
 
-from xenon_mx.data import outputs
+from xenon_mx.data import output_records
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation.applied_decision import AppliedDecision
 from xenon_mx.evaluation.left_out import LeftOut
@@ -268,7 +268,7 @@ def read(table: Path) -> Recorded:
 
     A table that was changed after it was written is taken as one without provenance.
     """
-    notes = outputs.read_notes(table)
+    notes = output_records.read_notes(table)
     if notes.content is None:
         return Recorded(None, notes.reason)
     content = notes.content.get(KEY)

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any, Iterator, Mapping
 
-from xenon_mx.data import outputs
+from xenon_mx.data import output_records
 
 FORMAT = 1  # of the properties; raised when an older xenon would misread newer ones
 PIXELS = "pixels"  # (N, S, S) uint8
@@ -92,14 +92,14 @@ def _varint(message: memoryview, position: int) -> tuple[int, int]:
 class OnnxRecord:
     """The record of an ONNX file as an output, kept in its properties."""
 
-    def read(self, file: Path) -> outputs.RecordedOutput | None:
+    def read(self, file: Path) -> output_records.RecordedOutput | None:
         """Return what the properties record; None if the last one is no checksum."""
         data = file.read_bytes()
         if not _CHECKSUM_PATTERN.match(data[-_CHECKSUM_BYTES:]):
             return None
         is_unchanged = has_checksum(data)
         origin = read_properties(data).get(MADE_FROM, "") if is_unchanged else ""
-        return outputs.RecordedOutput("xenon-export", origin, is_unchanged)
+        return output_records.RecordedOutput("xenon-export", origin, is_unchanged)
 
     def add(
         self,

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any, Mapping
 
-from xenon_mx.data import outputs
+from xenon_mx.data import output_records
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation.decision import Decision
 from xenon_mx.runtime import files, text
@@ -22,7 +22,7 @@ _WRITER, _MADE_FROM = "written_by", "made_from"
 class DecisionRecord:
     """The record of decision.json as an output, kept in the file itself."""
 
-    def read(self, file: Path) -> outputs.RecordedOutput | None:
+    def read(self, file: Path) -> output_records.RecordedOutput | None:
         """Return what the file records of itself; None if xenon did not write it."""
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
@@ -35,7 +35,7 @@ class DecisionRecord:
             is_unchanged = True
         except XenonError:
             is_unchanged = False
-        return outputs.RecordedOutput(
+        return output_records.RecordedOutput(
             str(content[_WRITER]), str(content[_MADE_FROM]), is_unchanged
         )
 
