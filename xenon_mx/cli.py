@@ -327,7 +327,8 @@ def decide_command(**flags: Any) -> None:
     from xenon_mx.commands import decide
     from xenon_mx.runs.decision_file import DECISION_JSON
 
-    console.print_decision(decide.decide(config))
+    decision = decide.decide(config)
+    console.print_decision(decision, decide.sample_sizes(config, decision))
     console.print_line(f"written: {config.run / DECISION_JSON}")
     run = text.shell_quote(config.run)
     console.print_line(f"next: xenon-predict INPUT OUT.csv --run {run}")

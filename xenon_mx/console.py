@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # these load NumPy, which `--help` must not wait for
     from xenon_mx.data.packed_folder import PackedFolder
     from xenon_mx.evaluation.decision import Decision
     from xenon_mx.evaluation.estimates import Estimate
+    from xenon_mx.evaluation.sample_size import SampleSize
     from xenon_mx.evaluation.study_type_metrics import StudyTypeMetrics
     from xenon_mx.reporting.tables import Table
 
@@ -177,13 +178,13 @@ def print_predictions(predictions: Predictions) -> None:
     print_line(f"{', '.join(words)}; 95% intervals over {over}")
 
 
-def print_decision(decision: Decision) -> None:
-    """Print what was decided, and what it promises."""
+def print_decision(decision: Decision, sizes: Sequence[SampleSize]) -> None:
+    """Print what was decided, what it promises, and what narrower intervals need."""
     from xenon_mx.evaluation import decision_words
 
     print_line(decision_words.subject(decision))
     print_table(decision_words.calibration_rows(decision), left=1)
-    for line in decision_words.lines(decision):
+    for line in (*decision_words.lines(decision), *decision_words.needed(sizes)):
         print_line(line)
 
 

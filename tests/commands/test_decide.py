@@ -31,7 +31,9 @@ from xenon_mx.config import (
 )
 from xenon_mx.data import output_records
 from xenon_mx.errors import ConfigError, XenonError
-from xenon_mx.evaluation import calibration, decision, provenance
+from xenon_mx.evaluation import calibration, decision, provenance, sample_size
+from xenon_mx.evaluation.evaluation_set import from_table
+from xenon_mx.evaluation.prediction_tables import read_table
 from xenon_mx.inference import onnx_metadata
 from xenon_mx.runs import decision_file
 from xenon_mx.runs.run_folder import Run
@@ -611,6 +613,19 @@ def test_the_command_prints_what_it_promises(world):
         f"next: xenon-predict INPUT OUT.csv --run {world / 'run'}",
     ):
         assert words in done.output, words
+
+
+def test_the_command_prints_how_many_patients_narrower_intervals_need(world):
+    """As the report of the same table does, at the threshold that was decided."""
+    arguments = [str(world / "run"), str(world / "valid.csv"), "--sensitivity", "0.7"]
+    done = CliRunner().invoke(cli.COMMANDS["decide"], arguments)
+    threshold = decision_file.read(world / "run").threshold.value
+    samples = from_table(read_table(world / "valid.csv"))
+    for margin in (0.05, 0.02):
+        sizes = sample_size.sample_sizes(samples, threshold)
+        words = ", ".join(f"{each.metric} {each.patients[margin]:,}" for each in sizes)
+        line = f"patients like these for an interval of ±{margin}: {words}\n"
+        assert line in done.output
 
 
 def test_a_refusal_is_one_line_and_status_1(world, capsys):

@@ -26,6 +26,7 @@ from xenon_mx.evaluation import (
     prediction_tables,
     provenance,
     referral,
+    sample_size,
 )
 from xenon_mx.evaluation.decision import (
     DEFAULT,
@@ -41,6 +42,7 @@ from xenon_mx.evaluation.hashed_names import HashedNames
 from xenon_mx.evaluation.prediction_tables import PredictionTable
 from xenon_mx.evaluation.provenance import EnsembleSource, Provenance
 from xenon_mx.evaluation.referral import Referral
+from xenon_mx.evaluation.sample_size import SampleSize
 from xenon_mx.inference.gluon_ensemble import GluonEnsemble
 from xenon_mx.runs.decision_file import DECISION_JSON, DecisionRecord
 from xenon_mx.runs.run_folder import Run
@@ -79,6 +81,17 @@ def decide(config: DecideConfig) -> Decision:
     data = json.dumps(decision.to_json(), allow_nan=False).encode()
     written.write({out: data})
     return decision
+
+
+def sample_sizes(config: DecideConfig, decision: Decision) -> list[SampleSize]:
+    """Compute how many patients like those who decided narrower intervals would need.
+
+    Args:
+        config: The settings of `xenon-decide`.
+        decision: What was decided.
+    """
+    samples = _samples(prediction_tables.read_table(config.table))
+    return sample_size.sample_sizes(samples, decision.threshold.value)
 
 
 # --- the table ---

@@ -5,7 +5,7 @@ Owns the sentences. Must not know how anything was decided.
 
 from __future__ import annotations
 
-from typing import Iterator
+from typing import Iterator, Sequence
 
 from xenon_mx.evaluation.clustered_bound import LEVEL
 from xenon_mx.evaluation.decided_threshold import KAPPA, SENSITIVITY, SPECIFICITY
@@ -18,6 +18,7 @@ from xenon_mx.evaluation.decision import (
     Measure,
 )
 from xenon_mx.evaluation.referral import ClassLimit
+from xenon_mx.evaluation.sample_size import MARGINS, SampleSize
 
 _OTHER = {SENSITIVITY: SPECIFICITY, SPECIFICITY: SENSITIVITY}
 _MEASURES = (SENSITIVITY, SPECIFICITY, KAPPA)
@@ -56,6 +57,17 @@ def lines(decision: Decision) -> Iterator[str]:
     yield from _threshold_lines(decision)
     if decision.referral is not None:
         yield from _referral_lines(decision)
+
+
+def needed(sizes: Sequence[SampleSize]) -> Iterator[str]:
+    """Yield how many patients intervals of a metric would need, a line per width."""
+    for margin in MARGINS:
+        counts = ((size.metric, size.patients[margin]) for size in sizes)
+        words = [
+            f"{name} {'undefined' if count is None else f'{count:,}'}"
+            for name, count in counts
+        ]
+        yield f"patients like these for an interval of ±{margin:g}: {', '.join(words)}"
 
 
 def _threshold_lines(decision: Decision) -> Iterator[str]:
