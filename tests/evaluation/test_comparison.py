@@ -11,6 +11,7 @@ from scipy import stats
 from sklearn import metrics as sklearn_metrics
 from support import scipys_bootstrap, two_nets
 from support.evaluation_sets import make_samples, noisy_samples
+from support.scipys_bootstrap import auroc_by_ranks
 
 from xenon_mx.evaluation.comparison import (
     COMPARED,
@@ -114,9 +115,7 @@ def test_the_interval_of_independent_studies_is_scipys_paired_bootstrap():
     second = with_prob(first, second.prob)
 
     def difference(labels, one, other):
-        return sklearn_metrics.roc_auc_score(
-            labels, one
-        ) - sklearn_metrics.roc_auc_score(labels, other)
+        return auroc_by_ranks(labels, one) - auroc_by_ranks(labels, other)
 
     columns = (first.labels, first.prob, second.prob)
     scipys = scipys_bootstrap.percentile_interval(columns, difference)
@@ -333,10 +332,10 @@ def test_the_truth_of_the_simulation_is_what_many_patients_show():
 
 
 def test_intervals_hold_the_true_difference_of_clustered_patients():
-    held, found, _ = simulated(150, (2.0, 1.4), seed=16, repeats=200)
+    held, found, _ = simulated(60, (2.0, 1.4), seed=16, repeats=200)
     for name in COMPARED:
-        # 150 trials of .95: four standard deviations, of .0178 each, below
-        assert 0.88 <= held[name] < 1, name
+        # 60 trials of .95: four standard deviations, of .0281 each, below
+        assert 0.83 <= held[name], name
     assert found["AUROC"] > 0.5  # and the difference is found
 
 
@@ -358,6 +357,7 @@ def test_intervals_hold_the_truth_in_95_of_100_of_2000_simulations(separations):
             assert found[name] <= 0.07 + 3 * 0.0049, name
 
 
+@pytest.mark.slow
 def test_delongs_test_claims_too_much_of_clustered_patients():
     # A patient's studies repeat the first: as if there were four times as many.
     random = np.random.RandomState(18)

@@ -18,3 +18,11 @@ def percentile_interval(columns, statistic):
         random_state=np.random.RandomState(5),
     ).confidence_interval
     return interval.low, interval.high
+
+
+def auroc_by_ranks(labels, prob):
+    """The AUROC as Mann and Whitney's U, which is quicker than scikit-learn's."""
+    abnormal = stats.rankdata(prob)[labels == 1]
+    others = len(labels) - len(abnormal)
+    u = abnormal.sum() - len(abnormal) * (len(abnormal) + 1) / 2
+    return u / (len(abnormal) * others)
