@@ -242,6 +242,13 @@ def _complete(config: TrainConfig, best: Checkpoint) -> None:
             _print_resume("the run is complete but for validation.csv", config)
         raise
     run = text.shell_quote(config.run)
+    deciding = config.packed / "calibration.rec"
+    if deciding.is_file():
+        rec = text.shell_quote(deciding)
+        console.print_line(
+            f"to decide: xenon-predict {rec} decide.csv --run {run} && xenon-decide "
+            f"{run} decide.csv"
+        )
     untouched = validation.untouched_rec(config.packed, config.run)
     if untouched is not None:
         rec = text.shell_quote(untouched)

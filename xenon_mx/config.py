@@ -315,8 +315,8 @@ class DecideConfig(Checked):
     sensitivity: float | None = setting(
         None,
         "Decide the threshold of prediction: the one that leaves the most specificity "
-        "of those whose sensitivity is at least this, with 95% confidence over "
-        "patients.",
+        "of those whose sensitivity is at least this share (0.5 to 0.999), with 95% "
+        "confidence over patients.",
         kind=float,
         low=0.5,
         high=0.999,
@@ -333,8 +333,9 @@ class DecideConfig(Checked):
     refer: float | None = setting(
         None,
         "Add a third answer, refer: of the patients with an abnormal study, at most "
-        "this share is to have one called normal, and the other way around, on "
-        "average.",
+        "this share (0.001 to 0.5) is to have one called normal, and the other way "
+        "around, on average. If nothing else decides the threshold of prediction, it "
+        "is moved from 0.5 as far as refers the fewest studies.",
         kind=float,
         low=0.001,
         high=0.5,

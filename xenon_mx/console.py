@@ -160,11 +160,13 @@ def print_predictions(predictions: Predictions) -> None:
     above = f"{predictions.threshold:.9g}"
     if decision and decision.threshold.decides(predictions.threshold):
         above += f", decided for {decision.threshold.purpose}"
+    elif decision and predictions.threshold != decision.threshold.value:
+        above += f", given instead of {decision.threshold.value:.9g}"
     print_line(f"called abnormal (probability above {above}): {called:,} of {studies}")
     counts = predictions.count_decisions()
     if counts:
         words = [f"{count:,} {name}" for name, count in counts.items()]
-        print_line(f"decision: {', '.join(words)}")
+        print_line(f"decision, by decision.json: {', '.join(words)}")
     if not predictions.metrics:
         return
     overall = predictions.metrics[-1]

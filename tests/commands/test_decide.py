@@ -624,7 +624,7 @@ def test_the_command_prints_how_many_patients_narrower_intervals_need(world):
     for margin in (0.05, 0.02):
         sizes = sample_size.sample_sizes(samples, threshold)
         words = ", ".join(f"{each.metric} {each.patients[margin]:,}" for each in sizes)
-        line = f"patients like these for an interval of ±{margin}: {words}\n"
+        line = f"patients like these that a 95% interval of ±{margin} needs: {words}\n"
         assert line in done.output
 
 

@@ -25,7 +25,7 @@ from xenon_mx.evaluation import (
     studies,
     study_type_metrics,
 )
-from xenon_mx.evaluation.decision import Decision
+from xenon_mx.evaluation.decision import REFER, Decision
 from xenon_mx.evaluation.left_out import LeftOut
 from xenon_mx.evaluation.seen import Seen
 from xenon_mx.evaluation.study_type_metrics import StudyTypeMetrics
@@ -77,7 +77,10 @@ class Predictions:
         if self.decision is None:
             return {}
         by_study = studies.aggregate_images(self.images, self.members.mean(axis=1))
-        return self.decision.count(by_study.prob)
+        counts = self.decision.count(by_study.prob)
+        if self.decision.referral is None:
+            del counts[REFER]
+        return counts
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,9 @@ def calibration_rows(decision: Decision) -> list[tuple[str, ...]]:
 def lines(decision: Decision) -> Iterator[str]:
     """Yield calibration, threshold and third answer, and what they promise."""
     slope, intercept = decision.calibration
-    yield f"calibrated = sigmoid({slope:.4g} * logit(probability) {intercept:+.4g})"
+    sign = "-" if intercept < 0 else "+"
+    added = f" {sign} {abs(intercept):.4g}" if intercept else ""
+    yield f"calibrated = sigmoid({slope:.4g} * logit(probability){added})"
     if decision.after.log_loss > decision.before.log_loss:
         yield (
             "warning: on other patients, calibrated probabilities have the higher log "
@@ -67,7 +69,10 @@ def needed(sizes: Sequence[SampleSize]) -> Iterator[str]:
             f"{name} {'undefined' if count is None else f'{count:,}'}"
             for name, count in counts
         ]
-        yield f"patients like these for an interval of ±{margin:g}: {', '.join(words)}"
+        yield (
+            f"patients like these that a 95% interval of ±{margin:g} needs: "
+            f"{', '.join(words)}"
+        )
 
 
 def _threshold_lines(decision: Decision) -> Iterator[str]:
@@ -88,20 +93,22 @@ def _threshold_lines(decision: Decision) -> Iterator[str]:
             f"nothing is promised"
         )
     elif threshold.is_decided:
-        yield f"{value}: decided for {threshold.purpose}, and nothing is promised"
+        yield f"{value}: chosen for {threshold.purpose}; of it, nothing is promised"
     else:
         yield f"{value}: not decided (--sensitivity, --specificity or --best kappa)"
-    words = [f"{name} {_in_words(measures[name])}" for name in _MEASURES]
-    yield ", ".join(words)
+    others = [name for name in _MEASURES if name != threshold.kind]
+    yield ", ".join(f"{name} {_in_words(measures[name])}" for name in others)
 
 
 def _referral_lines(decision: Decision) -> Iterator[str]:
     assert decision.referral is not None
     refer = decision.referral
     low, high = refer.low, refer.high
+    below = min(low.limit, decision.threshold.value)
+    above = max(high.limit, decision.threshold.value)
     yield (
-        f"a study is {NORMAL} only below {low.limit:.9g}, {ABNORMAL} only above "
-        f"{high.limit:.9g}, and on the same side of the threshold; else {REFER}"
+        f"a study is {NORMAL} below {below:.9g} and {ABNORMAL} above {above:.9g}"
+        + (f"; between, {REFER}" if below < above else ": no study is referred")
     )
     yield _promise(low, "an abnormal", NORMAL, refer.alpha)
     yield _promise(high, "a normal", ABNORMAL, refer.alpha)
