@@ -469,7 +469,15 @@ def test_a_decision_about_other_members_is_an_error(world, caplog):
     _predict(world, "out.csv", members=2, threshold=0.4)
     assert "not used" in caplog.text
     assert "decision" not in read(world / "out.csv")[0]
-    with pytest.raises(XenonError, match="other members .* another folder$"):
+
+
+def test_members_that_were_not_decided_on_are_to_be_left_out(world):
+    _decide(world)
+    reason = "run/decision.json: was decided for other members than 2 members of .*: "
+    remedy = "leave --members out, or "
+    with pytest.raises(XenonError, match=f"{reason}{remedy}give --threshold$"):
+        _predict(world, "out.csv", members=2)
+    with pytest.raises(XenonError, match=f"{reason}{remedy}move the file to another"):
         export.export(ExportConfig((world / "run",), world / "a.onnx", members=2))
 
 
@@ -514,10 +522,26 @@ def test_training_on_leaves_the_decision_alone_and_ends_well(world):
     validation.predict_if_due(settings)
     assert file.read_bytes() == before
     assert "decision" not in read(world / "run" / "validation.csv")[0]
-    with pytest.raises(XenonError, match="decided for other members"):
+    remedy = "labelled studies with --threshold 0.5, and .* xenon-decide; or "
+    with pytest.raises(XenonError, match=f"{remedy}give --threshold$"):
         _predict(world, "out.csv")
-    with pytest.raises(XenonError, match="uses 4 members"):
+    with pytest.raises(XenonError, match=f"{remedy}move the file to another folder$"):
+        export.export(ExportConfig((world / "run",), world / "a.onnx"))
+    anew = "uses 4 members .*: predict these .* without --members and with --threshold"
+    with pytest.raises(XenonError, match=f"{anew} 0.5$"):
         _decide(world)
+    _predict(world, "valid.csv", threshold=0.5, overwrite=True)  # as both errors say
+    _decide(world, sensitivity=0.7)
+    _predict(world, "out.csv")
+
+
+def test_a_damaged_decision_does_not_stop_the_table_that_replaces_it(world):
+    _predict(world, "valid.csv", members=2, overwrite=True)
+    with pytest.raises(XenonError, match="without --members$"):
+        _decide(world)
+    (world / "run" / "decision.json").write_text("{}")
+    with pytest.raises(XenonError, match="without --members and with --threshold 0.5$"):
+        _decide(world, overwrite=True)
 
 
 def test_no_output_may_replace_the_decision(world):
@@ -548,7 +572,8 @@ def test_the_onnx_file_carries_the_decision_without_a_hash(world):
         )
     found = provenance.read(world / "theirs.csv").provenance.decision
     assert found.studies is None
-    with pytest.raises(XenonError, match="decided for other members"):
+    remedy = "run.onnx: was decided for .*: leave --members out, or give --threshold$"
+    with pytest.raises(XenonError, match=remedy):
         _predict(world, "theirs.csv", runs=(file,), members=2, overwrite=True)
 
 

@@ -44,6 +44,7 @@ from xenon_mx.evaluation.provenance import EnsembleSource, Provenance
 from xenon_mx.evaluation.referral import Referral
 from xenon_mx.evaluation.sample_size import SampleSize
 from xenon_mx.inference.gluon_ensemble import GluonEnsemble
+from xenon_mx.runs import decision_file
 from xenon_mx.runs.decision_file import DECISION_JSON, DecisionRecord
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runtime import files, text
@@ -128,10 +129,22 @@ def _check_members(
     if theirs == ours:
         theirs += f" with SHA-256 {found.ensemble.members[0].sha256}"
         ours += f" with SHA-256 {ensemble.members[0].sha256}"
+    flags = "without --members"
+    if _is_decision_unusable(config.run, ensemble):
+        flags += f" and with --threshold {THRESHOLD:g}"
     raise XenonError(
         f"{config.table}: was predicted by {theirs}, and xenon-predict --run {run} "
-        f"uses {ours}: predict these studies anew with it, without --members"
+        f"uses {ours}: predict these studies anew with it, {flags}"
     )
+
+
+def _is_decision_unusable(run: Path, ensemble: EnsembleSource) -> bool:
+    """Return whether xenon-predict stops at the run's decision, without a threshold."""
+    try:
+        found = decision_file.read(run)
+    except XenonError:
+        return True
+    return found is not None and not found.is_of(ensemble.sums())
 
 
 def _check_unseen(table: Path, found: Provenance) -> None:
