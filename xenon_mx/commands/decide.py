@@ -43,6 +43,7 @@ from xenon_mx.evaluation.prediction_tables import PredictionTable
 from xenon_mx.evaluation.provenance import EnsembleSource, Provenance
 from xenon_mx.evaluation.referral import Referral
 from xenon_mx.evaluation.sample_size import SampleSize
+from xenon_mx.evaluation.studies import UNLABELLED
 from xenon_mx.inference.gluon_ensemble import GluonEnsemble
 from xenon_mx.runs import decision_file
 from xenon_mx.runs.decision_file import DECISION_JSON, DecisionRecord
@@ -160,6 +161,14 @@ def _check_unseen(table: Path, found: Provenance) -> None:
 
 def _samples(table: PredictionTable) -> EvaluationSet:
     """Return the studies of the table, if they are labelled, and enough."""
+    unlabelled = int((table.labels == UNLABELLED).sum())
+    if unlabelled:
+        raise XenonError(
+            f"{table.file}: no label in {unlabelled:,} of "
+            f"{text.counted(len(table.labels), 'row')}: predict labelled studies, from "
+            f"a manifest with the column label, with --labels, or from folders whose "
+            f"names end in _positive or _negative"
+        )
     samples = evaluation_set.from_table(table)
     if not samples.patients_known:
         unknown = table.patients.count("")
