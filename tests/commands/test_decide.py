@@ -243,9 +243,16 @@ def test_a_table_that_was_changed_cannot_decide(world):
 @pytest.mark.parametrize(
     ("seen", "words"),
     [
-        ({"basis": "unknown"}, "not known whether these studies trained"),
-        ({"basis": "names", "trained": 1}, "1 has the name of a study that trained"),
-        ({"basis": "names", "patients": 2}, "2 are other studies of patients"),
+        (
+            {"basis": "unknown"},
+            "it is not known whether its studies trained the nets; decide on others, "
+            "such as calibration.rec, predicted with the run itself$",
+        ),
+        (
+            {"basis": "names", "trained": 1, "patients": 2},
+            "by name, 3 of 60 studies are of patients that trained the nets or chose "
+            "the checkpoints; decide on others, such as calibration.rec$",
+        ),
     ],
 )
 def test_studies_that_were_seen_or_may_have_been_cannot_decide(world, seen, words):
@@ -257,12 +264,16 @@ def test_studies_that_were_seen_or_may_have_been_cannot_decide(world, seen, word
 
 @pytest.mark.parametrize(
     ("split", "words"),
-    [("holdout", "these images chose the checkpoints"), ("train", "were trained on")],
+    [("holdout", "chose the checkpoints"), ("train", "trained the nets")],
 )
 def test_the_splits_of_training_cannot_decide(world, split, words):
     _predict(world, "valid.csv", split, overwrite=True)
-    with pytest.raises(XenonError, match=words):
+    with pytest.raises(XenonError) as caught:
         _decide(world)
+    assert str(caught.value) == (
+        f"{world / 'valid.csv'}: cannot decide: its studies {words}; decide on others, "
+        f"such as calibration.rec"
+    )
 
 
 @pytest.mark.parametrize(

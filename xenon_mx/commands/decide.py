@@ -43,6 +43,7 @@ from xenon_mx.evaluation.prediction_tables import PredictionTable
 from xenon_mx.evaluation.provenance import EnsembleSource, Provenance
 from xenon_mx.evaluation.referral import Referral
 from xenon_mx.evaluation.sample_size import SampleSize
+from xenon_mx.evaluation.seen import BY_RECORDS
 from xenon_mx.evaluation.studies import UNLABELLED
 from xenon_mx.inference.gluon_ensemble import GluonEnsemble
 from xenon_mx.runs import decision_file
@@ -153,10 +154,20 @@ def _check_unseen(table: Path, found: Provenance) -> None:
     seen = found.seen
     if seen.is_known and not seen.is_any:
         return
-    raise XenonError(
-        f"{table}: cannot decide: {seen}: decide on studies of patients that training "
-        f"has not read, predicted with the run itself"
-    )
+    advice = "decide on others, such as calibration.rec"
+    if not seen.is_known:
+        reason = "it is not known whether its studies trained the nets"
+        advice += ", predicted with the run itself"
+    elif seen.basis == BY_RECORDS:
+        done = "trained the nets" if seen.trained else "chose the checkpoints"
+        reason = f"its studies {done}"
+    else:
+        count = seen.trained + seen.validated + seen.patients
+        reason = (
+            f"by name, {count:,} of {text.counted(seen.studies, 'study', 'studies')} "
+            f"are of patients that trained the nets or chose the checkpoints"
+        )
+    raise XenonError(f"{table}: cannot decide: {reason}; {advice}")
 
 
 def _samples(table: PredictionTable) -> EvaluationSet:
