@@ -578,6 +578,7 @@ def test_the_onnx_file_carries_the_decision_without_a_hash(world):
     _predict(world, "theirs.csv", runs=(file,))
     for ours, theirs in zip(read(world / "ours.csv"), read(world / "theirs.csv")):
         assert theirs["prediction"] == ours["prediction"]
+        assert theirs["decision"] == ours["decision"]
         assert float(theirs["calibrated"]) == pytest.approx(
             float(ours["calibrated"]), abs=1e-4
         )
