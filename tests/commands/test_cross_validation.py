@@ -240,9 +240,13 @@ def test_studies_of_training_patients_are_refused_by_records_and_by_names(
     packed, runs, tmp_path
 ):
     manifest = packed.folder.parent / "studies.csv"
-    for given in (packed.folder / "train.rec", manifest):
-        with pytest.raises(XenonError, match="patients that trained all folds but one"):
-            ask(tmp_path / "x.csv", given, runs)
+    honest = "their honest predictions are in out-of-fold.csv of the folds"
+    by_records = f" are of patients that trained all folds but one: {honest}$"
+    with pytest.raises(XenonError, match=by_records):  # and no way round it
+        ask(tmp_path / "x.csv", packed.folder / "train.rec", runs)
+    by_names = f" are, by their names, of patients .*: {honest}; if only the names are"
+    with pytest.raises(XenonError, match=by_names):
+        ask(tmp_path / "x.csv", manifest, runs)
     with pytest.raises(XenonError, match="trained all folds but one"):
         xenon.load(runs).predict(manifest)
     assert not (tmp_path / "x.csv").exists()

@@ -217,7 +217,7 @@ def test_studies_without_labels_cannot_decide(world):
         return rows
 
     _rewritten(world, unlabel)
-    with pytest.raises(XenonError, match="no label in 60 of 60 rows"):
+    with pytest.raises(XenonError, match="no label in 60 of 60 rows: .* --labels, or"):
         _decide(world)
 
 
@@ -243,9 +243,16 @@ def test_a_table_that_was_changed_cannot_decide(world):
 @pytest.mark.parametrize(
     ("seen", "words"),
     [
-        ({"basis": "unknown"}, "not known whether these studies trained"),
-        ({"basis": "names", "trained": 1}, "1 has the name of a study that trained"),
-        ({"basis": "names", "patients": 2}, "2 are other studies of patients"),
+        (
+            {"basis": "unknown"},
+            "it is not known whether its studies trained the nets; decide on others, "
+            "such as calibration.rec, predicted with the run itself$",
+        ),
+        (
+            {"basis": "names", "trained": 1, "patients": 2},
+            "by name, 3 of 60 studies are of patients that trained the nets or chose "
+            "the checkpoints; decide on others, such as calibration.rec$",
+        ),
     ],
 )
 def test_studies_that_were_seen_or_may_have_been_cannot_decide(world, seen, words):
@@ -257,12 +264,16 @@ def test_studies_that_were_seen_or_may_have_been_cannot_decide(world, seen, word
 
 @pytest.mark.parametrize(
     ("split", "words"),
-    [("holdout", "these images chose the checkpoints"), ("train", "were trained on")],
+    [("holdout", "chose the checkpoints"), ("train", "trained the nets")],
 )
 def test_the_splits_of_training_cannot_decide(world, split, words):
     _predict(world, "valid.csv", split, overwrite=True)
-    with pytest.raises(XenonError, match=words):
+    with pytest.raises(XenonError) as caught:
         _decide(world)
+    assert str(caught.value) == (
+        f"{world / 'valid.csv'}: cannot decide: its studies {words}; decide on others, "
+        f"such as calibration.rec"
+    )
 
 
 @pytest.mark.parametrize(
@@ -421,10 +432,10 @@ def test_without_a_decision_nothing_changes(world):
 def test_a_set_that_is_used_twice_is_told(world, caplog):
     _decide(world, sensitivity=0.7)
     _predict(world, "out.csv")
-    assert "60 studies are of patients on whom threshold and" in caplog.text
+    assert "60 studies are, by name, among those on which calibration" in caplog.text
     caplog.clear()
     predict_tables(world, [_manifest(world, "label")], [world / "run"])
-    assert "on whom threshold" not in caplog.text
+    assert "by name" not in caplog.text
     found = provenance.read(world / "out.csv").provenance.decision
     assert (found.studies, found.patients, found.is_used_twice) == (0, 0, False)
 
@@ -469,7 +480,15 @@ def test_a_decision_about_other_members_is_an_error(world, caplog):
     _predict(world, "out.csv", members=2, threshold=0.4)
     assert "not used" in caplog.text
     assert "decision" not in read(world / "out.csv")[0]
-    with pytest.raises(XenonError, match="other members .* another folder$"):
+
+
+def test_members_that_were_not_decided_on_are_to_be_left_out(world):
+    _decide(world)
+    reason = "run/decision.json: was decided for other members than 2 members of .*: "
+    remedy = "leave --members out, or "
+    with pytest.raises(XenonError, match=f"{reason}{remedy}give --threshold$"):
+        _predict(world, "out.csv", members=2)
+    with pytest.raises(XenonError, match=f"{reason}{remedy}move the file to another"):
         export.export(ExportConfig((world / "run",), world / "a.onnx", members=2))
 
 
@@ -514,10 +533,26 @@ def test_training_on_leaves_the_decision_alone_and_ends_well(world):
     validation.predict_if_due(settings)
     assert file.read_bytes() == before
     assert "decision" not in read(world / "run" / "validation.csv")[0]
-    with pytest.raises(XenonError, match="decided for other members"):
+    remedy = "labelled studies with --threshold 0.5, and .* xenon-decide; or "
+    with pytest.raises(XenonError, match=f"{remedy}give --threshold$"):
         _predict(world, "out.csv")
-    with pytest.raises(XenonError, match="uses 4 members"):
+    with pytest.raises(XenonError, match=f"{remedy}move the file to another folder$"):
+        export.export(ExportConfig((world / "run",), world / "a.onnx"))
+    anew = "uses 4 members .*: predict these .* without --members and with --threshold"
+    with pytest.raises(XenonError, match=f"{anew} 0.5$"):
         _decide(world)
+    _predict(world, "valid.csv", threshold=0.5, overwrite=True)  # as both errors say
+    _decide(world, sensitivity=0.7)
+    _predict(world, "out.csv")
+
+
+def test_a_damaged_decision_does_not_stop_the_table_that_replaces_it(world):
+    _predict(world, "valid.csv", members=2, overwrite=True)
+    with pytest.raises(XenonError, match="without --members$"):
+        _decide(world)
+    (world / "run" / "decision.json").write_text("{}")
+    with pytest.raises(XenonError, match="without --members and with --threshold 0.5$"):
+        _decide(world, overwrite=True)
 
 
 def test_no_output_may_replace_the_decision(world):
@@ -543,12 +578,14 @@ def test_the_onnx_file_carries_the_decision_without_a_hash(world):
     _predict(world, "theirs.csv", runs=(file,))
     for ours, theirs in zip(read(world / "ours.csv"), read(world / "theirs.csv")):
         assert theirs["prediction"] == ours["prediction"]
+        assert theirs["decision"] == ours["decision"]
         assert float(theirs["calibrated"]) == pytest.approx(
             float(ours["calibrated"]), abs=1e-4
         )
     found = provenance.read(world / "theirs.csv").provenance.decision
     assert found.studies is None
-    with pytest.raises(XenonError, match="decided for other members"):
+    remedy = "run.onnx: was decided for .*: leave --members out, or give --threshold$"
+    with pytest.raises(XenonError, match=remedy):
         _predict(world, "theirs.csv", runs=(file,), members=2, overwrite=True)
 
 
@@ -569,9 +606,10 @@ def test_the_report_tells_what_was_decided_and_on_what(world, caplog):
     text = page.read_text()
     assert f"above {made.threshold.value:.9g}, decided for a sensitivity of 0.7" in text
     assert "60 studies of 60 patients" in text
-    assert "60 studies are of patients on whom" in text
-    assert "60 studies are of patients on whom" in card.read_text()
-    assert "on whom threshold and calibration" in caplog.text
+    warning = "60 studies are, by name, among those on which calibration and threshold"
+    assert warning in text
+    assert warning in card.read_text()
+    assert warning in caplog.text
 
 
 def test_the_library_decides_and_predicts_as_the_commands(world):

@@ -8,6 +8,7 @@ from scipy import stats
 from support.evaluation_sets import make_samples
 
 from xenon_mx.errors import XenonError
+from xenon_mx.evaluation import studies
 from xenon_mx.evaluation.referral import ClassLimit, Referral, fewest_patients, refer
 
 
@@ -20,13 +21,54 @@ def _two_studies_each():
 
 
 def test_the_limits_are_order_statistics_of_the_worst_study_of_each_patient():
+    """Halfway to the next study beyond."""
     found = refer(_two_studies_each(), 0.05)  # floor(.05 * 20) = 1: the lowest
-    assert found.low == (pytest.approx(0.01), 19, 1)
-    assert found.high == (pytest.approx(0.99), 19, 1)
+    assert found.low == (0.005, 19, 1)
+    assert found.high == (0.995, 19, 1)
     found = refer(_two_studies_each(), 0.16)  # floor(.16 * 20) = 3: the third
-    assert found.low == (pytest.approx(0.03), 19, 3)
-    assert found.high == (pytest.approx(0.97), 19, 3)
+    assert found.low == (0.025, 19, 3)
+    assert found.high == (0.975, 19, 3)
     assert found.low.mean_rate == 0.15 <= 0.16
+
+
+def _overlapping():
+    """Studies of 200 patients with the digits of tables."""
+    random = np.random.RandomState(0)
+    labels = np.arange(200) % 2
+    prob = 1 / (1 + np.exp(-random.normal(2 * labels - 1, 1.5)))
+    return make_samples(labels, studies.rounded(prob))
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.05, 0.1, 0.3])
+def test_no_answer_is_another_one_if_an_engine_rounds_otherwise(alpha):
+    samples = _overlapping()
+    found = refer(samples, alpha)
+    for error in (-3e-7, 3e-7):
+        moved = samples.prob + error
+        for limit in (found.low.limit, found.high.limit):
+            assert ((moved > limit) == (samples.prob > limit)).all()
+            assert ((moved < limit) == (samples.prob < limit)).all()
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.05, 0.1, 0.3])
+def test_the_limits_call_the_same_studies_as_the_order_statistics(alpha):
+    samples = _overlapping()
+    low, high = refer(samples, alpha)[1:]
+    ordered = np.sort(samples.prob[samples.labels == 1])
+    (worst,) = ordered[low.rank - 1 : low.rank]
+    assert low.limit < worst
+    assert ((samples.prob < low.limit) == (samples.prob < worst)).all()
+    ordered = np.sort(samples.prob[samples.labels == 0])[::-1]
+    (worst,) = ordered[high.rank - 1 : high.rank]
+    assert high.limit > worst
+    assert ((samples.prob > high.limit) == (samples.prob > worst)).all()
+
+
+def test_between_neighbouring_digits_the_limit_is_the_study_itself():
+    prob = [0.5, 0.500000001, 0.500000001, 0.500000002]
+    found = refer(make_samples([0, 1, 0, 1], prob), 0.5)
+    assert found.low.limit == 0.500000001
+    assert found.high.limit == 0.500000001
 
 
 def test_a_patient_with_studies_of_both_classes_counts_in_both():

@@ -43,7 +43,10 @@ from xenon_mx.evaluation.prediction_tables import PredictionTable
 from xenon_mx.evaluation.provenance import EnsembleSource, Provenance
 from xenon_mx.evaluation.referral import Referral
 from xenon_mx.evaluation.sample_size import SampleSize
+from xenon_mx.evaluation.seen import BY_RECORDS
+from xenon_mx.evaluation.studies import UNLABELLED
 from xenon_mx.inference.gluon_ensemble import GluonEnsemble
+from xenon_mx.runs import decision_file
 from xenon_mx.runs.decision_file import DECISION_JSON, DecisionRecord
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runtime import files, text
@@ -128,10 +131,22 @@ def _check_members(
     if theirs == ours:
         theirs += f" with SHA-256 {found.ensemble.members[0].sha256}"
         ours += f" with SHA-256 {ensemble.members[0].sha256}"
+    flags = "without --members"
+    if _is_decision_unusable(config.run, ensemble):
+        flags += f" and with --threshold {THRESHOLD:g}"
     raise XenonError(
         f"{config.table}: was predicted by {theirs}, and xenon-predict --run {run} "
-        f"uses {ours}: predict these studies anew with it, without --members"
+        f"uses {ours}: predict these studies anew with it, {flags}"
     )
+
+
+def _is_decision_unusable(run: Path, ensemble: EnsembleSource) -> bool:
+    """Return whether xenon-predict stops at the run's decision, without a threshold."""
+    try:
+        found = decision_file.read(run)
+    except XenonError:
+        return True
+    return found is not None and not found.is_of(ensemble.sums())
 
 
 def _check_unseen(table: Path, found: Provenance) -> None:
@@ -139,14 +154,32 @@ def _check_unseen(table: Path, found: Provenance) -> None:
     seen = found.seen
     if seen.is_known and not seen.is_any:
         return
-    raise XenonError(
-        f"{table}: cannot decide: {seen}: decide on studies of patients that training "
-        f"has not read, predicted with the run itself"
-    )
+    advice = "decide on others, such as calibration.rec"
+    if not seen.is_known:
+        reason = "it is not known whether its studies trained the nets"
+        advice += ", predicted with the run itself"
+    elif seen.basis == BY_RECORDS:
+        done = "trained the nets" if seen.trained else "chose the checkpoints"
+        reason = f"its studies {done}"
+    else:
+        count = seen.trained + seen.validated + seen.patients
+        reason = (
+            f"by name, {count:,} of {text.counted(seen.studies, 'study', 'studies')} "
+            f"are of patients that trained the nets or chose the checkpoints"
+        )
+    raise XenonError(f"{table}: cannot decide: {reason}; {advice}")
 
 
 def _samples(table: PredictionTable) -> EvaluationSet:
     """Return the studies of the table, if they are labelled, and enough."""
+    unlabelled = int((table.labels == UNLABELLED).sum())
+    if unlabelled:
+        raise XenonError(
+            f"{table.file}: no label in {unlabelled:,} of "
+            f"{text.counted(len(table.labels), 'row')}: predict labelled studies, from "
+            f"a manifest with the column label, with --labels, or from folders whose "
+            f"names end in _positive or _negative"
+        )
     samples = evaluation_set.from_table(table)
     if not samples.patients_known:
         unknown = table.patients.count("")

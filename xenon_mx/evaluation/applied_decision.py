@@ -68,12 +68,21 @@ class AppliedDecision:
     @property
     def warning(self) -> str:
         """A sentence for `is_used_twice`, without a capital letter and a full stop."""
-        count = (self.studies or 0) + (self.patients or 0)
-        studies = text.counted(count, "study is", "studies are")
-        return (
-            f"{studies} of patients on whom threshold and calibration were decided, by "
-            f"their names: metrics on them are too good"
-        )
+        decided, metrics = "calibration and threshold were decided", "metrics"
+        if not self.threshold.is_decided:
+            decided, metrics = "the calibration was decided", "metrics of calibrated"
+        count = self.studies or self.patients or 0
+        words = text.counted(count, "study is, by its name,", "studies are, by name,")
+        if self.studies:
+            words += f" among those on which {decided}"
+            if self.patients:
+                others = ("other study is", "other studies are")
+                words += (
+                    f", and {text.counted(self.patients, *others)} of their patients"
+                )
+        else:
+            words += f" of patients on whom {decided}"
+        return f"{words}: {metrics} on them are too good"
 
     def __str__(self) -> str:
         """Return what the threshold is, and on what it was decided, in words."""

@@ -22,7 +22,7 @@ from scipy import special
 
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation.evaluation_set import EvaluationSet
-from xenon_mx.evaluation.studies import threshold_between
+from xenon_mx.evaluation.studies import format_probability, threshold_between
 
 _NORMAL, _ABNORMAL = 0, 1
 _CLASSES = {_NORMAL: "a normal", _ABNORMAL: "an abnormal"}
@@ -33,9 +33,11 @@ class ClassLimit(NamedTuple):
     """One of the two thresholds.
 
     Attributes:
-        limit: The probability beyond which a study may be of the other class only.
+        limit: The probability beyond which a study may be of the other class only;
+            halfway between two of the studies that it was chosen from.
         patients: The number of patients with studies of this class, n.
-        rank: The rank k of the limit among their worst probabilities, from 1.
+        rank: The rank k, from 1, of the worst probability that is the last within
+            the limit, among those of all these patients.
     """
 
     limit: float
@@ -50,8 +52,9 @@ class ClassLimit(NamedTuple):
     def rate_range(self) -> tuple[float, float]:
         """Compute where 90% of the miss rates are, one for each set of n patients.
 
-        Given the set, the rate of all further patients varies as a Beta(k, n + 1 - k):
-        Vovk, "Conditional validity of inductive conformal predictors", 2012.
+        Given the set, the rate of all further patients beyond the k-th varies as a
+        Beta(k, n + 1 - k): Vovk, "Conditional validity of inductive conformal
+        predictors", 2012. Beyond the limit, it is lower by what lies between the two.
         """
         beyond = self.patients + 1 - self.rank
         low, high = special.betaincinv(self.rank, beyond, _RANGE)
@@ -128,7 +131,24 @@ def _limit(samples: EvaluationSet, label: int, alpha: float) -> ClassLimit:
             f"allow a larger share"
         )
     ordered = np.sort(worst) if label == _ABNORMAL else np.sort(worst)[::-1]
-    return ClassLimit(float(ordered[rank - 1]), count, rank)
+    limit = _apart(float(ordered[rank - 1]), samples.prob, label)
+    return ClassLimit(limit, count, rank)
+
+
+def _apart(worst: float, prob: np.ndarray, label: int) -> float:
+    """Return the limit halfway from a study to the next one beyond, or to 0 or 1.
+
+    Another engine computes the probability of the study with another last digit.
+    Halfway, that changes no answer; and since the limit only moves to where fewer
+    studies are called the other class, the promise stays.
+    """
+    if label == _ABNORMAL:
+        beyond = float(prob[prob < worst].max(initial=0.0))
+    else:
+        beyond = float(prob[prob > worst].min(initial=1.0))
+    found = float(format_probability((worst + beyond) / 2))
+    low, high = sorted((worst, beyond))
+    return found if low < found < high else worst
 
 
 def _worst(prob: np.ndarray, patients: Sequence[str], label: int) -> np.ndarray:

@@ -68,7 +68,8 @@ class Seen:
         if self.validated:
             return (
                 "these images chose the checkpoints: metrics on them are too good; for "
-                "honest ones, pack with --holdout 0.1 and predict valid.rec"
+                "honest ones, predict studies that training does not read, such as "
+                "valid.rec of a folder that was packed with --holdout"
             )
         return (
             "these images neither trained the nets nor chose their checkpoints: they "

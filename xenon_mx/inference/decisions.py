@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 
-from xenon_mx.config import THRESHOLD
+from xenon_mx.config import MEMBERS, THRESHOLD
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation.decision import Decision
 from xenon_mx.inference.ensembles import Ensemble
@@ -53,12 +53,20 @@ def find(
         return decision
     reason = f"{names}: was decided for other members than {ensemble.source()}"
     if threshold is None:
-        remedy = "decide anew with xenon-decide, or move the file to another folder"
-        if not is_exported:
-            remedy += "; or give --threshold"
-        raise XenonError(f"{reason}: {remedy}")
+        raise XenonError(f"{reason}: {_remedy(ensemble, is_exported)}")
     _log.warning("%s: not used", reason)
     return None
+
+
+def _remedy(ensemble: Ensemble, is_exported: bool) -> str:
+    """Return what to do where the decision is about other members."""
+    without = "move the file to another folder" if is_exported else "give --threshold"
+    if ensemble.asked != MEMBERS:
+        return f"leave --members out, or {without}"
+    return (
+        f"to decide anew, predict labelled studies with --threshold {THRESHOLD:g}, and "
+        f"give their table to xenon-decide; or {without}"
+    )
 
 
 def threshold_of(decision: Decision | None, given: float | None) -> float:

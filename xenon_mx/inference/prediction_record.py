@@ -52,12 +52,18 @@ def check_unseen(
     if ensemble.folds and seen.is_any:
         number = seen.trained + seen.validated + seen.patients
         studies = text.counted(seen.studies, "study", "studies")
-        raise XenonError(
-            f"{number:,} of {studies} are, by their names, of patients that trained "
-            f"all folds but one: their honest predictions are in out-of-fold.csv of "
-            f"the folds; if only the names are the same, give the images in a manifest "
-            f"with other names of studies and patients"
+        is_certain = seen.basis == BY_RECORDS
+        message = (
+            f"{number:,} of {studies} are{'' if is_certain else ', by their names,'} "
+            f"of patients that trained all folds but one: their honest predictions are "
+            f"in out-of-fold.csv of the folds"
         )
+        if not is_certain:
+            message += (
+                "; if only the names are the same, give the images in a manifest with "
+                "other names of studies and patients"
+            )
+        raise XenonError(message)
     return seen
 
 
