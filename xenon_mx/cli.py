@@ -390,7 +390,7 @@ def report_command(**flags: Any) -> None:
     memory.check(memory.REPORT)
     from xenon_mx.commands import report
 
-    for path in report.report(config, console.print_differences):
+    for path in report.report(config, console.print_differences, console.print_line):
         console.print_line(f"written: {path}")
 
 

@@ -192,6 +192,10 @@ def test_holdout_patients_are_folded_too(tmp_path, quick):
     assert studies == sorted({image.study for image in both})
     with pytest.raises(XenonError, match="trained all folds but one"):
         ask(tmp_path / "x.csv", packed.folder / "holdout.rec", tmp_path / "runs")
+    out = tmp_path / "report.html"
+    reporting.report(ReportConfig(None, done.table, out))
+    where = f"from train and holdout of the packed data {packed.fingerprint[:12]}"
+    assert where in out.read_text()
 
 
 # --- the average of the folds ---

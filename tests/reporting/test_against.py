@@ -447,6 +447,10 @@ def test_the_terminal_prints_the_differences(tmp_path, monkeypatch):
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
     start = lines.index("A against B over 60 studies, with 95% intervals:")
+    assert lines[start - 2 : start] == [
+        f"{name} is {file}: of an unknown ensemble, called abnormal above 0.5."
+        for name, file in (("A", "a.csv"), ("B", "b.csv"))
+    ]
     assert lines[start + 1].split() == "metric A B A - B p non-inferior (0.05)".split()
     found = lines[start + 1 : start + 7]
     assert [line.split("  ")[0] for line in found] == ["metric", *COMPARED]

@@ -45,7 +45,7 @@ def test_better_is_right_also_where_lower_is_better(drawn):
     no_break = "\N{NO-BREAK SPACE}"
     assert f"kappa 0.100 (-0.05{no_break}to{no_break}0.25)" in plot.alt
     assert f"Brier score -0.020 (-0.05{no_break}to{no_break}0.01)" in plot.alt  # A - B
-    assert "right of the dashed line" in plot.caption
+    assert "A is non-inferior by the margin of 0.05." in plot.caption
     plot = forest_plot.forest_plot(rows, NAMES, None, "Differences")
     assert "dashed" not in plot.caption
 

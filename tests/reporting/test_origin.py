@@ -383,6 +383,10 @@ def test_two_tables_have_their_own_ensembles_and_thresholds(place):
         ensemble = f"1 member of run {run} (epoch 1)"
         said = f"{name} is {file}: {ensemble}, called abnormal above {threshold}."
         assert said in page.text
+    assert "The thresholds of A and B differ" in page.text
+    same = report(place / "both" / "out.csv", against=second)
+    assert "called abnormal above 0.5." in same.text
+    assert "thresholds of A and B differ" not in same.text
 
 
 def test_what_limits_the_use_of_the_second_table_is_a_warning(place, caplog):

@@ -240,6 +240,7 @@ def _join(config: TrainConfig, held: FoldsFolder, pool: Pool) -> None:
         [_recorded(table) for table in tables],
         runs,
         held.meta.training_data,
+        [*pool.splits],
         {"name": "xenon-train", "folds": config.folds, "seed": config.seed},
     )
     written = outputs.Outputs(

@@ -53,13 +53,16 @@ _OF_PREDICTIONS = (
 
 
 def report(
-    config: ReportConfig, show: Callable[[Table], None] | None = None
+    config: ReportConfig,
+    show: Callable[[Table], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> list[Path]:
     """Write the page and, if given in the configuration, the model card and the CSV.
 
     Args:
         config: The arguments of `xenon-report`.
         show: Shows a table of differences, with --against and --readers.
+        say: Says a sentence about the tables of --against, before the differences.
 
     Returns:
         The files that were written.
@@ -96,6 +99,9 @@ def report(
     output_files.write(
         {path: text.encode(errors="backslashreplace") for path, text in pages.items()}
     )
+    if predicted is not None and predicted.against is not None and say is not None:
+        for sentence in predicted.against.sources:
+            say(sentence)
     if predicted is not None and show is not None:
         for table in _differences(predicted):
             show(table)

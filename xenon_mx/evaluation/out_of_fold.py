@@ -77,6 +77,7 @@ def describe(
     folds: Sequence[Provenance],
     runs: Sequence[Path],
     data: TrainingData,
+    splits: Sequence[str],
     command: Mapping[str, Any],
 ) -> Provenance:
     """Return the provenance of the joined table.
@@ -85,6 +86,7 @@ def describe(
         folds: That of the table of each fold.
         runs: The run folder of each fold.
         data: The data that were cut into folds.
+        splits: The splits of the packed folder that hold them.
         command: The command and its settings that matter.
     """
     sources = [
@@ -104,7 +106,7 @@ def describe(
         command=command,
         ensemble=EnsembleSource(tuple(sources), tuple(members), is_out_of_fold=True),
         data=data,
-        inputs=InputSource({"rec": len(folds)}, data.fingerprint, data.trained_on),
+        inputs=InputSource({"rec": len(folds)}, data.fingerprint, " and ".join(splits)),
         counts=Counts(
             images=sum(each.images for each in counts),
             studies=studies,

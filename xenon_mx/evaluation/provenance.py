@@ -168,7 +168,8 @@ class InputSource:
     Attributes:
         kinds: How many INPUTs were a `csv`, a `folder`, a `file` or a `rec`.
         fingerprint: Of the packed folder that a .rec file is of, else None.
-        split: The split that a .rec file is of, else None.
+        split: The split that a .rec file is of, else None; of folds, all splits that
+            were cut into them, such as `train and holdout`.
     """
 
     kinds: Mapping[str, Any]

@@ -59,7 +59,8 @@ class Against:
 
     Attributes:
         pair: The two predictions.
-        about: What A and B are, and how to read the differences: sentences.
+        sources: What A and B are, and that their thresholds differ: sentences.
+        about: Of what both are, and how to read the differences: sentences.
         warnings: What limits the use of B.
         overall: The differences over all samples.
         tests: The tests that assume independent samples.
@@ -73,6 +74,7 @@ class Against:
     """
 
     pair: Pair
+    sources: list[str]
     about: list[str]
     warnings: list[str]
     overall: Table
@@ -108,7 +110,8 @@ def compare_tables(
     name = one_line(config.against.name)
     return Against(
         pair=pair,
-        about=[*_about(table, origin, second, pair), *_margin(config.margin)],
+        sources=list(_sources(table, origin, second)),
+        about=[_about(pair), *_margin(config.margin)],
         warnings=list(_warnings(origin, second)),
         overall=_overall(pair, found[OVERALL], config.margin),
         tests=independent_tests.table(pair, tests),
@@ -152,27 +155,34 @@ def _read(file: Path) -> Second:
     return Second(table, threshold, found)
 
 
-def _about(
-    table: PredictionTable, origin: Origin, second: Second, pair: Pair
-) -> list[str]:
-    """Return what A and B are, and how to read the differences."""
+def _sources(table: PredictionTable, origin: Origin, second: Second) -> Iterator[str]:
+    """Yield what A and B are."""
     sources = (
         ("A", table, origin.provenance, origin.threshold),
         ("B", second.table, second.provenance, second.threshold),
     )
+    for name, each, found, threshold in sources:
+        yield (
+            f"{name} is {one_line(each.file)}: {_ensemble(found)}, called abnormal "
+            f"above {threshold:g}."
+        )
+    if origin.threshold != second.threshold:
+        yield (
+            "The thresholds of A and B differ, and kappa, sensitivity and specificity "
+            "may differ for that alone; AUROC and Brier score do not depend on them."
+        )
+
+
+def _about(pair: Pair) -> str:
+    """Return of what both are, and how to read the differences."""
     patients = len(set(pair.first.patients))
     of = f"of {counted(patients, 'patient')}"
     if not pair.first.patients_known:
         of = "of unknown patients, so that each counts as one of its own"
-    return [
-        *(
-            f"{name} is {one_line(each.file)}: {_ensemble(found)}, called abnormal "
-            f"above {threshold:g}."
-            for name, each, found, threshold in sources
-        ),
-        f"Both are of the same {count_phrase(len(pair.names), table.level)} {of}. "
-        f"{comparison_tables.method(_NAMES)}",
-    ]
+    return (
+        f"Both are of the same {count_phrase(len(pair.names), pair.first.level)} {of}. "
+        f"{comparison_tables.method(_NAMES)}"
+    )
 
 
 def _ensemble(found: Provenance | None) -> str:

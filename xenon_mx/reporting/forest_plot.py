@@ -41,8 +41,8 @@ def forest_plot(
     )
     if margin is not None:
         caption += (
-            f" Where an interval lies right of the dashed line, {names.first} is not "
-            f"inferior by the margin of {margin:g}."
+            f" Where an interval lies right of the dashed line, {names.first} is "
+            f"non-inferior by the margin of {margin:g}."
         )
     return Plot(
         draw_forest(drawn, f"right of 0: {names.first} is better", margin),

@@ -109,12 +109,17 @@ def precision_recall_plots(
     ]
 
 
-def calibration_plot(samples: EvaluationSet, estimates: Mapping[str, Estimate]) -> Plot:
+def calibration_plot(
+    samples: EvaluationSet,
+    estimates: Mapping[str, Estimate],
+    what: str = "the probabilities as predicted",
+) -> Plot:
     """Return the plot of the share of abnormal samples over the probability.
 
     Args:
         samples: Studies or images.
         estimates: The pooled estimates, by name.
+        what: Of which probabilities, in words.
     """
     bins = [
         (float(mean), float(share), int(count))
@@ -129,9 +134,9 @@ def calibration_plot(samples: EvaluationSet, estimates: Mapping[str, Estimate]) 
         plots.draw_calibration_curve(
             predicted, observed, counts, PLURAL[samples.level]
         ),
-        f"Reliability diagram. Mean predicted probability and share of abnormal "
-        f"{PLURAL[samples.level]}, bin by bin: {points}.",
-        f"Calibration. On the dotted line, the share of abnormal "
+        f"Reliability diagram of {what}. Mean predicted probability and share of "
+        f"abnormal {PLURAL[samples.level]}, bin by bin: {points}.",
+        f"Calibration of {what}. On the dotted line, the share of abnormal "
         f"{PLURAL[samples.level]} equals the predicted probability. Calibration error "
         f"{format_estimate(estimates['calibration error'])}, Brier score "
         f"{format_estimate(estimates['Brier score'])}.",

@@ -12,6 +12,7 @@ from xenon_mx.config import ReportConfig
 from xenon_mx.evaluation.prediction_tables import PLURAL, PredictionTable
 from xenon_mx.reporting import (
     against,
+    decision_section,
     disagreements,
     gallery,
     given_tables,
@@ -19,6 +20,7 @@ from xenon_mx.reporting import (
     summaries,
 )
 from xenon_mx.reporting.against import Against
+from xenon_mx.reporting.decision_section import DecisionSection
 from xenon_mx.reporting.estimate_tables import MetricRow
 from xenon_mx.reporting.gallery import ColourKey, GallerySection
 from xenon_mx.reporting.origin import Origin
@@ -39,6 +41,7 @@ class Results:
         plural: `studies` or `images`.
         warnings: What limits the use of the results.
         summary: What the predictions show.
+        decision: What was decided about them; None if nothing was.
         gallery: The most confident errors, then correct predictions; without labels,
             the most confident predictions.
         gallery_note: What the gallery shows, and what is missing in it.
@@ -55,6 +58,7 @@ class Results:
     plural: str
     warnings: list[str]
     summary: summaries.Summary
+    decision: DecisionSection | None
     gallery: list[GallerySection]
     gallery_note: str
     colour_key: ColourKey | None
@@ -68,7 +72,7 @@ class Results:
         rows = [*self.summary.rows]
         if self.summary.sample_sizes is not None:
             rows += self.summary.sample_sizes.rows
-        for section in (self.against, self.readers):
+        for section in (self.against, self.readers, self.decision):
             rows += section.rows if section is not None else []
         return rows
 
@@ -131,6 +135,7 @@ def evaluate_predictions(config: ReportConfig, origin: Origin) -> Results:
             *(compared.warnings if compared else []),
         ],
         summary=summary,
+        decision=decision_section.summarize(table, origin),
         gallery=sections,
         gallery_note=gallery.note(
             sections, study_files, config.gallery, PLURAL[table.level]
