@@ -27,6 +27,7 @@ from xenon_mx.reporting.origin import Origin
 from xenon_mx.reporting.plot_style import Plot
 from xenon_mx.reporting.tables import NO_BREAK, Table, format_cell
 from xenon_mx.runs import decision_file
+from xenon_mx.runtime.text import counted
 
 CALIBRATED, DECISION = DECISION_COLUMNS
 _QUALITY = ("Brier score", "calibration error")
@@ -89,7 +90,7 @@ def summarize(table: PredictionTable, origin: Origin) -> DecisionSection | None:
     decisions = table.extra[DECISION]
     names = [each for each in DECISIONS if each != REFER or applied.alpha is not None]
     totals = ", ".join(f"{decisions.count(name):,} {_called(name)}" for name in names)
-    line = f"Of {len(decisions):,} studies: {totals}."
+    line = f"Of {counted(len(decisions), 'study', 'studies')}: {totals}."
     about = [f"{line} {_rule(applied, origin)}"]
     if table.is_unlabelled:
         counts = _counts(table, decisions, names)
