@@ -291,7 +291,9 @@ def predict_command(**flags: Any) -> None:
         for path in filter(None, (config.out, config.images, config.cam)):
             console.print_line(f"written: {path}")
         # What follows a table in a run is said by xenon-train, which wrote it.
-        if not config.submission and not (config.out.parent / "run.json").is_file():
+        from xenon_mx.runs.run_meta import RUN_JSON
+
+        if not config.submission and not (config.out.parent / RUN_JSON).is_file():
             console.print_line(f"next: xenon-report {text.shell_quote(config.out)}")
         return
     streams.check_stdout()

@@ -192,9 +192,7 @@ def print_decision(decision: Decision, sizes: Sequence[SampleSize]) -> None:
 
 def _format_estimate(estimate: Estimate) -> str:
     """Return a metric with its interval, such as `0.829 (0.74 to 0.91)`."""
-    from xenon_mx.reporting.tables import format_cell
-
-    return _on_one_line(format_cell(estimate))
+    return text.format_with_interval(estimate.value, estimate.low, estimate.high)
 
 
 def _on_one_line(cell: str) -> str:

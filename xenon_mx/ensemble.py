@@ -215,7 +215,7 @@ class Ensemble:
     def _check_unseen(
         self, images: Sequence[Any], origin: tuple[str, str] | None = None
     ) -> None:
-        """Refuse images that folds were trained on."""
+        """Check that folds were not trained on the images."""
         if self._engine.folds:
             from xenon_mx.inference import prediction_record
 

@@ -105,7 +105,7 @@ def test_log_has_a_row_an_epoch_under_the_contract_header(run):
 
 
 def without_times(run):
-    """Take the times out of a run, as xenon 0.1.0 wrote it, which wrote NaN, too."""
+    """Write a run's files as xenon 0.1.0 did: without times, and with NaN."""
     run.close()
     log, state = run.folder / "log.csv", run.folder / "last" / "state.json"
     lines = log.read_text().splitlines()

@@ -19,9 +19,8 @@ from xenon_mx.data import packed_folder, record_iter
 from xenon_mx.distributed import process_group
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.models import forward, network
-from xenon_mx.runs import disk
 from xenon_mx.runs.run_folder import Run
-from xenon_mx.runtime import files
+from xenon_mx.runtime import disk_space, files
 from xenon_mx.runtime.mxnet import autograd, mx
 from xenon_mx.training import loop, losses
 from xenon_mx.training.loop import TrainingLoop
@@ -230,7 +229,7 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(
     packed, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(
-        disk.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**6)
+        disk_space.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**6)
     )
     with pytest.raises(XenonError, match="the disk has 1 MB free, but checkpoints and"):
         train.train(config(packed, tmp_path / "run"))

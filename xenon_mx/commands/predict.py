@@ -68,19 +68,22 @@ class Predictions:
 
     def count_called_abnormal(self) -> tuple[int, int]:
         """Return the number of studies called abnormal, and that of all studies."""
-        by_study = studies.aggregate_images(self.images, self.members.mean(axis=1))
-        called = studies.predict(by_study.prob, self.threshold)
+        called = studies.predict(self._study_prob(), self.threshold)
         return int(called.sum()), len(called)
 
     def count_decisions(self) -> dict[str, int]:
         """Return how many studies have each decision; empty without a decision."""
         if self.decision is None:
             return {}
-        by_study = studies.aggregate_images(self.images, self.members.mean(axis=1))
-        counts = self.decision.count(by_study.prob)
+        counts = self.decision.count(self._study_prob())
         if self.decision.referral is None:
             del counts[REFER]
         return counts
+
+    def _study_prob(self) -> np.ndarray:
+        """Return the probability of each study: (S,) float64."""
+        prob = self.members.mean(axis=1)
+        return studies.aggregate_images(self.images, prob).prob
 
 
 @dataclass(frozen=True)

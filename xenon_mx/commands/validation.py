@@ -14,12 +14,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from xenon_mx.commands import resume_line
 from xenon_mx.config import MEMBERS, THRESHOLD, TrainConfig
 from xenon_mx.data import output_records, packed_folder
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation import provenance
 from xenon_mx.runs.run_folder import LEFT_OUT_CSV, TABLES, VALIDATION_CSV, Run
-from xenon_mx.runtime import devices, mxnet, progress, signals, text
+from xenon_mx.runtime import devices, mxnet, progress, signals
 
 _log = logging.getLogger(__name__)
 
@@ -104,10 +105,10 @@ def _predict(
     _log.info("predicting %s, by the ensemble of the best epochs", command[-2])
     status, errors = _run(command, is_silent)
     if status:
-        packed, run = map(text.shell_quote, (again.packed, again.run))
+        line = resume_line.resume_line(["xenon-train"], again.packed, again.run)
         raise XenonError(
             f"{out}: could not be written; the run itself is complete; to try again: "
-            f"xenon-train {packed} {run} --resume",
+            + line,
             errors,
         )
 

@@ -168,7 +168,7 @@ class Watchdog:
                 _exit(worker_lines.lost_line(rank, host), 1)
 
     def _tell_others(self, lost: socket.socket, rank: int) -> None:
-        """Tell the workers at the other connections which one is lost."""
+        """Write to the other workers which one is lost."""
         for connection in self._connections:
             if connection is not lost:
                 with contextlib.suppress(OSError):

@@ -5,6 +5,7 @@ Owns the sentences. Must not know how anything was decided.
 
 from __future__ import annotations
 
+import math
 from typing import Iterator, Sequence
 
 from xenon_mx.evaluation.clustered_bound import LEVEL
@@ -19,6 +20,7 @@ from xenon_mx.evaluation.decision import (
 )
 from xenon_mx.evaluation.referral import ClassLimit
 from xenon_mx.evaluation.sample_size import MARGINS, SampleSize
+from xenon_mx.runtime.text import format_number, format_with_interval
 
 _OTHER = {SENSITIVITY: SPECIFICITY, SPECIFICITY: SENSITIVITY}
 _MEASURES = (SENSITIVITY, SPECIFICITY, KAPPA)
@@ -89,8 +91,8 @@ def _threshold_lines(decision: Decision) -> Iterator[str]:
     if threshold.kind == KAPPA:
         yield (
             f"{value}: the best kappa, {_in_words(measures[KAPPA])}, on these studies; "
-            f"{_number(threshold.cross_fitted)} if chosen on other patients, and "
-            f"nothing is promised"
+            f"{format_number(_or_nan(threshold.cross_fitted))} if chosen on other "
+            f"patients, and nothing is promised"
         )
     elif threshold.is_decided:
         yield f"{value}: chosen for {threshold.purpose}; of it, nothing is promised"
@@ -127,10 +129,9 @@ def _promise(limit: ClassLimit, study: str, called: str, alpha: float) -> str:
 
 def _in_words(measure: Measure) -> str:
     """Return a metric with its interval, such as `0.829 (0.74 to 0.91)`."""
-    if measure.low is None or measure.high is None:
-        return f"{_number(measure.value)} (no interval)"
-    return f"{_number(measure.value)} ({measure.low:.2f} to {measure.high:.2f})"
+    value, low, high = map(_or_nan, (measure.value, measure.low, measure.high))
+    return format_with_interval(value, low, high)
 
 
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}"
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value

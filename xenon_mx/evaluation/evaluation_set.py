@@ -97,6 +97,11 @@ class EvaluationSet:
         )
 
 
+def patient_or_study(patient: str, study: str) -> str:
+    """Return a patient, or what stands for the unknown patient of a study."""
+    return patient or f"\0{study}"  # no patient's name begins with a zero byte
+
+
 def from_table(table: PredictionTable) -> EvaluationSet:
     """Build the evaluation set of a table.
 
@@ -123,8 +128,7 @@ def from_table(table: PredictionTable) -> EvaluationSet:
     return EvaluationSet(
         labels=table.labels,
         prob=table.prob,
-        # No patient's name begins with a zero byte.
-        patients=[patient or f"\0{study}" for patient, study in known],
+        patients=[patient_or_study(*pair) for pair in known],
         study_types=table.study_types,
         level=table.level,
         splits=[_split(study) for study in table.studies],

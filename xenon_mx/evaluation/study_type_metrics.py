@@ -14,7 +14,11 @@ import numpy as np
 from xenon_mx.data.mura import Image
 from xenon_mx.evaluation import estimates, studies
 from xenon_mx.evaluation.estimates import Estimate
-from xenon_mx.evaluation.evaluation_set import OVERALL, EvaluationSet
+from xenon_mx.evaluation.evaluation_set import (
+    OVERALL,
+    EvaluationSet,
+    patient_or_study,
+)
 
 
 @dataclass(frozen=True)
@@ -91,12 +95,12 @@ def compute_by(
 def _evaluation_set(images: Sequence[Image], prob: np.ndarray) -> EvaluationSet:
     by_study = studies.aggregate_images(images, prob)
     patients = {image.study: image.patient for image in images}
-    known = [(name, patients[str(name)]) for name in by_study.names]
     return EvaluationSet(
         labels=by_study.labels,
         prob=studies.rounded(by_study.prob),
-        # As in `evaluation_set.from_table`: no patient's name begins with a zero byte.
-        patients=[patient or f"\0{name}" for name, patient in known],
+        patients=[
+            patient_or_study(patients[name], name) for name in map(str, by_study.names)
+        ],
         study_types=by_study.study_types,
         patients_known=all(patients.values()),
     )

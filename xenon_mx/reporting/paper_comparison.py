@@ -19,9 +19,8 @@ from xenon_mx.reporting.tables import (
     Table,
     format_cell,
     format_estimate,
-    format_interval,
 )
-from xenon_mx.runtime.text import format_number
+from xenon_mx.runtime.text import format_interval, format_number
 
 _STUDY_TYPES = set(PAPER.kappa["model"]) - {OVERALL}
 

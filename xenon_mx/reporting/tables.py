@@ -9,7 +9,7 @@ import math
 from typing import NamedTuple, Sequence
 
 from xenon_mx.evaluation.estimates import Estimate
-from xenon_mx.runtime.text import format_number
+from xenon_mx.runtime.text import format_with_interval
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
 _SMALLEST_P = 0.001  # that is printed as a number
@@ -31,17 +31,7 @@ def format_estimate(estimate: Estimate) -> str:
 
 def format_cell(estimate: Estimate) -> str:
     """Return a value, and below it its interval, in which a narrow cell may break."""
-    if not math.isfinite(estimate.value):
-        return "undefined"
-    interval = "(no interval)"
-    if math.isfinite(estimate.low):
-        interval = format_interval(estimate.low, estimate.high)
-    return f"{format_number(estimate.value)}\n{interval}"
-
-
-def format_interval(low: float, high: float) -> str:
-    """Return the ends of an interval: `(0.74 to 0.91)`."""
-    return f"({low:.2f} to {high:.2f})"
+    return format_with_interval(estimate.value, estimate.low, estimate.high, "\n")
 
 
 def format_p(p: float) -> str:

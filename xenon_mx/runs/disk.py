@@ -5,14 +5,13 @@ Owns the estimate and the comparison with what is free. Must not know nets.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from xenon_mx.config import MEMBERS
 from xenon_mx.errors import XenonError
 from xenon_mx.runs.checkpoints import PARAMS
 from xenon_mx.runs.training_state import LAST
-from xenon_mx.runtime import text
+from xenon_mx.runtime import disk_space, text
 
 # run.json, studies.json (20 bytes per study of MURA's 13,000), and 1 KB per epoch of
 # log and TensorBoard's events, rounded up.
@@ -47,10 +46,7 @@ def check(folder: Path, bytes_needed: int) -> str:
     Raises:
         XenonError: The disk has too little.
     """
-    place = folder.absolute()
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
+    free = disk_space.free(folder)
     present = sum(
         path.stat().st_size
         for name in (PARAMS, LAST)

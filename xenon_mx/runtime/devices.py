@@ -98,7 +98,7 @@ def last_chosen() -> str | None:
 
 
 def release_memory() -> None:
-    """Give the GPU memory that MXNet keeps for reuse back, for another process.
+    """Release the GPU memory that MXNet keeps for reuse, for another process.
 
     Arrays that are still referenced keep theirs.
     """

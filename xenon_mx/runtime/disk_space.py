@@ -13,15 +13,18 @@ from xenon_mx.runtime import text
 
 
 def free(folder: Path) -> int:
-    """Return the free bytes of a folder's disk."""
-    return shutil.disk_usage(folder).free
+    """Return the free bytes of the disk of a folder, which may not exist yet."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
 
 
 def check(folder: Path, needed: float, margin: float = 1.0) -> None:
     """Check that a folder's disk has room.
 
     Args:
-        folder: The folder, which exists.
+        folder: The folder.
         needed: Bytes.
         margin: A factor, where `needed` is an estimate.
 

@@ -79,6 +79,28 @@ def format_number(value: float) -> str:
     return f"{value:.3f}" if math.isfinite(value) else "undefined"
 
 
+def format_interval(low: float, high: float) -> str:
+    """Return the ends of an interval: `(0.74 to 0.91)`."""
+    return f"({low:.2f} to {high:.2f})"
+
+
+def format_with_interval(
+    value: float, low: float, high: float, separator: str = " "
+) -> str:
+    """Return a number and its interval: `0.829 (0.74 to 0.91)`.
+
+    Args:
+        value: The number; if it is not finite, the text is `undefined`.
+        low: The lower end; if it is not finite, there is no interval.
+        high: The upper end.
+        separator: What stands between number and interval.
+    """
+    if not math.isfinite(value):
+        return "undefined"
+    interval = format_interval(low, high) if math.isfinite(low) else "(no interval)"
+    return f"{format_number(value)}{separator}{interval}"
+
+
 def summarised(
     faults: Sequence[tuple[str, str]], singular: str, plural: str = ""
 ) -> list[str]:
