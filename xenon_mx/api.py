@@ -106,6 +106,7 @@ def train(
     loss: str = TrainConfig.loss,
     pooled_weights: bool = TrainConfig.pooled_weights,
     batch_size: int = TrainConfig.batch_size,
+    amp: bool = TrainConfig.amp,
     lr: float = TrainConfig.lr,
     epochs: int = TrainConfig.epochs,
     patience: int = TrainConfig.patience,
@@ -133,6 +134,7 @@ def train(
         loss: `weighted` or `plain` binary cross entropy.
         pooled_weights: One pair of loss weights for all study types.
         batch_size: Images per step.
+        amp: Mixed precision: compute in 16 bits, with float32 weights.
         lr: Initial learning rate.
         epochs: Maximum number of epochs.
         patience: Epochs without a new best before the learning rate is divided by 10.

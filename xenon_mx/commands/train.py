@@ -21,7 +21,7 @@ from xenon_mx.config import MEAN, STD, TrainConfig
 from xenon_mx.data import packed_folder, single_classes
 from xenon_mx.distributed import process_group, worker_lines
 from xenon_mx.errors import ConfigError, XenonError
-from xenon_mx.models import network
+from xenon_mx.models import mixed_precision, network
 from xenon_mx.runs import disk, finished_run, run_folder
 from xenon_mx.runs.checkpoints import Checkpoint
 from xenon_mx.runs.run_meta import (
@@ -33,7 +33,14 @@ from xenon_mx.runs.run_meta import (
 )
 from xenon_mx.runs.seen_studies import SeenStudies
 from xenon_mx.runs.training_state import TrainingState
-from xenon_mx.runtime import devices, mxnet, progress, text
+from xenon_mx.runtime import (
+    devices,
+    gradient_sums,
+    half_precision,
+    mxnet,
+    progress,
+    text,
+)
 from xenon_mx.runtime.mxnet import mx
 from xenon_mx.training import class_weights, optimizers, pretrained
 from xenon_mx.training.loop import TrainingData, TrainingLoop
@@ -96,6 +103,7 @@ def _train(
     if run:
         _check_unchanged(run, config, packed)
     ctxs = devices.contexts(config.ctx)
+    amp = _choose_precision(config, run, ctxs)
     # Before the records are verified, which takes a while with all of MURA.
     start = None
     if group.rank == 0 and not (run and run.is_begun):
@@ -105,7 +113,7 @@ def _train(
     mxnet.seed(config.seed)
     weights = start.file if start else None
     net = network.build(config.model, weights, ctxs, config.reference)
-    loop = TrainingLoop(config, data, net, ctxs, group=group, bar=bar)
+    loop = TrainingLoop(config, data, net, ctxs, group=group, bar=bar, amp=amp)
     if group.rank > 0:
         with mxnet.failures():
             loop.restore(None)
@@ -116,8 +124,8 @@ def _train(
     if run:
         last = run.resume(train_settings.recorded(config))
     else:
-        run = run_folder.Run.create(config.run, _describe(config, data, start))
-    _log_start(config, run, data, net)
+        run = run_folder.Run.create(config.run, _describe(config, data, start, amp))
+    _log_start(config, run, data, net, ctxs)
     _log.info("%s: %s", text.folder_name(run.folder), space)
     return _run_loop(loop, run, last, data)
 
@@ -201,6 +209,35 @@ def _check_unchanged(
         )
 
 
+def _choose_precision(
+    config: TrainConfig, run: run_folder.Run | None, ctxs: list[Any]
+) -> str | None:
+    """Return the 16-bit type to train in; None for float32.
+
+    Raises:
+        ConfigError: Net or devices would gain nothing by --amp.
+        XenonError: The run was trained in another type, on other devices, or this
+            process has trained in float32.
+    """
+    if not config.amp:
+        gradient_sums.choose(in_place=False)
+        return None
+    dtype = half_precision.dtype(ctxs)
+    if not mixed_precision.can_gain(config.model, dtype):
+        raise ConfigError(
+            "--amp",
+            f"{config.model} would gain nothing: oneDNN's grouped convolutions are no "
+            f"faster in bfloat16; omit --amp, or train a DenseNet or ResNet",
+        )
+    if run and run.meta.amp != dtype:
+        raise XenonError(
+            f"{run.folder}: was trained in {run.meta.amp}, and --ctx would resume it "
+            f"in {dtype}, with other results"
+        )
+    gradient_sums.choose(in_place=ctxs[0].device_type == "cpu")
+    return dtype
+
+
 def _find_pretrained(
     config: TrainConfig, run: run_folder.Run | None, bar: progress.Bar
 ) -> pretrained.Weights | None:
@@ -265,7 +302,10 @@ def _check_disk(config: TrainConfig, net: network.Net) -> str:
 
 
 def _describe(
-    config: TrainConfig, data: TrainingData, start: pretrained.Weights | None
+    config: TrainConfig,
+    data: TrainingData,
+    start: pretrained.Weights | None,
+    amp: str | None = None,
 ) -> RunMeta:
     """Return run.json of a new run."""
     return RunMeta(
@@ -286,11 +326,16 @@ def _describe(
         },
         trained_on=SplitSize(data.train.name, data.train.records),
         validated_on=SplitSize(data.valid.name, data.valid.records),
+        amp=amp,
     )
 
 
 def _log_start(
-    config: TrainConfig, run: run_folder.Run, data: TrainingData, net: network.Net
+    config: TrainConfig,
+    run: run_folder.Run,
+    data: TrainingData,
+    net: network.Net,
+    ctxs: list[Any],
 ) -> None:
     start = run.meta.pretrained
     if run.epochs:
@@ -299,6 +344,9 @@ def _log_start(
         origin = f"{start.source}: {start.origin}" if start else "random weights"
     parameters = network.count_parameters(net) / 1e6
     _log.info("%s, %.1f M parameters, from %s", config.model, parameters, origin)
+    precision = _precision_line(config, run, ctxs)
+    if precision:
+        _log.info("%s", precision)
     _log.info(
         "train: %s; validate on %s: %s",
         text.counted(data.train.records, "image"),
@@ -308,3 +356,17 @@ def _log_start(
     warning = single_classes.warning_of_split(data.packed.meta, data.valid.name)
     if warning:
         _log.warning("%s", warning)
+
+
+def _precision_line(
+    config: TrainConfig, run: run_folder.Run, ctxs: list[Any]
+) -> str | None:
+    """Return what is said of mixed precision: what is used, or that it could be."""
+    if run.meta.amp:
+        return f"computing in {run.meta.amp}, with float32 weights"
+    if run.epochs or not half_precision.can_gain(ctxs):
+        return None
+    dtype = half_precision.dtype(ctxs)
+    if not mixed_precision.can_gain(config.model, dtype):
+        return None
+    return f"this device has {dtype}: --amp would train faster"

@@ -20,7 +20,7 @@ FORMAT = 1  # raised when an older xenon would misread the new content
 # Recorded beside the net's name: the params alone do not show how the net pools.
 ARCHITECTURE = {"pooling": "global", "logits": 1}
 # Absent where a run does not have them, as those of xenon 0.1.0 have no id.
-_OPTIONAL = ("id", "versions", "trained_on", "validated_on")
+_OPTIONAL = ("id", "versions", "trained_on", "validated_on", "amp")
 
 T = TypeVar("T")
 
@@ -118,6 +118,7 @@ class RunMeta(DataMeta):
         versions: Package to version.
         trained_on: The training split.
         validated_on: The split that the checkpoints were chosen on.
+        amp: The 16-bit type of `--amp`, as MXNet names it; None is float32.
         unknown: What a later xenon may add to the file.
     """
 
@@ -128,6 +129,7 @@ class RunMeta(DataMeta):
     versions: Mapping[str, str] | None = None
     trained_on: SplitSize | None = None
     validated_on: SplitSize | None = None
+    amp: str | None = None
     unknown: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -163,6 +165,7 @@ class RunMeta(DataMeta):
             "preprocessing": self.preprocessing.to_json(),
             "architecture": self.architecture,
             "pretrained": self.pretrained and asdict(self.pretrained),
+            "amp": self.amp,
             **self.unknown,
         }
         absent = {key for key in _OPTIONAL if content[key] is None}
@@ -226,6 +229,7 @@ def _parse_run(content: Mapping[str, Any]) -> RunMeta:
         versions=content.get("versions"),
         trained_on=_parse(SplitSize, content.get("trained_on")),
         validated_on=_parse(SplitSize, content.get("validated_on")),
+        amp=content.get("amp"),
         unknown={k: v for k, v in content.items() if k not in known},
     )
 

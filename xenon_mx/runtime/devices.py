@@ -92,6 +92,11 @@ def contexts(text: str | None) -> list[Any]:
     return list(_chosen)
 
 
+def gpu(device_id: int) -> Gpu:
+    """Return a GPU that `contexts` has found usable."""
+    return _gpus()[device_id]
+
+
 def last_chosen() -> str | None:
     """Return what `contexts` returned last, as `--ctx` names it; None before that."""
     return ",".join(map(str, _chosen)) or None

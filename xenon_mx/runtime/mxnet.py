@@ -38,6 +38,8 @@ _MODULES = {
     "autograd": "mxnet.autograd",
     "gluon": "mxnet.gluon",
     "nn": "mxnet.gluon.nn",
+    "amp": "mxnet.contrib.amp",
+    "loss_scaler": "mxnet.contrib.amp.loss_scaler",
     "exporter": "mxnet.onnx",
     "model_zoo": "gluoncv.model_zoo",
 }
@@ -107,7 +109,7 @@ def _load_mxnet() -> None:
         )
     _restore_numpy_aliases()
     # MXNet would use half of the cores: it assumes two hardware threads per core.
-    _set_default("OMP_NUM_THREADS", usable_cores())
+    set_default("OMP_NUM_THREADS", usable_cores())
     _keep_freed_memory()
     try:
         if "-cu" in wheel:
@@ -219,19 +221,24 @@ def share_cores(nets: int) -> None:
         return
     cores = usable_cores()
     threads = -(-cores // nets)
-    _set_default("OMP_NUM_THREADS", threads)
-    _set_default("MXNET_CPU_WORKER_NTHREADS", cores // threads)
+    set_default("OMP_NUM_THREADS", threads)
+    set_default("MXNET_CPU_WORKER_NTHREADS", cores // threads)
     # Operators take turns on MXNet's scratch buffers. With the default of 4, two equal
     # nets can block each other on the same one: 168 convolutions of DenseNet169 are
     # 0 mod 4.
-    _set_default("MXNET_CPU_TEMP_COPY", 16)
+    set_default("MXNET_CPU_TEMP_COPY", 16)
 
 
-def _set_default(name: str, value: int) -> None:
+def set_default(name: str, value: int) -> None:
     """Set a variable of the environment that the user has not set."""
     if name not in os.environ:
         os.environ[name] = str(value)
         _own_variables.add(name)
+
+
+def is_own(name: str) -> bool:
+    """Return whether this module has set a variable of the environment."""
+    return name in _own_variables
 
 
 def environment_of_child() -> dict[str, str]:

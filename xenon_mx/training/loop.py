@@ -21,14 +21,16 @@ from xenon_mx.distributed import process_group
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation import metrics
 from xenon_mx.evaluation.studies import aggregate_studies, score
-from xenon_mx.models import forward, network
+from xenon_mx.models import forward, mixed_precision, network
 from xenon_mx.runs import run_folder
 from xenon_mx.runs.epoch_log import EpochRecord
 from xenon_mx.runs.top_epochs import TopEpochs
 from xenon_mx.runs.training_state import TrainingState
 from xenon_mx.runtime import json_numbers, mxnet, progress
+from xenon_mx.runtime.half_precision import FLOAT16
 from xenon_mx.runtime.mxnet import autograd
 from xenon_mx.training import batch_norm, epoch_lines, losses, optimizers, timing
+from xenon_mx.training.loss_scale import LossScale
 from xenon_mx.training.lr_schedule import ReduceLROnPlateau
 
 _log = logging.getLogger(__name__)
@@ -65,6 +67,8 @@ class TrainingLoop:
         ctxs: The devices that share each batch.
         group: The workers that train the same net.
         bar: Shows the progress of each epoch.
+        amp: The 16-bit type in which the net computes while it trains, as
+            `half_precision.dtype` returns it; None is float32.
     """
 
     def __init__(
@@ -75,11 +79,19 @@ class TrainingLoop:
         ctxs: list[Any],
         group: process_group.ProcessGroup,
         bar: progress.Bar,
+        amp: str | None = None,
     ) -> None:
         self._group = group
         self._config = config
         self._data = data
         self._net = net
+        # The same parameters: what is trained in 16 bits is validated in float32.
+        self._trained_net = net
+        if amp is not None:
+            self._trained_net = mixed_precision.MixedPrecisionNet(
+                net, amp, config.reference
+            )
+        self._loss_scale = LossScale() if amp == FLOAT16 else None
         self._evaluator = network.validation_block(net, config.reference)
         self._ctxs = ctxs
         self._bar = bar
@@ -102,7 +114,9 @@ class TrainingLoop:
 
     def _new_optimizer(self) -> optimizers.Adam:
         trainable = self._net.output if self._is_frozen else self._net
-        return optimizers.Adam(trainable, self._config.lr, self._group)
+        return optimizers.Adam(
+            trainable, self._config.lr, self._group, self._loss_scale
+        )
 
     def restore(self, last: TrainingState | None) -> None:
         """Restore rank 0's training state on all workers.
@@ -124,10 +138,12 @@ class TrainingLoop:
         try:
             self._lr_schedule.load_state_dict(handlers["plateau"])
             self._top_epochs.load_state_dict(handlers["best"])
+            if self._loss_scale:
+                self._loss_scale.load_state_dict(handlers["loss_scale"])
         except (KeyError, TypeError, ValueError) as error:
             raise XenonError(
-                f"{self._config.run}: damaged: the state of its learning rate schedule "
-                f"or of its best epochs is not as xenon-train wrote it"
+                f"{self._config.run}: damaged: the state of its learning rate "
+                f"schedule, best epochs or loss scale is not as xenon-train wrote it"
             ) from error
         if self._is_frozen and self._epoch > self._config.freeze_epochs:
             self._unfreeze()
@@ -148,15 +164,18 @@ class TrainingLoop:
     def _state(self) -> TrainingState:
         """Return the state after the last finished epoch, for `restore`."""
         trainer, steps = self._optimizer.state()
+        handlers = {
+            "plateau": self._lr_schedule.state_dict(),
+            "best": self._top_epochs.state_dict(),
+        }
+        if self._loss_scale:
+            handlers["loss_scale"] = self._loss_scale.state_dict()
         return TrainingState(
             epoch=self._epoch,
             net=network.state_dict(self._net),
             trainer=trainer,
             steps=steps,
-            handlers={
-                "plateau": self._lr_schedule.state_dict(),
-                "best": self._top_epochs.state_dict(),
-            },
+            handlers=handlers,
             done=self._done,
         )
 
@@ -285,7 +304,8 @@ class TrainingLoop:
             for pixels, label, weight in zip(*device_arrays):
                 logits = self._forward(network.normalise(pixels))
                 device_losses.append(self._loss(logits, label, weight))
-        autograd.backward(device_losses)
+            scaled = self._scaled(device_losses)
+        autograd.backward(scaled)
         # Reading the loss waits for it: before the update, so that the weights stay
         # finite, and at every step, so that MXNet's queue stays short.
         loss = float(
@@ -295,6 +315,13 @@ class TrainingLoop:
             self._optimizer.step(len(batch.pixels))
         return loss
 
+    def _scaled(self, device_losses: list[Any]) -> list[Any]:
+        """Multiply losses by the loss scale, if there is one."""
+        if self._loss_scale is None:
+            return device_losses
+        scale = self._loss_scale.value
+        return [device_loss * scale for device_loss in device_losses]
+
     def _forward(self, images: Any) -> Any:
         """Run the net in training mode, its frozen layers in prediction mode.
 
@@ -302,9 +329,9 @@ class TrainingLoop:
         unchanged, and Dropout is off.
         """
         if not self._is_frozen:
-            return self._net(images)
+            return self._trained_net(images)
         with autograd.pause(train_mode=False):
-            features = self._net.features(images)
+            features = self._trained_net.features(images)
         return self._net.output(features)
 
     def validate(self, epoch: int) -> tuple[float, float, float]:

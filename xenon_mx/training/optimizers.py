@@ -12,6 +12,7 @@ import numpy as np
 from xenon_mx.distributed.process_group import ProcessGroup
 from xenon_mx.errors import XenonError
 from xenon_mx.runtime.mxnet import gluon, mx
+from xenon_mx.training.loss_scale import LossScale
 
 BETAS = {"beta1": 0.9, "beta2": 0.999}  # the paper, section 3
 
@@ -26,11 +27,19 @@ class Adam:
         block: Initialized on all devices that it is trained on.
         lr: The learning rate of the first step.
         group: The workers that train the same block.
+        loss_scale: What the losses are multiplied by; None is 1.
     """
 
-    def __init__(self, block: gluon.Block, lr: float, group: ProcessGroup) -> None:
+    def __init__(
+        self,
+        block: gluon.Block,
+        lr: float,
+        group: ProcessGroup,
+        loss_scale: LossScale | None = None,
+    ) -> None:
         params = block._collect_params_with_prefix()
         self._group = group
+        self._loss_scale = loss_scale
         self._params = params
         self._keys = {param.name: key for key, param in params.items()}
         self._trainer = gluon.Trainer(
@@ -55,12 +64,21 @@ class Adam:
     def step(self, images: int) -> None:
         """Update the parameters by the gradients of a batch.
 
+        With a loss scale, a batch whose gradients overflow updates nothing.
+
         Args:
             images: Number of images of this worker, the same on all workers. The
                 gradients are sums over their losses.
         """
         self._group.all_reduce_gradients(self._params)
-        self._trainer.step(images * self._group.num_workers)
+        count = images * self._group.num_workers
+        if self._loss_scale is None:
+            self._trainer.step(count)
+            return
+        self._trainer.allreduce_grads()
+        scale = self._loss_scale.value
+        if not self._loss_scale.has_overflow(self._trainer._params):
+            self._trainer.update(count * scale)
 
     def state(self) -> tuple[dict[str, np.ndarray], int]:
         """Return the state for `load_state`.
