@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import pickle
 import random
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import synthetic
+from support.outcome import outcome
 from support.runs import NET, train_config
 
 from xenon_mx.commands import train
@@ -37,24 +37,6 @@ def packed(tmp_path_factory):
 
 
 config = partial(train_config, lr=1e-3, epochs=4)
-
-
-def outcome(run):
-    """What is to be the same: the log without its times, and every params file."""
-    with open(run / "log.csv", newline="") as log:
-        rows = [
-            {
-                k: v
-                for k, v in row.items()
-                if k not in ("images_per_s", "wait_share", "seconds", "finished")
-            }
-            for row in csv.DictReader(log)
-        ]
-    sums = {f.name: files.sha256(f) for f in sorted((run / "params").iterdir())}
-    last = {
-        f.name: files.sha256(f) for f in (run / "last").iterdir() if f.suffix != ".json"
-    }
-    return rows, sums, last, (run / "best.json").read_text()
 
 
 @pytest.mark.parametrize("net", NETS)

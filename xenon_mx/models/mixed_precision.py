@@ -20,6 +20,7 @@ _DTYPES = {
     BFLOAT16: np.dtype([(BFLOAT16, np.uint16)]),
     FLOAT16: np.dtype(FLOAT16),
 }
+_DATA = "data"  # the name of the input
 
 # oneDNN computes their grouped convolutions in bfloat16 no faster than in float32:
 # measured, 0.47 to 1.03 times the rate. Other nets have 1.3 to 1.8 times.
@@ -47,7 +48,11 @@ class MixedPrecisionNet(gluon.Block):
 
     def __init__(self, net: network.Net, dtype: str, reference: bool = False) -> None:
         super().__init__()
-        self.features = _features(net, dtype)
+        self.features = gluon.SymbolBlock(
+            cast_features(net, dtype),
+            [mx.sym.var(_DATA, dtype="float32")],
+            params=net.features.collect_params(),
+        )
         self.output = net.output
         network.hybridize(self.features, reference)
 
@@ -56,29 +61,32 @@ class MixedPrecisionNet(gluon.Block):
         return self.output(self.features(x))
 
 
-def _features(net: network.Net, dtype: str) -> gluon.Block:
-    """Trace the net's features, and insert the casts.
+def cast_features(net: network.Net, dtype: str) -> Any:
+    """Build the graph of a net's features, with casts to 16 bits and back.
 
-    The returned block yields (N, C) float32.
+    Returns:
+        A symbol with the input `data`, (N, 3, H, W) float32, and the output (N, C)
+        float32. The parameters have the net's names.
     """
     *layers, pooling, flatten = net.features._children.values()
     stem = _stem(layers)
-    data = mx.sym.var("data", dtype="float32")
-    feature_map = _compose(stem, data)
+    features = _compose(stem, mx.sym.var(_DATA, dtype="float32"))
     excluded: list[str] = []
     if dtype == BFLOAT16:
         # oneDNN has no fast bfloat16 convolution of three channels: what it falls back
         # on leaves a layout in which the BatchNorm behind it is slow, too. In float32,
         # these few layers take a twentieth of the time.
-        excluded = _convolutions(feature_map)
-        feature_map = mx.sym.amp_cast(feature_map, dtype=_DTYPES[dtype])
-    feature_map = _compose(layers[len(stem) :], feature_map)
-    casted = amp.convert_symbol(
-        feature_map, target_dtype=dtype, excluded_sym_names=excluded
+        excluded = _convolutions(features)
+        features = mx.sym.amp_cast(features, dtype=_DTYPES[dtype])
+    features = _compose(layers[len(stem) :], features)
+    features = amp.convert_symbol(
+        features,
+        target_dtype=dtype,
+        excluded_sym_names=excluded,
+        data_names=features.list_inputs(),  # all come in as float32
     )
-    casted = mx.sym.amp_cast(casted, dtype="float32")
-    pooled = flatten(pooling(casted))
-    return gluon.SymbolBlock(pooled, [data], params=net.features.collect_params())
+    features = mx.sym.amp_cast(features, dtype="float32")
+    return flatten(pooling(features))
 
 
 def _stem(layers: Sequence[gluon.Block]) -> list[gluon.Block]:

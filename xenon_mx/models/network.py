@@ -20,6 +20,7 @@ from xenon_mx.config import MEAN, STD
 from xenon_mx.errors import XenonError
 from xenon_mx.models import weight_matching
 from xenon_mx.runtime import text
+from xenon_mx.runtime.lazy import LazyMapping
 from xenon_mx.runtime.mxnet import gluon, model_zoo, mx, nn
 from xenon_mx.settings import AnyPath
 
@@ -210,10 +211,15 @@ def _layers(zoo: gluon.Block) -> list[gluon.Block]:
     return layers
 
 
-def state_dict(net: Net) -> dict[str, np.ndarray]:
-    """Return every array of a net, from its first device: key to float32 array."""
+def state_dict(net: Net) -> Mapping[str, np.ndarray]:
+    """Return every array of a net, from its first device: key to float32 array.
+
+    Each is read when it is asked for.
+    """
     params = net._collect_params_with_prefix()
-    return {key: param.list_data()[0].asnumpy() for key, param in params.items()}
+    return LazyMapping(
+        {key: param.list_data()[0].asnumpy for key, param in params.items()}
+    )
 
 
 def load_state_dict(net: Net, arrays: Mapping[str, np.ndarray]) -> None:

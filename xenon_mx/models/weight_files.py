@@ -95,18 +95,19 @@ def encode(arrays: Mapping[str, np.ndarray]) -> bytes:
     Args:
         arrays: Name to array, of a dtype that MXNet has, each with at least one axis.
     """
-    parts = [struct.pack("<QQQ", _LIST_MAGIC, 0, len(arrays))]
+    stream = io.BytesIO()
+    stream.write(struct.pack("<QQQ", _LIST_MAGIC, 0, len(arrays)))
     for array in arrays.values():
         flag = _DTYPES.index(array.dtype.str.lstrip("|"))
-        parts.append(struct.pack("<IiI", _V2, _DENSE, array.ndim))
-        parts.append(struct.pack(f"<{array.ndim}q", *array.shape))
-        parts.append(struct.pack("<iii", _CPU, 0, flag))
-        parts.append(np.ascontiguousarray(array).tobytes())
-    parts.append(struct.pack("<Q", len(arrays)))
+        stream.write(struct.pack("<IiI", _V2, _DENSE, array.ndim))
+        stream.write(struct.pack(f"<{array.ndim}q", *array.shape))
+        stream.write(struct.pack("<iii", _CPU, 0, flag))
+        stream.write(np.ascontiguousarray(array).data)
+    stream.write(struct.pack("<Q", len(arrays)))
     for name in arrays:
         encoded = name.encode()
-        parts += [struct.pack("<Q", len(encoded)), encoded]
-    return b"".join(parts)
+        stream.write(struct.pack("<Q", len(encoded)) + encoded)
+    return stream.getvalue()
 
 
 def _parser(file: Path, data: bytes) -> Any:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, Sequence
 
 from xenon_mx.errors import XenonError, os_error
+from xenon_mx.models import weight_files
 from xenon_mx.runs import (
     checkpoints,
     epoch_log,
@@ -240,20 +241,22 @@ class Run:
     ) -> StateMeta:
         """Write the files of an epoch, then state.json; return its content."""
         number, model = epoch.epoch, self.meta.model
-        net, trainer = training_state.encode(last)
+        net_name, trainer_name = training_state.file_names(number)
+        # One after the other: in memory together they are three times the net.
+        net = weight_files.encode(last.net)
         if number in [kept for _, kept in ranked]:
             name = checkpoints.file_name(model, number)
             self._sums[number] = locked.params.write(name, net)
-        names = training_state.file_names(number)
+        sums = {net_name: locked.last.write(net_name, net)}
+        del net
+        trainer = weight_files.encode(last.trainer)
+        sums[trainer_name] = locked.last.write(trainer_name, trainer)
         state = StateMeta(
             epoch=number,
             done=last.done,
             steps=last.steps,
             handlers=last.handlers,
-            files={
-                name: locked.last.write(name, data)
-                for name, data in zip(names, (net, trainer))
-            },
+            files=sums,
             best=[self._checkpoint(*pair) for pair in ranked],
             log=[*self.epochs, epoch],
         )

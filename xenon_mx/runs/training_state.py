@@ -100,11 +100,6 @@ class StateMeta:
         }
 
 
-def encode(state: TrainingState) -> tuple[bytes, bytes]:
-    """Return the bytes of the net's params, as in a checkpoint, and the optimizer's."""
-    return weight_files.encode(state.net), weight_files.encode(state.trainer)
-
-
 def file_names(epoch: int) -> tuple[str, str]:
     """Return the names of the files of the net and of the optimizer in last/."""
     return f"net-{epoch:04d}.params", f"trainer-{epoch:04d}.states"

@@ -110,6 +110,9 @@ def _load_mxnet() -> None:
     _restore_numpy_aliases()
     # MXNet would use half of the cores: it assumes two hardware threads per core.
     set_default("OMP_NUM_THREADS", usable_cores())
+    # One operator computes at a time, and needs one scratch buffer of the default of
+    # four, each as large as the largest that a convolution has asked for.
+    set_default("MXNET_CPU_TEMP_COPY", 1)
     _keep_freed_memory()
     try:
         if "-cu" in wheel:

@@ -11,6 +11,7 @@ import numpy as np
 
 from xenon_mx.distributed.process_group import ProcessGroup
 from xenon_mx.errors import XenonError
+from xenon_mx.runtime.lazy import LazyMapping
 from xenon_mx.runtime.mxnet import gluon, mx
 from xenon_mx.training.loss_scale import LossScale
 
@@ -80,22 +81,22 @@ class Adam:
         if not self._loss_scale.has_overflow(self._trainer._params):
             self._trainer.update(count * scale)
 
-    def state(self) -> tuple[dict[str, np.ndarray], int]:
+    def state(self) -> tuple[Mapping[str, np.ndarray], int]:
         """Return the state for `load_state`.
 
         Returns:
             Float32 arrays `<key>.mean` and `<key>.var`, the moments of each parameter,
-            and the number of steps taken.
+            each read when it is asked for; and the number of steps taken.
         """
         updater = self._trainer._updaters[0]
         counts = self._trainer._optimizer._index_update_count
         arrays = {
-            f"{key}.{moment}": array.asnumpy()
+            f"{key}.{moment}": array.asnumpy
             for index, key in self._trainable()
             if index in updater.states
             for moment, array in zip(_MOMENTS, updater.states[index])
         }
-        return arrays, max(counts.values(), default=0)
+        return LazyMapping(arrays), max(counts.values(), default=0)
 
     def zero_state(self) -> dict[str, np.ndarray]:
         """Return the arrays of `state` before the first step: zeros."""
