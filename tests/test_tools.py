@@ -9,7 +9,7 @@ import sys
 import pytest
 from support import paths
 
-TOOLS = ["demo", "test", "bench", "transfer", "soak", "environment.py"]
+TOOLS = ["demo", "test", "bench", "seeds", "soak", "environment.py"]
 TOOLS += ["docker/repl.py", "docker/install.sh"]
 
 
