@@ -14,7 +14,7 @@ COLUMNS = ["work", "contender", "precision", "images_per_s", "lowest", "highest"
 COLUMNS += ["peak_mb", "seconds", "ratio", "target", "memory_ratio", "memory_target"]
 
 # The largest difference between a contender's probabilities and the first one's in
-# float32. Chosen here: the bench's images have probabilities within 0.006 of one another
+# float32. Chosen here: the probabilities of all images lie within 0.006 of one another
 # (the nets are random), engines in float32 differed by 2e-8, those in bfloat16 by 1e-4.
 TOLERANCES = {"f32": 1e-6, "bf16": 1e-3}
 
