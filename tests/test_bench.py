@@ -127,6 +127,14 @@ def test_ratios_are_taken_round_by_round(monkeypatch):
     assert (limit["ratio"], limit["memory_ratio"]) == (0.5, None)
 
 
+def test_processes_beside_the_measured_one_have_no_ratio_of_memory():
+    contenders = [contender._replace(precision="") for contender in WORK.contenders]
+    measured = [{"rate": 1, "peak_mb": 1, "outputs": None}]
+    found = {contender.name: measured for contender in contenders}
+    table = rows.rows("load", WORK._replace(contenders=contenders), found)
+    assert [row["memory_ratio"] for row in table if "ratio" in row] == [None, None]
+
+
 def check(work="predict", **given):
     contenders = [
         Contender(name, "bf16" if "bf16" in name else "f32") for name in given

@@ -67,6 +67,10 @@ def _ratio_row(
     """Return the medians, over rounds, of the ratios of rate and of peak memory."""
     label = work.ratio_name(comparison)
     pairs = list(zip(results[comparison.xenon], results[comparison.other]))
+    # A peak is one process's: what loads or packs may have several, and the memory of a
+    # matrix product is no bound.
+    runs_nets = any(c.precision for c in work.contenders)
+    has_memory = runs_nets and comparison.other != "limit"
 
     def ratio(key: str) -> float:
         return round(median(xenon[key] / other[key] for xenon, other in pairs), 2)
@@ -76,8 +80,7 @@ def _ratio_row(
         "contender": label,
         "ratio": ratio("rate"),
         "target": comparison.target,
-        # That of a matrix product says nothing.
-        "memory_ratio": None if comparison.other == "limit" else ratio("peak_mb"),
+        "memory_ratio": ratio("peak_mb") if has_memory else None,
         "memory_target": comparison.memory_target,
     }
 
