@@ -80,6 +80,7 @@ def test_every_command_has_its_line():
 def test_flags_exist():
     known = {opt for c in cli.COMMANDS.values() for p in c.params for opt in p.opts}
     known |= {"--slow", "--torch", "--cuda", "--help", "--version"}
+    known |= {"--compiled"}  # of tools/bench
     known |= {"--build-arg", "--gpus", "--rm"}  # docker's
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", EVERYTHING)) <= known
 
