@@ -1,0 +1,163 @@
+"""The engine of exported graphs, whichever library computes them.
+
+Owns what ONNX Runtime and OpenVINO have in common: when the graphs are loaded, which
+part of which batch is computed when, and how the results of several graphs become those
+of one ensemble. Must not know either library, or where graphs come from.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, Iterable, Iterator, NamedTuple, Protocol
+
+import numpy as np
+
+from xenon_mx.inference.exported_graph import ExportedGraph, Source
+from xenon_mx.models import cam_average
+from xenon_mx.models.cam_average import CamBatch
+from xenon_mx.runtime import progress, threads
+
+
+class Outputs(NamedTuple):
+    """What the first m members of a graph compute of n images.
+
+    Attributes:
+        logits: (n, m) float32.
+        maps: m class activation maps, (n, h, h) float32 each.
+    """
+
+    logits: np.ndarray
+    maps: list[np.ndarray]
+
+
+# From (n, S, S) uint8 pixels; several threads may call it at the same time.
+Compute = Callable[[np.ndarray], Outputs]
+
+
+class Plan(NamedTuple):
+    """How a library shares the device among images.
+
+    Attributes:
+        parallel: How many parts of batches are computed at the same time.
+        images: The largest number of images of one part; None is the whole batch.
+    """
+
+    parallel: int = 1
+    images: int | None = None
+
+
+class Library(Protocol):
+    """What computes graphs on one device, in one precision."""
+
+    @property
+    def runtime(self) -> str:
+        """Its name: one of `config.RUNTIMES`."""
+
+    @property
+    def precision(self) -> str:
+        """The precision of its arithmetic: one of `config.PRECISIONS`."""
+
+    def open(self) -> Plan:
+        """Import the library and choose the device.
+
+        Raises:
+            XenonError: It is not installed, or cannot do what was asked for.
+        """
+
+    def compile(self, graph: ExportedGraph) -> Compute:
+        """Load a graph onto the device.
+
+        Raises:
+            XenonError: The library cannot load it.
+        """
+
+    def versions(self) -> dict[str, str]:
+        """Return the library's version, once it is open."""
+
+
+class GraphEngine:
+    """The members in exported graphs: see `engines.Engine`.
+
+    Args:
+        library: What computes them.
+        source: Where they come from.
+    """
+
+    uses_mxnet = False
+
+    def __init__(self, library: Library, source: Source) -> None:
+        self.runtime, self.precision = library.runtime, library.precision
+        self._library, self._source = library, source
+        self._plan = Plan()
+        self._loaded: list[Compute] = []
+        self._extents: list[list[float]] = []
+
+    def load(self, bar: progress.Bar = progress.silent) -> None:
+        """Load the graphs: see `engines.Engine.load`."""
+        if self._loaded:
+            return
+        self._plan = self._library.open()  # before graphs are exported in vain
+        loaded, extents = [], []
+        for graph in self._source.graphs(bar):
+            loaded.append(self._library.compile(graph))
+            extents += graph.extents
+        self._loaded, self._extents = loaded, extents
+
+    def logits(self, batches: Iterable[np.ndarray]) -> np.ndarray:
+        """Compute the members' logits: see `engines.Engine.logits`."""
+        self.load()
+        results = [np.zeros((0, len(self._extents)), np.float32)]
+        results += [_joined(outputs) for _, outputs in self._run(batches)]
+        return np.concatenate(results)
+
+    def cams(
+        self, batches: Iterable[np.ndarray]
+    ) -> tuple[list[float], Iterator[CamBatch]]:
+        """Compute the ensemble's maps: see `engines.Engine.cams`."""
+        self.load()
+
+        def cam_batches() -> Iterator[CamBatch]:
+            for pixels, outputs in self._run(batches):
+                maps = [cam for each in outputs for cam in each.maps]
+                yield CamBatch(pixels, _joined(outputs), averaged(maps))
+
+        return np.mean(self._extents, axis=0).tolist(), cam_batches()
+
+    def versions(self) -> dict[str, str]:
+        """Return the version of the library."""
+        return self._library.versions()
+
+    def _run(
+        self, batches: Iterable[np.ndarray]
+    ) -> Iterator[tuple[np.ndarray, list[Outputs]]]:
+        """Yield parts of the batches in order, each with the outputs of all graphs."""
+        parts: list[np.ndarray] = []  # those that are computed
+
+        def tasks() -> Iterator[tuple[Compute, np.ndarray]]:
+            for pixels in batches:
+                step = self._plan.images or len(pixels)
+                for start in range(0, len(pixels), step):
+                    part = pixels[start : start + step]
+                    parts.append(part)
+                    yield from ((compute, part) for compute in self._loaded)
+
+        def run(task: tuple[Compute, np.ndarray]) -> Outputs:
+            compute, part = task
+            return compute(part)
+
+        results = threads.map_in_order(run, tasks(), self._plan.parallel)
+        for first in results:
+            others = (next(results) for _ in self._loaded[1:])
+            yield parts.pop(0), [first, *others]
+
+
+def _joined(outputs: list[Outputs]) -> np.ndarray:
+    """Return the logits of all graphs: (n, M)."""
+    return np.concatenate([each.logits for each in outputs], axis=1)
+
+
+def averaged(maps: list[np.ndarray]) -> np.ndarray:
+    """Average the maps of all members: (n, h, h) float32."""
+    if len({cams.shape for cams in maps}) > 1:
+        return cam_average.average_cams(maps)
+    mean: np.ndarray = np.stack(maps, axis=1).mean(axis=1)
+    return mean
