@@ -42,7 +42,8 @@ DICOM = [
 
 # 1.18 is the first version with an option to keep float32's precision on a GPU.
 ONNX_RUNTIME = ["onnxruntime>=1.18"]
-OPENVINO = ["openvino>=2023.3"]
+# 2024.4 is the last version for Python 3.8.
+OPENVINO = ["openvino>=2024.4"]
 # MXNet's exporter needs onnx.mapping, which 1.17 removed; 1.14 has no wheel for 3.12.
 EXPORT = [
     *ONNX_RUNTIME,

@@ -14,7 +14,7 @@ import numpy as np
 from xenon_mx.errors import XenonError
 from xenon_mx.inference import onnx_metadata
 from xenon_mx.inference.exported_graph import ExportedGraph
-from xenon_mx.inference.graph_engine import Compute, Outputs, Plan
+from xenon_mx.inference.graph_engine import Compute, Outputs, Plan, plan_of_cpu
 from xenon_mx.runtime import devices, extras
 from xenon_mx.runtime.threads import usable_cores
 
@@ -42,10 +42,16 @@ class OnnxRuntime:
         _parse(ctx)
         self._providers: list[Any] = []  # once a graph has been loaded
 
-    def open(self) -> Plan:
+    @property
+    def plan(self) -> Plan:
+        """How the device is shared: see `graph_engine.Library.plan`."""
+        if self._reference or self._providers != [_CPU]:
+            return Plan()
+        return plan_of_cpu()
+
+    def open(self) -> None:
         """Import ONNX Runtime: see `graph_engine.Library.open`."""
         _onnxruntime()
-        return Plan()
 
     def compile(self, graph: ExportedGraph) -> Compute:
         """Load a graph: see `graph_engine.Library.compile`."""
@@ -147,7 +153,8 @@ def _load(graph: ExportedGraph, providers: list[Any], reference: bool) -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = _LOG_ERRORS_ONLY
     # The default counts the machine's cores, not those that this process may use.
-    options.intra_op_num_threads = usable_cores()
+    parts = 1 if reference else plan_of_cpu().parallel
+    options.intra_op_num_threads = usable_cores() // parts
     if reference:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:

@@ -14,17 +14,13 @@ import numpy as np
 from xenon_mx.errors import XenonError
 from xenon_mx.inference import onnx_metadata
 from xenon_mx.inference.exported_graph import ExportedGraph
-from xenon_mx.inference.graph_engine import Compute, Outputs, Plan
+from xenon_mx.inference.graph_engine import Compute, Outputs, Plan, plan_of_cpu
 from xenon_mx.runtime import devices, extras
 from xenon_mx.runtime.threads import usable_cores
 
 _CPU = "CPU"
 _INSTALL = extras.install("openvino")
 _BF16 = "bf16"
-# Chosen here: each needs memory for its own feature maps.
-_MOST_PARALLEL = 4
-# Chosen here, by measuring DenseNet169 at 320 px, as in `models.forward`.
-_IMAGES_PER_PART = 2
 
 
 class OpenVino:
@@ -44,29 +40,29 @@ class OpenVino:
         self.precision = precision
         self._ctx = ctx
         _check_ctx(ctx)
-        self._plan = Plan() if reference else _shared_plan()
+        self.plan = Plan() if reference else plan_of_cpu()
         self._core: Any = None
 
-    def open(self) -> Plan:
+    def open(self) -> None:
         """Import OpenVINO: see `graph_engine.Library.open`."""
         self._core = _openvino().Core()
         if self.precision == _BF16:
             _check_bf16(self._core)
         if self._ctx is None:
             devices.log_cpu("xenon uses OpenVINO on CPUs only", is_cuda_build=False)
-        return self._plan
 
     def compile(self, graph: ExportedGraph) -> Compute:
         """Load a graph: see `graph_engine.Library.compile`."""
+        members = graph.members  # a reference to the graph would keep its bytes
         try:
-            model = _members_only(self._core.read_model(graph.data), graph.members)
+            model = _members_only(self._core.read_model(graph.data), members)
             if self.precision == _BF16:
                 _keep_last_layers(model)
             compiled = self._core.compile_model(model, _CPU, self._settings())
         except Exception as error:  # OpenVINO raises RuntimeError for everything
             raise _failure(f"{graph.name}: OpenVINO cannot load it", error) from error
         requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        for _ in range(self._plan.parallel):
+        for _ in range(self.plan.parallel):
             requests.put(compiled.create_infer_request())
 
         def compute(pixels: np.ndarray) -> Outputs:
@@ -77,7 +73,7 @@ class OpenVino:
                 raise _failure("OpenVINO cannot compute", error) from error
             finally:
                 requests.put(request)
-            logits, maps = results[: graph.members], results[graph.members :]
+            logits, maps = results[:members], results[members:]
             return Outputs(np.concatenate(logits, axis=1), [m[:, 0] for m in maps])
 
         return compute
@@ -92,13 +88,8 @@ class OpenVino:
             "INFERENCE_PRECISION_HINT": self.precision,
             # By default all cores of the machine, not those that this process may use.
             "INFERENCE_NUM_THREADS": usable_cores(),
-            "NUM_STREAMS": self._plan.parallel,
+            "NUM_STREAMS": self.plan.parallel,
         }
-
-
-def _shared_plan() -> Plan:
-    """Return how the cores are shared: parts that need not wait for one another."""
-    return Plan(min(usable_cores(), _MOST_PARALLEL), _IMAGES_PER_PART)
 
 
 def _check_ctx(ctx: str | None) -> None:
@@ -150,7 +141,7 @@ def _keep_last_layers(model: Any) -> None:
     in float32. As a matrix product, the last layer would round the logits to bfloat16:
     eight bits, so that many images would have the same probability.
     """
-    ops = _openvino().opset13
+    ops = _operators()
     axis = ops.constant(np.array([1], np.int64))
     for result in model.get_results():
         node = result.input(0).get_source_output().get_node()
@@ -175,6 +166,14 @@ def _failure(message: str, error: Exception) -> Exception:
 def _version() -> str:
     """Return OpenVINO's version without its build."""
     return str(_openvino().__version__).split("-")[0]
+
+
+def _operators() -> Any:
+    try:
+        from openvino import opset13
+    except ImportError:  # until 2024
+        from openvino.runtime import opset13
+    return opset13
 
 
 def _openvino() -> Any:
