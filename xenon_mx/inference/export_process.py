@@ -54,7 +54,7 @@ def check_installed() -> None:
     missing = [name for key, name in _PACKAGES.items() if not _is_installed(key)]
     if missing:
         raise XenonError(
-            f"the run has to be exported first, which needs {' and '.join(missing)}: "
+            f"the run has to be exported first, which needs {', '.join(missing)}: "
             f"{extras.install('cpu,export')}, which is needed for that only; or use "
             f"--runtime mxnet"
         )

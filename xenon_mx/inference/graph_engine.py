@@ -7,6 +7,8 @@ of one ensemble. Must not know either library, or where graphs come from.
 
 from __future__ import annotations
 
+import contextlib
+from collections import deque
 from typing import Callable, Iterable, Iterator, NamedTuple, Protocol
 
 import numpy as np
@@ -14,7 +16,7 @@ import numpy as np
 from xenon_mx.inference.exported_graph import ExportedGraph, Source
 from xenon_mx.models import cam_average
 from xenon_mx.models.cam_average import CamBatch
-from xenon_mx.runtime import progress, threads
+from xenon_mx.runtime import progress
 from xenon_mx.runtime.threads import usable_cores
 
 # Chosen here: each part needs memory for its own feature maps.
@@ -36,8 +38,10 @@ class Outputs(NamedTuple):
     maps: list[np.ndarray]
 
 
-# From (n, S, S) uint8 pixels; several threads may call it at the same time.
-Compute = Callable[[np.ndarray], Outputs]
+# Starts computing (n, S, S) uint8 pixels; what it returns waits for the outputs. Called
+# by one thread, with at most `Plan.parallel` computations that nobody has waited for.
+Wait = Callable[[], Outputs]
+Start = Callable[[np.ndarray], Wait]
 
 
 class Plan(NamedTuple):
@@ -83,7 +87,7 @@ class Library(Protocol):
             XenonError: It is not installed, or cannot do what was asked for.
         """
 
-    def compile(self, graph: ExportedGraph) -> Compute:
+    def compile(self, graph: ExportedGraph) -> Start:
         """Load a graph onto the device.
 
         Raises:
@@ -107,19 +111,19 @@ class GraphEngine:
     def __init__(self, library: Library, source: Source) -> None:
         self.runtime, self.precision = library.runtime, library.precision
         self._library, self._source = library, source
-        self._loaded: list[Compute] = []
+        self._starts: list[Start] = []
         self._extents: list[list[float]] = []
 
     def load(self, bar: progress.Bar = progress.silent) -> None:
         """Load the graphs: see `engines.Engine.load`."""
-        if self._loaded:
+        if self._starts:
             return
         self._library.open()  # before graphs are exported in vain
-        loaded, extents = [], []
+        starts, extents = [], []
         for graph in self._source.graphs(bar):
-            loaded.append(self._library.compile(graph))
+            starts.append(self._library.compile(graph))
             extents += graph.extents
-        self._loaded, self._extents = loaded, extents
+        self._starts, self._extents = starts, extents
 
     def logits(self, batches: Iterable[np.ndarray]) -> np.ndarray:
         """Compute the members' logits: see `engines.Engine.logits`."""
@@ -150,24 +154,36 @@ class GraphEngine:
     ) -> Iterator[tuple[np.ndarray, list[Outputs]]]:
         """Yield parts of the batches in order, each with the outputs of all graphs."""
         plan = self._library.plan
-        parts: list[np.ndarray] = []  # those that are computed
+        running: deque[Wait] = deque()  # graph by graph of the parts
+        parts: deque[np.ndarray] = deque()
+        outputs: list[Outputs] = []  # of the first part
 
-        def tasks() -> Iterator[tuple[Compute, np.ndarray]]:
-            for pixels in batches:
-                step = plan.images or len(pixels)
-                for start in range(0, len(pixels), step):
-                    part = pixels[start : start + step]
-                    parts.append(part)
-                    yield from ((compute, part) for compute in self._loaded)
+        def finish_one() -> Iterator[tuple[np.ndarray, list[Outputs]]]:
+            outputs.append(running.popleft()())
+            if len(outputs) == len(self._starts):
+                yield parts.popleft(), outputs[:]
+                outputs.clear()
 
-        def run(task: tuple[Compute, np.ndarray]) -> Outputs:
-            compute, part = task
-            return compute(part)
+        try:
+            for part in _split(batches, plan.images):
+                parts.append(part)
+                for start in self._starts:
+                    if len(running) == plan.parallel:
+                        yield from finish_one()
+                    running.append(start(part))
+            while running:
+                yield from finish_one()
+        finally:
+            for wait in running:  # after an error, which is more than theirs
+                with contextlib.suppress(Exception):
+                    wait()
 
-        results = threads.map_in_order(run, tasks(), plan.parallel)
-        for first in results:
-            others = (next(results) for _ in self._loaded[1:])
-            yield parts.pop(0), [first, *others]
+
+def _split(batches: Iterable[np.ndarray], images: int | None) -> Iterator[np.ndarray]:
+    for pixels in batches:
+        step = images or len(pixels)
+        for first in range(0, len(pixels), step):
+            yield pixels[first : first + step]
 
 
 def _joined(outputs: list[Outputs]) -> np.ndarray:

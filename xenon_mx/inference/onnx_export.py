@@ -69,7 +69,7 @@ def _compare(graph: ExportedGraph, nets: Sequence[Any], size: int) -> None:
     (gluon,) = forward.cams(nets, [pixels], [mxnet.mx.cpu()], reference=True)
     library = OnnxRuntime("cpu()")
     library.open()
-    exported = library.compile(graph)(pixels)
+    exported = library.compile(graph)(pixels)()
     check_equal(
         graph.name,
         what="probabilities",

@@ -7,6 +7,7 @@ folders or image files.
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from xenon_mx.errors import XenonError
 from xenon_mx.inference import onnx_metadata
 from xenon_mx.inference.exported_graph import ExportedGraph
-from xenon_mx.inference.graph_engine import Compute, Outputs, Plan, plan_of_cpu
+from xenon_mx.inference.graph_engine import Outputs, Plan, Start, plan_of_cpu
 from xenon_mx.runtime import devices, extras
 from xenon_mx.runtime.threads import usable_cores
 
@@ -41,6 +42,7 @@ class OnnxRuntime:
         self._ctx, self._reference = ctx, reference
         _parse(ctx)
         self._providers: list[Any] = []  # once a graph has been loaded
+        self._pool: ThreadPoolExecutor | None = None
 
     @property
     def plan(self) -> Plan:
@@ -53,7 +55,7 @@ class OnnxRuntime:
         """Import ONNX Runtime: see `graph_engine.Library.open`."""
         _onnxruntime()
 
-    def compile(self, graph: ExportedGraph) -> Compute:
+    def compile(self, graph: ExportedGraph) -> Start:
         """Load a graph: see `graph_engine.Library.compile`."""
         if not self._providers:
             self._providers, session = _open_session(graph, self._ctx, self._reference)
@@ -74,7 +76,9 @@ class OnnxRuntime:
                 ) from error
             return Outputs(logits[:, :count], [maps[:, i] for i in range(count)])
 
-        return compute
+        # Made only now: the device, and so the plan, is known.
+        pool = self._pool = self._pool or ThreadPoolExecutor(self.plan.parallel)
+        return lambda pixels: pool.submit(compute, pixels).result
 
     def versions(self) -> dict[str, str]:
         """Return the version of ONNX Runtime."""

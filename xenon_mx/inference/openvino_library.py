@@ -1,12 +1,13 @@
 """OpenVINO as the library that computes exported graphs, on a CPU.
 
 Owns its options, its precision and its errors. Must not know ensembles, run folders or
-image files.
+image files. One thread calls OpenVINO, and lets it compute on threads of its own: two
+threads that call it can block each other for ever (seen with 2026.4.1, on the first
+images).
 """
 
 from __future__ import annotations
 
-import queue
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from xenon_mx.errors import XenonError
 from xenon_mx.inference import onnx_metadata
 from xenon_mx.inference.exported_graph import ExportedGraph
-from xenon_mx.inference.graph_engine import Compute, Outputs, Plan, plan_of_cpu
+from xenon_mx.inference.graph_engine import Outputs, Plan, Start, Wait, plan_of_cpu
 from xenon_mx.runtime import devices, extras
 from xenon_mx.runtime.threads import usable_cores
 
@@ -51,7 +52,7 @@ class OpenVino:
         if self._ctx is None:
             devices.log_cpu("xenon uses OpenVINO on CPUs only", is_cuda_build=False)
 
-    def compile(self, graph: ExportedGraph) -> Compute:
+    def compile(self, graph: ExportedGraph) -> Start:
         """Load a graph: see `graph_engine.Library.compile`."""
         members = graph.members  # a reference to the graph would keep its bytes
         try:
@@ -61,22 +62,30 @@ class OpenVino:
             compiled = self._core.compile_model(model, _CPU, self._settings())
         except Exception as error:  # OpenVINO raises RuntimeError for everything
             raise _failure(f"{graph.name}: OpenVINO cannot load it", error) from error
-        requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        for _ in range(self.plan.parallel):
-            requests.put(compiled.create_infer_request())
+        free = [compiled.create_infer_request() for _ in range(self.plan.parallel)]
 
-        def compute(pixels: np.ndarray) -> Outputs:
-            request = requests.get()
-            try:
-                results = [*request.infer([pixels]).values()]
-            except Exception as error:
-                raise _failure("OpenVINO cannot compute", error) from error
-            finally:
-                requests.put(request)
-            logits, maps = results[:members], results[members:]
-            return Outputs(np.concatenate(logits, axis=1), [m[:, 0] for m in maps])
+        def start(pixels: np.ndarray) -> Wait:
+            request = free.pop()
+            request.start_async([pixels])
 
-        return compute
+            def wait() -> Outputs:
+                try:
+                    request.wait()
+                except Exception as error:
+                    raise _failure("OpenVINO cannot compute", error) from error
+                finally:
+                    free.append(request)
+                logits, maps = (
+                    [request.get_output_tensor(number).data for number in numbers]
+                    for numbers in (range(members), range(members, 2 * members))
+                )
+                # A copy of each: the next images use the same memory.
+                maps = [cams[:, 0].copy() for cams in maps]
+                return Outputs(np.concatenate(logits, axis=1), maps)
+
+            return wait
+
+        return start
 
     def versions(self) -> dict[str, str]:
         """Return the version of OpenVINO."""
