@@ -42,6 +42,8 @@ DICOM = [
 
 # 1.18 is the first version with an option to keep float32's precision on a GPU.
 ONNX_RUNTIME = ["onnxruntime>=1.18"]
+# 2024.4 is the last version for Python 3.8.
+OPENVINO = ["openvino>=2024.4"]
 # MXNet's exporter needs onnx.mapping, which 1.17 removed; 1.14 has no wheel for 3.12.
 EXPORT = [
     *ONNX_RUNTIME,
@@ -109,6 +111,7 @@ setup(
         "torch": ["torch>=1.13"],
         "dicom": DICOM,
         "onnx": ONNX_RUNTIME,
+        "openvino": OPENVINO,
         "export": EXPORT,
         "report": REPORT,
         # pylibjpeg-libjpeg is under the GPL: for the tests only.
@@ -118,6 +121,7 @@ setup(
             *("tifffile", "imagecodecs"),
             *DICOM,
             *EXPORT,
+            *OPENVINO,
             *REPORT,
         ],
         "repl": ["jupyterlab>=4", "jupyter_server>=2.13"],

@@ -18,7 +18,7 @@ import synthetic
 import xenon_mx as xenon
 from xenon_mx import cli, config
 from xenon_mx.data import images as radiographs
-from xenon_mx.inference import onnx_ensemble
+from xenon_mx.inference import onnxruntime_library
 from xenon_mx.models import network
 
 CONFIGS = {name: getattr(config, f"{name.capitalize()}Config") for name in cli.COMMANDS}
@@ -153,7 +153,10 @@ def test_images_may_be_files_or_arrays(world, ensemble):
 
 @pytest.mark.parametrize(
     ("name", "module", "builder"),
-    [("run", network, "build"), ("ensemble.onnx", onnx_ensemble, "_open_session")],
+    [
+        ("run", network, "build"),
+        ("ensemble.onnx", onnxruntime_library, "_load"),
+    ],
 )
 def test_members_are_loaded_once(world, monkeypatch, name, module, builder):
     calls = []

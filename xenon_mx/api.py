@@ -194,6 +194,8 @@ def predict(
     batch_size: int = PredictConfig.batch_size,
     threads: int = PredictConfig.threads,
     ctx: str | None = PredictConfig.ctx,
+    runtime: str | None = PredictConfig.runtime,
+    precision: str = PredictConfig.precision,
     overwrite: bool = PredictConfig.overwrite,
     reference: bool = PredictConfig.reference,
     progress: bool = True,
@@ -222,6 +224,9 @@ def predict(
         batch_size: Images per forward pass.
         threads: Decoding threads; 0 uses every core.
         ctx: Devices as MXNet contexts, such as `gpu(0)`.
+        runtime: What computes the nets: "mxnet", "onnxruntime" or "openvino". Default:
+            mxnet for runs, onnxruntime for an ONNX file.
+        precision: "f32", or "bf16" with openvino.
         overwrite: Replace outputs that exist, whoever wrote them.
         reference: Compute without optimizations, for comparison.
         progress: Show a progress bar on standard error.

@@ -34,6 +34,12 @@ if TYPE_CHECKING:
 
 _DISCARDED = "the epoch in progress is discarded"
 _KEPT = "what is finished is kept"
+# What the engines of xenon-predict need to be imported.
+_REQUIREMENTS = {
+    "mxnet": memory.MXNET,
+    "onnxruntime": memory.ONNX,
+    "openvino": memory.OPENVINO,
+}
 _SIGNAL_STATUS = 128  # a higher exit status tells of a signal, or of a lost connection
 
 _version = click.version_option(__version__, "--version", prog_name="xenon")
@@ -305,8 +311,10 @@ def predict_command(**flags: Any) -> None:
 
 def _predict(config: PredictConfig) -> None:
     """Write the tables of a prediction, and print losses and metrics."""
-    uses_onnx = all(run.is_file() for run in config.runs)  # which needs no MXNet
-    memory.check(memory.ONNX if uses_onnx else memory.MXNET)
+    is_file = all(run.is_file() for run in config.runs)  # an ONNX file
+    memory.check(
+        _REQUIREMENTS[config.runtime or ("onnxruntime" if is_file else "mxnet")]
+    )
     from xenon_mx.commands import predict
 
     predictions = predict.predict(config, progress.for_stream(sys.stderr))

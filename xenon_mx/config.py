@@ -26,6 +26,9 @@ STD = (0.229, 0.224, 0.225)
 # and 0.999).
 SMALLEST_LR = 1e-37
 VALID_SHARE = 0.1  # of the patients, where SOURCE tells no splits; chosen here
+# What computes predictions, and in which precision: `inference.engines`.
+RUNTIMES = ("mxnet", "onnxruntime", "openvino")
+PRECISIONS = ("f32", "bf16")
 THRESHOLD = 0.5  # the paper, section 3: abnormal if the probability is above 0.5
 
 _REFERENCE = (
@@ -308,8 +311,38 @@ class PredictConfig(Checked):
         0, "Decoding threads; 0 uses every core.", flags=("-j",), low=0, high=256
     )
     ctx: str | None = setting(None, "Devices, as for xenon-train.", kind=str)
+    # Whatever is installed, so that the same command gives the same digits.
+    runtime: str | None = setting(
+        None,
+        "What computes the nets. Default: mxnet for runs, onnxruntime for an ONNX "
+        "file. For the other two, a run is exported once, into $XDG_CACHE_HOME/xenon. "
+        "openvino uses CPUs only.",
+        kind=str,
+        choices=RUNTIMES,
+    )
+    precision: str = setting(
+        "f32",
+        "Precision of the arithmetic. bf16 needs --runtime openvino and a processor "
+        "that has it: about twice as fast, with probabilities that differ in the third "
+        "digit.",
+        choices=PRECISIONS,
+    )
     overwrite: bool = setting(False, _OVERWRITE)
     reference: bool = setting(False, _REFERENCE)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.precision == "f32":
+            return
+        if self.runtime != "openvino":
+            reason = {
+                None: "give --runtime openvino",
+                "mxnet": "mxnet gains nothing by it: give --runtime openvino",
+                "onnxruntime": "onnxruntime has none on CPUs: give --runtime openvino",
+            }[self.runtime]
+            raise ConfigError("--precision", f"bf16: {reason}")
+        if self.reference:
+            raise ConfigError("--precision", "bf16 contradicts --reference")
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from xenon_mx.inference.ensembles import Ensemble as Engine
-
+    from xenon_mx.inference import ensembles
+    from xenon_mx.inference.engines import Engine
 
 _log = logging.getLogger(__name__)
 
@@ -33,6 +33,8 @@ def load(
     *,
     members: int | None = None,
     ctx: str | None = None,
+    runtime: str | None = PredictConfig.runtime,
+    precision: str = PredictConfig.precision,
 ) -> Ensemble:
     """Load an ensemble to predict with.
 
@@ -42,20 +44,25 @@ def load(
         members: Maximum number of members, the lowest validation losses first; None is
             5. Of folds, the number of each fold; None is 1.
         ctx: Devices as MXNet contexts. Default: gpu(0) if it can be used, else cpu().
+        runtime: What computes the nets: "mxnet", "onnxruntime" or "openvino". Default:
+            mxnet for runs, onnxruntime for an ONNX file.
+        precision: "f32", or "bf16" with openvino.
 
     Raises:
-        XenonError: A run cannot be used, or runs cannot be averaged.
+        XenonError: A run cannot be used, runs cannot be averaged, or the runtime cannot
+            compute them.
     """
     from xenon_mx.commands import recognition
-    from xenon_mx.inference.ensembles import open_ensemble
+    from xenon_mx.inference import engines, ensembles
     from xenon_mx.runtime import devices
 
-    _settings(members=members)
+    config = _settings(members=members, ctx=ctx, runtime=runtime, precision=precision)
     if ctx is not None:
         devices.parse_ctx(ctx)
     paths = as_paths(runs)
     recognition.check_runs(paths)
-    return Ensemble(open_ensemble(paths, members), ctx)
+    opened = ensembles.open_ensemble(paths, members)
+    return Ensemble(opened, engines.open_engine(opened, config))
 
 
 class Ensemble:
@@ -64,15 +71,15 @@ class Ensemble:
     The members are loaded by the first prediction, and stay loaded.
 
     Args:
-        engine: The members, in Gluon or in ONNX Runtime: see `load`.
-        ctx: Devices as MXNet contexts; None is gpu(0) if it can be used, else cpu().
+        known: What is known of the members.
+        engine: What computes them: see `load`.
     """
 
-    def __init__(self, engine: Engine, ctx: str | None) -> None:
-        self._engine, self._ctx = engine, ctx
+    def __init__(self, known: ensembles.Ensemble, engine: Engine) -> None:
+        self._known, self._engine = known, engine
 
     def __repr__(self) -> str:
-        names = [str(member.params) for member in self._engine.members]
+        names = [str(member.params) for member in self._known.members]
         return f"<xenon Ensemble of {', '.join(names)}>"
 
     def predict(
@@ -119,7 +126,7 @@ class Ensemble:
             batch_size=batch_size,
             threads=threads,
         )
-        decision = decisions.find(self._engine, threshold)
+        decision = decisions.find(self._known, threshold)
         images, prob = self._probabilities(config, progress)
         if decision is not None:
             prediction_csv.check_columns(images)
@@ -156,11 +163,11 @@ class Ensemble:
         if isinstance(images, (str, PathLike)) or hasattr(images, "shape"):
             raise XenonError("give a list of images, also for a single one")
         images = list(images)
-        decision = decisions.find(self._engine, threshold)
+        decision = decisions.find(self._known, threshold)
         named = [_named(image, number) for number, image in enumerate(images)]
         self._check_unseen(named)
         squares = [self._square(_pixels(image)) for image in images]
-        logits = self._engine.logits(_batches(squares, batch_size), self._ctx)
+        logits = self._engine.logits(_batches(squares, batch_size))
         prob = metrics.sigmoid(logits)
         threshold = decisions.threshold_of(decision, threshold)
         return _frame(prediction_csv.images_csv(named, prob, threshold))
@@ -182,7 +189,7 @@ class Ensemble:
         from xenon_mx.inference import cam_overlay
 
         pixels = _pixels(image)
-        extent, batches = self._engine.cams([self._square(pixels)[None]], self._ctx)
+        extent, batches = self._engine.cams([self._square(pixels)[None]])
         (batch,) = batches
         resized = cam_overlay.resize_to_radiograph(
             batch.maps[0], pixels.shape, *self._geometry(), extent
@@ -199,13 +206,14 @@ class Ensemble:
         from xenon_mx.evaluation.left_out import LeftOut
         from xenon_mx.inference.inputs import InputImages
 
-        source = InputImages(config, self._engine.meta.preprocessing)
+        source = InputImages(config, self._known.meta.preprocessing)
         self._check_unseen(source.images, source.origin)
         bar = arguments.bar(progress)
+        self._engine.load(bar)
         with bar(total=len(source.images), unit="img") as progress_bar:
             pixels = source.batches(self._engine.uses_mxnet)
             batches = track(pixels, progress_bar)
-            logits = self._engine.logits(batches, self._ctx)
+            logits = self._engine.logits(batches)
         if source.left_out:
             left_out = LeftOut.of(source.left_out, source.predicted)
             for line in left_out.lines(source.predicted):
@@ -216,14 +224,14 @@ class Ensemble:
         self, images: Sequence[Any], origin: tuple[str, str] | None = None
     ) -> None:
         """Check that folds were not trained on the images."""
-        if self._engine.folds:
+        if self._known.folds:
             from xenon_mx.inference import prediction_record
 
-            prediction_record.check_unseen(self._engine, images, origin)
+            prediction_record.check_unseen(self._known, images, origin)
 
     def _geometry(self) -> tuple[int, str]:
         """Return side and fit of the nets' square input, as `fit_square` takes them."""
-        preprocessing = self._engine.meta.preprocessing
+        preprocessing = self._known.meta.preprocessing
         return preprocessing.size, preprocessing.fit
 
     def _square(self, pixels: np.ndarray) -> np.ndarray:

@@ -275,9 +275,9 @@ def test_without_what_a_fold_has_seen_nothing_is_claimed(packed, runs, tmp_path)
 def test_an_export_has_all_folds_and_refuses_the_same_records(packed, runs, tmp_path):
     onnx = tmp_path / "folds.onnx"
     assert export.export(ExportConfig((runs,), onnx, members=2)) == 4
-    ensemble = onnx_ensemble.OnnxEnsemble.open(onnx, None)
+    ensemble = onnx_ensemble.OnnxEnsemble(onnx, None)
     assert (ensemble.folds, len(ensemble.members)) == (2, 4)
-    assert len(onnx_ensemble.OnnxEnsemble.open(onnx, 1).members) == 2
+    assert len(onnx_ensemble.OnnxEnsemble(onnx, 1).members) == 2
     valid = packed.folder / "valid.rec"
     exported = ask(tmp_path / "a.csv", valid, onnx, members=1)
     assert np.allclose(

@@ -25,7 +25,8 @@ from xenon_mx import cli
 from xenon_mx.commands import export, pack, train
 from xenon_mx.config import ExportConfig, PackConfig, PredictConfig, TrainConfig
 from xenon_mx.errors import ConfigError, XenonError
-from xenon_mx.inference import inputs, onnx_graph
+from xenon_mx.inference import inputs, onnx_export, onnx_graph
+from xenon_mx.inference.engines import open_engine
 from xenon_mx.inference.onnx_ensemble import OnnxEnsemble
 from xenon_mx.inference.onnx_metadata import add_checksum
 from xenon_mx.models import cam_block, forward, network
@@ -486,18 +487,23 @@ def test_what_a_file_cannot_do_is_refused(world, tmp_path, runs, options, messag
     assert not (tmp_path / "out.csv").exists()
 
 
+def opened(file):
+    """Return the engine of a file, with the default settings."""
+    return open_engine(OnnxEnsemble(file, 3), PredictConfig((), Path("-"), (file,)))
+
+
 def test_without_a_ctx_the_one_that_is_used_is_logged(world, caplog):
-    ensemble = OnnxEnsemble.open(world / "run.onnx", 3)
+    engine = opened(world / "run.onnx")
     with caplog.at_level(logging.INFO):
-        ensemble.logits([synthetic.blobs(1, SIZE)])
+        engine.logits([synthetic.blobs(1, SIZE)])
     assert "ctx: cpu(0)" in caplog.messages
 
 
 def test_a_gpu_that_onnx_runtime_cannot_use_is_a_warning(world, caplog, monkeypatch):
     monkeypatch.setattr(devices, "_gpus", lambda: [devices.Gpu("NVIDIA A10", (8, 6))])
-    ensemble = OnnxEnsemble.open(world / "run.onnx", 3)
+    engine = opened(world / "run.onnx")
     with caplog.at_level(logging.WARNING):
-        ensemble.logits([synthetic.blobs(1, SIZE)])
+        engine.logits([synthetic.blobs(1, SIZE)])
     assert "ctx: cpu(0), not a GPU: this ONNX Runtime has no CUDA" in caplog.text
 
 
@@ -540,7 +546,7 @@ def test_a_link_is_written_through(world, tmp_path):
     config = ExportConfig((world / "run",), tmp_path / "link.onnx", members=1)
     export.export(config)
     assert (tmp_path / "link.onnx").is_symlink()
-    assert OnnxEnsemble.open(tmp_path / "real.onnx", 5).members[0].epoch > 0
+    assert OnnxEnsemble(tmp_path / "real.onnx", 5).members[0].epoch > 0
 
 
 def test_a_folder_that_is_no_run_is_refused(world, tmp_path):
@@ -562,11 +568,11 @@ def test_the_command_prints_the_next_command(world, tmp_path, capsys):
 @pytest.mark.parametrize("wrong", [2e-5, np.nan])
 def test_probabilities_that_differ_are_not_written(wrong):
     expected = np.array([[0.5, 0.25]])
-    out = Path("x.onnx")
-    export.check_equal(out, "members", expected, expected + 0.9e-5, export.TOLERANCE)
+    out, tolerance = "x.onnx", onnx_export.TOLERANCE
+    onnx_export.check_equal(out, "members", expected, expected + 0.9e-5, tolerance)
     actual = expected + [[0, wrong]]
     with pytest.raises(XenonError, match=r"x\.onnx: not written: its members"):
-        export.check_equal(out, "members", expected, actual, export.TOLERANCE)
+        onnx_export.check_equal(out, "members", expected, actual, tolerance)
 
 
 @pytest.mark.slow

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from xenon_mx.errors import XenonError
-from xenon_mx.inference.gluon_ensemble import GluonEnsemble
+from xenon_mx.inference import gluon_engine
+from xenon_mx.inference.run_ensemble import RunEnsemble
 from xenon_mx.runs.epoch_log import EpochRecord
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runs.run_meta import RunMeta
@@ -46,7 +47,7 @@ def make(folder, losses, **changes):
 def test_the_lowest_losses_over_all_runs_are_chosen(tmp_path):
     a = make(tmp_path / "a", [0.5, 0.1, 0.4])
     b = make(tmp_path / "b", [0.2, 0.6])
-    chosen = GluonEnsemble([a, b], members=3).members
+    chosen = RunEnsemble([a, b], members=3).members
     assert [(m.params.parts[-3], m.epoch) for m in chosen] == [
         ("a", 1),
         ("b", 0),
@@ -55,9 +56,7 @@ def test_the_lowest_losses_over_all_runs_are_chosen(tmp_path):
 
 
 def test_fewer_members_than_asked_for_are_all_taken(tmp_path):
-    assert (
-        len(GluonEnsemble([make(tmp_path / "a", [0.5, 0.1])], members=5).members) == 2
-    )
+    assert len(RunEnsemble([make(tmp_path / "a", [0.5, 0.1])], members=5).members) == 2
 
 
 @pytest.mark.parametrize(
@@ -71,32 +70,32 @@ def test_fewer_members_than_asked_for_are_all_taken(tmp_path):
 def test_runs_that_differ_are_refused(tmp_path, key, value):
     a, b = make(tmp_path / "a", [0.5]), make(tmp_path / "b", [0.4], **{key: value})
     with pytest.raises(XenonError, match=f"differ in {key}"):
-        GluonEnsemble([a, b], members=5)
+        RunEnsemble([a, b], members=5)
 
 
 def test_a_run_given_twice_is_refused(tmp_path):
     a = make(tmp_path / "a", [0.5])
     with pytest.raises(XenonError, match="twice"):
-        GluonEnsemble([a, tmp_path / "b" / ".." / "a"], members=5)
+        RunEnsemble([a, tmp_path / "b" / ".." / "a"], members=5)
 
 
 def test_a_run_without_an_epoch_is_refused(tmp_path):
     with pytest.raises(XenonError, match="no finished epoch"):
-        GluonEnsemble([make(tmp_path / "a", [])], members=5)
+        RunEnsemble([make(tmp_path / "a", [])], members=5)
 
 
 def test_a_changed_params_file_is_refused_before_mxnet_reads_it(tmp_path):
-    ensemble = GluonEnsemble([make(tmp_path / "a", [0.5])], members=1)
+    ensemble = RunEnsemble([make(tmp_path / "a", [0.5])], members=1)
     ensemble.members[0].params.write_bytes(b"other")
     with pytest.raises(XenonError, match="damaged"):
-        ensemble.load([mx.cpu()])
+        gluon_engine.build_nets(ensemble, [mx.cpu()])
 
 
 def test_a_missing_params_file_is_refused(tmp_path):
-    ensemble = GluonEnsemble([make(tmp_path / "a", [0.5])], members=1)
+    ensemble = RunEnsemble([make(tmp_path / "a", [0.5])], members=1)
     ensemble.members[0].params.unlink()
     with pytest.raises(XenonError, match="missing"):
-        ensemble.load([mx.cpu()])
+        gluon_engine.build_nets(ensemble, [mx.cpu()])
 
 
 @pytest.mark.parametrize(
@@ -108,4 +107,4 @@ def test_a_missing_params_file_is_refused(tmp_path):
 )
 def test_a_run_of_another_kind_is_refused(tmp_path, key, value, message):
     with pytest.raises(XenonError, match=message):
-        GluonEnsemble([make(tmp_path / "a", [0.5], **{key: value})], members=5)
+        RunEnsemble([make(tmp_path / "a", [0.5], **{key: value})], members=5)

@@ -45,7 +45,7 @@ from xenon_mx.evaluation.referral import Referral
 from xenon_mx.evaluation.sample_size import SampleSize
 from xenon_mx.evaluation.seen import BY_RECORDS
 from xenon_mx.evaluation.studies import UNLABELLED
-from xenon_mx.inference.gluon_ensemble import GluonEnsemble
+from xenon_mx.inference.run_ensemble import RunEnsemble
 from xenon_mx.runs import decision_file
 from xenon_mx.runs.decision_file import DECISION_JSON, DecisionRecord
 from xenon_mx.runs.run_folder import Run
@@ -72,7 +72,7 @@ def decide(config: DecideConfig) -> Decision:
     out = config.run / DECISION_JSON
     output = outputs.Output(out, "RUN", (".json",), DecisionRecord(), True)
     written = outputs.Outputs("xenon-decide", [output], config.overwrite)
-    ensemble = GluonEnsemble([config.run], MEMBERS).source()
+    ensemble = RunEnsemble([config.run], MEMBERS).source()
     table = _read_table(config, ensemble)
     samples = _samples(table)
     read = [path for path in run.contents() if path != out]

@@ -1,7 +1,6 @@
 """xenon-export: a run's ensemble as one ONNX file, which needs no MXNet.
 
-Owns the order of the work, the file's properties, and the comparison of the file with
-MXNet's nets. Must not know the command line.
+Owns the order of the work and the file's properties. Must not know the command line.
 """
 
 from __future__ import annotations
@@ -12,16 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from xenon_mx import __version__
 from xenon_mx.commands import recognition
 from xenon_mx.config import ExportConfig
 from xenon_mx.data import outputs
 from xenon_mx.errors import XenonError
-from xenon_mx.evaluation import metrics
 from xenon_mx.evaluation.decision import Decision
-from xenon_mx.inference import decisions, gluon_ensemble, onnx_ensemble, onnx_metadata
+from xenon_mx.inference import decisions, gluon_engine, onnx_metadata
+from xenon_mx.inference.run_ensemble import RunEnsemble
 from xenon_mx.runtime import devices, mxnet, progress, text
 
 _log = logging.getLogger(__name__)
@@ -29,11 +26,6 @@ _log = logging.getLogger(__name__)
 # A Protocol Buffers message holds at most 2 GiB; the graph without its weights takes
 # far less than the 16 MiB left for it here.
 _MAX_WEIGHT_BYTES = 2**31 - 2**24
-# The largest difference allowed between the probabilities of file and run.
-TOLERANCE = 1e-5
-# The same for their maps, relative to the largest value.
-_MAPS_TOLERANCE = 1e-4
-_NOISE_IMAGES = 4  # on which file and run are compared
 
 
 def export(config: ExportConfig, bar: progress.Bar = progress.silent) -> int:
@@ -57,7 +49,7 @@ def export(config: ExportConfig, bar: progress.Bar = progress.silent) -> int:
         config.out, "OUT.onnx", (".onnx",), onnx_metadata.OnnxRecord()
     )
     files = outputs.Outputs("xenon-export", [output], config.overwrite)
-    ensemble = gluon_ensemble.GluonEnsemble(config.runs, config.members)
+    ensemble = RunEnsemble(config.runs, config.members)
     origin = outputs.made_from({"runs": ensemble.identities})
     files.claim(origin, ensemble.files())
     _check_sizes(ensemble)
@@ -70,42 +62,34 @@ def export(config: ExportConfig, bar: progress.Bar = progress.silent) -> int:
 
 
 def _convert(
-    ensemble: gluon_ensemble.GluonEnsemble,
+    ensemble: RunEnsemble,
     out: Path,
     origin: str,
     decision: Decision | None,
     bar: progress.Bar,
 ) -> bytes:
     """Return the bytes of the ONNX file, after comparing it with MXNet's nets."""
-    from xenon_mx.inference import onnx_graph  # loads MXNet
-    from xenon_mx.models import cam_block
+    from xenon_mx.inference import onnx_export, onnx_graph  # load MXNet
 
-    onnx_graph.check_packages()
-    size = ensemble.meta.preprocessing.size
+    onnx_graph.check_packages()  # before the nets are built
     with mxnet.failures():
-        nets = ensemble.load(devices.contexts("cpu()"), reference=True)
+        ctxs = devices.contexts("cpu()")
+        nets = gluon_engine.build_nets(ensemble, ctxs, reference=True)
+        properties = {
+            **_properties(ensemble, decision),
+            onnx_metadata.MADE_FROM: origin,
+        }
         with bar(total=len(nets) + 1, unit="net", desc="exporting") as progress_bar:
-            converted = []
-            for net in nets:
-                converted.append(onnx_graph.convert(net, size))
-                progress_bar.update()
-            extents = [cam_block.cam_extent(net, size) for net in nets]
-            properties = {
-                **_properties(ensemble, extents, decision),
-                onnx_metadata.MADE_FROM: origin,
-            }
-            model = onnx_graph.merge(converted, size, properties)
-            data = onnx_metadata.add_checksum(model.SerializeToString())
-            _compare(out, nets, data, size)
-            progress_bar.update()
-    return data
+            return onnx_export.export(
+                str(out),
+                nets,
+                ensemble.meta.preprocessing.size,
+                properties,
+                progress_bar,
+            )
 
 
-def _properties(
-    ensemble: gluon_ensemble.GluonEnsemble,
-    extents: list[tuple[float, float]],
-    decision: Decision | None,
-) -> dict[str, Any]:
+def _properties(ensemble: RunEnsemble, decision: Decision | None) -> dict[str, Any]:
     """Return the file's metadata: JSON values by key."""
     meta = ensemble.meta.to_json()
     keys = ("data", "study_types", "weights", "preprocessing", "architecture")
@@ -117,10 +101,7 @@ def _properties(
         **{key: meta[key] for key in keys},
         **{key: meta[key] for key in splits if key in meta},
         **({onnx_metadata.FOLDS: ensemble.folds} if ensemble.folds else {}),
-        "members": [
-            {**member, "field": extent}
-            for member, extent in zip(ensemble.describe_members(), extents)
-        ],
+        "members": ensemble.describe_members(),
         **_decision_property(decision),
         "versions": {
             "xenon": __version__,
@@ -137,47 +118,7 @@ def _decision_property(decision: Decision | None) -> dict[str, Any]:
     return {onnx_metadata.DECISION: replace(decision, names=None).to_json()}
 
 
-def _compare(out: Path, nets: list[Any], data: bytes, size: int) -> None:
-    """Raise an error unless the file and the nets it was made of agree on noise."""
-    from xenon_mx.models import forward
-
-    noise = np.random.RandomState(0).randint(0, 256, (_NOISE_IMAGES, size, size))
-    # From dark to bright, so that probabilities are not all close to 0 or all to 1.
-    brightness = np.linspace(0.25, 1, _NOISE_IMAGES)[:, None, None]
-    pixels = (noise * brightness).astype(np.uint8)
-    (gluon,) = forward.cams(nets, [pixels], [mxnet.mx.cpu()], reference=True)
-    exported = onnx_ensemble.OnnxEnsemble(out, data, len(nets))
-    _, (onnx,) = exported.cams([pixels], "cpu()")
-    check_equal(
-        out,
-        what="probabilities",
-        expected=metrics.sigmoid(gluon.logits),
-        actual=metrics.sigmoid(onnx.logits),
-        tolerance=TOLERANCE,
-    )
-    largest = float(np.abs(gluon.maps).max()) or 1.0
-    check_equal(
-        out,
-        what="activation maps",
-        expected=gluon.maps / largest,
-        actual=onnx.maps / largest,
-        tolerance=_MAPS_TOLERANCE,
-    )
-
-
-def check_equal(
-    out: Path, what: str, expected: np.ndarray, actual: np.ndarray, tolerance: float
-) -> None:
-    """Raise an error unless MXNet's values and those of the file agree."""
-    difference = float(np.abs(expected - actual).max())
-    if not difference <= tolerance:  # also true of NaN
-        raise XenonError(
-            f"{out}: not written: its {what} would differ from MXNet's by "
-            f"{difference:.1e}, which is more than {tolerance:.0e}"
-        )
-
-
-def _check_sizes(ensemble: gluon_ensemble.GluonEnsemble) -> None:
+def _check_sizes(ensemble: RunEnsemble) -> None:
     """Raise an error, before weights are read, if they exceed the limit of a file."""
     paths = [member.params for member in ensemble.members]
     total = sum(path.stat().st_size for path in paths if path.is_file())

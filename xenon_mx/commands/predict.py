@@ -33,6 +33,7 @@ from xenon_mx.inference import (
     cam_folder,
     cam_overlay,
     decisions,
+    engines,
     ensembles,
     inputs,
     prediction_record,
@@ -88,10 +89,11 @@ class Predictions:
 
 @dataclass(frozen=True)
 class _Job:
-    """The images to predict, the ensemble, and the settings."""
+    """The images to predict, the ensemble, what computes it, and the settings."""
 
     config: PredictConfig
     ensemble: ensembles.Ensemble
+    engine: engines.Engine
     source: inputs.InputImages
     origin: str  # the fingerprint of images and runs
     seen: Seen  # what of the images the nets have seen before
@@ -129,7 +131,7 @@ def predict(config: PredictConfig, bar: progress.Bar = progress.silent) -> Predi
             decision=job.decision,
         )
         described = prediction_record.describe(
-            config, job.ensemble, job.source, job.seen, job.decision
+            config, job.ensemble, job.engine, job.source, job.seen, job.decision
         )
         _check_complete(config, described.left_out)
         _write_tables(config, predictions, tables, described)
@@ -155,6 +157,7 @@ def _check_complete(config: PredictConfig, left_out: LeftOut) -> None:
 def _prepare(config: PredictConfig, tables: outputs.Outputs) -> _Job:
     """Open ensemble and inputs, and check that the outputs may be written."""
     ensemble = ensembles.open_ensemble(config.runs, config.members)
+    engine = engines.open_engine(ensemble, config)
     decision = decisions.find(ensemble, config.threshold)
     source = inputs.InputImages(config, ensemble.meta.preprocessing)
     if decision is not None:
@@ -168,7 +171,7 @@ def _prepare(config: PredictConfig, tables: outputs.Outputs) -> _Job:
     tables.claim(origin, [*config.inputs, *ensemble.files(), *source.files()])
     if config.cam is not None:
         cam_folder.check_replaceable(config.cam, origin, config.overwrite)
-    return _Job(config, ensemble, source, origin, seen, decision)
+    return _Job(config, ensemble, engine, source, origin, seen, decision)
 
 
 def _compute_logits(
@@ -179,14 +182,16 @@ def _compute_logits(
     The folder of the maps is entered on the stack.
     """
     config, ensemble, source = job.config, job.ensemble, job.source
+    job.engine.load(bar)
     with bar(total=len(source.images), unit="img", desc="predicting") as progress_bar:
-        batches = progress.track(source.batches(ensemble.uses_mxnet), progress_bar)
+        pixels = source.batches(job.engine.uses_mxnet)
+        batches = progress.track(pixels, progress_bar)
         if config.cam is None:
-            logits = ensemble.logits(batches, config.ctx, config.reference)
+            logits = job.engine.logits(batches)
             progress.fill(progress_bar)  # --skip-bad leaves images out
             _check_finite(ensemble, logits)
             return logits
-        extent, cams = ensemble.cams(batches, config.ctx, config.reference)
+        extent, cams = job.engine.cams(batches)
         folder = cam_folder.CamFolder(
             out=config.cam,
             paths=[image.path for image in source.images],

@@ -1,34 +1,29 @@
-"""The interface of an ensemble, and the choice between Gluon and ONNX Runtime.
+"""What is known of an ensemble, whichever engine runs it.
 
-Owns what an ensemble offers to its users, and which engine opens what --run names.
-Must not know how an engine works, image files or CSVs.
+Owns the interface of an ensemble, and whether --run names runs or an ONNX
+file. Must not know engines, image files or CSVs.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Iterable, Iterator, Protocol, Sequence
-
-import numpy as np
+from typing import Protocol, Sequence, Union
 
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation.decision import Decision
 from xenon_mx.evaluation.provenance import EnsembleSource, TrainingData
-from xenon_mx.inference.gluon_ensemble import GluonEnsemble
 from xenon_mx.inference.onnx_ensemble import OnnxEnsemble
 from xenon_mx.inference.onnx_metadata import is_onnx_file
-from xenon_mx.models.cam_average import CamBatch
+from xenon_mx.inference.run_ensemble import RunEnsemble
 from xenon_mx.runs.checkpoints import Checkpoint
 from xenon_mx.runs.run_meta import DataMeta
 from xenon_mx.runs.seen_studies import SeenByAny, SeenStudies
 
+AnyEnsemble = Union[RunEnsemble, OnnxEnsemble]
+
 
 class Ensemble(Protocol):
-    """Members whose probabilities are averaged, whichever engine runs them."""
-
-    @property
-    def uses_mxnet(self) -> bool:
-        """Whether MXNet runs the members; if not, nothing else may import it."""
+    """Members whose probabilities are averaged."""
 
     @property
     def meta(self) -> DataMeta:
@@ -50,6 +45,10 @@ class Ensemble(Protocol):
     def folds(self) -> int:
         """The number of folds that the members are of; 0 if they are of none."""
 
+    @property
+    def limit_reason(self) -> str:
+        """Why there are no more members."""
+
     def files(self) -> list[Path]:
         """Return every file that is read."""
 
@@ -68,53 +67,9 @@ class Ensemble(Protocol):
         Each by the file that holds it, as messages name it.
         """
 
-    def versions(self) -> dict[str, str]:
-        """Return the version of what runs the members, once it has run."""
 
-    @property
-    def limit_reason(self) -> str:
-        """Why there are no more members."""
-
-    def logits(
-        self,
-        batches: Iterable[np.ndarray],
-        ctx: str | None = None,
-        reference: bool = False,
-    ) -> np.ndarray:
-        """Compute the logits of all M members in one pass over the images.
-
-        Args:
-            batches: (n, S, S) uint8 each, N images in total.
-            ctx: Devices, as `devices.parse_ctx` reads them; None is gpu(0) if the
-                engine can use it, else cpu().
-            reference: Compute without the engine's optimizations.
-
-        Returns:
-            (N, M) float32.
-        """
-
-    def cams(
-        self,
-        batches: Iterable[np.ndarray],
-        ctx: str | None = None,
-        reference: bool = False,
-    ) -> tuple[list[float], Iterator[CamBatch]]:
-        """Compute the logits and the class activation maps of all members.
-
-        Args:
-            batches: As for `logits`.
-            ctx: As for `logits`.
-            reference: As for `logits`.
-
-        Returns:
-            The mean `cam_block.cam_extent` of the members, and logits and maps, a few
-            images at a time. Maps of different nets are averaged cell by cell, whatever
-            their extents: a cell is then up to half a cell off.
-        """
-
-
-def open_ensemble(paths: Sequence[Path], members: int | None) -> Ensemble:
-    """Open what --run names, in Gluon or in ONNX Runtime.
+def open_ensemble(paths: Sequence[Path], members: int | None) -> AnyEnsemble:
+    """Open what --run names: runs or an ONNX file.
 
     Args:
         paths: Run folders, one folder of folds, or one ONNX file.
@@ -126,10 +81,10 @@ def open_ensemble(paths: Sequence[Path], members: int | None) -> Ensemble:
     """
     onnx_files = [path for path in paths if is_onnx_file(path)]
     if not onnx_files:
-        return GluonEnsemble(paths, members)
+        return RunEnsemble(paths, members)
     if len(paths) > 1:
         raise XenonError(
             f"{onnx_files[0]}: an ONNX file is a whole ensemble: give no other --run, "
             f"or export all of the runs into one file"
         )
-    return OnnxEnsemble.open(onnx_files[0], members)
+    return OnnxEnsemble(onnx_files[0], members)

@@ -15,7 +15,16 @@ import numpy as np
 
 from xenon_mx.config import MEAN, STD
 from xenon_mx.errors import XenonError
-from xenon_mx.inference.onnx_metadata import LOGITS, MAPS, MEMBERS, PIXELS, PROBABILITY
+from xenon_mx.inference.onnx_metadata import (
+    LOGITS,
+    MAPS,
+    MEMBER_LOGIT,
+    MEMBER_MAP,
+    MEMBERS,
+    PIXELS,
+    PROBABILITY,
+    member_prefix,
+)
 from xenon_mx.models import cam_average, cam_block
 from xenon_mx.runtime import extras
 from xenon_mx.runtime.mxnet import exporter, mx
@@ -25,7 +34,7 @@ from xenon_mx.runtime.mxnet import exporter, mx
 _OPSET, _IR_VERSION = 13, 7
 
 _NORMALISED = "normalised"
-_LOGIT, _MAP, _RESIZED = "logit", "map", "enlarged"  # the outputs of each member
+_RESIZED = "enlarged"  # a member's map with as many cells as the largest
 _INSTALL = extras.install("export")
 
 
@@ -127,7 +136,7 @@ def _rename(graph: Any, keys: dict[str, str]) -> Any:
     yield files with different bytes.
     """
     outputs = (output.name for output in graph.output)
-    names = {_NORMALISED: _NORMALISED, **dict(zip(outputs, (_LOGIT, _MAP)))}
+    names = {_NORMALISED: _NORMALISED, **dict(zip(outputs, (MEMBER_LOGIT, MEMBER_MAP)))}
     for number, weight in enumerate(graph.initializer):
         names[weight.name] = keys.get(weight.name, f"constant_{number}")
         weight.name = names[weight.name]
@@ -162,7 +171,7 @@ def merge(nets: Sequence[ConvertedNet], size: int, properties: dict[str, Any]) -
     cells = max(net.cells for net in nets)
     nodes, weights = _normalisation()
     for number, net in enumerate(nets, 1):
-        member_nodes, member_weights = _member(net, cells, _prefix(number))
+        member_nodes, member_weights = _member(net, cells, member_prefix(number))
         nodes += member_nodes
         weights += member_weights
     nodes += _averaging(len(nets))
@@ -186,8 +195,8 @@ def _averaging(members: int) -> list[Any]:
     """Join the outputs of all members, and average their probabilities."""
     make = _onnx().helper.make_node
     logits, cams = (
-        [_prefix(number) + name for number in range(1, members + 1)]
-        for name in (_LOGIT, _RESIZED)
+        [member_prefix(number) + name for number in range(1, members + 1)]
+        for name in (MEMBER_LOGIT, _RESIZED)
     )
     return [
         make("Concat", logits, [LOGITS], LOGITS, axis=1),
@@ -195,10 +204,6 @@ def _averaging(members: int) -> list[Any]:
         make("ReduceMean", [MEMBERS], [PROBABILITY], PROBABILITY, axes=[1], keepdims=0),
         make("Concat", cams, [MAPS], MAPS, axis=1),
     ]
-
-
-def _prefix(number: int) -> str:
-    return f"member_{number}/"
 
 
 def _member(net: ConvertedNet, cells: int, prefix: str) -> tuple[list[Any], list[Any]]:
@@ -225,7 +230,7 @@ def _resizing(old: int, new: int, prefix: str) -> tuple[list[Any], list[Any]]:
     rows, columns, taller = (prefix + x for x in ("rows", "columns", "taller"))
     resized = prefix + _RESIZED
     nodes = [
-        onnx.helper.make_node("MatMul", [rows, prefix + _MAP], [taller], taller),
+        onnx.helper.make_node("MatMul", [rows, prefix + MEMBER_MAP], [taller], taller),
         onnx.helper.make_node("MatMul", [taller, columns], [resized], resized),
     ]
     constants = {rows: matrix, columns: np.ascontiguousarray(matrix.T)}

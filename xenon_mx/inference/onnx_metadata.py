@@ -18,6 +18,8 @@ FORMAT = 1  # of the properties; raised when an older xenon would misread newer 
 PIXELS = "pixels"  # (N, S, S) uint8
 PROBABILITY, MEMBERS, LOGITS = "probability", "members", "logits"  # (N,), (N, M) twice
 MAPS = "maps"  # (N, M, h, h)
+# Of each member, within the graph; MEMBER_MAP has the net's own number of cells.
+MEMBER_LOGIT, MEMBER_MAP = "logit", "map"  # (N, 1), (N, 1, h, h)
 MADE_FROM = "made_from"  # a property: the fingerprint of the runs
 DECISION = "decision"  # a property: what xenon-decide decided about the run, if it did
 FOLDS = "folds"  # a property: the number of folds that the members are of, if they are
@@ -32,6 +34,11 @@ _CHECKSUM_PATTERN = re.compile(_CHECKSUM.replace(b"%s", b"[0-9a-f]{64}") + rb"\Z
 _CHECKSUM_BYTES = 78
 _PROPERTY, _KEY, _VALUE = 14, 1, 2
 _VARINT, _LENGTH_DELIMITED = 0, 2  # the wire types that occur in a ModelProto
+
+
+def member_prefix(number: int) -> str:
+    """Return how the names of a member's tensors begin; the first member is 1."""
+    return f"member_{number}/"
 
 
 def is_onnx_file(path: Path) -> bool:
@@ -62,6 +69,15 @@ def read_properties(data: bytes) -> dict[str, Any]:
             key = str(entry[_KEY], "utf-8")
             properties[key] = json.loads(str(entry[_VALUE], "utf-8"))
     return properties
+
+
+def extents(properties: Mapping[str, Any]) -> list[list[float]]:
+    """Return `cam_block.cam_extent` of each member, from the properties.
+
+    Raises:
+        KeyError, TypeError: They are not there.
+    """
+    return [[*member["field"]] for member in properties["members"]]
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:

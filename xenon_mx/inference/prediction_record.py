@@ -25,6 +25,7 @@ from xenon_mx.evaluation.left_out import LeftOut
 from xenon_mx.evaluation.provenance import Counts, InputSource, Provenance
 from xenon_mx.evaluation.seen import BY_RECORDS, UNKNOWN, Seen
 from xenon_mx.inference.decisions import threshold_of
+from xenon_mx.inference.engines import Engine
 from xenon_mx.inference.ensembles import Ensemble
 from xenon_mx.inference.inputs import InputImages
 from xenon_mx.runtime import text
@@ -98,6 +99,7 @@ def count_seen(
 def describe(
     config: PredictConfig,
     ensemble: Ensemble,
+    engine: Engine,
     source: InputImages,
     seen: Seen,
     decision: Decision | None = None,
@@ -107,6 +109,7 @@ def describe(
     Args:
         config: The settings of `xenon-predict`.
         ensemble: What predicted.
+        engine: What computed it.
         source: What was predicted.
         seen: What `count_seen` returned for all images of the source.
         decision: What was decided about the ensemble, if it was.
@@ -122,6 +125,8 @@ def describe(
         command={
             "name": "xenon-predict",
             **{name: _plain(getattr(config, name)) for name in _SETTINGS},
+            "runtime": engine.runtime,
+            "precision": engine.precision,
             "members": ensemble.asked,
             "threshold": threshold,
         },
@@ -130,7 +135,7 @@ def describe(
             "xenon": __version__,
             "python": platform.python_version(),
             "numpy": np.__version__,
-            **ensemble.versions(),
+            **engine.versions(),
         },
         ensemble=ensemble.source(),
         data=ensemble.training_data(),

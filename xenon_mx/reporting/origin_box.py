@@ -112,8 +112,18 @@ def _known_facts(found: Provenance) -> list[tuple[str, str]]:
             f"{settings.get('size')}x{settings.get('size')} pixels, fitted by "
             f"{settings.get('fit')}",
         ),
+        *_engine(found),
         ("Written", f"by {command} (xenon {xenon}), {found.time}"),
     ]
+
+
+def _engine(found: Provenance) -> list[tuple[str, str]]:
+    """Return a fact of what computed the nets, which older tables do not say."""
+    runtime, precision = (found.command.get(key) for key in ("runtime", "precision"))
+    if runtime is None or precision is None:
+        return []
+    version = found.versions.get(runtime, "of an unknown version")
+    return [("Computed by", f"{runtime} {version}, {precision}")]
 
 
 def _left_out(left_out: LeftOut) -> list[tuple[str, str]]:

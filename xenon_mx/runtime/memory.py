@@ -38,12 +38,14 @@ class Requirement(NamedTuple):
 
 # Measured as VmPeak in /proc/self/status of the commands on 24 images of 32 px, with
 # mobilenet0.25, on 1 and 2 threads (x86-64, glibc 2.36, Python 3.11), in MB: pack 516
-# and 556; report 538 and 618; predict with ONNX Runtime 810 and 890; train 1,028 and
-# 1,253, export 1,016 and 1,232, predict 1,017 and 1,102 with MXNet, where half of the
-# memory for the second thread is only reserved, and not needed if there is none.
+# and 556; report 538 and 618; predict with ONNX Runtime 810 and 890, with
+# OpenVINO 1,663 and 1,808; train 1,028 and 1,253, export 1,016 and 1,232, predict 1,017
+# and 1,102 with MXNet, where half of the memory for the second thread is only reserved,
+# and not needed if there is none.
 PACK = Requirement(475, 41)
 REPORT = Requirement(456, 82)
 ONNX = Requirement(730, 82)
+OPENVINO = Requirement(1520, 145)
 MXNET = Requirement(1000, 130)
 
 # Messages, in lower case, of libraries that do not raise MemoryError: the dynamic
