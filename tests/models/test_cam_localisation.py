@@ -50,7 +50,7 @@ def create_brightness_run(folder, fit):
 
     Each convolution copies its first channel from the centre of its window.
     """
-    weights = dict(network.state_dict(network.build("mobilenet0.25")))
+    weights = network.state_dict(network.build("mobilenet0.25"))
     for key, array in weights.items():
         array[:] = key.endswith(("gamma", "running_var"))
         if array.ndim == 4:

@@ -211,11 +211,13 @@ def _layers(zoo: gluon.Block) -> list[gluon.Block]:
     return layers
 
 
-def state_dict(net: Net) -> Mapping[str, np.ndarray]:
-    """Return every array of a net, from its first device: key to float32 array.
+def state_dict(net: Net) -> dict[str, np.ndarray]:
+    """Return every array of a net, from its first device: key to float32 array."""
+    return dict(lazy_state_dict(net))
 
-    Each is read when it is asked for.
-    """
+
+def lazy_state_dict(net: Net) -> Mapping[str, np.ndarray]:
+    """Return what `state_dict` returns, each array read when it is asked for."""
     params = net._collect_params_with_prefix()
     return LazyMapping(
         {key: param.list_data()[0].asnumpy for key, param in params.items()}

@@ -130,7 +130,7 @@ class TrainingLoop:
         """
         state = last and [last.epoch, last.steps, last.handlers, last.done]
         state = self._group.broadcast(state)
-        net = last.net if last else network.state_dict(self._net)
+        net = last.net if last else network.lazy_state_dict(self._net)
         network.load_state_dict(self._net, self._broadcast_arrays("weight", net))
         if not state:
             return
@@ -172,7 +172,7 @@ class TrainingLoop:
             handlers["loss_scale"] = self._loss_scale.state_dict()
         return TrainingState(
             epoch=self._epoch,
-            net=network.state_dict(self._net),
+            net=network.lazy_state_dict(self._net),
             trainer=trainer,
             steps=steps,
             handlers=handlers,
