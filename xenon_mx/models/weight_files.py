@@ -11,7 +11,7 @@ import io
 import re
 import struct
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, Iterator, Mapping
 
 import numpy as np
 
@@ -95,19 +95,22 @@ def encode(arrays: Mapping[str, np.ndarray]) -> bytes:
     Args:
         arrays: Name to array, of a dtype that MXNet has, each with at least one axis.
     """
-    stream = io.BytesIO()
-    stream.write(struct.pack("<QQQ", _LIST_MAGIC, 0, len(arrays)))
+    return b"".join(encoded_parts(arrays))
+
+
+def encoded_parts(arrays: Mapping[str, np.ndarray]) -> Iterator[bytes]:
+    """Yield the bytes of `encode` in parts, of one array at a time."""
+    yield struct.pack("<QQQ", _LIST_MAGIC, 0, len(arrays))
     for array in arrays.values():
         flag = _DTYPES.index(array.dtype.str.lstrip("|"))
-        stream.write(struct.pack("<IiI", _V2, _DENSE, array.ndim))
-        stream.write(struct.pack(f"<{array.ndim}q", *array.shape))
-        stream.write(struct.pack("<iii", _CPU, 0, flag))
-        stream.write(np.ascontiguousarray(array).data)
-    stream.write(struct.pack("<Q", len(arrays)))
+        yield struct.pack("<IiI", _V2, _DENSE, array.ndim)
+        yield struct.pack(f"<{array.ndim}q", *array.shape)
+        yield struct.pack("<iii", _CPU, 0, flag)
+        yield np.ascontiguousarray(array).tobytes()
+    yield struct.pack("<Q", len(arrays))
     for name in arrays:
         encoded = name.encode()
-        stream.write(struct.pack("<Q", len(encoded)) + encoded)
-    return stream.getvalue()
+        yield struct.pack("<Q", len(encoded)) + encoded
 
 
 def _parser(file: Path, data: bytes) -> Any:

@@ -242,15 +242,15 @@ class Run:
         """Write the files of an epoch, then state.json; return its content."""
         number, model = epoch.epoch, self.meta.model
         net_name, trainer_name = training_state.file_names(number)
-        # One after the other: in memory together they are three times the net.
-        net = weight_files.encode(last.net)
         if number in [kept for _, kept in ranked]:
             name = checkpoints.file_name(model, number)
-            self._sums[number] = locked.params.write(name, net)
-        sums = {net_name: locked.last.write(net_name, net)}
-        del net
-        trainer = weight_files.encode(last.trainer)
-        sums[trainer_name] = locked.last.write(trainer_name, trainer)
+            parts = weight_files.encoded_parts(last.net)
+            self._sums[number] = locked.params.write(name, parts)
+        # One array at a time: all of them are three times the net.
+        sums = {
+            name: locked.last.write(name, weight_files.encoded_parts(arrays))
+            for name, arrays in ((net_name, last.net), (trainer_name, last.trainer))
+        }
         state = StateMeta(
             epoch=number,
             done=last.done,

@@ -102,12 +102,28 @@ class Folder:
                     irregular.append(name)
         return irregular
 
-    def write(self, name: str, data: bytes) -> str:
-        """Write a file in the folder atomically, replacing also a link of that name."""
+    def write(self, name: str, data: bytes | Iterable[bytes]) -> str:
+        """Write a file in the folder atomically, replacing also a link of that name.
+
+        Args:
+            name: Its name.
+            data: The bytes, or parts of them in order, which need not all be in memory.
+
+        Returns:
+            SHA-256 of the bytes.
+        """
         remove_leftovers(self._descriptor)
-        with _named(self.path / name), _partial(self._descriptor, data) as partial:
-            partial.move(name)
-        return hashlib.sha256(data).hexdigest()
+        digest = hashlib.sha256()
+
+        def digested() -> Iterator[bytes]:
+            for part in [data] if isinstance(data, bytes) else data:
+                digest.update(part)
+                yield part
+
+        with _named(self.path / name):
+            with _partial(self._descriptor, digested()) as partial:
+                partial.move(name)
+        return digest.hexdigest()
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> str:
         """Write a JSON object in the folder, as the function `write_json` does."""
@@ -166,12 +182,14 @@ def _lock(descriptor: int) -> bool:
 
 
 @contextlib.contextmanager
-def _partial(folder: int, data: bytes, mode: int = _MODE) -> Iterator[_Partial]:
+def _partial(
+    folder: int, parts: Iterable[bytes], mode: int = _MODE
+) -> Iterator[_Partial]:
     """Write bytes to disk under a temporary name; remove the file if not moved."""
     partial = _Partial(folder, mode)
     try:
         with open(partial.file, "wb", closefd=False) as stream:
-            stream.write(data)
+            stream.writelines(parts)
             stream.flush()
             os.fsync(partial.file)
         yield partial
@@ -246,7 +264,7 @@ def write_all(contents: Mapping[Path, bytes], mode: int = _MODE) -> None:
                 folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
                 stack.callback(os.close, folder)
                 remove_leftovers(folder)
-                partial = stack.enter_context(_partial(folder, data, mode))
+                partial = stack.enter_context(_partial(folder, [data], mode))
             partials.append((path, partial, target.name))
         for path, partial, name in partials:
             with _named(path):
