@@ -161,6 +161,7 @@ def type_in(folder, line):
     """Run a line as a shell would."""
     environment = {**os.environ, "PATH": f"{PROGRAMS}:{os.environ['PATH']}"}
     environment["XENON_KEY"] = str(folder / "key")
+    environment["XDG_CACHE_HOME"] = str(folder / "cache")
     done = subprocess.run(
         ["bash", "-c", line],
         cwd=folder,
