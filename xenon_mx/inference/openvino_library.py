@@ -15,13 +15,17 @@ import numpy as np
 from xenon_mx.errors import XenonError
 from xenon_mx.inference import onnx_metadata
 from xenon_mx.inference.exported_graph import ExportedGraph
-from xenon_mx.inference.graph_engine import Outputs, Plan, Start, Wait, plan_of_cpu
+from xenon_mx.inference.graph_engine import Outputs, Plan, Start, Wait
 from xenon_mx.runtime import devices, extras
 from xenon_mx.runtime.threads import usable_cores
 
 _CPU = "CPU"
 _INSTALL = extras.install("openvino")
 _BF16 = "bf16"
+# Chosen here, by measuring five DenseNet169 at 320 px on two cores: with all cores on
+# four images, 4.9 images per second in bf16 and 2.3 in f32; with one image on each core
+# 2.9 and 1.9; with eight images 3.7 and 2.4, in a quarter more memory.
+_PLAN = Plan(parallel=1, images=4)
 
 
 class OpenVino:
@@ -41,7 +45,7 @@ class OpenVino:
         self.precision = precision
         self._ctx = ctx
         _check_ctx(ctx)
-        self.plan = Plan() if reference else plan_of_cpu()
+        self.plan = Plan() if reference else _PLAN
         self._core: Any = None
 
     def open(self) -> None:
