@@ -44,11 +44,13 @@ DICOM = [
 ONNX_RUNTIME = ["onnxruntime>=1.18"]
 # 2024.4 is the last version for Python 3.8.
 OPENVINO = ["openvino>=2024.4"]
-# MXNet's exporter needs onnx.mapping, which 1.17 removed; 1.14 has no wheel for 3.12.
+# 1.17 is past CVE-2024-5187, -27318 and -27319; 1.21, for which Python 3.8 and 3.9 are
+# too old, past CVE-2026-27489, -28500, -34446 and -34447. All are about reading and
+# downloading models; xenon only writes them with onnx.
 EXPORT = [
     *ONNX_RUNTIME,
-    "onnx==1.14.1; python_version<'3.12'",
-    "onnx==1.16.2; python_version>='3.12'",
+    "onnx>=1.17; python_version<'3.10'",
+    "onnx>=1.21; python_version>='3.10'",
 ]
 
 # 3.5 and 3.0 are the oldest versions that have all that xenon-report uses.

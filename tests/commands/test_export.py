@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from support.predictions import predict_tables, read
 from xenon_mx import cli
 from xenon_mx.commands import export, pack, train
 from xenon_mx.config import ExportConfig, PackConfig, PredictConfig, TrainConfig
+from xenon_mx.data import images
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.inference import inputs, onnx_export, onnx_graph
 from xenon_mx.inference.engines import open_engine
@@ -131,7 +133,9 @@ def test_a_file_describes_itself(world):
         assert properties[key] == meta[key]
     assert properties["notice"] == "Not for medical use."
     assert properties["threshold"] == 0.5
+    assert properties["preprocessing"]["pixels"] == images.PIXELS
     assert properties["versions"]["mxnet"] == "1.9.1"
+    assert properties["versions"]["opencv"] == cv2.__version__
     expected = members_of(world, "run", "other")[:4]
     assert properties["members"] == [
         {
@@ -268,6 +272,38 @@ def test_several_runs_in_one_file_predict_as_they_do_together(world, tmp_path):
         assert float(one["probability"]) == pytest.approx(
             float(two["probability"]), abs=1e-5
         )
+
+
+def test_the_recipe_of_the_docs_predicts_a_study(world, tmp_path, monkeypatch):
+    """Without xenon, on images of other sizes and kinds than the net's input."""
+    study = Path("MURA-v1.1/valid/XR_HAND/patient00001/study1_positive")
+    (tmp_path / study).mkdir(parents=True)
+    shutil.copy(world / "run.onnx", tmp_path / "ensemble.onnx")
+    pixels = synthetic.blobs(4, 200)
+    drawn = {
+        "image1.png": pixels[0, :150],
+        "image2.png": pixels[1, :, :40],
+        "image3.png": np.stack([pixels[2], pixels[2] // 2, pixels[3]], axis=2),
+        "image4.jpg": pixels[3, :50, :40],
+    }
+    for name, image in drawn.items():
+        whole = cv2.normalize(image, None, 0, 255, cv2.NORM_MINMAX)
+        cv2.imwrite(str(tmp_path / study / name), whole)
+    files = sorted((tmp_path / study).iterdir())
+    shutil.copy(files[0], tmp_path)
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    page = (paths.ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    for block in re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE):
+        exec(block, names)  # noqa: S102 - the page's own words
+    (row,), images_rows, _ = ask(world, tmp_path, tmp_path / "MURA-v1.1/valid")
+    assert len(images_rows) == 4
+    by_image = [float(each["probability"]) for each in images_rows]
+    assert np.ptp(by_image) > 1e-4
+    assert names["predict_study"](files) == pytest.approx(
+        float(row["probability"]), abs=1e-6
+    )
+    assert names["threshold"] == 0.5
 
 
 @pytest.mark.parametrize("members", [2, 4])

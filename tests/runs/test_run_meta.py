@@ -60,8 +60,13 @@ def test_all_values_are_parsed():
 
 @pytest.mark.parametrize(
     "change",
-    [{}, {"pretrained": None}, {"added": {"by": "a later version"}}],
-    ids=["all keys", "random weights", "unknown key"],
+    [
+        {},
+        {"pretrained": None},
+        {"added": {"by": "a later version"}},
+        {"preprocessing": {"size": 32, "fit": "pad", "pixels": {"key": ["value"]}}},
+    ],
+    ids=["all keys", "random weights", "unknown key", "the definition of the pixels"],
 )
 def test_written_again_it_has_the_same_bytes(change):
     content = {**CONTENT, **change}
@@ -108,3 +113,11 @@ def test_the_identity_of_a_run_of_0_1_0_is_the_one_in_its_outputs():
 def test_a_value_of_another_type_is_damage(key, value):
     with pytest.raises(XenonError, match=r"^a/run\.json: damaged"):
         RunMeta.from_json({**CONTENT, key: value}, "a/run.json")
+
+
+def test_a_run_without_the_definition_of_the_pixels_fits_one_with_it():
+    """Runs of both kinds may be members of one ensemble."""
+    old = Preprocessing(32, "pad")
+    new = Preprocessing(32, "pad", pixels={"key": "value"})
+    assert old == new
+    assert hash(old) == hash(new)

@@ -14,12 +14,13 @@ from typing import Any
 from xenon_mx import __version__
 from xenon_mx.commands import recognition
 from xenon_mx.config import ExportConfig
-from xenon_mx.data import outputs
+from xenon_mx.data import images, outputs
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation.decision import Decision
 from xenon_mx.inference import decisions, gluon_engine, onnx_metadata
 from xenon_mx.inference.run_ensemble import RunEnsemble
 from xenon_mx.runtime import devices, mxnet, progress, text
+from xenon_mx.runtime.opencv import cv2
 
 _log = logging.getLogger(__name__)
 
@@ -92,13 +93,16 @@ def _convert(
 def _properties(ensemble: RunEnsemble, decision: Decision | None) -> dict[str, Any]:
     """Return the file's metadata: JSON values by key."""
     meta = ensemble.meta.to_json()
-    keys = ("data", "study_types", "weights", "preprocessing", "architecture")
+    keys = ("data", "study_types", "weights", "architecture")
     splits = ("trained_on", "validated_on")  # absent in runs of xenon 0.1.0
+    # Of this xenon, which has compared the file with the nets.
+    preprocessing = replace(ensemble.meta.preprocessing, pixels=images.PIXELS)
     return {
         "format": onnx_metadata.FORMAT,
         "notice": "Not for medical use.",
         "threshold": decisions.threshold_of(decision, given=None),
         **{key: meta[key] for key in keys},
+        "preprocessing": preprocessing.to_json(),
         **{key: meta[key] for key in splits if key in meta},
         **({onnx_metadata.FOLDS: ensemble.folds} if ensemble.folds else {}),
         "members": ensemble.describe_members(),
@@ -107,6 +111,7 @@ def _properties(ensemble: RunEnsemble, decision: Decision | None) -> dict[str, A
             "xenon": __version__,
             "mxnet": mxnet.mx.__version__,
             "onnx": importlib.metadata.version("onnx"),
+            "opencv": cv2.__version__,
         },
     }
 

@@ -18,7 +18,7 @@ import numpy as np
 from xenon_mx import __version__
 from xenon_mx.commands import recognition, resume_line, train_settings, validation
 from xenon_mx.config import MEAN, STD, TrainConfig
-from xenon_mx.data import packed_folder, single_classes
+from xenon_mx.data import images, packed_folder, single_classes
 from xenon_mx.distributed import process_group, worker_lines
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.models import mixed_precision, network
@@ -312,7 +312,9 @@ def _describe(
         data=data.packed.fingerprint,
         study_types=data.packed.study_types,
         weights=tuple(map(tuple, data.weights.tolist())),
-        preprocessing=Preprocessing(**data.packed.preprocessing, mean=MEAN, std=STD),
+        preprocessing=Preprocessing(
+            **data.packed.preprocessing, mean=MEAN, std=STD, pixels=images.PIXELS
+        ),
         settings=train_settings.recorded(config),
         architecture=ARCHITECTURE,
         pretrained=start.record() if start else None,

@@ -1,7 +1,8 @@
 """Reading, decoding, scaling and encoding of images.
 
 Owns how an image file becomes gray pixels of the nets' input size, in packing and
-prediction; must not know labels or records. An image is (H, W) uint8, 0 black.
+prediction, and how that is told to other programs; must not know labels or records. An
+image is (H, W) uint8, 0 black.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 
 from xenon_mx.dicom import reader as dicom
 from xenon_mx.errors import FileError, XenonError, os_error
-from xenon_mx.formats import bmp, ifd, jpeg, png, tiff, visibility
+from xenon_mx.formats import bmp, ifd, jpeg, pixels, png, tiff, visibility
 from xenon_mx.runtime import memory
 from xenon_mx.runtime.opencv import cv2
 from xenon_mx.settings import AnyPath
@@ -46,6 +47,30 @@ _OTHER_FORMATS = {
     b"\x1f\x8b": "gzip",
     b"NRRD": "NRRD",
     **{b"P%d" % kind: "Netpbm" for kind in range(1, 7)},
+}
+
+# What `decode` and `fit_square` do, for programs that do the same without xenon. Each
+# key is explained in docs/deploy.md.
+PIXELS = {
+    "orientation": "applied",
+    "gray": dict(zip(("red", "green", "blue"), pixels.LUMA)),
+    "gray_of_jpeg": "Y",
+    "to_8_bits": "value * 255 / (2 ** bits - 1)",
+    "resize": [
+        {"interpolation": "area", "side": "min(old, new)"},
+        {
+            "interpolation": "linear",
+            "side": "new",
+            "coordinates": "half_pixel",
+            "beyond_edge": "repeat",
+        },
+    ],
+    "rounding": "nearest, after each step",
+    "pad": {
+        "side": "max(1, round(old * size / longest))",
+        "before": "(size - side) // 2",
+        "value": 0,
+    },
 }
 
 # Errors of the process, not of the file, which --skip-bad must not leave out for them.

@@ -11,7 +11,7 @@ import numpy as np
 from xenon_mx.errors import XenonError
 from xenon_mx.runtime.opencv import MOST_PIXELS, cv2
 
-_LUMA = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601, 2.5.1
+LUMA = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601, 2.5.1
 
 
 def check_size(width: int, height: int) -> None:
@@ -56,7 +56,7 @@ def luma_of_palette(palette: np.ndarray, highest: int) -> np.ndarray:
     Returns:
         (n,) uint8.
     """
-    return np.rint(palette @ np.array(_LUMA) * (255 / highest)).astype(np.uint8)
+    return np.rint(palette @ np.array(LUMA) * (255 / highest)).astype(np.uint8)
 
 
 def grays(bits: int) -> np.ndarray:

@@ -9,6 +9,7 @@ import contextlib
 import json
 import logging
 import warnings
+from types import SimpleNamespace
 from typing import Any, Iterator, NamedTuple, Sequence
 
 import numpy as np
@@ -32,6 +33,8 @@ from xenon_mx.runtime.mxnet import exporter, mx
 # 13 is the latest opset that MXNet's exporter supports, and 7 the first IR version with
 # that opset.
 _OPSET, _IR_VERSION = 13, 7
+# Of MXNet's arrays.
+_DTYPES = ("float16", "float32", "float64", "uint8", "int8", "int32", "int64", "bool")
 
 _NORMALISED = "normalised"
 _RESIZED = "enlarged"  # a member's map with as many cells as the largest
@@ -39,19 +42,15 @@ _INSTALL = extras.install("export")
 
 
 def check_packages() -> None:
-    """Check that the packages which exporting needs are installed.
+    """Check that the package which exporting needs is installed.
 
     Raises:
-        XenonError: onnx is not installed, or too new for MXNet's exporter.
+        XenonError: onnx is not installed.
     """
     try:
-        onnx = _onnx()
+        _onnx()
     except ModuleNotFoundError as error:
         raise XenonError(f"{error.name} is not installed: {_INSTALL}") from error
-    if not hasattr(onnx, "mapping"):  # removed in 1.17; MXNet's exporter needs it
-        raise XenonError(
-            f"onnx {onnx.__version__} is too new for MXNet's exporter: {_INSTALL}"
-        )
 
 
 def _onnx() -> Any:
@@ -88,7 +87,7 @@ def convert(net: Any, size: int) -> ConvertedNet:
     params = {param.name: param.data() for param in net.collect_params().values()}
     _fix_gammas(symbol, params)
     shape = (1, 3, size, size)
-    with _quiet_exporter():
+    with _quiet_exporter(), _onnx_mapping():
         # The part of export_model without the temporary file that it also writes, in a
         # folder that may be full or missing.
         graph = exporter.mx2onnx._export_onnx.MXNetGraph().create_onnx_graph_proto(
@@ -127,6 +126,27 @@ def _quiet_exporter() -> Iterator[None]:
             yield
     finally:
         logging.root.handlers[:] = handlers
+
+
+@contextlib.contextmanager
+def _onnx_mapping() -> Iterator[None]:
+    """Provide `onnx.mapping`, which the exporter reads and onnx 1.17 removed."""
+    onnx = _onnx()
+    types = {
+        dtype: int(onnx.helper.np_dtype_to_tensor_dtype(dtype))
+        for dtype in map(np.dtype, _DTYPES)
+    }
+    original = vars(onnx).get("mapping")
+    onnx.mapping = SimpleNamespace(
+        NP_TYPE_TO_TENSOR_TYPE=types,
+        TENSOR_TYPE_TO_NP_TYPE={number: dtype for dtype, number in types.items()},
+    )
+    try:
+        yield
+    finally:
+        del onnx.mapping
+        if original is not None:
+            onnx.mapping = original
 
 
 def _rename(graph: Any, keys: dict[str, str]) -> Any:

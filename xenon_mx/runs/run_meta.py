@@ -34,12 +34,15 @@ class Preprocessing:
         fit: How the radiograph is fitted into the square: one of `config.FITS`.
         mean: Mean that is subtracted per channel, RGB on the scale 0-1.
         std: Standard deviation that each channel is divided by.
+        pixels: `data.images.PIXELS` of the xenon that trained, for other programs; None
+            in runs of xenon 0.1.0.
     """
 
     size: int
     fit: str
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    pixels: Mapping[str, Any] | None = field(default=None, compare=False)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Preprocessing:
@@ -48,7 +51,8 @@ class Preprocessing:
         if type(size) is not int or size <= 0 or fit not in FITS:
             raise ValueError("size or fit is not valid")
         mean, std = content.get("mean"), content.get("std")
-        return cls(size, fit, mean and tuple(mean), std and tuple(std))
+        pixels = content.get("pixels")
+        return cls(size, fit, mean and tuple(mean), std and tuple(std), pixels)
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object."""
