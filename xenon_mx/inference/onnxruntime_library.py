@@ -23,7 +23,6 @@ _log = logging.getLogger(__name__)
 
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _LOG_ERRORS_ONLY = 3  # ONNX Runtime's severity level
-_INSTALL = extras.install("onnx")
 
 
 class OnnxRuntime:
@@ -175,13 +174,6 @@ def _load(graph: ExportedGraph, providers: list[Any], reference: bool) -> Any:
 
 
 def _onnxruntime() -> Any:
-    try:
-        import onnxruntime
-    except ModuleNotFoundError as error:
-        raise XenonError(f"{error.name} is not installed: {_INSTALL}") from error
-    except ImportError as error:
-        raise XenonError(
-            f"ONNX Runtime cannot be loaded: {error}; reinstall it: {_INSTALL}"
-        ) from error
+    onnxruntime = extras.load("onnxruntime", "ONNX Runtime", "onnx")
     onnxruntime.set_default_logger_severity(_LOG_ERRORS_ONLY)
     return onnxruntime

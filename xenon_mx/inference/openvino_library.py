@@ -20,7 +20,6 @@ from xenon_mx.runtime import devices, extras
 from xenon_mx.runtime.threads import usable_cores
 
 _CPU = "CPU"
-_INSTALL = extras.install("openvino")
 _BF16 = "bf16"
 # Chosen here, by measuring five DenseNet169 at 320 px on two cores: with all cores on
 # four images, 4.9 images per second in bf16 and 2.3 in f32; with one image on each core
@@ -190,12 +189,4 @@ def _operators() -> Any:
 
 
 def _openvino() -> Any:
-    try:
-        import openvino
-    except ModuleNotFoundError as error:
-        raise XenonError(f"{error.name} is not installed: {_INSTALL}") from error
-    except ImportError as error:
-        raise XenonError(
-            f"OpenVINO cannot be loaded: {error}; reinstall it: {_INSTALL}"
-        ) from error
-    return openvino
+    return extras.load("openvino", "OpenVINO", "openvino")
