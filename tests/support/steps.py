@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xenon_mx.commands import train
+from xenon_mx.commands import train_inputs
 from xenon_mx.config import TrainConfig
 from xenon_mx.data import record_iter
 from xenon_mx.data.packed_folder import open_packed
@@ -69,7 +69,7 @@ def train_net(
     """Train as one of the workers."""
     mx.random.seed(7 + group.rank)  # rank 0's weights are broadcast
     net = plain_net() if model == "plain" else network.build(model)
-    data = train._open_data(config, open_packed(config.packed))
+    data = train_inputs.open_data(config, open_packed(config.packed))
     silent = progress.silent
     loop = TrainingLoop(config, data, net, [mx.cpu()], group=group, bar=silent)
     loop.restore(None)

@@ -19,7 +19,7 @@ import synthetic
 from support.outcome import outcome
 from support.runs import NET, train_config
 
-from xenon_mx.commands import train
+from xenon_mx.commands import train, train_inputs, train_record
 from xenon_mx.errors import XenonError
 from xenon_mx.models import network
 from xenon_mx.runs.run_folder import Run
@@ -138,10 +138,10 @@ def test_other_first_weights_are_refused(packed, tmp_path):
     start = tmp_path / "start.params"
     network.build(NETS[1]).save_parameters(str(start))
     options = {"no_pretrained": False, "pretrained": str(start)}
-    data = train._open_data(config(packed, tmp_path / "run", **options), packed)
+    data = train_inputs.open_data(config(packed, tmp_path / "run", **options), packed)
     given = config(packed, tmp_path / "run", **options)
-    found = train._find_pretrained(given, None, lambda *a, **k: None)
-    Run.create(given.run, train._describe(given, data, found)).close()
+    found = train_inputs.find_pretrained(given, None, lambda *a, **k: None)
+    Run.create(given.run, train_record.describe(given, data, found)).close()
     network.build(NETS[1]).save_parameters(str(start))  # others
     with pytest.raises(XenonError, match="not the weights that .* started from"):
         train.train(config(packed, tmp_path / "run", resume=True, **options))

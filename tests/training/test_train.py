@@ -14,7 +14,7 @@ import pytest
 import synthetic
 from support.runs import NET, train_config
 
-from xenon_mx.commands import train
+from xenon_mx.commands import train, train_inputs
 from xenon_mx.data import packed_folder, record_iter
 from xenon_mx.distributed import process_group
 from xenon_mx.errors import ConfigError, XenonError
@@ -191,7 +191,7 @@ def test_eight_images_are_learnt_by_heart(tmp_path, name, lr, epochs):
 
 def test_two_contexts_follow_one_where_nothing_looks_at_the_batch(packed, tmp_path):
     """Without BatchNorm a batch in two halves gives the gradients of the whole."""
-    data = train._open_data(config(packed, tmp_path / "run"), packed)
+    data = train_inputs.open_data(config(packed, tmp_path / "run"), packed)
     results = []
     for ctxs in ([mx.cpu(0)], [mx.cpu(0), mx.cpu(1)]):
         mx.random.seed(3)

@@ -51,7 +51,7 @@ def _prepare_run(folder: Path, packed: Any) -> None:
     """Create a run whose members have random weights."""
     import safetensors.numpy
 
-    from xenon_mx.commands import train
+    from xenon_mx.commands import train_inputs, train_record
     from xenon_mx.config import TrainConfig
     from xenon_mx.models import network
     from xenon_mx.runs.epoch_log import EpochRecord
@@ -59,8 +59,8 @@ def _prepare_run(folder: Path, packed: Any) -> None:
     from xenon_mx.runs.training_state import TrainingState
 
     config = TrainConfig(folder / "packed", folder / "run", no_pretrained=True)
-    data = train._open_data(config, packed)
-    meta = train._describe(config, data, None)
+    data = train_inputs.open_data(config, packed)
+    meta = train_record.describe(config, data, None)
     shutil.rmtree(folder / "run", ignore_errors=True)
     run = Run.create(folder / "run", meta)
     ranked = []

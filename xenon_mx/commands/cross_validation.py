@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Sequence
 
-from xenon_mx.commands import train, train_settings, validation
+from xenon_mx.commands import train, train_checks, train_settings, validation
 from xenon_mx.config import MEAN, STD, TrainConfig
 from xenon_mx.data import (
     fold_packing,
@@ -67,7 +67,7 @@ def cross_validate(
     """
     assert config.folds is not None, "a single run is trained by train.train"
     table = config.run / OUT_OF_FOLD_CSV
-    train.check(config)
+    train_checks.check_arguments(config)
     if config.resume:
         _check_unchanged(config)
         validation.check_own(table)

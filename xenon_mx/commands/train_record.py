@@ -1,0 +1,89 @@
+"""What is recorded and logged of a training when it starts.
+
+Owns the content of a new run.json, and the first lines of the log. Must not know when
+a run is created.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import platform
+import uuid
+from typing import Any
+
+import numpy as np
+
+from xenon_mx import __version__
+from xenon_mx.commands import train_precision, train_settings
+from xenon_mx.config import MEAN, STD, TrainConfig
+from xenon_mx.data import images, single_classes
+from xenon_mx.models import network
+from xenon_mx.runs import run_folder
+from xenon_mx.runs.run_meta import ARCHITECTURE, Preprocessing, RunMeta, SplitSize
+from xenon_mx.runtime import text
+from xenon_mx.runtime.mxnet import mx
+from xenon_mx.training import pretrained
+from xenon_mx.training.loop import TrainingData
+
+_log = logging.getLogger(__name__)
+
+
+def describe(
+    config: TrainConfig,
+    data: TrainingData,
+    start: pretrained.Weights | None,
+    amp: str | None = None,
+) -> RunMeta:
+    """Return run.json of a new run."""
+    return RunMeta(
+        data=data.packed.fingerprint,
+        study_types=data.packed.study_types,
+        weights=tuple(map(tuple, data.weights.tolist())),
+        preprocessing=Preprocessing(
+            **data.packed.preprocessing, mean=MEAN, std=STD, pixels=images.PIXELS
+        ),
+        settings=train_settings.recorded(config),
+        architecture=ARCHITECTURE,
+        pretrained=start.record() if start else None,
+        id=uuid.uuid4().hex,
+        versions={
+            "xenon": __version__,
+            "python": platform.python_version(),
+            "mxnet": mx.__version__,
+            "gluoncv": importlib.metadata.version("gluoncv"),
+            "numpy": np.__version__,
+        },
+        trained_on=SplitSize(data.train.name, data.train.records),
+        validated_on=SplitSize(data.valid.name, data.valid.records),
+        amp=amp,
+    )
+
+
+def log_start(
+    config: TrainConfig,
+    run: run_folder.Run,
+    data: TrainingData,
+    net: network.Net,
+    ctxs: list[Any],
+) -> None:
+    """Log what is trained, from which weights, in which precision and on how much."""
+    start = run.meta.pretrained
+    if run.epochs:
+        origin = f"where epoch {run.epochs[-1].epoch} was finished"
+    else:
+        origin = f"{start.source}: {start.origin}" if start else "random weights"
+    parameters = network.count_parameters(net) / 1e6
+    _log.info("%s, %.1f M parameters, from %s", config.model, parameters, origin)
+    precision = train_precision.line(config, run, ctxs)
+    if precision:
+        _log.info("%s", precision)
+    _log.info(
+        "train: %s; validate on %s: %s",
+        text.counted(data.train.records, "image"),
+        data.valid.name,
+        text.counted(data.valid.records, "image"),
+    )
+    warning = single_classes.warning_of_split(data.packed.meta, data.valid.name)
+    if warning:
+        _log.warning("%s", warning)
