@@ -75,13 +75,13 @@ def loaded_cuda() -> tuple[int, int] | None:
     That is the CUDA of the MXNet that was imported, unless MXNet contains it.
     """
     try:
-        maps = _LOADED_FILES.read_text()
+        lines = _LOADED_FILES.read_text().splitlines()
     except OSError:
         return None
-    found = re.search(r"(/\S*/libcudart\.so\S*)$", maps, re.MULTILINE)
-    if found is None:
-        return None
-    return _version(ctypes.CDLL(found.group(1)).cudaRuntimeGetVersion)
+    # The sixth column is the path, in which there may be spaces.
+    files = (columns[5] for line in lines if len(columns := line.split(None, 5)) == 6)
+    file = next((file for file in files if "/libcudart.so" in file), None)
+    return None if file is None else _version(ctypes.CDLL(file).cudaRuntimeGetVersion)
 
 
 def oldest_driver(cuda_major: int) -> str | None:
