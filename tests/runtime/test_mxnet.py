@@ -216,7 +216,9 @@ def test_no_gluoncv_is_told_how_to_install_it(site):
     install(site, "mxnet")
     (site / "cv2.py").write_text("")
     message = refusal(site, "from xenon_mx.runtime.mxnet import model_zoo")
-    assert message.startswith("gluoncv is not installed: pip install")
+    assert message == (
+        "gluoncv is not installed: pip install '.[zoo]' in a checkout of xenon"
+    )
 
 
 CANNOT_OPEN = "cannot open shared object file: No such file or directory"

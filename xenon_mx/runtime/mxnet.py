@@ -78,7 +78,7 @@ def __getattr__(name: str) -> Any:
                 module = importlib.import_module(_MODULES[name])
         except ModuleNotFoundError as error:
             raise XenonError(
-                f"{error.name} is not installed: {mxnet_build.INSTALL}"
+                f"{error.name} is not installed: {extras.install('zoo')}"
             ) from error
     globals()[name] = module
     return module
