@@ -41,7 +41,7 @@ FOR_HOPPER = (
     "from an .onnx of xenon-export"
 )
 FOR_NEWER = (
-    "no MXNet is known that can use it; train on another GPU, and predict here from an "
+    "no MXNet 1 is known that can use it; train on another GPU, and predict here from an "
     ".onnx of xenon-export"
 )
 

@@ -145,6 +145,6 @@ def _remedy(gpu: Gpu) -> str:
             "predict from an .onnx of xenon-export"
         )
     return (
-        "no MXNet is known that can use it; train on another GPU, and predict here "
+        "no MXNet 1 is known that can use it; train on another GPU, and predict here "
         "from an .onnx of xenon-export"
     )
