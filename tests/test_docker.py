@@ -151,6 +151,32 @@ def test_the_installers_check_loads_mxnet_and_opencv():
     subprocess.run([sys.executable, "-c", code + loaded], check=True)
 
 
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        ("libcuda.so.1: cannot open", 0, "(not imported, because there is no driver)"),
+        (
+            "libgomp.so.1: cannot open",
+            1,
+            "error: mxnet needs the system's libgomp.so.1",
+        ),
+    ],
+)
+def test_only_the_driver_may_be_missing_while_an_image_is_built(
+    tmp_path, error, status, said
+):
+    (tmp_path / "mxnet").mkdir()
+    (tmp_path / "mxnet" / "__init__.py").write_text(f"raise OSError({error!r})")
+    done = subprocess.run(
+        [sys.executable, DOCKER / "check_base.py"],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{paths.ROOT}"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == status, done.stderr
+    assert said in done.stdout + done.stderr
+
+
 def test_constraints_are_exact_and_fit_setup_py(monkeypatch):
     pinned = {}
     for line in lines_of(CONSTRAINTS):

@@ -41,8 +41,8 @@ FOR_HOPPER = (
     "from an .onnx of xenon-export"
 )
 FOR_NEWER = (
-    "no MXNet 1 is known that can use it; train on another GPU, and predict here from an "
-    ".onnx of xenon-export"
+    "no MXNet 1 is known that can use it; train on another GPU, and predict here from "
+    "an .onnx of xenon-export"
 )
 
 

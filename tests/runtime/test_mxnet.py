@@ -230,8 +230,9 @@ CANNOT_OPEN = "cannot open shared object file: No such file or directory"
         (
             f"OSError('libcuda.so.1: {CANNOT_OPEN}')",
             "mxnet-cu112 needs NVIDIA's driver (libcuda.so.1), which is not installed: "
-            "install the driver, or use the CPU wheel: pip uninstall mxnet-cu112, then "
-            "pip install '.[cpu]' in a checkout of xenon",
+            "install it (for a container: docker run --gpus all), or use the CPU "
+            "wheel: pip uninstall mxnet-cu112, then pip install '.[cpu]' in a checkout "
+            "of xenon",
         ),
         (
             f"OSError('libcudnn.so.8: {CANNOT_OPEN}')",
@@ -263,6 +264,14 @@ CANNOT_OPEN = "cannot open shared object file: No such file or directory"
 def test_a_failed_import_says_what_to_do(site, error, expected):
     install(site, "mxnet-cu112", f"raise {error}")
     assert refusal(site) == expected
+
+
+def test_a_build_of_someone_elses_is_not_told_to_install_xenons(site):
+    install(site, "mxnet", f"raise OSError('libcudnn.so.9: {CANNOT_OPEN}')")
+    assert refusal(site) == (
+        "mxnet 1.9.1 lacks CUDA's libcudnn.so.9: install the CUDA that it was built "
+        "for, and name its folder in LD_LIBRARY_PATH"
+    )
 
 
 def test_a_cuda_library_that_another_needs_is_named(site):

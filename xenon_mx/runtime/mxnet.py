@@ -297,7 +297,8 @@ def _why_no_import(error: Exception, build: mxnet_build.Build) -> str:
     if "libcuda.so" in text:
         return (
             f"{wheel} needs NVIDIA's driver (libcuda.so.1), which is not installed: "
-            f"install the driver, or use the CPU wheel: pip uninstall {wheel}, then "
+            f"install it (for a container: docker run --gpus all), or use the CPU "
+            f"wheel: pip uninstall {wheel}, then "
             f"{extras.install('cpu')}"
         )
     library = re.search(r"(lib\S+): cannot open", text)
