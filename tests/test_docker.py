@@ -491,17 +491,17 @@ def test_an_image_with_an_mxnet_is_used_as_it_is(tmp_path, theirs, gluoncv, wher
     root = CleanRoot(tmp_path / "root", steps(), {"theirs": image}, **arguments)
     try:
         code = """
-import mxnet, gluoncv, sys
 from xenon_mx.runtime import mxnet_build
-print(mxnet.__file__, mxnet_build.installed(), mxnet_build.gluoncv_version())
-print(gluoncv.__file__)
+from xenon_mx.runtime.mxnet import model_zoo, mx
+print(mx.__file__, mxnet_build.installed(), mxnet_build.gluoncv_version())
+print(model_zoo.__file__)
 """
         mxnet_line, gluoncv_line = answer(root, "python", "-c", code).splitlines()
         assert mxnet_line == (
             "/usr/local/lib/python3.11/dist-packages/mxnet/__init__.py mxnet 1.9.1 "
             + gluoncv
         )
-        assert gluoncv_line == f"{where}gluoncv/__init__.py"
+        assert gluoncv_line == f"{where}gluoncv/model_zoo/__init__.py"
         assert answer(root, "id", "-u") == "1234\n"
         secret = {"JUPYTER_TOKEN": "s3cret"}
         shutil.copy(paths.SUPPORT / "kernel_client.py", root.folder / "tmp")

@@ -13,9 +13,8 @@ from support import paths
 DESCRIBE = """
 import json, sys, zlib
 import numpy as np
-import gluoncv
 from xenon_mx.models import network
-from xenon_mx.runtime.mxnet import mx
+from xenon_mx.runtime.mxnet import model_zoo, mx
 
 def draw(key, shape):
     random = np.random.default_rng(zlib.crc32(key.encode()))
@@ -30,7 +29,7 @@ for name in network.NAMES:
     shapes = {key: list(param.shape) for key, param in params.items()}
     network._initialize(net, {k: draw(k, s) for k, s in shapes.items()}, [mx.cpu()])
     nets[name] = [shapes, net(image).asnumpy().tolist()]
-json.dump([gluoncv.__file__, nets], sys.stdout)
+json.dump([model_zoo.__file__, nets], sys.stdout)
 """
 
 
