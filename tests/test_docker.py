@@ -144,6 +144,36 @@ def test_the_installer_refuses(arguments, why):
     assert why in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("device", "has_mxnet", "has_apt", "why"),
+    [
+        ("base", False, True, "the python3 of BASE has no MXNet: leave BASE out"),
+        ("base", True, False, "BASE is not an image of Debian or Ubuntu"),
+        ("cpu", True, True, "this image has an MXNet: use it with DEVICE=base"),
+        ("gpu", True, True, "this image has an MXNet: use it with DEVICE=base"),
+    ],
+)
+def test_the_installer_refuses_an_image_that_does_not_fit(
+    tmp_path, device, has_mxnet, has_apt, why
+):
+    """Every command but bash's own is a stand-in, so that nothing is installed here."""
+    (tmp_path / "dirname").symlink_to(shutil.which("dirname"))
+    stand_ins = {"id": "echo 0", "python3": f"exit {0 if has_mxnet else 1}"}
+    if has_apt:
+        stand_ins["apt-get"] = "echo 'error: apt-get was called' >&2; exit 2"
+    for name, body in stand_ins.items():
+        (tmp_path / name).write_text(f"#!{shutil.which('bash')}\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    done = subprocess.run(
+        [shutil.which("bash"), DOCKER / "install.sh", device],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {why}")
+
+
 @pytest.mark.slow
 def test_the_installers_check_loads_mxnet_and_opencv():
     (code,) = re.findall(r'python -c \\\n +"(.+)"', installer())
