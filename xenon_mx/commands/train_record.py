@@ -6,7 +6,6 @@ a run is created.
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import platform
 import uuid
@@ -21,7 +20,7 @@ from xenon_mx.data import images, single_classes
 from xenon_mx.models import network
 from xenon_mx.runs import run_folder
 from xenon_mx.runs.run_meta import ARCHITECTURE, Preprocessing, RunMeta, SplitSize
-from xenon_mx.runtime import text
+from xenon_mx.runtime import mxnet_build, text
 from xenon_mx.runtime.mxnet import mx
 from xenon_mx.training import pretrained
 from xenon_mx.training.loop import TrainingData
@@ -51,7 +50,7 @@ def describe(
             "xenon": __version__,
             "python": platform.python_version(),
             "mxnet": mx.__version__,
-            "gluoncv": importlib.metadata.version("gluoncv"),
+            "gluoncv": mxnet_build.gluoncv_version(),
             "numpy": np.__version__,
         },
         trained_on=SplitSize(data.train.name, data.train.records),
