@@ -51,4 +51,9 @@ def open_data(config: TrainConfig, packed: packed_folder.PackedFolder) -> Traini
     weights = class_weights.loss_weights(
         config, packed.study_types, {*train, *valid}, packed.meta.weights, pooled
     )
-    return TrainingData(packed, packed.split("train"), packed.split(name), weights)
+    return TrainingData(
+        packed=packed,
+        train=packed.split("train"),
+        valid=packed.split(name),
+        weights=weights,
+    )
