@@ -278,9 +278,8 @@ class TrainConfig(Checked):
             )
         for name in _OF_TRAINING:
             if getattr(self, name) != getattr(type(self), name):
-                raise ConfigError(
-                    flag_name(name), "has no effect with --epochs 0, which trains none"
-                )
+                reason = "has no effect with --epochs 0, which trains nothing"
+                raise ConfigError(flag_name(name), reason)
 
 
 @dataclass(frozen=True)

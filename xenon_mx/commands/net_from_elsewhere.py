@@ -12,6 +12,8 @@ import math
 import time
 from typing import Any
 
+import numpy as np
+
 from xenon_mx.commands import train_checks, train_inputs, train_record, train_settings
 from xenon_mx.config import TrainConfig
 from xenon_mx.data import packed_folder
@@ -93,7 +95,8 @@ def _validate(
 ) -> EpochRecord:
     """Return the row of the log; what only training has is NaN."""
     begin = time.perf_counter()
-    with mxnet.failures():
+    # NumPy's warning of logits that overflow: they are an error here.
+    with mxnet.failures(), np.errstate(invalid="ignore"):
         scores = Validator(config, data, net, ctxs, bar).validate("validating")
     _check_finite(scores, start)
     return EpochRecord(

@@ -17,7 +17,7 @@ UNKNOWN = "unknown"
 # was: nothing is known of its training, so that no study may be called unseen.
 ELSEWHERE = "elsewhere"
 MAY_BE_SEEN = (
-    "a net that was not trained here predicted, and may have been trained on these "
+    "a net of the ensemble was not trained here, and may have been trained on these "
     "studies: if it was, metrics on them are too good"
 )
 

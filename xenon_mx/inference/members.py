@@ -147,7 +147,7 @@ def _of_runs(folders: Sequence[Path], members: int) -> Members:
     if any(run.meta.is_from_elsewhere for _, run in chosen):
         meta = replace(meta, trained_on=NOT_TRAINED_HERE)
         if len(runs) == 1:
-            reason = "the run's net was not trained here"
+            reason = "a net from elsewhere is a run of one"
     return Members(runs, chosen, meta, members, reason)
 
 

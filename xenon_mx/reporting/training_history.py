@@ -60,7 +60,7 @@ def summarize(run: Run) -> TrainingHistory:
         note=_note(run.meta, epochs, len(members)),
         unfinished=unfinished(run, epochs),
         curves=list(_curves(epochs, members)) if _has_curves(run.meta, epochs) else [],
-        checkpoints=_checkpoints_table(epochs, members),
+        checkpoints=_checkpoints_table(run.meta, epochs, members),
     )
 
 
@@ -118,7 +118,7 @@ def _facts(meta: RunMeta, epochs: Sequence[EpochRecord]) -> list[tuple[str, str]
         *_splits(meta),
         ("Data", f"{config.get('packed', 'unknown')} (SHA-256 {meta.data})"),
         ("Input", f"gray, {size}x{size} pixels, fitted by {fit}"),
-        ("Loss", _loss(config)),
+        ("Validation loss" if meta.is_from_elsewhere else "Loss", _loss(config)),
         *([] if meta.is_from_elsewhere else _training(config, epochs)),
         ("Versions", ", ".join(f"{name} {v}" for name, v in versions.items())),
     ]
@@ -236,7 +236,7 @@ def _first_to_last(curve: Curve) -> str:
 
 
 def _checkpoints_table(
-    epochs: Sequence[EpochRecord], members: Sequence[Checkpoint]
+    meta: RunMeta, epochs: Sequence[EpochRecord], members: Sequence[Checkpoint]
 ) -> Table:
     by_number = {epoch.epoch: epoch for epoch in epochs}
     rows = []
@@ -247,4 +247,7 @@ def _checkpoints_table(
             (str(member.epoch), f"{member.loss:.4f}", *map(format_number, scores))
         )
     header = ("epoch", "validation loss", "kappa", "AUROC")
+    if meta.is_from_elsewhere:
+        rows = [("as it was given", *row[1:]) for row in rows]
+        return Table("Validation of the net", ("net", *header[1:]), rows)
     return Table("Checkpoints of the ensemble, lowest loss first", header, rows)
