@@ -136,7 +136,7 @@ def train(
         batch_size: Images per step.
         amp: Mixed precision: compute in 16 bits, with float32 weights.
         lr: Initial learning rate.
-        epochs: Maximum number of epochs.
+        epochs: Maximum number of epochs; 0 keeps the net of `pretrained` as it is.
         patience: Epochs without a new best before the learning rate is divided by 10.
         min_delta: How much lower a validation loss must be to be a new best.
         min_lr: Training ends when the learning rate would fall below this.

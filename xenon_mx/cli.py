@@ -176,6 +176,9 @@ def train_command(**flags: Any) -> None:
     are those with the lowest loss on the holdout split of PACKED, or on its valid split
     if it has no holdout split.
 
+    With --epochs 0 nothing is trained: the net of --pretrained, with one logit, is
+    validated and kept as the run's one member.
+
     With --folds 5, RUN gets five runs. Each trains without a fifth of the patients of
     the train (and holdout) split, is validated on a tenth of the others, and then
     predicts that fifth; RUN/out-of-fold.csv has all of it. The other splits are not
@@ -240,7 +243,8 @@ def _complete(config: TrainConfig, best: Checkpoint) -> None:
     """Print the best epoch, the metrics of the validation split, and what is next."""
     from xenon_mx.commands import validation
 
-    console.print_line(f"best epoch {best.epoch}, validation loss {best.loss:.4f}")
+    trained = f"best epoch {best.epoch}" if config.epochs else "not trained here"
+    console.print_line(f"{trained}, validation loss {best.loss:.4f}")
     try:
         validation.predict_if_due(config, progress.for_stream(sys.stderr))
     except BaseException:
@@ -258,10 +262,8 @@ def _complete(config: TrainConfig, best: Checkpoint) -> None:
     untouched = validation.untouched_rec(config.packed, config.run)
     if untouched is not None:
         rec = text.shell_quote(untouched)
-        console.print_line(
-            f"valid chose no checkpoint; next: xenon-predict {rec} valid.csv --run "
-            f"{run}"
-        )
+        chosen = "valid chose no checkpoint; " if config.epochs else ""
+        console.print_line(f"{chosen}next: xenon-predict {rec} valid.csv --run {run}")
         return
     table = text.shell_quote(validation.table(config.run))
     console.print_line(f"next: xenon-report {table}")

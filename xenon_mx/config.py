@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xenon_mx.errors import ConfigError
-from xenon_mx.settings import Checked, setting
+from xenon_mx.settings import Checked, flag_name, setting
 
 MEMBERS = 5  # the paper, section 3: the five models with the lowest losses
 FITS = ("stretch", "pad")
@@ -60,6 +60,11 @@ _BODY_PARTS = (
 _KEEP_IDENTIFIERS = (
     "For an archive: name patients, studies and images by their identifiers instead of "
     "by pseudonyms."
+)
+# The settings of xenon-train that say how a net is trained, and nothing else.
+_OF_TRAINING = (
+    *("no_pretrained", "freeze_epochs", "amp", "lr", "patience", "min_delta", "min_lr"),
+    *("folds", "kvstore"),
 )
 # The settings that only an archive has.
 ARCHIVE_SETTINGS = ("labels", "link", "body_parts", "keep_identifiers")
@@ -185,7 +190,12 @@ class TrainConfig(Checked):
     # The paper, section 3.
     lr: float = setting(1e-4, "Initial learning rate.", low=SMALLEST_LR, high=1.0)
     # Chosen here: on MURA, the three learning rates below end a run well before 30.
-    epochs: int = setting(30, "Largest number of epochs.", low=1)
+    epochs: int = setting(
+        30,
+        "Largest number of epochs. 0 trains nothing: the net of --pretrained, with one "
+        "logit, is validated and becomes the run's one member.",
+        low=0,
+    )
     # The paper, section 3: decayed each time the loss plateaus after an epoch.
     patience: int = setting(
         1,
@@ -239,6 +249,8 @@ class TrainConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.epochs == 0:
+            self._check_nothing_is_trained()
         if self.pretrained is not None and self.no_pretrained:
             raise ConfigError("--no-pretrained", "contradicts --pretrained")
         if self.freeze_epochs and self.no_pretrained:
@@ -255,6 +267,19 @@ class TrainConfig(Checked):
             raise ConfigError(
                 "--folds", "contradicts --kvstore: one worker trains all folds in turn"
             )
+
+    def _check_nothing_is_trained(self) -> None:
+        """Check that no setting contradicts --epochs 0, or has no effect with it."""
+        if self.pretrained is None:
+            raise ConfigError(
+                "--epochs",
+                "0 keeps a net that was trained elsewhere: name its file with "
+                "--pretrained",
+            )
+        for name in _OF_TRAINING:
+            if getattr(self, name) != getattr(type(self), name):
+                reason = "has no effect with --epochs 0, which trains nothing"
+                raise ConfigError(flag_name(name), reason)
 
 
 @dataclass(frozen=True)

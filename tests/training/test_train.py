@@ -24,6 +24,7 @@ from xenon_mx.runtime import disk_space, files
 from xenon_mx.runtime.mxnet import autograd, mx
 from xenon_mx.training import loop, losses
 from xenon_mx.training.loop import TrainingLoop
+from xenon_mx.training.validator import Scores, Validator
 
 
 @pytest.fixture(scope="module")
@@ -257,9 +258,8 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(packed, tmp_path, monkeyp
 
 
 def test_a_plateau_divides_the_rate_and_ends_the_run(packed, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        TrainingLoop, "validate", lambda self, number: (0.5 + number, 0.0, 0.5)
-    )
+    rising = (Scores(0.5 + number, 0.0, 0.5) for number in range(9))
+    monkeypatch.setattr(Validator, "validate", lambda self, label: next(rising))
     run = tmp_path / "run"
     options = {"epochs": 9, "lr": 1e-4, "min_lr": 1e-5}
     train.train(config(packed, run, **options))
@@ -269,9 +269,8 @@ def test_a_plateau_divides_the_rate_and_ends_the_run(packed, tmp_path, monkeypat
 def test_a_run_without_a_finite_validation_loss_is_a_failure(
     packed, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(
-        TrainingLoop, "validate", lambda self, number: (math.nan, 0.0, 0.5)
-    )
+    none = Scores(math.nan, 0.0, 0.5)
+    monkeypatch.setattr(Validator, "validate", lambda self, label: none)
     with pytest.raises(XenonError, match="no epoch had a finite validation loss"):
         train.train(config(packed, tmp_path / "run"))
     assert list((tmp_path / "run" / "params").iterdir()) == []

@@ -80,7 +80,8 @@ def decide(config: DecideConfig) -> Decision:
         outputs.made_from({"runs": [run.identity]}),
         [*read, *output_records.BesideRecord().files(config.table)],
     )
-    decision = _decide(config, table, samples, ensemble)
+    is_from_elsewhere = run.meta.is_from_elsewhere
+    decision = _decide(config, table, samples, ensemble, is_from_elsewhere)
     data = json.dumps(decision.to_json(), allow_nan=False).encode()
     written.write({out: data})
     return decision
@@ -150,9 +151,14 @@ def _is_decision_unusable(run: Path, ensemble: EnsembleSource) -> bool:
 
 
 def _check_unseen(table: Path, found: Provenance) -> None:
-    """Check that no study has trained or chosen the members, nor one of its patient."""
+    """Check that no study has trained or chosen the members, nor one of its patient.
+
+    Of a net that was not trained here, this cannot be known, whatever is given.
+    """
     seen = found.seen
     if seen.is_known and not seen.is_any:
+        return
+    if found.data.is_from_elsewhere:  # never known: the decision says so
         return
     advice = "decide on others, such as calibration.rec"
     if not seen.is_known:
@@ -212,6 +218,7 @@ def _decide(
     table: PredictionTable,
     samples: EvaluationSet,
     ensemble: EnsembleSource,
+    may_have_trained: bool,
 ) -> Decision:
     """Compute all that is decided."""
     labels, prob = samples.labels, samples.prob
@@ -240,6 +247,7 @@ def _decide(
             patients=len(set(samples.patients)),
             abnormal_patients=len(_patients_with(samples, 1)),
             normal_patients=len(_patients_with(samples, 0)),
+            may_have_trained=may_have_trained,
         ),
         time=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         versions={"xenon": __version__, "numpy": np.__version__},

@@ -10,6 +10,7 @@ import contextlib
 import logging
 
 from xenon_mx.commands import (
+    net_from_elsewhere,
     resume_line,
     train_checks,
     train_inputs,
@@ -34,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 
 def train(config: TrainConfig, bar: progress.Bar = progress.silent) -> list[Checkpoint]:
-    """Train a net and keep its five best epochs.
+    """Train a net and keep its five best epochs, or keep one as it is: `--epochs 0`.
 
     Args:
         config: The settings of `xenon-train`.
@@ -82,6 +83,8 @@ def _train(
     start = None
     if group.rank == 0 and not (run and run.is_begun):
         start = train_inputs.find_pretrained(config, run, bar)
+    if config.epochs == 0:
+        return net_from_elsewhere.keep(config, run, packed, ctxs, start, bar)
     data = train_inputs.open_data(config, packed)
     train_checks.check_batch_size(config, data, ctxs)
     mxnet.seed(config.seed)

@@ -52,6 +52,17 @@ def check_unchanged(
     packed: packed_folder.PackedFolder | None = None,
 ) -> None:
     """Check that a run is resumed with its own settings, and data if there are any."""
+    if run.meta.is_from_elsewhere and config.epochs:
+        raise XenonError(
+            f"{run.folder}: its net was not trained here, and cannot be trained "
+            f"further: omit --epochs, or start another run from it with --pretrained "
+            f"{text.shell_quote(run.folder)}"
+        )
+    if not run.meta.is_from_elsewhere and config.epochs == 0:
+        raise XenonError(
+            f"{run.folder}: was trained here, and --epochs 0 is for a net that was "
+            f"not: omit --epochs, or give another RUN"
+        )
     changed = train_settings.changes(config, run.meta.settings)
     if packed and packed.fingerprint != run.meta.data:
         changed.append(
@@ -87,5 +98,5 @@ def check_batch_size(config: TrainConfig, data: TrainingData, ctxs: list[Any]) -
 def check_disk(config: TrainConfig, net: network.Net) -> str:
     """Check that the disk has what the run needs; return both in words."""
     total, trainable = network.count_bytes(net)
-    moments = optimizers.MOMENTS_PER_PARAM * trainable
-    return disk.check(config.run, disk.needed(total, moments, config.epochs))
+    moments = optimizers.MOMENTS_PER_PARAM * trainable if config.epochs else 0
+    return disk.check(config.run, disk.needed(total, moments, max(config.epochs, 1)))

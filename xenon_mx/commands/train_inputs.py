@@ -6,14 +6,17 @@ training loop.
 
 from __future__ import annotations
 
+import numpy as np
+
 from xenon_mx.config import TrainConfig
 from xenon_mx.data import packed_folder
-from xenon_mx.errors import XenonError
+from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.runs import run_folder
 from xenon_mx.runs.run_meta import RUN_JSON
 from xenon_mx.runtime import progress
 from xenon_mx.training import class_weights, pretrained
 from xenon_mx.training.loop import TrainingData
+from xenon_mx.training.validator import ValidationData
 
 
 def find_pretrained(
@@ -22,6 +25,12 @@ def find_pretrained(
     """Find the first weights; None if they are to be random."""
     if config.no_pretrained:
         return None
+    if not config.epochs and config.pretrained in (pretrained.GLUON, pretrained.HUB):
+        raise ConfigError(
+            "--epochs",
+            f"0 needs a net with one logit, and --pretrained {config.pretrained} has "
+            f"ImageNet's 1000 classes: name a file or a run",
+        )
     start = pretrained.find(config.model, config.pretrained, bar)
     if (
         run
@@ -39,16 +48,50 @@ def open_data(config: TrainConfig, packed: packed_folder.PackedFolder) -> Traini
     """Open the splits, and compute the loss weights."""
     if "train" not in packed.splits:
         raise XenonError(f"{config.packed}: holds no train split to train on")
+    name = _validation_split(config, packed)
+    weights = _loss_weights(config, packed, ("train", name))
+    return TrainingData(
+        packed=packed,
+        train=packed.split("train"),
+        valid=packed.split(name),
+        weights=weights,
+    )
+
+
+def open_validation(
+    config: TrainConfig, packed: packed_folder.PackedFolder
+) -> ValidationData:
+    """Open the split to validate on alone, and compute the loss weights."""
+    name = _validation_split(config, packed)
+    if "train" not in packed.splits and config.loss != "plain":
+        raise XenonError(
+            f"{config.packed}: holds no train split, whose counts give the loss its "
+            f"weights: add --loss plain"
+        )
+    weights = _loss_weights(config, packed, (name,))
+    return ValidationData(packed=packed, valid=packed.split(name), weights=weights)
+
+
+def _validation_split(config: TrainConfig, packed: packed_folder.PackedFolder) -> str:
+    """Return the name of the split to validate on."""
     name = packed.validation_split
     if name is None:
         raise XenonError(
             f"{config.packed}: holds no split to validate on; pack one, or set "
             f"patients aside with xenon-pack --holdout 0.1"
         )
-    train, valid = (packed.meta.splits[split].counts for split in ("train", name))
-    pooled = packed.meta.pooled_weights
-    assert pooled is not None, "there is a train split"
-    weights = class_weights.loss_weights(
-        config, packed.study_types, {*train, *valid}, packed.meta.weights, pooled
+    return name
+
+
+def _loss_weights(
+    config: TrainConfig, packed: packed_folder.PackedFolder, splits: tuple[str, ...]
+) -> np.ndarray:
+    """Return the loss weights of the study types in some splits."""
+    present = {name for split in splits for name in packed.meta.splits[split].counts}
+    return class_weights.loss_weights(
+        config,
+        packed.study_types,
+        present,
+        packed.meta.weights,
+        packed.meta.pooled_weights,
     )
-    return TrainingData(packed, packed.split("train"), packed.split(name), weights)

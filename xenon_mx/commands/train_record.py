@@ -19,11 +19,18 @@ from xenon_mx.config import MEAN, STD, TrainConfig
 from xenon_mx.data import images, single_classes
 from xenon_mx.models import network
 from xenon_mx.runs import run_folder
-from xenon_mx.runs.run_meta import ARCHITECTURE, Preprocessing, RunMeta, SplitSize
+from xenon_mx.runs.run_meta import (
+    ARCHITECTURE,
+    NOT_TRAINED_HERE,
+    Preprocessing,
+    RunMeta,
+    SplitSize,
+)
 from xenon_mx.runtime import mxnet_build, text
 from xenon_mx.runtime.mxnet import mx
 from xenon_mx.training import pretrained
 from xenon_mx.training.loop import TrainingData
+from xenon_mx.training.validator import ValidationData
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +42,24 @@ def describe(
     amp: str | None = None,
 ) -> RunMeta:
     """Return run.json of a new run."""
+    trained_on = SplitSize(data.train.name, data.train.records)
+    return _describe(config, data, start, trained_on, amp)
+
+
+def describe_from_elsewhere(
+    config: TrainConfig, data: ValidationData, start: pretrained.Weights
+) -> RunMeta:
+    """Return run.json of the new run of a net that was not trained here."""
+    return _describe(config, data, start, NOT_TRAINED_HERE)
+
+
+def _describe(
+    config: TrainConfig,
+    data: ValidationData,
+    start: pretrained.Weights | None,
+    trained_on: SplitSize,
+    amp: str | None = None,
+) -> RunMeta:
     return RunMeta(
         data=data.packed.fingerprint,
         study_types=data.packed.study_types,
@@ -53,7 +78,7 @@ def describe(
             "gluoncv": mxnet_build.gluoncv_version(),
             "numpy": np.__version__,
         },
-        trained_on=SplitSize(data.train.name, data.train.records),
+        trained_on=trained_on,
         validated_on=SplitSize(data.valid.name, data.valid.records),
         amp=amp,
     )
@@ -83,6 +108,31 @@ def log_start(
         data.valid.name,
         text.counted(data.valid.records, "image"),
     )
+    _warn_of_single_classes(data)
+
+
+def log_from_elsewhere(
+    config: TrainConfig,
+    start: pretrained.Weights,
+    data: ValidationData,
+    net: network.Net,
+) -> None:
+    """Log which net is taken as it is, and on how much it is validated."""
+    parameters = network.count_parameters(net) / 1e6
+    _log.info(
+        "%s, %.1f M parameters, from %s: %s; not trained here",
+        config.model,
+        parameters,
+        start.source,
+        start.origin,
+    )
+    images = text.counted(data.valid.records, "image")
+    _log.info("validate on %s: %s", data.valid.name, images)
+    _warn_of_single_classes(data)
+
+
+def _warn_of_single_classes(data: ValidationData) -> None:
+    """Log a warning if validation has study types with one class only."""
     warning = single_classes.warning_of_split(data.packed.meta, data.valid.name)
     if warning:
         _log.warning("%s", warning)

@@ -102,7 +102,8 @@ def _predict(
     """Predict the split of a table, in a process of its own."""
     out = config.run / name
     command = _command(config, out)
-    _log.info("predicting %s, by the ensemble of the best epochs", command[-2])
+    by = "the ensemble of the best epochs" if config.epochs else "the run's net"
+    _log.info("predicting %s, by %s", command[-2], by)
     status, errors = _run(command, is_silent)
     if status:
         line = resume_line.resume_line(["xenon-train"], again.packed, again.run)

@@ -97,6 +97,8 @@ class DecidedOn:
         patients: The number of patients.
         abnormal_patients: How many of them have an abnormal study.
         normal_patients: How many of them have a normal study.
+        may_have_trained: Whether a net decided that was not trained here, so that these
+            studies may have trained it.
     """
 
     table_sha256: str
@@ -105,17 +107,23 @@ class DecidedOn:
     patients: int
     abnormal_patients: int
     normal_patients: int
+    may_have_trained: bool = False
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> DecidedOn:
         """Parse a JSON object; KeyError, TypeError or ValueError if it is not valid."""
-        sha256, *counts = (field.name for field in fields(cls))
-        return cls(_text(content[sha256]), *(_count(content[name]) for name in counts))
+        counts = [each.name for each in fields(cls) if each.type == "int"]
+        return cls(
+            table_sha256=_text(content["table_sha256"]),
+            may_have_trained=content.get("may_have_trained", False) is True,
+            **{name: _count(content[name]) for name in counts},
+        )
 
     def __str__(self) -> str:
-        """Return `512 studies of 430 patients`."""
+        """Return `512 studies of 430 patients`, and whether they may have trained."""
         studies = text.counted(self.studies, "study", "studies")
-        return f"{studies} of {text.counted(self.patients, 'patient')}"
+        words = f"{studies} of {text.counted(self.patients, 'patient')}"
+        return f"{words}, who may have trained the net" * self.may_have_trained or words
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,11 @@ def calibration_rows(decision: Decision) -> list[tuple[str, ...]]:
 def lines(decision: Decision) -> Iterator[str]:
     """Yield calibration, threshold and third answer, and what they promise."""
     slope, intercept = decision.calibration
+    if decision.decided_on.may_have_trained:
+        yield (
+            "warning: the net was not trained here, and may have been trained on these "
+            "patients: if it was, nothing of what follows holds for others"
+        )
     sign = "-" if intercept < 0 else "+"
     added = f" {sign} {abs(intercept):.4g}" if intercept else ""
     yield f"calibrated = sigmoid({slope:.4g} * logit(probability){added})"

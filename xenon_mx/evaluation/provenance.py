@@ -19,7 +19,7 @@ from xenon_mx.data import output_records
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation.applied_decision import AppliedDecision
 from xenon_mx.evaluation.left_out import LeftOut
-from xenon_mx.evaluation.seen import Seen
+from xenon_mx.evaluation.seen import ELSEWHERE, Seen
 from xenon_mx.runtime import text
 
 KEY, ENSEMBLE_KEY = "provenance", "ensemble"  # in a record, and in maps.json
@@ -151,7 +151,8 @@ class TrainingData:
     Attributes:
         fingerprint: Of the packed folder.
         study_types: The study types in it.
-        trained_on: The split that trained the nets, None if unknown.
+        trained_on: The split that trained the nets, None if unknown; `seen.ELSEWHERE`
+            if a net was not trained here.
         validated_on: The split that chose the checkpoints, None if unknown.
     """
 
@@ -159,6 +160,11 @@ class TrainingData:
     study_types: tuple[str, ...]
     trained_on: str | None
     validated_on: str | None
+
+    @property
+    def is_from_elsewhere(self) -> bool:
+        """Whether a net was not trained here, so that any study may have trained it."""
+        return self.trained_on == ELSEWHERE
 
 
 @dataclass(frozen=True)

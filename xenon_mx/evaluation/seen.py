@@ -13,6 +13,14 @@ from xenon_mx.runtime import text
 BY_RECORDS, BY_NAMES, BY_FOLDS = "records", "names", "folds"
 UNKNOWN = "unknown"
 
+# In place of the split that trained a net, where xenon-train --epochs 0 took it as it
+# was: nothing is known of its training, so that no study may be called unseen.
+ELSEWHERE = "elsewhere"
+MAY_BE_SEEN = (
+    "a net of the ensemble was not trained here, and may have been trained on these "
+    "studies: if it was, metrics on them are too good"
+)
+
 
 @dataclass(frozen=True)
 class Seen:

@@ -21,7 +21,12 @@ from xenon_mx.runs import folds_folder
 from xenon_mx.runs.checkpoints import Checkpoint
 from xenon_mx.runs.folds_folder import FoldsMeta
 from xenon_mx.runs.run_folder import FOLDS_JSON, Run
-from xenon_mx.runs.run_meta import ARCHITECTURE, RunMeta, SplitSize
+from xenon_mx.runs.run_meta import (
+    ARCHITECTURE,
+    NOT_TRAINED_HERE,
+    RunMeta,
+    SplitSize,
+)
 from xenon_mx.runs.seen_studies import STUDIES_JSON, SeenByAny, SeenStudies
 from xenon_mx.runtime import text
 
@@ -74,11 +79,14 @@ class Members:
     def seen_studies(self) -> SeenStudies | SeenByAny | None:
         """Return which studies any member has seen; None if that is not recorded.
 
-        All runs on the same data saw the same; of folds, each saw other patients.
+        All runs on the same data saw the same; of folds, each saw other patients. What
+        a net saw that was not trained here is not known.
 
         Raises:
             XenonError: The run of a fold lacks the file.
         """
+        if self.meta.is_from_elsewhere:
+            return None
         found = [run.seen_studies() for run in self.runs]
         if self.folds is None:
             return next((seen for seen in found if seen is not None), None)
@@ -135,7 +143,12 @@ def _of_runs(folders: Sequence[Path], members: int) -> Members:
     plural = "s" * (len(folders) > 1)
     epochs = text.counted(len(chosen), "epoch")
     reason = f"the run{plural} finished only {epochs}"
-    return Members(runs, chosen, runs[0].meta, members, reason)
+    meta = runs[0].meta
+    if any(run.meta.is_from_elsewhere for _, run in chosen):
+        meta = replace(meta, trained_on=NOT_TRAINED_HERE)
+        if len(runs) == 1:
+            reason = "a net from elsewhere is a run of one"
+    return Members(runs, chosen, meta, members, reason)
 
 
 def _of_folds(folder: Path, members: int) -> Members:

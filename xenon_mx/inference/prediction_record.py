@@ -84,6 +84,8 @@ def count_seen(
     """
     data = ensemble.training_data()
     studies = len({image.study for image in images})
+    if data.is_from_elsewhere:
+        return Seen(UNKNOWN, studies)
     if origin and origin[0] == data.fingerprint:
         split = origin[1]
         if split == (data.trained_on or "train"):

@@ -86,6 +86,7 @@ def build(
     ctx: Any = None,
     reference: bool = False,
     sha256: str | None = None,
+    needs_logit: bool = False,
 ) -> Net:
     """Build a net with one logit and its weights.
 
@@ -101,10 +102,11 @@ def build(
         reference: Run the zoo's layers one by one and allocate memory at each pass:
             slower, with the same results to the bit.
         sha256: The SHA-256 that the weights file must have, if it was recorded.
+        needs_logit: Whether the file must have the last layer, with one logit.
 
     Raises:
-        XenonError: The name is unknown, or the file has another SHA-256 or does not fit
-            the net.
+        XenonError: The name is unknown, or the file has another SHA-256, does not fit
+            the net or lacks the last layer that it must have.
     """
     ctxs = [mx.cpu()] if ctx is None else ctx if isinstance(ctx, list) else [ctx]
     net, zoo = build_uninitialized(name)
@@ -112,6 +114,11 @@ def build(
     if pretrained:
         weights = weight_matching.load_matching(
             Path(pretrained), name, net, zoo, sha256=sha256
+        )
+    if needs_logit and not {"output.weight", "output.bias"} <= weights.keys():
+        raise XenonError(
+            f"{pretrained}: has no last layer with one logit, the part that tells "
+            f"normal from abnormal: it cannot be used without training"
         )
     _initialize(net, weights, ctxs)
     # Only DenseNets: oneDNN cannot fuse the gradient of some ResNeXts and MobileNets.

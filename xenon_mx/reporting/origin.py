@@ -66,8 +66,17 @@ class Origin:
         return decision.warning if decision and decision.is_used_twice else ""
 
     @property
+    def is_from_elsewhere(self) -> bool:
+        """Return whether a net was not trained here."""
+        if self.provenance:
+            return self.provenance.data.is_from_elsewhere
+        return any(run.meta.is_from_elsewhere for run in self.runs)
+
+    @property
     def study_types(self) -> set[str] | None:
         """Return the study types that the nets were trained on; None if unknown."""
+        if self.is_from_elsewhere:
+            return None
         if self.provenance:
             return set(self.provenance.data.study_types)
         return set(self.runs[0].meta.study_types) if self.runs else None

@@ -88,18 +88,13 @@ def _unknown_facts(origin: Origin) -> list[tuple[str, str]]:
 
 
 def _known_facts(found: Provenance) -> list[tuple[str, str]]:
-    data, counts = found.data, found.counts
-    chosen = data.validated_on or "an unknown split"
+    counts = found.counts
     xenon = found.versions.get("xenon", "of an unknown version")
     command = found.command.get("name", "xenon-predict")
     settings = found.preprocessing
     return [
         ("Predicted by", str(found.ensemble)),
-        (
-            "Trained on",
-            f"{data.trained_on or 'train'} of the packed data "
-            f"{_short(data.fingerprint)}; checkpoints chosen on {chosen}",
-        ),
+        ("Trained on", _trained_on(found)),
         (
             "Predicted",
             f"{counted(counts.studies, 'study', 'studies')}, "
@@ -115,6 +110,19 @@ def _known_facts(found: Provenance) -> list[tuple[str, str]]:
         *_engine(found),
         ("Written", f"by {command} (xenon {xenon}), {found.time}"),
     ]
+
+
+def _trained_on(found: Provenance) -> str:
+    """Return which data trained the nets and chose the checkpoints, in words."""
+    data = found.data
+    packed = f"of the packed data {_short(data.fingerprint)}"
+    chosen = data.validated_on or "an unknown split"
+    if not data.is_from_elsewhere:
+        trained = data.trained_on or "train"
+        return f"{trained} {packed}; checkpoints chosen on {chosen}"
+    one = len(found.ensemble.members) == 1
+    who = "not trained here" if one else "a member was not trained here"
+    return f"{who}: on what is not known; validated on {chosen} {packed}"
 
 
 def _engine(found: Provenance) -> list[tuple[str, str]]:

@@ -181,6 +181,7 @@ def summarize_labelled(
             by_type,
             origin.validated_on,
             is_seen_known=origin.seen is not None,
+            is_from_elsewhere=origin.is_from_elsewhere,
         ),
         rows=rows,
         headline=_headline(by_type[OVERALL]),

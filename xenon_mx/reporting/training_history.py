@@ -30,9 +30,10 @@ class TrainingHistory:
         name: The name of the run's folder.
         facts: Names and values: net, data, settings.
         weights: The loss weights, one row per study type.
-        note: What the rings in the curves mean.
+        note: What the rings in the curves mean, or why there are no curves.
         unfinished: A sentence if training is not finished, else empty.
-        curves: Loss, metrics and learning rate; empty before the first epoch.
+        curves: Loss, metrics and learning rate; empty before the first epoch, and of a
+            net that was not trained here.
         checkpoints: The checkpoints of the ensemble, one per row.
     """
 
@@ -56,15 +57,28 @@ def summarize(run: Run) -> TrainingHistory:
         name=one_line(run.folder.resolve().name),
         facts=_facts(run.meta, epochs),
         weights=_weights_table(run.meta),
-        note=_note(epochs, len(members)),
+        note=_note(run.meta, epochs, len(members)),
         unfinished=unfinished(run, epochs),
-        curves=list(_curves(epochs, members)) if epochs else [],
-        checkpoints=_checkpoints_table(epochs, members),
+        curves=list(_curves(epochs, members)) if _has_curves(run.meta, epochs) else [],
+        checkpoints=_checkpoints_table(run.meta, epochs, members),
     )
 
 
-def _note(epochs: Sequence[EpochRecord], members: int) -> str:
+def _has_curves(meta: RunMeta, epochs: Sequence[EpochRecord]) -> bool:
+    """Return whether epochs were trained."""
+    return bool(epochs) and not meta.is_from_elsewhere
+
+
+def _note(meta: RunMeta, epochs: Sequence[EpochRecord], members: int) -> str:
     """Return what the rings in the curves mean, and what kappa and AUROC are."""
+    if meta.is_from_elsewhere:
+        return (
+            "This net was not trained here, so that there are no curves. The table is "
+            "what it reached on the split that it was validated on; whether that split "
+            "trained it is not known."
+        )
+    if not epochs:
+        return "No epoch is finished yet."
     rings = (
         f"Rings mark the {members} epochs with the lowest validation loss: the members "
         f"of the ensemble, whose probabilities are averaged."
@@ -95,21 +109,42 @@ def _facts(meta: RunMeta, epochs: Sequence[EpochRecord]) -> list[tuple[str, str]
     config, versions = meta.settings, meta.versions or {}
     size, fit = meta.preprocessing.size, meta.preprocessing.fit
     start = meta.pretrained
-    seconds = sum(epoch.seconds for epoch in epochs)
     return [
         ("Net", f"{meta.model}, one logit, global average pooling"),
         (
-            "Initial weights",
+            "Weights" if meta.is_from_elsewhere else "Initial weights",
             f"{start.origin} (SHA-256 {start.sha256})" if start else "random",
         ),
-        ("Trained on", _split_size(meta.trained_on)),
-        ("Checkpoints chosen on", _split_size(meta.validated_on)),
+        *_splits(meta),
         ("Data", f"{config.get('packed', 'unknown')} (SHA-256 {meta.data})"),
         ("Input", f"gray, {size}x{size} pixels, fitted by {fit}"),
-        ("Loss", _loss(config)),
-        ("Optimizer", _optimizer(config)),
-        ("Epochs", f"{len(epochs)} in {_duration(seconds)}"),
+        ("Validation loss" if meta.is_from_elsewhere else "Loss", _loss(config)),
+        *([] if meta.is_from_elsewhere else _training(config, epochs)),
         ("Versions", ", ".join(f"{name} {v}" for name, v in versions.items())),
+    ]
+
+
+def _splits(meta: RunMeta) -> list[tuple[str, str]]:
+    """Return what trained the net, and what chose its checkpoints."""
+    if meta.is_from_elsewhere:
+        return [
+            ("Trained on", "not trained here: on what is not known"),
+            ("Validated on", _split_size(meta.validated_on)),
+        ]
+    return [
+        ("Trained on", _split_size(meta.trained_on)),
+        ("Checkpoints chosen on", _split_size(meta.validated_on)),
+    ]
+
+
+def _training(
+    config: Mapping[str, Any], epochs: Sequence[EpochRecord]
+) -> list[tuple[str, str]]:
+    """Return how the net was trained, and for how long."""
+    duration = _duration(sum(epoch.seconds for epoch in epochs))
+    return [
+        ("Optimizer", _optimizer(config)),
+        ("Epochs", f"{len(epochs)} in {duration}"),
     ]
 
 
@@ -201,7 +236,7 @@ def _first_to_last(curve: Curve) -> str:
 
 
 def _checkpoints_table(
-    epochs: Sequence[EpochRecord], members: Sequence[Checkpoint]
+    meta: RunMeta, epochs: Sequence[EpochRecord], members: Sequence[Checkpoint]
 ) -> Table:
     by_number = {epoch.epoch: epoch for epoch in epochs}
     rows = []
@@ -212,4 +247,7 @@ def _checkpoints_table(
             (str(member.epoch), f"{member.loss:.4f}", *map(format_number, scores))
         )
     header = ("epoch", "validation loss", "kappa", "AUROC")
+    if meta.is_from_elsewhere:
+        rows = [("as it was given", *row[1:]) for row in rows]
+        return Table("Validation of the net", ("net", *header[1:]), rows)
     return Table("Checkpoints of the ensemble, lowest loss first", header, rows)

@@ -17,6 +17,9 @@ LOG_CSV = "log.csv"
 class EpochRecord(NamedTuple):
     """A row of log.csv.
 
+    Of a net that was not trained here there is one row, of epoch 0, in which NaN stands
+    for what only training has.
+
     Attributes:
         epoch: Number of the epoch, from 1.
         train_loss: Mean over the training images, each with the weights of its step.

@@ -6,8 +6,6 @@ the training loop.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from xenon_mx.runs import checkpoints, epoch_log, tensorboard, training_state
 from xenon_mx.runs.epoch_log import LOG_CSV
 from xenon_mx.runs.run_folder import Run
@@ -35,10 +33,12 @@ def ending(run: Run, epochs: int, line: str = "resume it with") -> str | None:
         return None
     state = training_state.read_meta(run.folder)
     is_over = state.done or state.epoch >= epochs
-    if not is_over or not state.best or not _is_whole(run.folder, state):
+    if not is_over or not state.best or not _is_whole(run, state):
         return None
     for member in state.best:
         member.check()
+    if run.meta.is_from_elsewhere:
+        return "its net was not trained here, and was validated"
     best = ", ".join(str(member.epoch) for member in state.best)
     trained = f"{text.counted(state.epoch, 'epoch')} trained, the best first: {best}"
     if state.done:
@@ -53,13 +53,15 @@ def ending(run: Run, epochs: int, line: str = "resume it with") -> str | None:
     )
 
 
-def _is_whole(folder: Path, state: StateMeta) -> bool:
+def _is_whole(run: Run, state: StateMeta) -> bool:
     """Return whether the files that follow from a state are there and agree with it."""
+    folder = run.folder
     log = folder / LOG_CSV
+    has_studies = (folder / STUDIES_JSON).is_file() or run.meta.is_from_elsewhere
     return (
         log.is_file()
         and log.read_bytes() == epoch_log.encode(state.log)
         and checkpoints.read(folder) == list(state.best)
-        and (folder / STUDIES_JSON).is_file()
+        and has_studies
         and tensorboard.has_step(folder, state.epoch)
     )

@@ -129,7 +129,8 @@ class Run:
             settings: The settings for run.json from now on.
 
         Returns:
-            The state to continue from; None if no epoch was finished.
+            The state to continue from; None if no epoch was finished, or the net was
+            not trained here.
 
         Raises:
             XenonError: Another process trains the run, or a file is damaged.
@@ -142,7 +143,8 @@ class Run:
                 state, last = StateMeta(), None
                 if self.is_begun:
                     state = self._read_state()
-                    last = training_state.read(self.folder, state)
+                    if not self.meta.is_from_elsewhere:
+                        last = training_state.read(self.folder, state)
                 locked.root.write_json(RUN_JSON, self.meta.to_json())
                 locked.remove_partial_files()
                 # The events are written again below, so that no epoch appears twice.

@@ -14,6 +14,7 @@ from typing import Any, Mapping, TypeVar
 
 from xenon_mx.config import FITS
 from xenon_mx.errors import FileError, XenonError
+from xenon_mx.evaluation.seen import ELSEWHERE
 
 RUN_JSON = "run.json"
 FORMAT = 1  # raised when an older xenon would misread the new content
@@ -88,6 +89,9 @@ class SplitSize:
     images: int
 
 
+NOT_TRAINED_HERE = SplitSize(ELSEWHERE, 0)
+
+
 @dataclass(frozen=True)
 class DataMeta:
     """The data that nets were trained on.
@@ -120,8 +124,9 @@ class RunMeta(DataMeta):
         pretrained: The first weights; None if they were random.
         id: A random identifier; None in runs of xenon 0.1.0.
         versions: Package to version.
-        trained_on: The training split.
-        validated_on: The split that the checkpoints were chosen on.
+        trained_on: The training split; `NOT_TRAINED_HERE` of `--epochs 0`.
+        validated_on: The split that the checkpoints were chosen on; of `--epochs 0`,
+            that the net was validated on.
         amp: The 16-bit type of `--amp`, as MXNet names it; None is float32.
         unknown: What a later xenon may add to the file.
     """
@@ -179,6 +184,11 @@ class RunMeta(DataMeta):
     def model(self) -> str:
         """The name of the net."""
         return str(self.settings["model"])
+
+    @property
+    def is_from_elsewhere(self) -> bool:
+        """Whether the net was not trained here: `--epochs 0`."""
+        return self.trained_on == NOT_TRAINED_HERE
 
     @property
     def identity(self) -> str:

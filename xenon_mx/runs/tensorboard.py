@@ -132,7 +132,11 @@ def has_step(folder: Path, step: int) -> bool:
     """Return whether an event file in a folder has a value of a step."""
     files = [file for file in folder.glob(_PREFIX + "*") if file.is_file()]
     with contextlib.suppress(DecodeError, OSError):  # not an event file, or not ours
-        return any(event.step == step for file in files for event in _events(file))
+        return any(
+            event.step == step and event.summary.value  # 0 is the step of the version
+            for file in files
+            for event in _events(file)
+        )
     return False
 
 

@@ -22,7 +22,7 @@ def loss_weights(
     types: Sequence[str],
     present: Container[str],
     weights: Mapping[str, ClassWeights],
-    pooled: ClassWeights,
+    pooled: ClassWeights | None,
     name: str | Path = "",
 ) -> np.ndarray:
     """Return the loss weights, (T, 2), after a check that none of the paper's is 0.
@@ -32,7 +32,8 @@ def loss_weights(
         types: The study types, by the number that records carry.
         present: Those that images train or validate on.
         weights: By study type, from the training images.
-        pooled: Those of all types together.
+        pooled: Those of all types together; None without training images, for which
+            only --loss plain has weights.
         name: What errors call the images; by default the packed folder.
 
     Raises:
@@ -41,6 +42,7 @@ def loss_weights(
     name = name or config.packed
     if config.loss == "plain":
         return np.ones((len(types), 2))
+    assert pooled is not None, "the weights are of training images"
     if config.pooled_weights:
         if 0 in pooled:
             raise XenonError(

@@ -1,8 +1,8 @@
 """The training loop: all epochs of one net on one data set.
 
-Owns the training step, the validation and the decisions after each epoch, except for
-the learning rate (`lr_schedule`). Must not know where data and weights come from, or
-how a run is saved.
+Owns the training step and the decisions after each epoch, except for the learning rate
+(`lr_schedule`). Must not know where data and weights come from, how a net is validated,
+or how a run is saved.
 """
 
 from __future__ import annotations
@@ -15,12 +15,10 @@ from typing import Any, Mapping
 
 import numpy as np
 
-from xenon_mx.config import MEMBERS, SMALLEST_LR, THRESHOLD, TrainConfig
+from xenon_mx.config import MEMBERS, SMALLEST_LR, TrainConfig
 from xenon_mx.data import packed_folder, record_iter
 from xenon_mx.distributed import process_group
 from xenon_mx.errors import XenonError
-from xenon_mx.evaluation import metrics
-from xenon_mx.evaluation.studies import aggregate_studies, score
 from xenon_mx.models import forward, mixed_precision, network
 from xenon_mx.runs import run_folder
 from xenon_mx.runs.epoch_log import EpochRecord
@@ -32,6 +30,7 @@ from xenon_mx.runtime.mxnet import autograd
 from xenon_mx.training import batch_norm, epoch_lines, losses, optimizers, timing
 from xenon_mx.training.loss_scale import LossScale
 from xenon_mx.training.lr_schedule import ReduceLROnPlateau
+from xenon_mx.training.validator import ValidationData, Validator
 
 _log = logging.getLogger(__name__)
 
@@ -41,20 +40,14 @@ _MAX_WAIT_SHARE, _MIN_WARN_S = 0.1, 10
 
 
 @dataclass(frozen=True)
-class TrainingData:
+class TrainingData(ValidationData):
     """The splits to train and to validate on.
 
     Attributes:
-        packed: Their packed folder.
         train: The training split.
-        valid: The validation split.
-        weights: (T, 2) loss weights of a normal and an abnormal image.
     """
 
-    packed: packed_folder.PackedFolder
     train: packed_folder.Split
-    valid: packed_folder.Split
-    weights: np.ndarray
 
 
 class TrainingLoop:
@@ -92,13 +85,10 @@ class TrainingLoop:
                 net, amp, config.reference
             )
         self._loss_scale = LossScale() if amp == FLOAT16 else None
-        self._evaluator = network.validation_block(net, config.reference)
+        self._validator = Validator(config, data, net, ctxs, bar)
         self._ctxs = ctxs
         self._bar = bar
         self._loss = losses.WeightedBCE(data.weights)
-        # Labels, study types and studies, which are the same in every epoch.
-        columns = list(zip(*data.valid.rows()))[:3]
-        self._valid_columns = [np.array(column) for column in columns]
         self._lr_schedule = ReduceLROnPlateau(
             config.lr,
             config.patience,
@@ -231,7 +221,8 @@ class TrainingLoop:
         # different learning rates, and their weights would diverge.
         scores = None
         if self._group.rank == 0:
-            scores = [*map(json_numbers.to_json, self.validate(epoch))]
+            label = f"validating {epoch}/{self._config.epochs}"
+            scores = [*map(json_numbers.to_json, self._validator.validate(label))]
         scores = self._group.broadcast(scores)
         val_loss, kappa, auroc = map(json_numbers.from_json, scores)
         return EpochRecord(
@@ -333,19 +324,3 @@ class TrainingLoop:
         with autograd.pause(train_mode=False):
             features = self._trained_net.features(images)
         return self._net.output(features)
-
-    def validate(self, epoch: int) -> tuple[float, float, float]:
-        """Return the validation loss, and kappa and AUROC over the studies."""
-        split = self._data.valid
-        labels, types, studies = self._valid_columns
-        label = f"validating {epoch}/{self._config.epochs}"
-        with self._bar(total=split.records, unit="img", desc=label) as progress_bar:
-            batches = record_iter.evaluation_batches(split, self._config.batch_size)
-            pixels = progress.track((batch.pixels for batch in batches), progress_bar)
-            logits = forward.logits(
-                [self._evaluator], pixels, self._ctxs, self._config.reference
-            )[:, 0]
-        prob = metrics.sigmoid(logits)
-        by_study = aggregate_studies(studies.tolist(), types.tolist(), labels, prob)
-        kappa, auroc = score(by_study.labels, by_study.prob, THRESHOLD)
-        return self._loss.mean(logits, labels, types), kappa, auroc
