@@ -60,6 +60,8 @@ EXPORT = [
     "onnx>=1.21; python_version>='3.10'",
 ]
 
+TORCH = ["torch>=1.13"]
+
 # 3.5 and 3.0 are the oldest versions that have all that xenon-report uses.
 REPORT = ["matplotlib>=3.5", "jinja2>=3.0"]
 
@@ -118,7 +120,7 @@ setup(
         "cpu": ["mxnet==1.9.1", *MXNET],
         "gpu": ["mxnet-cu112==1.9.1", *MXNET, *CUDA],
         "zoo": ZOO,
-        "torch": ["torch>=1.13"],
+        "torch": TORCH,
         "dicom": DICOM,
         "onnx": ONNX_RUNTIME,
         "openvino": OPENVINO,
@@ -134,6 +136,9 @@ setup(
             *OPENVINO,
             *REPORT,
         ],
+        # Asked for together, so that pip finds a torchvision for the torch that it
+        # installs. 1.0.16 is the first timm that loads a folder of this disk.
+        "torch-test": [*TORCH, "torchvision>=0.14", "timm>=1.0.16"],
         "repl": ["jupyterlab>=4", "jupyter_server>=2.13"],
         "lint": ["ruff==0.17.6", "mypy==2.4.1"],
     },

@@ -465,7 +465,7 @@ def test_the_old_name_of_the_threads_leads_to_the_new(command):
 
 
 @pytest.mark.parametrize(
-    ("command", "out"), [("predict", "OUT.csv"), ("export", "OUT.onnx")]
+    ("command", "out"), [("predict", "OUT.csv"), ("export", "OUT")]
 )
 def test_an_output_that_was_forgotten_is_named(command, out):
     result = CliRunner().invoke(

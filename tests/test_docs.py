@@ -16,6 +16,7 @@ import pytest
 import synthetic
 from safetensors.numpy import save_file
 from support import hospital, mura_tree, paths
+from support.untrained import write_run
 
 import xenon_mx
 from xenon_mx import cli
@@ -31,8 +32,9 @@ EVERYTHING = "\n".join(PAGES.values())
 PROGRAMS = Path(sys.executable).parent
 # What a page's training is shortened to, and whose GPU it has.
 SHORT = ["--model", "mobilenet0.25", "--no-pretrained", "--epochs", "1", "--lr", "1e-3"]
+PYTORCH = re.compile("^import (timm|torch)", re.MULTILINE)
 # What takes a network, a container or another computer, or is tested by itself.
-ELSEWHERE = ("pip ", "docker ", "tools/", "DMLC_ROLE", "unshare")
+ELSEWHERE = ("pip ", "hf ", "docker ", "tools/", "DMLC_ROLE", "unshare")
 
 
 def commands(text):
@@ -42,9 +44,10 @@ def commands(text):
     return [line.split("  #")[0].strip() for line in joined.splitlines()]
 
 
-def examples(text):
-    """The Python blocks of a page."""
-    return re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+def examples(text, with_torch=False):
+    """The Python blocks of a page, without those that need PyTorch unless asked for."""
+    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return [b for b in blocks if with_torch or not PYTORCH.search(b)]
 
 
 def typed():
@@ -205,6 +208,8 @@ def test_the_lines_of_a_page_can_be_typed(lived_in, tmp_path, page):
     shutil.copytree(lived_in, folder)
     if page == "docs/deploy.md":
         (folder / "valid.csv").unlink()
+        shutil.rmtree(folder / "runs" / "a")  # of a net that torchvision lacks
+        write_run(folder / "runs" / "a", "resnet18_v1b", 32)
     if page in ("docs/distributed.md", "docs/training.md"):
         shutil.rmtree(folder / "runs")
     if page == "docs/training.md":
@@ -249,6 +254,31 @@ def test_the_python_of_a_page_runs(lived_in, monkeypatch, page):
         exec(example, names)  # noqa: S102 - the page's own words
     for name, shape in (("logit", (1, 1)), ("pooled", (1, 1024))):
         assert name not in names or names[name].shape == shape
+
+
+@pytest.mark.torch
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of these packages
+@pytest.mark.filterwarnings("ignore:Data has no positive values")  # no learning rate
+def test_the_pytorch_of_a_page_runs(world, tmp_path, monkeypatch):
+    write_run(tmp_path / "runs" / "a", "densenet121", 64, members=1)
+    shutil.copy(world / "image1.png", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for words in (["ensemble.onnx"], ["a-torch", "--to", "torch"]):
+        cli.COMMANDS["export"].main(["runs/a", *words], standalone_mode=False)
+    names: dict = {}
+    found = []
+    for example in examples(PAGES["docs/deploy.md"], with_torch=True):
+        exec(example.replace("densenet169", "densenet121"), names)  # noqa: S102
+        if PYTORCH.search(example):
+            square = names["fit_square"](
+                names["read_gray"]("image1.png"), 64, "stretch"
+            )
+            scaled = names["torch"].from_numpy(square) / 255
+            batch = ((scaled - names["mean"]) / names["std"])[None]
+            found.append(names["net"](batch).sigmoid().item())
+    assert len(found) == 2
+    expected = names["predict_study"](["image1.png"])  # by the ONNX file
+    assert [names["probability"], *found] == pytest.approx([expected] * 3, abs=1e-5)
 
 
 @pytest.mark.parametrize(

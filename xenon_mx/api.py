@@ -128,7 +128,8 @@ def train(
         resume: Continue `run` after its last finished epoch, with the run's own
             settings where the ones given are defaults.
         model: A net of gluoncv's model zoo.
-        pretrained: A weights file, a run, `gluon` or `hub`.
+        pretrained: A weights file, a run, a folder of model.safetensors and
+            config.json, `gluon` or `hub`.
         no_pretrained: Start from random weights.
         freeze_epochs: Train only the last layer in the first epochs.
         loss: `weighted` or `plain` binary cross entropy.
@@ -283,25 +284,28 @@ def export(
     runs: AnyPath | Sequence[AnyPath],
     out: AnyPath,
     *,
+    to: str = ExportConfig.to,
     members: int | None = ExportConfig.members,
     overwrite: bool = ExportConfig.overwrite,
     progress: bool = True,
 ) -> int:
-    """Write an ensemble as one ONNX file, which needs no MXNet, as `xenon-export` does.
+    """Write an ensemble for programs without MXNet, as `xenon-export` does.
 
     Args:
         runs: Run folders, or one folder of folds.
-        out: The ONNX file to write.
+        out: The ONNX file, or with `to="torch"` the folder, to write.
+        to: `onnx` for one ONNX file, `torch` for a folder of weights for PyTorch.
         members: Maximum number of members, the lowest validation losses first; None is
             5. Of folds, the number of each fold; None is 1.
-        overwrite: Replace a file that exists, whoever wrote it.
+        overwrite: Replace files that exist, whoever wrote them.
         progress: Show a progress bar on standard error.
 
     Returns:
-        The number of members in the file.
+        The number of members in the file or folder.
 
     Raises:
-        XenonError: A run cannot be used, or the file does not equal MXNet's nets.
+        XenonError: A run cannot be used, the file does not equal MXNet's nets, or
+            torchvision lacks a net that is to be exported for PyTorch.
     """
     config = arguments.build_config(ExportConfig, locals())
     from xenon_mx.commands.export import export as run_export

@@ -353,17 +353,21 @@ def decide_command(**flags: Any) -> None:
     console.print_line(f"next: xenon-predict INPUT OUT.csv --run {run}")
 
 
-@xenon_command.command("export", short_help="Write an ensemble as one ONNX file.")
-@options.several("runs", "RUN...", before="OUT.onnx")
-@click.argument("out", metavar="OUT.onnx", type=options.PATH)
+@xenon_command.command("export", short_help="Write an ensemble for ONNX or PyTorch.")
+@options.several("runs", "RUN...", before="OUT")
+@click.argument("out", metavar="OUT", type=options.PATH)
 @options.from_config(ExportConfig)
 @_version
 def export_command(**flags: Any) -> None:
-    """Write the ensemble of RUN as one ONNX file, which needs no MXNet.
+    """Write the ensemble of RUN for programs without MXNet.
 
-    Its input is gray 8-bit pixels at the run's size; its outputs are the mean
-    probability and that of each member. xenon-predict --run accepts the file, as does
-    any program with ONNX Runtime.
+    OUT is an ONNX file, such as ensemble.onnx. Its input is gray 8-bit pixels at the
+    run's size; its outputs are the mean probability and that of each member.
+    xenon-predict --run accepts the file, as does any program with ONNX Runtime.
+
+    With --to torch, OUT is a folder: the weights of each member with torchvision's
+    names, timm's config.json and a model card, to be uploaded to the Hugging Face hub
+    as it is. xenon-train --pretrained takes it back.
 
     Not for medical use.
     """
@@ -373,8 +377,9 @@ def export_command(**flags: Any) -> None:
 
     members = export.export(config, progress.for_stream(sys.stderr))
     console.print_line(f"{text.counted(members, 'member')} in {config.out}")
-    out = text.shell_quote(config.out)
-    console.print_line(f"next: xenon-predict INPUT OUT.csv --run {out}")
+    if config.to == "onnx":
+        out = text.shell_quote(config.out)
+        console.print_line(f"next: xenon-predict INPUT OUT.csv --run {out}")
 
 
 @xenon_command.command("report", short_help="Report on a run in one HTML page.")

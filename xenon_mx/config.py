@@ -17,6 +17,7 @@ from xenon_mx.settings import Checked, flag_name, setting
 
 MEMBERS = 5  # the paper, section 3: the five models with the lowest losses
 FITS = ("stretch", "pad")
+EXPORTS = ("onnx", "torch")
 # Mean and standard deviation of ImageNet's training images, RGB, scaled to 0-1, as used
 # for the pretrained weights of gluoncv and torchvision.
 MEAN = (0.485, 0.456, 0.406)
@@ -159,7 +160,8 @@ class TrainConfig(Checked):
     pretrained: str | None = setting(
         None,
         "Initial weights: a .params, .safetensors or .pth file; a run, for its best "
-        "epoch; 'gluon' for MXNet's model store; 'hub' for the Hugging Face hub. "
+        "epoch; a folder of model.safetensors and config.json; 'gluon' for MXNet's "
+        "model store; 'hub' for the Hugging Face hub. "
         "Default: the local files of 'gluon', then of 'hub', then their servers.",
         kind=str,
     )
@@ -426,10 +428,17 @@ class DecideConfig(Checked):
 
 @dataclass(frozen=True)
 class ExportConfig(Checked):
-    """`xenon-export RUN... OUT.onnx`."""
+    """`xenon-export RUN... OUT`."""
 
     runs: tuple[Path, ...]
     out: Path
+    to: str = setting(
+        "onnx",
+        "What OUT is: 'onnx' for one ONNX file of the whole ensemble; 'torch' for a "
+        "folder of weights that torchvision and timm load, and that can be uploaded to "
+        "the Hugging Face hub.",
+        choices=EXPORTS,
+    )
     members: int | None = setting(
         None,
         "Number of members to export: the checkpoints with the lowest validation "

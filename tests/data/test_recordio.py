@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 from pathlib import Path
 from typing import Sequence, Tuple
 
 import numpy as np
 import pytest
+from support import paths
 
 from xenon_mx.data import recordio
 
@@ -117,6 +119,22 @@ def test_read_yields_what_mxnet_wrote(contents: list[Content], tmp_path: Path) -
 
 
 # --- fixed bytes ---
+
+
+def test_the_lines_of_the_docs_read_what_mxnet_wrote(
+    contents: list[Content], tmp_path: Path
+) -> None:
+    page = (paths.ROOT / "docs/files.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"^```python\n(.*?)^for ", page, re.DOTALL | re.MULTILINE)
+    names: dict = {}
+    exec(lines, names)  # noqa: S102 - the page's own words
+    (tmp_path / "a.rec").write_bytes(packed_by_mxnet(contents, tmp_path))
+    found = list(names["records"](tmp_path / "a.rec"))
+    assert [number for number, _, _ in found] == list(range(len(contents)))
+    assert [(tuple(labels), image) for _, labels, image in found] == contents
+    (tmp_path / "cut.rec").write_bytes(packed(contents)[4:])
+    with pytest.raises(AssertionError, match="not a .rec file"):
+        next(names["records"](tmp_path / "cut.rec"))
 
 
 def test_pack_small_record_is_these_bytes() -> None:

@@ -8,7 +8,6 @@ import io
 import json
 import logging
 import os
-import pickle
 import re
 import shutil
 import subprocess
@@ -23,6 +22,7 @@ import pytest
 from click import UsageError
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
+from support import drawn_once
 
 from xenon_mx import cli
 from xenon_mx.commands import report as reporting
@@ -36,7 +36,7 @@ from xenon_mx.evaluation.prediction_tables import read_table
 from xenon_mx.evaluation.published import PAPER
 from xenon_mx.inference import cam_folder
 from xenon_mx.inference.cam_overlay import coarseness_warning
-from xenon_mx.reporting import gallery, plot_style, plots, study_files
+from xenon_mx.reporting import gallery, plot_style, study_files
 from xenon_mx.runs.epoch_log import EpochRecord
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runs.run_meta import ARCHITECTURE, Preprocessing, RunMeta
@@ -71,27 +71,9 @@ META = {
 }
 
 
-DRAWN: dict = {}
-
-
-def drawn_once(draw):
-    """Return a function that draws only what was not drawn before."""
-
-    def drawn(*args, **options):
-        key = draw.__name__, pickle.dumps((args, options))
-        if key not in DRAWN:
-            DRAWN[key] = draw(*args, **options)
-        return DRAWN[key]
-
-    return drawn
-
-
 @pytest.fixture(autouse=True)
 def _drawn_once(monkeypatch):
-    """Drawing takes most of the time of a report, and most tests draw the same."""
-    for name in dir(plots):
-        if name.startswith("draw_"):
-            monkeypatch.setattr(plots, name, drawn_once(getattr(plots, name)))
+    drawn_once.patch(monkeypatch)
 
 
 def make_run(folder, meta=META, losses=LOSSES, is_defined=True):
@@ -475,7 +457,7 @@ def test_every_image_has_an_alt_text_and_nothing_is_loaded(whole):
 
 def test_the_same_facts_give_the_same_page(run):
     first = report(run)[1]
-    DRAWN.clear()
+    drawn_once.forget()
     assert report(run)[1] == first
 
 

@@ -1,26 +1,29 @@
 """xenon-export: a run's ensemble as one ONNX file, which needs no MXNet.
 
-Owns the order of the work and the file's properties. Must not know the command line.
+Owns the order of the work, and which form of export is asked for. Must not know the
+command line.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import logging
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from xenon_mx import __version__
-from xenon_mx.commands import recognition
+from xenon_mx.commands import export_torch, recognition
 from xenon_mx.config import ExportConfig
-from xenon_mx.data import images, outputs
+from xenon_mx.data import outputs
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation.decision import Decision
-from xenon_mx.inference import decisions, gluon_engine, onnx_metadata
+from xenon_mx.inference import (
+    decisions,
+    exported_properties,
+    gluon_engine,
+    onnx_metadata,
+)
 from xenon_mx.inference.run_ensemble import RunEnsemble
 from xenon_mx.runtime import devices, mxnet, progress, text
-from xenon_mx.runtime.opencv import cv2
 
 _log = logging.getLogger(__name__)
 
@@ -30,21 +33,24 @@ _MAX_WEIGHT_BYTES = 2**31 - 2**24
 
 
 def export(config: ExportConfig, bar: progress.Bar = progress.silent) -> int:
-    """Write the ensemble of one run or several as one ONNX file.
+    """Write the ensemble of one run or several as one ONNX file, or for PyTorch.
 
-    Before the file is written, it is compared with MXNet's nets on noise.
+    Before an ONNX file is written, it is compared with MXNet's nets on noise. For what
+    `--to torch` writes, see `export_torch`.
 
     Args:
         config: The settings of `xenon-export`.
         bar: Shows the members done.
 
     Returns:
-        The number of members in the file.
+        The number of members in the file or folder.
 
     Raises:
         XenonError: A run cannot be used, or the file cannot be written or would replace
             something else; nothing is written then.
     """
+    if config.to == "torch":
+        return export_torch.export(config, bar)
     recognition.check_runs(config.runs, are_exported=True)
     output = outputs.Output(
         config.out, "OUT.onnx", (".onnx",), onnx_metadata.OnnxRecord()
@@ -92,35 +98,9 @@ def _convert(
 
 def _properties(ensemble: RunEnsemble, decision: Decision | None) -> dict[str, Any]:
     """Return the file's metadata: JSON values by key."""
-    meta = ensemble.meta.to_json()
-    keys = ("data", "study_types", "weights", "architecture")
-    splits = ("trained_on", "validated_on")  # absent in runs of xenon 0.1.0
-    # Of this xenon, which has compared the file with the nets.
-    preprocessing = replace(ensemble.meta.preprocessing, pixels=images.PIXELS)
-    return {
-        "format": onnx_metadata.FORMAT,
-        "notice": "Not for medical use.",
-        "threshold": decisions.threshold_of(decision, given=None),
-        **{key: meta[key] for key in keys},
-        "preprocessing": preprocessing.to_json(),
-        **{key: meta[key] for key in splits if key in meta},
-        **({onnx_metadata.FOLDS: ensemble.folds} if ensemble.folds else {}),
-        "members": ensemble.describe_members(),
-        **_decision_property(decision),
-        "versions": {
-            "xenon": __version__,
-            "mxnet": mxnet.mx.__version__,
-            "onnx": importlib.metadata.version("onnx"),
-            "opencv": cv2.__version__,
-        },
-    }
-
-
-def _decision_property(decision: Decision | None) -> dict[str, Any]:
-    """Return the property of a decision, which holds no hash of a name."""
-    if decision is None:
-        return {}
-    return {onnx_metadata.DECISION: replace(decision, names=None).to_json()}
+    properties = exported_properties.build(ensemble, decision)
+    versions = {**properties["versions"], "onnx": importlib.metadata.version("onnx")}
+    return {**properties, "versions": versions}
 
 
 def _check_sizes(ensemble: RunEnsemble) -> None:

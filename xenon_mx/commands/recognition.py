@@ -15,6 +15,7 @@ from typing import Sequence
 from xenon_mx.data import headed_csv, manifest, mura
 from xenon_mx.data.packed_folder import PACK_JSON, SPLITS
 from xenon_mx.errors import XenonError
+from xenon_mx.models import torch_config
 from xenon_mx.runs.checkpoints import PARAMS
 from xenon_mx.runs.folds_folder import OUT_OF_FOLD_CSV, is_folds
 from xenon_mx.runs.run_meta import RUN_JSON
@@ -34,6 +35,7 @@ class Kind(enum.Enum):
     RECORDS = "a file of a packed folder"
     WEIGHTS = "a weight file"
     ONNX = "an ONNX file"
+    TORCH = "a folder of weights for PyTorch"
     TABLE = "a table of predictions"
     LIST = "a list of images"
     FILE = "a file"
@@ -55,7 +57,7 @@ _SUFFIXES = {
 _OF_IMAGES = (Kind.DATA_SET, Kind.LIST)
 _MADE_BY_XENON = (
     *(Kind.RUN, Kind.FOLDS, Kind.PACKED, Kind.RECORDS),
-    *(Kind.WEIGHTS, Kind.ONNX, Kind.TABLE),
+    *(Kind.WEIGHTS, Kind.ONNX, Kind.TORCH, Kind.TABLE),
 )
 
 
@@ -78,6 +80,8 @@ def _what_folder(folder: Path) -> Kind:
         return Kind.FOLDS
     if (folder / PACK_JSON).is_file():
         return Kind.PACKED
+    if torch_config.is_folder(folder):
+        return Kind.TORCH
     for split in mura.SPLITS:
         has_list = (folder / f"{split}_image_paths.csv").is_file()
         if has_list or any((folder / split).glob("XR_*")):

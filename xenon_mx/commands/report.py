@@ -1,35 +1,25 @@
 """xenon-report: from a run and its predictions to a page and a model card.
 
-Owns which files are written, and what the templates are given; must not know the
-command line.
+Owns which files are written; must not know the command line.
 """
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, Callable, Sequence
+from typing import Callable, Sequence
 
-from xenon_mx import __version__
 from xenon_mx.commands import recognition
 from xenon_mx.config import ReportConfig
 from xenon_mx.data import outputs
 from xenon_mx.data.output_records import BesideRecord, LastLineRecord, Record
 from xenon_mx.errors import ConfigError, XenonError
-from xenon_mx.evaluation.published import PAPER
-from xenon_mx.reporting import (
-    hub_metadata,
-    origin_box,
-    page,
-    results,
-    training_history,
-)
 from xenon_mx.reporting import origin as origins
+from xenon_mx.reporting import page, page_context, results
 from xenon_mx.reporting.estimate_tables import MetricRow
 from xenon_mx.reporting.tables import Table, six_digits
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runtime import spreadsheet
-from xenon_mx.runtime.text import one_line
 
 _log = logging.getLogger(__name__)
 
@@ -87,7 +77,7 @@ def report(
         _inputs(config, origin.runs),
     )
     _log_warnings(origin, predicted)
-    context = _context(config, origin, predicted)
+    context = page_context.build(config, origin, predicted)
     for name, sentence in context["unfinished"]:
         _log.warning("%s: %s", name, sentence)
     pages = {config.out: page.render(page.PAGE, context)}
@@ -172,34 +162,3 @@ def _check_outputs(config: ReportConfig) -> outputs.Outputs:
         if path is not None
     ]
     return outputs.Outputs("xenon-report", named, config.overwrite)
-
-
-def _context(
-    config: ReportConfig, origin: origins.Origin, predicted: results.Results | None
-) -> dict[str, Any]:
-    """Return all values that the templates show."""
-    sources = [one_line(run.folder) for run in origin.runs]
-    if predicted:
-        sources.append(f"{one_line(predicted.source)} (SHA-256 {predicted.sha256})")
-    histories = [training_history.summarize(run) for run in origin.runs]
-    warnings = [origin.used_twice] if origin.used_twice else []
-    warnings += predicted.warnings if predicted else []
-    return {
-        "version": __version__,
-        "title": origin.title,
-        "sources": " and ".join(sources),
-        "run": one_line(origin.runs[0].folder) if origin.runs else "",
-        "origin": origin_box.describe(origin, config),
-        "histories": histories,
-        "unfinished": [(h.name, h.unfinished) for h in histories if h.unfinished],
-        "missing": origin.missing,
-        "seen": str(origin.seen) if origin.seen and origin.seen.is_any else "",
-        "warnings": warnings,
-        "results": predicted,
-        "study_types": sorted(origin.study_types or ()),
-        "hub_metrics": hub_metadata.hub_metrics(
-            predicted.summary.rows if predicted else []
-        ),
-        "paper": PAPER,
-        "limits": page.LIMITS,
-    }

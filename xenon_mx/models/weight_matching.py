@@ -196,20 +196,34 @@ def known_namings(
         The net's key to the name in the file: our own, the zoo's, the zoo's before
         MXNet 1.2 and, if torchvision has the net, torchvision's.
     """
-    own = {param: key for key, param in net._collect_params_with_prefix().items()}
     params = zoo._collect_params_with_prefix()
-    # A parameter that the net did not take over belongs to the zoo's last layer.
-    keys = {k: own.get(p, "output." + k.split(".")[-1]) for k, p in params.items()}
+    keys = _zoo_keys(net, zoo)
     namings = [
-        {key: key for key in own.values()},
+        {key: key for key in net._collect_params_with_prefix()},
         {keys[k]: k for k in params},
         # Before MXNet 1.2: names without dots, after the net's prefix.
         {keys[k]: param.name[len(zoo.prefix) :] for k, param in params.items()},
     ]
-    torch_name = weight_names.torchvision_naming(name)
-    if torch_name:
-        namings.append({keys[k]: torch_name(k) for k in params})
-    return namings
+    torch_names = torchvision_names(name, net, zoo)
+    return [*namings, torch_names] if torch_names else namings
+
+
+def torchvision_names(
+    name: str, net: gluon.Block, zoo: gluon.Block
+) -> dict[str, str] | None:
+    """Return the net's key to torchvision's name, or None, as `known_namings` does."""
+    rename = weight_names.torchvision_naming(name)
+    return rename and {own: rename(key) for key, own in _zoo_keys(net, zoo).items()}
+
+
+def _zoo_keys(net: gluon.Block, zoo: gluon.Block) -> dict[str, str]:
+    """Return the zoo's key of each weight to the net's key."""
+    own = {param: key for key, param in net._collect_params_with_prefix().items()}
+    # A parameter that the net did not take over belongs to the zoo's last layer.
+    return {
+        key: own.get(param, "output." + key.split(".")[-1])
+        for key, param in zoo._collect_params_with_prefix().items()
+    }
 
 
 def _as_linear(array: np.ndarray) -> np.ndarray:

@@ -34,16 +34,28 @@ def torchvision_naming(net: str) -> Callable[[str], str] | None:
     Returns:
         The function; None for a net that torchvision does not have.
     """
-    if net.startswith("densenet"):
-        return _rename_densenet
-    if re.fullmatch(r"resnet\d+_v1b", net):
-        return _rename_array
-    return None
+    if torchvision_name(net) is None:
+        return None
+    return _rename_densenet if net.startswith("densenet") else _rename_array
+
+
+def torchvision_name(net: str) -> str | None:
+    """Return what torchvision and timm call a net of Gluon's zoo; None if they lack it.
+
+    `densenet169` is `densenet169`, and `resnet50_v1b` is `resnet50`.
+    """
+    found = re.fullmatch(r"(densenet\d+)|(resnet\d+)_v1b", net)
+    return found and (found.group(1) or found.group(2))
 
 
 def is_weight(name: str) -> bool:
     """Check that a name is not that of a counter of BatchNorm."""
     return not name.endswith(_COUNTER)
+
+
+def counter(layer: str) -> str:
+    """Return the name of the counter of a BatchNorm layer."""
+    return f"{layer}.{_COUNTER}"
 
 
 def current_name(name: str) -> str:

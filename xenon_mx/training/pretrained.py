@@ -20,6 +20,7 @@ import huggingface_hub
 import requests
 
 from xenon_mx.errors import XenonError
+from xenon_mx.models import torch_config
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runs.run_meta import RUN_JSON, PretrainedSource
 from xenon_mx.runtime import progress
@@ -35,7 +36,7 @@ _TIMEOUT_S = 3.0
 # The default of MXNet and gluoncv, which the environment variable overrides.
 _GLUON_REPO = "https://apache-mxnet.s3-accelerate.dualstack.amazonaws.com/"
 _GLUON_REPO_VARIABLE = "MXNET_GLUON_REPO"
-_HUB_FILE = "model.safetensors"
+_HUB_FILE = torch_config.WEIGHTS
 _CHUNK = 1 << 20
 
 
@@ -70,9 +71,10 @@ def find(
 
     Args:
         model: The net's name in Gluon's zoo.
-        wanted: A weights file; a run folder, for its best epoch; `gluon` or `hub` for
-            that source alone. None searches Gluon's cache on this disk, then the
-            hub's, then Gluon's store, then the hub.
+        wanted: A weights file; a run folder, for its best epoch; a folder of
+            model.safetensors and config.json; `gluon` or `hub` for that source alone.
+            None searches Gluon's cache on this disk, then the hub's, then Gluon's
+            store, then the hub.
         bar: Shows the download from Gluon's store; the hub's library has its own bar.
 
     Raises:
@@ -129,7 +131,10 @@ def sources(model: str) -> list[str]:
 
 
 def _from_path(model: str, path: Path) -> Weights:
-    """Return the file at a path, or the best checkpoint of the run there."""
+    """Return the file at a path, or in the folder or the run there."""
+    if not (path / RUN_JSON).is_file() and torch_config.is_folder(path):
+        torch_config.check_architecture(path, model)
+        return Weights(path / torch_config.WEIGHTS, "file", str(path))
     if path.is_dir():
         members = Run.open(path).members()
         if not members:
