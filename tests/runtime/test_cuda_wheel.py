@@ -210,7 +210,7 @@ for error_string, number in (
         print(str(error).split(":")[0])
 """
     full = "the GPU's memory is full"
-    assert output(code) == [full, "MXNet 1.9.1 does not support this GPU", full]
+    assert output(code) == [full, "this MXNet has no machine code for this GPU", full]
 
 
 # No GPU
@@ -287,14 +287,17 @@ def test_import_without_one_of_nvidias_wheels_says_which(refusal, packages):
 def test_gpu_without_code_is_refused_before_mxnet_touches_it(refusal, listed):
     name, capability = listed.split(":")
     assert refusal(TO_GPU, CUDA_STUB_GPUS=listed).startswith(
-        f"--ctx gpu(0): {name} has compute capability {capability}, but MXNet 1.9.1"
+        f"--ctx gpu(0): mxnet-cu112 1.9.1 has no machine code for {name} (compute "
+        f"capability {capability}), only for 5.0 to 8.9"
     )
 
 
 def test_gpu_under_a_driver_older_than_cuda_11_wants_a_newer_one(refusal):
     assert refusal(
         TO_GPU, CUDA_STUB_GPUS="NVIDIA A10:8.6", CUDA_STUB_VERSION="10020"
-    ).startswith("--ctx gpu(0): MXNet's CUDA 11 cannot use NVIDIA A10 with this driver")
+    ).startswith(
+        "--ctx gpu(0): MXNet's CUDA 11.8 cannot use NVIDIA A10 with this driver"
+    )
 
 
 # A real GPU

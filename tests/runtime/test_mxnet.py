@@ -287,7 +287,7 @@ def test_a_cuda_library_that_another_needs_is_named(site):
         ("cuDNN: CUDNN_STATUS_ALLOC_FAILED", "the GPU's memory is full"),
         (
             "no kernel image is available for execution on the device",
-            r"does not support this GPU.*--ctx 'cpu\(\)'",
+            r"no machine code for this GPU.*--ctx 'cpu\(\)'",
         ),
     ],
 )

@@ -1,6 +1,6 @@
 /* A stub of libcuda.so.1 that answers queries but cannot compute. CUDA_STUB_GPUS lists
- * its GPUs ("NVIDIA A10:8.6,Tesla K80:3.7", by default none), CUDA_STUB_VERSION is its
- * CUDA version (by default 12040).
+ * its GPUs ("NVIDIA A10:8.6,Tesla K80:3.7", by default none), each of 24 GB,
+ * CUDA_STUB_VERSION is its CUDA version (by default 12040).
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,6 +54,12 @@ int cuDeviceGetAttribute(int *value, int attribute, int device) {
     *value = 0;
     if (attribute == CAPABILITY_MAJOR) *value = major;
     if (attribute == CAPABILITY_MINOR) *value = minor;
+    return OK;
+}
+
+int cuDeviceTotalMem_v2(size_t *bytes, int device) {
+    if (!ready || !gpu(device)) return INVALID_DEVICE;
+    *bytes = 24000000000;
     return OK;
 }
 

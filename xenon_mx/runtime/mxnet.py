@@ -15,7 +15,6 @@ import builtins
 import contextlib
 import ctypes
 import importlib
-import importlib.metadata
 import importlib.util
 import os
 import platform
@@ -29,7 +28,7 @@ from typing import Any, Iterator, NoReturn
 import numpy as np
 
 from xenon_mx.errors import XenonError
-from xenon_mx.runtime import extras, memory
+from xenon_mx.runtime import extras, memory, mxnet_build
 from xenon_mx.runtime.threads import usable_cores
 
 _MODULES = {
@@ -63,8 +62,6 @@ _CUDA_LIBRARIES = (
 # Variables of the environment that this module has set.
 _own_variables: set[str] = set()
 
-_INSTALL = f"{extras.install('cpu')}, or '.[gpu]' beside an NVIDIA GPU"
-
 
 def __getattr__(name: str) -> Any:
     """Import a module of MXNet or gluoncv, by its name in `_MODULES`, on first use."""
@@ -80,7 +77,9 @@ def __getattr__(name: str) -> Any:
             with _without_torch():
                 module = importlib.import_module(_MODULES[name])
         except ModuleNotFoundError as error:
-            raise XenonError(f"{error.name} is not installed: {_INSTALL}") from error
+            raise XenonError(
+                f"{error.name} is not installed: {mxnet_build.INSTALL}"
+            ) from error
     globals()[name] = module
     return module
 
@@ -102,7 +101,7 @@ def _load_mxnet() -> None:
     if "mxnet" in sys.modules:
         return
     memory.check(memory.MXNET)
-    wheel = _wheel()
+    build = mxnet_build.installed()
     if np.lib.NumpyVersion(np.__version__) >= "2.0.0":
         raise XenonError(
             f"NumPy {np.__version__} is too new for MXNet: pip install 'numpy<2'"
@@ -115,12 +114,12 @@ def _load_mxnet() -> None:
     set_default("MXNET_CPU_TEMP_COPY", 1)
     _keep_freed_memory()
     try:
-        if "-cu" in wheel:
+        if "-cu" in build.name:
             _load_cuda_libraries()
         with _without_role() as role, _crashing_on_segfaults():
             importlib.import_module("mxnet")
     except (ImportError, OSError) as error:
-        raise XenonError(_why_no_import(error, wheel)) from error
+        raise XenonError(_why_no_import(error, build)) from error
     if role not in (None, "worker"):
         _serve()
 
@@ -271,26 +270,6 @@ def _keep_freed_memory() -> None:
     mallopt(-8, 1)  # M_ARENA_MAX: arenas of threads hold no array above 64 MB
 
 
-def _wheel() -> str:
-    """Return the name of the installed MXNet distribution."""
-    names = {
-        (dist.metadata["Name"] or "").lower()
-        for dist in importlib.metadata.distributions()
-    }
-    wheels = sorted(name for name in names if re.fullmatch(r"mxnet(-\w+)?", name))
-    if len(wheels) > 1:
-        raise XenonError(
-            f"{' and '.join(wheels)} are both installed and overwrite one another: "
-            f"uninstall both, then {_INSTALL}"
-        )
-    if wheels:
-        return wheels[0]
-    spec = importlib.util.find_spec("mxnet")
-    if spec is None or spec.origin is None:  # None: a folder without __init__.py
-        raise XenonError(f"MXNet is not installed: {_INSTALL}")
-    return "mxnet"  # built from source
-
-
 def _restore_numpy_aliases() -> None:
     """Restore the aliases of Python's types that NumPy 1.24 removed."""
     for name in ("bool", "int", "float", "complex", "object", "str"):
@@ -310,9 +289,9 @@ def _load_cuda_libraries() -> None:
                 ctypes.CDLL(str(file), mode=ctypes.RTLD_GLOBAL)
 
 
-def _why_no_import(error: Exception, wheel: str) -> str:
+def _why_no_import(error: Exception, build: mxnet_build.Build) -> str:
     """Return why MXNet cannot be imported, with a remedy."""
-    text = str(error)
+    text, wheel = str(error), build.name
     if memory.is_out_of_memory(error):
         return memory.out_of_memory_message()
     if "libcuda.so" in text:
@@ -323,7 +302,12 @@ def _why_no_import(error: Exception, wheel: str) -> str:
         )
     library = re.search(r"(lib\S+): cannot open", text)
     if library and re.match("lib(cu|nccl|nvrtc|nvTools)", library.group(1)):
-        return f"{wheel} lacks CUDA's {library.group(1)}: {extras.install('gpu')}"
+        if mxnet_build.capabilities(build):
+            return f"{wheel} lacks CUDA's {library.group(1)}: {extras.install('gpu')}"
+        return (
+            f"{build} lacks CUDA's {library.group(1)}: install the CUDA that it was "
+            f"built for, and name its folder in LD_LIBRARY_PATH"
+        )
     if library:
         return (
             f"{wheel} needs the system's {library.group(1)}: install it (on Debian and "
@@ -331,7 +315,7 @@ def _why_no_import(error: Exception, wheel: str) -> str:
         )
     if "distutils" in text:
         return "MXNet needs distutils on Python 3.12: pip install 'setuptools<80'"
-    return f"{wheel} cannot be imported: {text}; reinstall it: {_INSTALL}"
+    return f"{wheel} cannot be imported: {text}; reinstall it: {mxnet_build.INSTALL}"
 
 
 def seed(number: int) -> None:
@@ -355,8 +339,8 @@ def failures() -> Iterator[None]:
             ) from error
         if "no kernel image" in text:
             raise XenonError(
-                "MXNet 1.9.1 does not support this GPU: use one of compute "
-                "capability 5.0 to 8.9, or --ctx 'cpu()'"
+                "this MXNet has no machine code for this GPU: see Devices in "
+                "docs/training.md, or use --ctx 'cpu()'"
             ) from error
         if memory.is_out_of_memory(error):
             raise XenonError(
