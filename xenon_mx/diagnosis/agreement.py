@@ -8,12 +8,12 @@ which changes the order of every sum over them. For DenseNet169 at 320 px with f
 images that was 7e-6 of the logits, 2e-2 of the gradients and 8e-4 of BatchNorm's
 statistics; for mobilenet0.25 at 32 px, 4e-4, 3e-3 and 3e-3. A GPU's libraries use
 other algorithms (Winograd, Fourier), which round about ten times as coarsely. Gradients
-differ by more, because a ReLU near 0 passes a gradient or does not: by about the root of
-the difference of what it is given.
+differ by more, because a ReLU near 0 passes a gradient or does not: by about the root
+of the difference of what it is given.
 
-TensorFloat-32, in which a GPU from Ampere on multiplies by default, has 10 bits: weights
-rounded to it change the logits of DenseNet169 by 5e-4 and its gradients by 0.3. So it is
-off here, by NVIDIA's variable: what remains is either rounding or a fault.
+TensorFloat-32, in which a GPU from Ampere on multiplies by default, has 10 bits:
+weights rounded to it change the logits of DenseNet169 by 5e-4 and its gradients by 0.3.
+So it is off here, by NVIDIA's variable: what remains is either rounding or a fault.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _COPIES = (
 def check(subject: Subject, teller: Teller) -> None:
     """Compare each device, and all of them together, with the CPU."""
     os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
-    ctxs = devices.contexts(subject.ctx)
+    ctxs = [mx.Context(*each) for each in devices.parse_ctx(subject.ctx)]
     gradient_sums.choose(in_place=False)
     with mxnet.failures():
         comparison = _Comparison(subject, teller)
@@ -83,9 +83,7 @@ class _Comparison:
         for words, difference, limit in zip(told, found, limits):
             if words.startswith("Batch") and not expected.statistics:
                 continue  # a net without BatchNorm
-            self._teller.found(
-                compared(f"{words}, {name}", difference, limit, _WRONG)
-            )
+            self._teller.found(compared(f"{words}, {name}", difference, limit, _WRONG))
         if len(ctxs) > 1:
             wrong = "" if steps.are_copies_equal else _COPIES
             seen = "the same on all devices after 3 steps"
@@ -104,7 +102,7 @@ class _Comparison:
 
     def _rounding(self, expected: FirstSteps, ctxs: Sequence[Any]) -> Differences:
         """Return how the CPU's steps differ with each part's images in reverse."""
-        size = -(-len(self._pixels) // len(ctxs))
+        size = len(self._pixels) // len(ctxs)
         order = [
             index
             for start in range(0, len(self._pixels), size)

@@ -25,8 +25,8 @@ def pixels(count: int, size: int, seed: int = 0) -> np.ndarray:
     random = np.random.RandomState(seed)
     drawn = np.zeros((count, size, size), np.uint8)
     for number, image in enumerate(drawn):
-        clouds = random.normal(size=(8, 8)).astype(np.float32)
-        clouds = cv2.resize(clouds, (size, size), interpolation=cv2.INTER_CUBIC)
+        coarse = random.normal(size=(8, 8)).astype(np.float32)
+        clouds = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
         gray = 110 + 35 * clouds + random.normal(scale=6, size=(size, size))
         if number % 2:
             gray[size // 4 : size // 2, size // 3 : size // 3 + size // 8] += 60

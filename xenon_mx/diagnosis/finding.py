@@ -65,5 +65,5 @@ def compared(name: str, difference: float, limit: float, advice: str) -> Finding
         limit: The largest that is in order.
         advice: What is wrong, and what to do, if it is larger.
     """
-    seen = f"differs by {difference:.1e} (limit {limit:.1e})"
+    seen = f"{difference:.1e} from the CPU's (limit {limit:.1e})"
     return Finding(name, seen, "" if difference <= limit else advice)

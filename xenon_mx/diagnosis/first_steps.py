@@ -95,7 +95,8 @@ def compute(
     predictions = _joined([trained(network.normalise(part)) for part in parts])
     group = process_group.ProcessGroup()
     optimizer = optimizers.Adam(net, TrainConfig.lr, group, scale)
-    logits, gradients = np.zeros(0), {}
+    logits = np.zeros(0)
+    gradients: Arrays = {}
     for step in range(STEPS):
         with autograd.record():
             outputs = [trained(network.normalise(part)) for part in parts]
@@ -124,7 +125,7 @@ def _joined(outputs: Sequence[Any]) -> np.ndarray:
     return np.concatenate([output.asnumpy() for output in outputs])[:, 0]
 
 
-def _gradients(net: network.Net, factor: float) -> Arrays:
+def _gradients(net: network.Net, factor: float) -> dict[str, np.ndarray]:
     return {
         key: np.sum([grad.asnumpy() for grad in param.list_grad()], axis=0) / factor
         for key, param in net._collect_params_with_prefix().items()
@@ -141,7 +142,7 @@ def _statistics(net: network.Net) -> Arrays:
 
 
 def _are_copies_equal(net: network.Net) -> bool:
-    """Return whether the trained parameters are the same, to the bit, on all devices."""
+    """Return whether all devices have the same trained parameters, to the bit."""
     for param in net.collect_params().values():
         if param.grad_req != "null":
             first, *others = (copy.asnumpy() for copy in param.list_data())

@@ -17,15 +17,15 @@ import sys
 import threading
 from collections import deque
 from dataclasses import asdict
-from typing import IO, Any, Callable, Iterator, Mapping
+from typing import IO, Any, Callable, Iterator
 
 from xenon_mx.diagnosis.finding import Finding
 from xenon_mx.diagnosis.subject import Subject
 from xenon_mx.errors import ConfigError
 from xenon_mx.runtime import mxnet, signals
 
-# Chosen here: the longest silence of a check that works. DenseNet169 at 320 px takes 20 s
-# for it on one slow core; a library that compiles kernels for a GPU, some minutes.
+# Chosen here: the longest silence of a check that works. DenseNet169 at 320 px is silent
+# for 20 s on one slow core; a library that compiles kernels for a GPU, for minutes.
 SILENCE_S = 600.0
 
 # The search path is this process's: -c would put the working directory before it.

@@ -19,7 +19,7 @@ from xenon_mx.runtime import mxnet, text
 # Chosen here: enough for every step that is timed, and for two dozen decoding threads;
 # no more than can be drawn and packed in a few seconds.
 _STEPS, _MOST = 24, 768
-_FEW = 4  # images of an epoch that is to be short, unless there are more devices
+_FEW = 4  # images of an epoch that is to be short, unless the devices need more
 
 # A command of xenon as a process; the search path is this process's.
 _COMMAND = """
@@ -31,9 +31,10 @@ main.{name}()
 
 
 def few(subject: Subject) -> int:
-    """Return how many images suffice for one step: an even number, one per device."""
+    """Return how many images suffice for one step: an even number, alike per device."""
     devices = len(subject.devices)
-    return max(_FEW, devices + devices % 2)
+    per_device = -(-_FEW // devices)
+    return devices * (per_device + devices * per_device % 2)
 
 
 def command(name: str, words: Sequence[str]) -> list[str]:
