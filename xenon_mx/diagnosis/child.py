@@ -39,7 +39,7 @@ class _Answers:
 
 
 def main(name: str) -> None:
-    """Run the check that a module of this package has, as standard input asks for."""
+    """Run the check of a module, named in full, as standard input asks for."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     # What MXNet prints must not mix with the answers.
@@ -47,7 +47,7 @@ def main(name: str) -> None:
     os.dup2(2, 1)
     asked = json.loads(sys.stdin.read())
     try:
-        module = importlib.import_module(f"xenon_mx.diagnosis.{name}")
+        module = importlib.import_module(name)
         subject = Subject.from_json(asked["subject"])
         data = module.check(subject, answers, **asked["options"])
         answers.send({"data": data or {}})

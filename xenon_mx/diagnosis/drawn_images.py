@@ -6,6 +6,7 @@ Owns what they look like and where they lie. Must not know what they are used fo
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ def pixels(count: int, size: int, seed: int = 0) -> np.ndarray:
     drawn = np.zeros((count, size, size), np.uint8)
     for number, image in enumerate(drawn):
         coarse = random.normal(size=(8, 8)).astype(np.float32)
-        clouds = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
+        clouds: Any = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
         gray = 110 + 35 * clouds + random.normal(scale=6, size=(size, size))
         if number % 2:
             gray[size // 4 : size // 2, size // 3 : size // 3 + size // 8] += 60

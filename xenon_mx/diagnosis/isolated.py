@@ -24,8 +24,8 @@ from xenon_mx.diagnosis.subject import Subject
 from xenon_mx.errors import ConfigError
 from xenon_mx.runtime import mxnet, signals
 
-# Chosen here: the longest silence of a check that works. DenseNet169 at 320 px is silent
-# for 20 s on one slow core; a library that compiles kernels for a GPU, for minutes.
+# Chosen here: the longest silence of a check that works. DenseNet169 at 320 px is
+# silent for 20 s on one slow core; a library that compiles kernels, for minutes.
 SILENCE_S = 600.0
 
 # The search path is this process's: -c would put the working directory before it.
@@ -33,7 +33,7 @@ _CHILD = """
 import sys
 sys.path[:] = {path!r}
 from xenon_mx.diagnosis import child
-child.main({name!r})
+child.main({module!r})
 """
 _KEPT_LINES = 40  # of what a process writes to standard error
 _NOISE = ("[bt]", "Stack trace", "Segmentation fault: 11")  # of MXNet's C++ traces
@@ -45,16 +45,18 @@ def run(
     doing: Callable[[str], None],
     found: Callable[[Finding], None],
     silence_s: float = SILENCE_S,
+    package: str = __package__,
     **options: Any,
 ) -> dict[str, Any] | None:
     """Run a check, and pass on what it tells.
 
     Args:
-        name: A module of this package with a function `check`.
+        name: A module with a function `check`.
         subject: What is checked.
         doing: Receives what is done next.
         found: Receives each finding; a crash, an error and silence are findings.
         silence_s: The process is killed after so many seconds without a word.
+        package: The package of the module.
         options: Further arguments of the check, as JSON values.
 
     Returns:
@@ -64,7 +66,7 @@ def run(
         ConfigError: A setting is not valid.
     """
     current = f"starting the check {name}"
-    with _child(name) as child:
+    with _child(f"{package}.{name}") as child:
         asked = {"subject": asdict(subject), "options": options}
         assert child.stdin is not None
         with contextlib.suppress(BrokenPipeError), child.stdin as stdin:
@@ -95,9 +97,9 @@ def run(
 
 
 @contextlib.contextmanager
-def _child(name: str) -> Iterator[subprocess.Popen[bytes]]:
+def _child(module: str) -> Iterator[subprocess.Popen[bytes]]:
     """Start the process of a check; at the end kill it, and what it has started."""
-    code = _CHILD.format(path=sys.path, name=name)
+    code = _CHILD.format(path=sys.path, module=module)
     with contextlib.ExitStack() as stack:
         with signals.deferred():
             child = subprocess.Popen(
