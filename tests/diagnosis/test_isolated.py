@@ -58,8 +58,13 @@ def test_a_check_that_is_silent_is_killed_with_all_that_it_started(tmp_path):
     told, returned = run("hang", silence_s=2.0, file=str(file))
     assert told.findings[1:] == [Finding("checks", WHILE, f"no answer in 2 s{REPORT}")]
     assert returned is None
+    wait_for_end(int(file.read_text()))
+
+
+def wait_for_end(pid):
+    """Wait for the end of a process that was killed."""
     deadline = time.monotonic() + 10
-    while is_running(int(file.read_text())):
+    while is_running(pid):
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
@@ -101,4 +106,4 @@ def test_a_signal_of_the_caller_ends_the_check(tmp_path):
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
-    assert not is_running(int(file.read_text()))
+    wait_for_end(int(file.read_text()))
