@@ -154,7 +154,7 @@ def test_the_cpu_wheel_beside_a_gpu_is_wrong_on_the_stub_driver(tmp_path):
     findings = [Finding(*each) for each in found]
     assert usable == ["cpu(0)"]
     lines = [finding.line for finding in findings]
-    assert "gpu(1): NVIDIA H100, compute capability 9.0, 25.8 GB" in lines
+    assert "gpu(1): NVIDIA H100, compute capability 9.0, 24.0 GB" in lines
     assert any(line.endswith("for CUDA up to 12.4") for line in lines)
     wrong = [finding for finding in findings if finding.wrong]
     assert [finding.name for finding in wrong] == ["device gpu(0)", "device gpu(1)"]

@@ -82,10 +82,12 @@ def compute(
     net = network.build(model, None, list(ctxs), reference)
     network.load_state_dict(net, weights)
     net.apply(_without_dropout)
+    group = process_group.ProcessGroup()
+    scale = LossScale() if amp == FLOAT16 else None
+    optimizer = optimizers.Adam(net, TrainConfig.lr, group, scale)
     trained = net
     if amp is not None:
         trained = mixed_precision.MixedPrecisionNet(net, amp, reference)
-    scale = LossScale() if amp == FLOAT16 else None
     factor = scale.value if scale else 1.0
     loss = losses.WeightedBCE(np.ones((1, 2)))
     parts, label_parts, ones = (
@@ -93,8 +95,6 @@ def compute(
         for array in (pixels, labels.reshape(-1, 1), np.ones((len(pixels), 1), "f"))
     )
     predictions = _joined([trained(network.normalise(part)) for part in parts])
-    group = process_group.ProcessGroup()
-    optimizer = optimizers.Adam(net, TrainConfig.lr, group, scale)
     logits = np.zeros(0)
     gradients: Arrays = {}
     for step in range(STEPS):
