@@ -151,6 +151,8 @@ def small(line):
     line = line.replace("gpu(0)", "cpu()")
     if line.startswith("xenon-pack") and "--check" not in line:
         line += " --size 32"
+    if line.startswith("xenon-doctor"):
+        line += " --model mobilenet0.25 --size 32"
     if "xenon-train" in line:
         words = ["--epochs", "2"] if "--resume" in line else SHORT
         line += " " + shlex.join([*words, "--ctx", "cpu()"])

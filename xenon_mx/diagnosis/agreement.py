@@ -6,10 +6,10 @@ Rounding alone makes two correct computations of one net differ, by how much dep
 net and size; so it is measured, by giving the CPU the images in the opposite order,
 which changes the order of every sum over them. For DenseNet169 at 320 px with four
 images that was 7e-6 of the logits, 2e-2 of the gradients and 8e-4 of BatchNorm's
-statistics; for mobilenet0.25 at 32 px, 4e-4, 3e-3 and 3e-3. A GPU's libraries use
-other algorithms (Winograd, Fourier), which round about ten times as coarsely. Gradients
-differ by more, because a ReLU near 0 passes a gradient or does not: by about the root
-of the difference of what it is given.
+statistics; for mobilenet0.25 at 32 px, 4e-4, 3e-3 and 3e-3 (and one thread against two,
+2e-4, 8e-4 and 3e-3). A GPU's libraries use other algorithms (Winograd, Fourier), which
+round about ten times as coarsely. Gradients differ by more, because a ReLU near 0
+passes a gradient or does not: by about the root of the difference of what it is given.
 
 TensorFloat-32, in which a GPU from Ampere on multiplies by default, has 10 bits:
 weights rounded to it change the logits of DenseNet169 by 5e-4 and its gradients by 0.3.
@@ -39,9 +39,9 @@ _LEAST_TIMES = 3
 _LEAST = 1e-4
 
 _WRONG = (
-    "it computes something else than the CPU; do not train on it. Update NVIDIA's "
-    "driver, try the GPU in another computer, and report this file"
+    "it computes something else than the CPU; do not train on it, and report this file"
 )
+_GPU = "; update NVIDIA's driver, and try the GPU in another computer"
 _COPIES = (
     "after three steps the devices have different weights: copying between them fails; "
     "train on one of them, or disable the IOMMU (PCIe ACS) as NVIDIA describes for NCCL"
@@ -79,11 +79,12 @@ class _Comparison:
         self._teller.doing(f"{first_steps.STEPS} steps on {name}")
         steps = self._compute(ctxs)
         found = first_steps.differences(expected, steps)
+        wrong = _WRONG + (_GPU if ctxs[0].device_type == "gpu" else "")
         told = ("logits", "gradients", "BatchNorm's statistics after 3 steps")
         for words, difference, limit in zip(told, found, limits):
             if words.startswith("Batch") and not expected.statistics:
                 continue  # a net without BatchNorm
-            self._teller.found(compared(f"{words}, {name}", difference, limit, _WRONG))
+            self._teller.found(compared(f"{words}, {name}", difference, limit, wrong))
         if len(ctxs) > 1:
             wrong = "" if steps.are_copies_equal else _COPIES
             seen = "the same on all devices after 3 steps"

@@ -8,8 +8,6 @@ precision has another: so this check has a process of its own, float32 included.
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 
 from xenon_mx.diagnosis import drawn_images, first_steps, packing
@@ -50,16 +48,12 @@ def check(subject: Subject, teller: Teller) -> None:
     labels = drawn_images.labels(len(pixels))
     mxnet.seed(0)
     weights = network.state_dict(network.build(subject.model))
-    seconds: dict[str, float] = {}
 
     def compute(name: str, weights: Arrays, amp: str | None = None) -> FirstSteps:
         teller.doing(f"{first_steps.STEPS} steps in {name}")
-        start = time.perf_counter()
-        steps = first_steps.compute(
+        return first_steps.compute(
             subject.model, weights, pixels, labels, ctxs, amp=amp
         )
-        seconds[name] = time.perf_counter() - start
-        return steps
 
     with mxnet.failures():
         full = compute("float32", weights)
