@@ -1,4 +1,8 @@
-"""Install xenon: `pip install '.[cpu]'`, or `'.[gpu]'` beside an NVIDIA GPU."""
+"""Install xenon: `pip install '.[cpu]'`, or `'.[gpu]'` beside an NVIDIA GPU.
+
+Beside an MXNet that is there already, `pip install .`; and `'.[zoo]'` if there is no
+GluonCV.
+"""
 
 import re
 from pathlib import Path
@@ -7,8 +11,11 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 
+# Where the nets come from; 0.7 has the same.
+ZOO = ["gluoncv==0.10.5.post0"]
+
 MXNET = [
-    "gluoncv==0.10.5.post0",
+    *ZOO,
     # MXNet imports distutils, which Python 3.12 no longer has; setuptools provides it.
     "setuptools<80; python_version>='3.12'",
 ]
@@ -110,6 +117,7 @@ setup(
     extras_require={
         "cpu": ["mxnet==1.9.1", *MXNET],
         "gpu": ["mxnet-cu112==1.9.1", *MXNET, *CUDA],
+        "zoo": ZOO,
         "torch": ["torch>=1.13"],
         "dicom": DICOM,
         "onnx": ONNX_RUNTIME,

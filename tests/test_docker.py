@@ -70,12 +70,11 @@ def docker_commands() -> list[list[str]]:
 
 
 def test_the_dockerfile_copies_installs_and_leaves_root():
-    words = "FROM ARG ARG COPY RUN ENV USER WORKDIR EXPOSE CMD".split()
+    words = "ARG FROM ARG ARG ARG COPY RUN ENV USER WORKDIR EXPOSE CMD".split()
     assert [word for word, _ in steps()] == words
     by_word = dict(steps())
-    run = 'bash /usr/src/xenon/tools/docker/install.sh "$DEVICE" "$USER_ID"'
     assert by_word["COPY"] == ". /usr/src/xenon"
-    assert by_word["RUN"] == run
+    assert "bash /usr/src/xenon/tools/docker/install.sh" in by_word["RUN"]
     assert by_word["USER"] == "$USER_ID"
     assert ("ARG", "USER_ID=1000") in steps()
     assert by_word["EXPOSE"] == str(PORT) == "3133"
@@ -83,7 +82,8 @@ def test_the_dockerfile_copies_installs_and_leaves_root():
 
 
 def test_the_base_is_pinned_by_date():
-    assert re.fullmatch(r"debian:bookworm-\d{8}-slim(@sha256:\w{64})?", steps()[0][1])
+    pinned = r"\$\{BASE:-debian:bookworm-\d{8}-slim(@sha256:\w{64})?\}"
+    assert re.fullmatch(pinned, dict(steps())["FROM"])
 
 
 def test_no_secret_is_built_in():
@@ -106,9 +106,26 @@ def installer() -> str:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "device"),
+    [
+        ({}, "cpu"),
+        ({"BASE": ""}, "cpu"),
+        ({"DEVICE": "gpu"}, "gpu"),
+        ({"BASE": "nvcr.io/nvidia/mxnet:24.06-py3"}, "base"),
+        ({"BASE": "debian:bookworm", "DEVICE": "gpu"}, "gpu"),
+    ],
+)
+def test_a_base_of_ones_own_has_the_mxnet_unless_a_device_is_named(arguments, device):
+    command = dict(steps())["RUN"].replace("bash /usr", "echo /usr")
+    env = {"USER_ID": "1000", **arguments}
+    done = subprocess.check_output([shutil.which("bash"), "-c", command], env=env)
+    assert done.decode().split()[1:] == [device, "1000"]
+
+
+@pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ([], "DEVICE must be cpu or gpu, not ''"),
+        ([], "DEVICE must be cpu, gpu or base, not ''"),
         (["tpu"], "not 'tpu'"),
         (["cpu", "0"], "not root, not '0'"),
         (["gpu", "me"], "not 'me'"),
@@ -134,6 +151,32 @@ def test_the_installers_check_loads_mxnet_and_opencv():
     subprocess.run([sys.executable, "-c", code + loaded], check=True)
 
 
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        ("libcuda.so.1: cannot open", 0, "(not imported, because there is no driver)"),
+        (
+            "libgomp.so.1: cannot open",
+            1,
+            "error: mxnet needs the system's libgomp.so.1",
+        ),
+    ],
+)
+def test_only_the_driver_may_be_missing_while_an_image_is_built(
+    tmp_path, error, status, said
+):
+    (tmp_path / "mxnet").mkdir()
+    (tmp_path / "mxnet" / "__init__.py").write_text(f"raise OSError({error!r})")
+    done = subprocess.run(
+        [sys.executable, DOCKER / "check_base.py"],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{paths.ROOT}"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == status, done.stderr
+    assert said in done.stdout + done.stderr
+
+
 def test_constraints_are_exact_and_fit_setup_py(monkeypatch):
     pinned = {}
     for line in lines_of(CONSTRAINTS):
@@ -143,7 +186,7 @@ def test_constraints_are_exact_and_fit_setup_py(monkeypatch):
     arguments = setup_arguments(monkeypatch)
     extras = arguments["extras_require"]
     checked = set()
-    (installed,) = re.findall(r"\[\$device,([\w,]+)\]", installer())
+    (installed,) = re.findall(r"^extras=\$device,([\w,]+)$", installer(), re.M)
     named = [text for extra in installed.split(",") for text in extras[extra]]
     for text in [*arguments["install_requires"], *extras["cpu"], *named]:
         requirement = Requirement(text)
@@ -373,10 +416,14 @@ def test_a_port_that_is_taken_is_refused(python, tmp_path):
             assert "REPL: " not in output
 
 
-def make_root(folder, device):
-    """Run the Dockerfile's steps."""
+def check_clean_root():
     if os.geteuid() != 0 or not shutil.which("debootstrap"):
         pytest.skip("needs root and debootstrap")
+
+
+def make_root(folder, device):
+    """Run the Dockerfile's steps."""
+    check_clean_root()
     return CleanRoot(folder / "root", steps(), DEVICE=device, USER_ID="1234")
 
 
@@ -412,6 +459,55 @@ def test_the_dockerfiles_steps_make_a_container_to_train_in(tmp_path):
             train_a_step(root.command(client, **secret), root.folder / "data")
         written = root.folder / "data" / "run" / "log.csv"
         assert written.stat().st_uid == 1234
+    finally:
+        shutil.rmtree(root.folder)
+
+
+# A CPU MXNet where NVIDIA's image has one for GPUs, with the GluonCV of that image.
+# NVIDIA's image itself has not been tried.
+THEIRS = [
+    ("FROM", "debian:bookworm-slim"),
+    (
+        "RUN",
+        "apt-get update && apt-get install --yes --no-install-recommends python3-pip "
+        "ca-certificates libgomp1 libquadmath0 && python3 -m pip install "
+        "--break-system-packages --no-cache-dir 'numpy<2' mxnet==1.9.1 {}",
+    ),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("theirs", "gluoncv", "where"),
+    [
+        ("gluoncv==0.7.0", "0.7.0", "/usr/local/lib/python3.11/dist-packages/"),
+        ("", "0.10.5.post0", "/opt/xenon/lib/python3.11/site-packages/"),
+    ],
+)
+def test_an_image_with_an_mxnet_is_used_as_it_is(tmp_path, theirs, gluoncv, where):
+    check_clean_root()
+    image = [(word, rest.format(theirs)) for word, rest in THEIRS]
+    arguments = {"BASE": "theirs", "USER_ID": "1234"}
+    root = CleanRoot(tmp_path / "root", steps(), {"theirs": image}, **arguments)
+    try:
+        code = """
+from xenon_mx.runtime import mxnet_build
+from xenon_mx.runtime.mxnet import model_zoo, mx
+print(mx.__file__, mxnet_build.installed(), mxnet_build.gluoncv_version())
+print(model_zoo.__file__)
+"""
+        mxnet_line, gluoncv_line = answer(root, "python", "-c", code).splitlines()
+        assert mxnet_line == (
+            "/usr/local/lib/python3.11/dist-packages/mxnet/__init__.py mxnet 1.9.1 "
+            + gluoncv
+        )
+        assert gluoncv_line == f"{where}gluoncv/model_zoo/__init__.py"
+        assert answer(root, "id", "-u") == "1234\n"
+        secret = {"JUPYTER_TOKEN": "s3cret"}
+        shutil.copy(paths.SUPPORT / "kernel_client.py", root.folder / "tmp")
+        with serving(root.command(["repl"], **secret)) as (address, _):
+            client = ["python", "/tmp/kernel_client.py", address]
+            train_a_step(root.command(client, **secret), root.folder / "data")
     finally:
         shutil.rmtree(root.folder)
 

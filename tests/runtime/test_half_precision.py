@@ -7,12 +7,13 @@ from types import SimpleNamespace
 import pytest
 
 from xenon_mx.errors import ConfigError
-from xenon_mx.runtime import devices, half_precision
-from xenon_mx.runtime.devices import Gpu
+from xenon_mx.runtime import half_precision, nvidia_driver
 from xenon_mx.runtime.mxnet import mx
+from xenon_mx.runtime.nvidia_driver import Gpu
 
 CPU = [SimpleNamespace(device_type="cpu", device_id=0)]
-V100, P100 = Gpu("NVIDIA V100", (7, 0)), Gpu("NVIDIA P100", (6, 0))
+V100 = Gpu("NVIDIA V100", (7, 0), 16_000_000_000)
+P100 = Gpu("NVIDIA P100", (6, 0), 16_000_000_000)
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def processor(monkeypatch, tmp_path):
 
 
 def gpus(monkeypatch, *reported):
-    monkeypatch.setattr(devices, "_gpus", lambda: list(reported))
+    monkeypatch.setattr(nvidia_driver, "gpus", lambda: list(reported))
     return [
         SimpleNamespace(device_type="gpu", device_id=i) for i in range(len(reported))
     ]

@@ -216,7 +216,9 @@ def test_no_gluoncv_is_told_how_to_install_it(site):
     install(site, "mxnet")
     (site / "cv2.py").write_text("")
     message = refusal(site, "from xenon_mx.runtime.mxnet import model_zoo")
-    assert message.startswith("gluoncv is not installed: pip install")
+    assert message == (
+        "gluoncv is not installed: pip install '.[zoo]' in a checkout of xenon"
+    )
 
 
 CANNOT_OPEN = "cannot open shared object file: No such file or directory"
@@ -228,8 +230,9 @@ CANNOT_OPEN = "cannot open shared object file: No such file or directory"
         (
             f"OSError('libcuda.so.1: {CANNOT_OPEN}')",
             "mxnet-cu112 needs NVIDIA's driver (libcuda.so.1), which is not installed: "
-            "install the driver, or use the CPU wheel: pip uninstall mxnet-cu112, then "
-            "pip install '.[cpu]' in a checkout of xenon",
+            "install it (for a container: docker run --gpus all), or use the CPU "
+            "wheel: pip uninstall mxnet-cu112, then pip install '.[cpu]' in a checkout "
+            "of xenon",
         ),
         (
             f"OSError('libcudnn.so.8: {CANNOT_OPEN}')",
@@ -261,6 +264,14 @@ CANNOT_OPEN = "cannot open shared object file: No such file or directory"
 def test_a_failed_import_says_what_to_do(site, error, expected):
     install(site, "mxnet-cu112", f"raise {error}")
     assert refusal(site) == expected
+
+
+def test_a_build_of_someone_elses_is_not_told_to_install_xenons(site):
+    install(site, "mxnet", f"raise OSError('libcudnn.so.9: {CANNOT_OPEN}')")
+    assert refusal(site) == (
+        "mxnet 1.9.1 lacks CUDA's libcudnn.so.9: install the CUDA that it was built "
+        "for, and name its folder in LD_LIBRARY_PATH"
+    )
 
 
 def test_a_cuda_library_that_another_needs_is_named(site):

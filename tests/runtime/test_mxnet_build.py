@@ -45,3 +45,10 @@ def test_the_wheels_of_cuda_11_run_on_maxwell_to_ada(cuda):
 )
 def test_of_other_builds_nothing_is_known(build):
     assert mxnet_build.capabilities(build) is None
+
+
+@pytest.mark.parametrize(("name", "version"), [("gluoncv", "1.9.1"), ("x", "unknown")])
+def test_the_version_of_gluoncv_is_its_distributions(site, name, version):
+    install(site, name)
+    ask = "from xenon_mx.runtime import mxnet_build as b; print(b.gluoncv_version())"
+    assert output(ask, site) == version

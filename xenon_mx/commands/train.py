@@ -7,7 +7,6 @@ and run folder. Must not know the command line.
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import logging
 import platform
 import uuid
@@ -38,6 +37,7 @@ from xenon_mx.runtime import (
     gradient_sums,
     half_precision,
     mxnet,
+    mxnet_build,
     progress,
     text,
 )
@@ -323,7 +323,7 @@ def _describe(
             "xenon": __version__,
             "python": platform.python_version(),
             "mxnet": mx.__version__,
-            "gluoncv": importlib.metadata.version("gluoncv"),
+            "gluoncv": mxnet_build.gluoncv_version(),
             "numpy": np.__version__,
         },
         trained_on=SplitSize(data.train.name, data.train.records),

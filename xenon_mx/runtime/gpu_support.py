@@ -48,8 +48,8 @@ def why_unusable(device_id: int) -> str | None:
 
 def _is_driver_old() -> bool:
     """Return whether the driver is of an older major version than MXNet's CUDA."""
-    cuda, newest = nvidia_driver.loaded_cuda(), nvidia_driver.newest_cuda()
-    return bool(cuda and newest and newest[0] < cuda[0])
+    cuda, newest = nvidia_driver.loaded_cuda_major(), nvidia_driver.newest_cuda()
+    return bool(cuda and newest and newest[0] < cuda)
 
 
 def _num_mxnet_gpus() -> int:
@@ -112,10 +112,10 @@ def _without_code(build: mxnet_build.Build, gpu: Gpu) -> str:
 
 
 def _old_driver(gpu: Gpu) -> str:
-    cuda, newest = nvidia_driver.loaded_cuda(), nvidia_driver.newest_cuda()
-    needs = f"CUDA {cuda[0]}.{cuda[1]}" if cuda else "CUDA"
+    cuda, newest = nvidia_driver.loaded_cuda_major(), nvidia_driver.newest_cuda()
+    needs = f"CUDA {cuda}" if cuda else "CUDA"
     has = f" (up to CUDA {newest[0]}.{newest[1]})" if newest else ""
-    oldest = nvidia_driver.oldest_driver(cuda[0]) if cuda else None
+    oldest = nvidia_driver.oldest_driver(cuda) if cuda else None
     to = f", to {oldest} or newer" if oldest else ""
     return (
         f"MXNet's {needs} cannot use {gpu.name} with this driver{has}: update NVIDIA's "
@@ -145,6 +145,6 @@ def _remedy(gpu: Gpu) -> str:
             "predict from an .onnx of xenon-export"
         )
     return (
-        "no MXNet is known that can use it; train on another GPU, and predict here "
+        "no MXNet 1 is known that can use it; train on another GPU, and predict here "
         "from an .onnx of xenon-export"
     )

@@ -78,7 +78,7 @@ def __getattr__(name: str) -> Any:
                 module = importlib.import_module(_MODULES[name])
         except ModuleNotFoundError as error:
             raise XenonError(
-                f"{error.name} is not installed: {mxnet_build.INSTALL}"
+                f"{error.name} is not installed: {extras.install('zoo')}"
             ) from error
     globals()[name] = module
     return module
@@ -297,7 +297,8 @@ def _why_no_import(error: Exception, build: mxnet_build.Build) -> str:
     if "libcuda.so" in text:
         return (
             f"{wheel} needs NVIDIA's driver (libcuda.so.1), which is not installed: "
-            f"install the driver, or use the CPU wheel: pip uninstall {wheel}, then "
+            f"install it (for a container: docker run --gpus all), or use the CPU "
+            f"wheel: pip uninstall {wheel}, then "
             f"{extras.install('cpu')}"
         )
     library = re.search(r"(lib\S+): cannot open", text)

@@ -1,7 +1,7 @@
 """Which MXNet is installed, and which GPUs it is known to have machine code for.
 
-Owns the names of MXNet's distributions and what was read off their files; must neither
-import MXNet nor ask a GPU.
+Owns the names of MXNet's distributions and what was read off their files, and the
+version of gluoncv; must neither import them nor ask a GPU.
 """
 
 from __future__ import annotations
@@ -81,3 +81,11 @@ def installed() -> Build:
     if spec is None or spec.origin is None:  # None: a folder without __init__.py
         raise XenonError(f"MXNet is not installed: {INSTALL}")
     return Build("mxnet", None)
+
+
+def gluoncv_version() -> str:
+    """Return the version of gluoncv, whose module tells another; or `unknown`."""
+    try:
+        return importlib.metadata.version("gluoncv")
+    except importlib.metadata.PackageNotFoundError:  # a folder that was put there
+        return "unknown"

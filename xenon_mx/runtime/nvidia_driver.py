@@ -1,6 +1,6 @@
 """What NVIDIA's driver reports: its versions, and the GPUs of this computer.
 
-Owns the calls of libcuda and libcudart; must not know MXNet or `--ctx`. Nothing here
+Owns the calls of libcuda; must not know MXNet or `--ctx`. Nothing here
 computes on a GPU, so nothing here fails on one that MXNet cannot use.
 """
 
@@ -56,7 +56,11 @@ def _gpu(driver: ctypes.CDLL, index: int) -> Gpu:
 def newest_cuda() -> tuple[int, int] | None:
     """Return the newest CUDA that the driver supports; None without a driver."""
     driver = _driver()
-    return None if driver is None else _version(driver.cuDriverGetVersion)
+    number = ctypes.c_int()  # 12040 is CUDA 12.4
+    if driver is None or driver.cuDriverGetVersion(ctypes.byref(number)):
+        return None
+    major, minor = divmod(number.value, 1000)
+    return (major, minor // 10) if major else None
 
 
 def release() -> str | None:
@@ -69,32 +73,24 @@ def release() -> str | None:
     return found.group(1) if found else None
 
 
-def loaded_cuda() -> tuple[int, int] | None:
-    """Return the version of the CUDA that this process has loaded; None without one.
+def loaded_cuda_major() -> int | None:
+    """Return the major version of the CUDA that this process has loaded, if any.
 
-    That is the CUDA of the MXNet that was imported, unless MXNet contains it.
+    That is the CUDA of the MXNet that was imported, unless MXNet contains it. It is
+    read off the name of libcudart, which answers no question beside a driver that is
+    too old for it.
     """
     try:
-        lines = _LOADED_FILES.read_text().splitlines()
+        maps = _LOADED_FILES.read_text()
     except OSError:
         return None
-    # The sixth column is the path, in which there may be spaces.
-    files = (columns[5] for line in lines if len(columns := line.split(None, 5)) == 6)
-    file = next((file for file in files if "/libcudart.so" in file), None)
-    return None if file is None else _version(ctypes.CDLL(file).cudaRuntimeGetVersion)
+    found = re.search(r"/libcudart\.so\.(\d+)", maps)
+    return int(found.group(1)) if found else None
 
 
 def oldest_driver(cuda_major: int) -> str | None:
     """Return the oldest driver for a major version of CUDA, if it is known."""
     return _OLDEST_DRIVER.get(cuda_major)
-
-
-def _version(query: ctypes._NamedFuncPointer) -> tuple[int, int] | None:
-    """Ask a function of CUDA's for a version, which it writes as 12040 for 12.4."""
-    number = ctypes.c_int()
-    if query(ctypes.byref(number)) or not number.value:
-        return None
-    return number.value // 1000, number.value % 1000 // 10
 
 
 def _initialized() -> ctypes.CDLL | None:
