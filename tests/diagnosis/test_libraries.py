@@ -38,7 +38,7 @@ def check(ctx=None):
 def gpus(monkeypatch):
     """Patch MXNet to be the CUDA wheel, and the driver to report the given GPUs."""
 
-    def patch(*reported, cuda=(11, 2), newest=(12, 4), counted=None):
+    def patch(*reported, cuda=11, newest=(12, 4), counted=None):
         class Features(dict):
             def is_enabled(self, name):
                 return name == "CUDA"
@@ -50,7 +50,7 @@ def gpus(monkeypatch):
         monkeypatch.setattr(mxnet_build, "installed", lambda: build)
         for name, value in (
             *(("gpus", list(reported)), ("newest_cuda", newest)),
-            *(("loaded_cuda", cuda), ("release", "550.54.15")),
+            *(("loaded_cuda_major", cuda), ("release", "550.54.15")),
         ):
             monkeypatch.setattr(nvidia_driver, name, lambda value=value: value)
 

@@ -97,8 +97,8 @@ def _driver() -> str:
 
 
 def _cuda() -> str:
-    """Return the version of CUDA that is loaded, and NVIDIA's packages."""
-    loaded = nvidia_driver.loaded_cuda()
+    """Return the CUDA that is loaded, and NVIDIA's packages."""
+    loaded = nvidia_driver.loaded_cuda_major()
     if loaded is None:
         return "none loaded"
     packages = sorted(
@@ -108,4 +108,4 @@ def _cuda() -> str:
         if re.fullmatch(r"nvidia-\w+-cu\d+", name)
     )
     installed = ", ".join(packages) or "no packages of NVIDIA's"
-    return f"{loaded[0]}.{loaded[1]} loaded; {installed}"
+    return f"{loaded} loaded; {installed}"
