@@ -167,9 +167,9 @@ def test_limits_follow_rounding_between_two_ends():
     assert found == pytest.approx(Differences(0.3, 0.6, 0.3))
 
 
-@pytest.mark.parametrize("devices", range(1, 9))
+@pytest.mark.parametrize("devices", range(9))
 def test_the_few_images_are_shared_evenly(devices):
     count = packing.few(Subject(NET, 32, 8, ("cpu(0)",) * devices, ""))
     assert count % 2 == 0
-    assert count % devices == 0
+    assert count % max(1, devices) == 0
     assert count >= 4

@@ -28,7 +28,7 @@ _CHECKS = (
     *("libraries", "agreement", "mixed", "packing", "records", "speed", "decoding"),
     *("resuming", "disk_speed"),
 )
-# Those that have something to do without a device, and without what was packed.
+# Those that need no device, and those that read what was packed.
 _NEEDS_NO_DEVICE = ("libraries", "packing", "records", "disk_speed")
 _NEEDS_PACKED = ("records", "speed", "decoding", "resuming")
 # A library that compiles all its kernels for a GPU is silent for as long.

@@ -32,7 +32,7 @@ main.{name}()
 
 def few(subject: Subject) -> int:
     """Return how many images suffice for one step: an even number, alike per device."""
-    devices = len(subject.devices)
+    devices = max(1, len(subject.devices))
     per_device = -(-_FEW // devices)
     return devices * (per_device + devices * per_device % 2)
 
