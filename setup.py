@@ -152,6 +152,7 @@ setup(
             "xenon-export = xenon_mx.main:export",
             "xenon-report = xenon_mx.main:report",
             "xenon-launch = xenon_mx.main:launch",
+            "xenon-doctor = xenon_mx.main:doctor",
         ]
     },
 )

@@ -16,8 +16,8 @@ PACKAGE = Path(xenon_mx.__file__).parent
 # From the highest layer to the lowest; CONTRIBUTING.md has the same order.
 ORDER = tuple(
     "__main__ main cli options exit_status console api ensemble arguments commands "
-    "reporting inference training distributed runs evaluation models data dicom "
-    "formats runtime config settings errors __init__".split()
+    "diagnosis reporting inference training distributed runs evaluation models data "
+    "dicom formats runtime config settings errors __init__".split()
 )
 # Other people's packages, and the modules that alone import them.
 OWNERS = {
@@ -120,7 +120,7 @@ def test_no_json_is_written_with_the_words_nan_and_infinity(module):
 
 
 @pytest.mark.parametrize(
-    "command", ["pack", "train", "predict", "export", "report", "launch"]
+    "command", ["pack", "train", "predict", "export", "report", "launch", "doctor"]
 )
 def test_help_imports_neither_mxnet_nor_anything_else_that_is_slow(command):
     script = f"""

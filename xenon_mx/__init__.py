@@ -14,7 +14,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xenon_mx.api import decide, export, launch, pack, predict, report, train
+    from xenon_mx.api import (
+        decide,
+        doctor,
+        export,
+        launch,
+        pack,
+        predict,
+        report,
+        train,
+    )
     from xenon_mx.ensemble import Ensemble, load
     from xenon_mx.errors import XenonError
 
@@ -23,6 +32,7 @@ __all__ = [
     "Ensemble",
     "XenonError",
     "decide",
+    "doctor",
     "export",
     "launch",
     "load",

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from xenon_mx import arguments
 from xenon_mx.config import (
     DecideConfig,
+    DoctorConfig,
     ExportConfig,
     LaunchConfig,
     PackConfig,
@@ -26,6 +27,7 @@ from xenon_mx.config import (
 from xenon_mx.settings import AnyPath
 
 if TYPE_CHECKING:
+    from xenon_mx.commands.doctor import Report
     from xenon_mx.commands.predict import Predictions
     from xenon_mx.data.packed_folder import PackedFolder
     from xenon_mx.evaluation.decision import Decision
@@ -397,3 +399,37 @@ def launch(
     from xenon_mx.commands.launch import launch as run_launch
 
     return run_launch(config, lambda line: tqdm.write(line, file=sys.stderr))
+
+
+def doctor(
+    *,
+    model: str = DoctorConfig.model,
+    size: int = DoctorConfig.size,
+    batch_size: int = DoctorConfig.batch_size,
+    ctx: str | None = DoctorConfig.ctx,
+    out: AnyPath = DoctorConfig.out,
+    overwrite: bool = DoctorConfig.overwrite,
+    progress: bool = True,
+) -> Report:
+    """Check what this computer can do with xenon, as `xenon-doctor` does.
+
+    Args:
+        model: A net of gluoncv's model zoo.
+        size: Side of its square input, px.
+        batch_size: Images per step.
+        ctx: Devices as MXNet contexts, such as `gpu(0)`; None is every GPU, or cpu() if
+            there is none.
+        out: The text file to write; the disk of its folder is checked.
+        overwrite: Replace a file that exists, whoever wrote it.
+        progress: Show a progress bar on standard error.
+
+    Returns:
+        The lines, and whether all of them are ok.
+
+    Raises:
+        XenonError: The file cannot be written.
+    """
+    config = arguments.build_config(DoctorConfig, locals())
+    from xenon_mx.commands.doctor import doctor as run_doctor
+
+    return run_doctor(config, arguments.bar(progress))

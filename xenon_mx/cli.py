@@ -19,6 +19,7 @@ import click
 from xenon_mx import __version__, arguments, console, exit_status, options
 from xenon_mx.config import (
     DecideConfig,
+    DoctorConfig,
     ExportConfig,
     LaunchConfig,
     PackConfig,
@@ -467,6 +468,28 @@ def _print_resume_line(config: LaunchConfig) -> None:
     console.print_line(f"{_KEPT}; continue with: {line}")
 
 
+@xenon_command.command("doctor", short_help="Check what this computer can do.")
+@options.from_config(DoctorConfig)
+@_version
+def doctor_command(**flags: Any) -> None:
+    """Check what this computer can do with xenon, by doing it, in about a minute.
+
+    Prints what is installed. Then compares every device with the CPU, trains some
+    steps, measures decoding and the disk, and kills and resumes a training. Each line
+    ends in ok, or in what is wrong and what to do; the exit status is 1 if anything is
+    wrong. All lines are also written as one file, without names, to paste into a
+    report.
+    """
+    config = DoctorConfig(**flags)
+    memory.check(memory.MXNET)  # the processes it starts have the same limit
+    from xenon_mx.commands import doctor
+
+    report = doctor.doctor(config, progress.for_stream(sys.stderr), click.echo)
+    console.print_line(f"written: {config.out}")
+    if not report.is_well:
+        raise click.exceptions.Exit(1)
+
+
 # Every command by its name, which is also the name of its entry point.
 COMMANDS = xenon_command.commands
 
@@ -483,6 +506,7 @@ decide = partial(_run, "decide")
 export = partial(_run, "export")
 report = partial(_run, "report")
 launch = partial(_run, "launch")
+doctor = partial(_run, "doctor")
 
 
 def xenon() -> NoReturn:

@@ -566,3 +566,26 @@ class LaunchConfig(Checked):
     python: str | None = setting(
         None, "The Python that runs the servers. Default: this one.", kind=str
     )
+
+
+@dataclass(frozen=True)
+class DoctorConfig(Checked):
+    """`xenon-doctor`."""
+
+    model: str = setting(TrainConfig.model, "Net to compute, as for xenon-train.")
+    size: int = setting(
+        PackConfig.size, "Side of its square input, px.", low=32, high=2048
+    )
+    batch_size: int = setting(TrainConfig.batch_size, "Images per step.", low=1)
+    ctx: str | None = setting(
+        None,
+        "Devices, as for xenon-train. Default: every GPU; cpu() if there is none.",
+        kind=str,
+    )
+    out: Path = setting(
+        Path("doctor.txt"),
+        "The file to write. The disk of its folder is the one that is checked.",
+        kind=Path,
+        flags=("-o",),
+    )
+    overwrite: bool = setting(False, _OVERWRITE)

@@ -34,4 +34,5 @@ decide = partial(_start, "decide")
 export = partial(_start, "export")
 report = partial(_start, "report")
 launch = partial(_start, "launch")
+doctor = partial(_start, "doctor")
 xenon = partial(_start, "xenon")  # all of them, as subcommands

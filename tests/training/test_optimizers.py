@@ -98,3 +98,24 @@ def test_the_state_of_another_net_is_refused():
     adam = Adam(net(), 0.1, ProcessGroup())
     with pytest.raises(XenonError, match="does not fit this net"):
         adam.load_state(Adam(net(4), 0.1, ProcessGroup()).zero_state(), 1)
+
+
+def test_the_first_step_keeps_the_running_statistics_of_each_device():
+    """MXNet would overwrite them by those of the first device."""
+    norm = nn.BatchNorm(in_channels=2)
+    ctxs = [mx.cpu(0), mx.cpu(1)]
+    norm.initialize(ctx=ctxs)
+    adam = Adam(norm, 1e-3, ProcessGroup())
+    with autograd.record():
+        losses = [
+            norm(mx.nd.random.normal(loc=number + 1, shape=(2, 2, 4, 4), ctx=ctx))
+            for number, ctx in enumerate(ctxs)
+        ]
+    autograd.backward(losses)
+    mx.nd.waitall()
+    before = [array.asnumpy() for array in norm.running_mean.list_data()]
+    assert np.abs(before[0] - before[1]).min() > 0.05
+    adam.step(4)
+    mx.nd.waitall()
+    for array, expected in zip(norm.running_mean.list_data(), before):
+        np.testing.assert_array_equal(array.asnumpy(), expected)

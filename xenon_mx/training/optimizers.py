@@ -52,6 +52,11 @@ class Adam:
             # If True, MXNet's servers would keep the initial learning rate.
             update_on_kvstore=False,
         )
+        # Left to the first step, MXNet would then copy every array from the first
+        # device to the others, also BatchNorm's statistics: those that the backward
+        # pass has just written would be lost, on which devices depending on a race.
+        self._trainer._init_kvstore()
+        self._trainer._init_params()
 
     @property
     def lr(self) -> float:

@@ -1,0 +1,283 @@
+"""xenon-doctor: its lines, its file, its exit status, and faults that are put in."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+from support.checks import Told
+from support.paths import ROOT
+from support.runs import NET
+
+import xenon_mx as xenon
+from xenon_mx import cli
+from xenon_mx.commands import doctor
+from xenon_mx.config import DoctorConfig
+from xenon_mx.diagnosis import drawn_images, first_steps, isolated
+from xenon_mx.errors import ConfigError, XenonError
+
+SMALL = {"model": NET, "size": 32, "ctx": "cpu(0),cpu(1)"}
+NAMES = (
+    *("xenon", "Python", "packages", "processor", "memory", "disk", "NVIDIA's driver"),
+    *("MXNet", "CUDA", "device cpu(0)", "device cpu(1)"),
+    *("logits, cpu(0)", "gradients, cpu(0)"),
+    "BatchNorm's statistics after 3 steps, cpu(0)",
+    *("logits, cpu(1)", "gradients, cpu(1)"),
+    "BatchNorm's statistics after 3 steps, cpu(1)",
+    *("logits, 2 devices together", "gradients, 2 devices together"),
+    "BatchNorm's statistics after 3 steps, 2 devices together",
+    *("weights", "--amp", "packing", "records", "batches", "training", "decoding"),
+    *("checkpoint", "disk, saving", "disk, reading", "disk, space"),
+)
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Run the checks within this process, where faults can be put in; return which.
+
+    What is killed and resumed is a process all the same.
+    """
+    ran = []
+
+    def run(name, subject, doing, found, silence_s=0.0, **options):
+        ran.append(name)
+        told = Told()
+        module = importlib.import_module(f"xenon_mx.diagnosis.{name}")
+        try:
+            return module.check(subject, told, **options) or {}
+        except ConfigError:
+            raise
+        except XenonError as error:
+            told.found(doctor.Finding(name, "", str(error)))
+            return None
+        finally:
+            for finding in told.findings:
+                found(finding)
+
+    monkeypatch.setattr(isolated, "run", run)
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    return ran
+
+
+def wrong(report):
+    """Return the names of the lines that are wrong."""
+    return [line.split(":")[0] for line in report.lines if "WRONG" in line]
+
+
+def test_two_cpu_contexts_are_well(here, tmp_path):
+    out, written = tmp_path / "doctor.txt", []
+    report = doctor.doctor(DoctorConfig(out=out, **SMALL), write=written.append)
+    assert report.is_well
+    first, *lines, last = report.lines
+    assert first == f"xenon-doctor --model {NET} --size 32 --batch-size 8"
+    assert tuple(line.split(":")[0] for line in lines) == NAMES
+    assert all(line.endswith(": ok") for line in lines[NAMES.index("device cpu(0)") :])
+    assert re.fullmatch(r"all ok; \d+ s", last)
+    resumed = (
+        "checkpoint: 4 MB written, killed after its first epoch, resumed: the same"
+    )
+    assert [line for line in lines if line.startswith(resumed)]
+    assert written == report.lines
+    *text, record = out.read_text().splitlines()
+    assert text == report.lines
+    assert record.startswith("<!-- xenon-doctor ")
+    assert [path.name for path in tmp_path.iterdir()] == ["doctor.txt"]
+
+
+def test_no_path_and_no_name_is_told(here, tmp_path, monkeypatch):
+    """The user's name is that of the folder, too, as in a home folder."""
+    monkeypatch.setenv("LOGNAME", "schmidt")
+    home = tmp_path / "schmidt"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+
+    def full(root, *_):
+        raise OSError(errno.ENOSPC, "No space left on device", f"{root}/x.png")
+
+    monkeypatch.setattr(drawn_images, "write", full)
+    monkeypatch.setattr(doctor, "_CHECKS", ("libraries", "packing"))
+    report = doctor.doctor(DoctorConfig(out=home / "d.txt", **SMALL))
+    assert not report.is_well
+    assert not [x for x in report.lines if "schmidt" in x or str(tmp_path) in x]
+    assert (
+        "packing: WRONG: FOLDER/images-of-packed/x.png: No space left on device"
+        in report.lines
+    )
+
+
+def test_a_full_disk_leaves_what_needs_no_disk(here, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", "image1.png")
+
+    monkeypatch.setattr(drawn_images, "write", full)
+    monkeypatch.setattr(os, "fsync", lambda _: full())
+    monkeypatch.setattr(doctor.outputs.Outputs, "write", lambda *_: None)
+    report = doctor.doctor(DoctorConfig(out=tmp_path / "d.txt", **SMALL))
+    needs_packed = ["records", "speed", "decoding", "resuming"]
+    assert wrong(report) == ["packing", *needs_packed, "disk_speed"]
+    assert here == ["libraries", "agreement", "mixed", "packing", "disk_speed"]
+    assert report.lines[-1].startswith("6 lines are wrong; ")
+
+
+def test_a_second_device_that_computes_something_else_fails(
+    here, tmp_path, monkeypatch
+):
+    compute = first_steps.compute
+
+    def damage(model, weights, pixels, labels, ctxs, reference=False, **options):
+        is_second = str(ctxs[-1]) == "cpu(1)" and not reference
+        seen = 255 - pixels if is_second else pixels
+        return compute(model, weights, seen, labels, ctxs, reference=reference)
+
+    monkeypatch.setattr(first_steps, "compute", damage)
+    monkeypatch.setattr(doctor, "_CHECKS", ("libraries", "agreement"))
+    report = doctor.doctor(DoctorConfig(out=tmp_path / "d.txt", **SMALL))
+    assert wrong(report)[:2] == ["logits, cpu(1)", "gradients, cpu(1)"]
+    assert not [name for name in wrong(report) if name.endswith("cpu(0)")]
+    assert not report.is_well
+
+
+def test_without_mxnet_only_facts_are_told(here, tmp_path, monkeypatch):
+    from xenon_mx.diagnosis import libraries
+
+    def refuse():
+        raise XenonError("MXNet is not installed: pip install it")
+
+    monkeypatch.setattr(libraries.mxnet_build, "installed", refuse)
+    report = doctor.doctor(DoctorConfig(out=tmp_path / "d.txt", **SMALL))
+    assert here == ["libraries"]
+    assert "libraries: WRONG: MXNet is not installed: pip install it" in report.lines
+    assert wrong(report) == list(doctor._CHECKS)
+
+
+# The command
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--model", "densenet-169"], "did you mean densenet169?"),
+        (["--ctx", "tpu"], "write cpu(), gpu(0)"),
+        (["--size", "8"], "must be at least 32"),
+        (["-o", "doctor.png"], ".txt"),
+        (["x"], "unexpected extra argument"),
+    ],
+)
+def test_wrong_usage_is_status_2(here, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli.COMMANDS["doctor"], words)
+    assert result.exit_code == 2
+    assert message in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_status_is_1_if_a_line_is_wrong(here, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(doctor, "_CHECKS", ("libraries",))
+    words = ["--model", NET, "--ctx"]
+    result = CliRunner().invoke(cli.COMMANDS["doctor"], [*words, "gpu(0)"])
+    assert result.exit_code == 1
+    assert "device gpu(0): WRONG: " in result.output
+    result = CliRunner().invoke(cli.COMMANDS["doctor"], [*words, "cpu"])
+    assert result.exit_code == 0
+    assert "all ok" in (tmp_path / "doctor.txt").read_text()  # the first is replaced
+
+
+def test_a_file_of_somebody_else_is_kept(here, tmp_path):
+    out = tmp_path / "notes.txt"
+    out.write_text("mine")
+    with pytest.raises(XenonError, match="notes.txt"):
+        xenon.doctor(out=out, progress=False, **SMALL)
+    assert here == []
+    assert out.read_text() == "mine"
+
+
+# The processes
+
+
+def run(folder, *words, **variables):
+    """Run the command as a process; return its status, output and errors."""
+    code = "from xenon_mx import main; main.doctor()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [[], ["--ctx", "cpu(0),cpu(1)"]])
+def test_the_default_net_is_well_on_this_computer(tmp_path, words):
+    status, out, err = run(tmp_path, *words)
+    assert status == 0, out + err
+    assert out.splitlines() == (tmp_path / "doctor.txt").read_text().splitlines()[:-1]
+    assert "WRONG" not in out
+    assert "densenet169 --size 320" in out
+
+
+# Taken by every process of the command: the second step on a device aborts.
+CRASHING = """
+import os, sys
+sys.path.insert(0, {root!r})
+if "agreement" in " ".join(sys.orig_argv if hasattr(sys, "orig_argv") else []):
+    from xenon_mx.diagnosis import first_steps
+    compute = first_steps.compute
+    def crash(*args, **options):
+        if options.get("reference"):
+            return compute(*args, **options)
+        os.write(2, b"terminate called after throwing\\n")
+        os.abort()
+    first_steps.compute = crash
+"""
+
+
+@pytest.mark.slow
+def test_a_device_that_crashes_the_process_is_a_line(tmp_path):
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(CRASHING.format(root=str(ROOT)))
+    words = ["--model", NET, "--size", "32"]
+    status, out, _ = run(tmp_path, *words, PYTHONPATH=f"{site}:{ROOT}")
+    assert status == 1
+    (line,) = [line for line in out.splitlines() if "WRONG" in line]
+    assert line == (
+        "agreement: while 3 steps on cpu(0): WRONG: the process ended with SIGABRT: "
+        "terminate called after throwing; please report it with all of this file"
+    )
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_really_full_is_found(tmp_path):
+    """A file system of 1 MB in memory, which is too small for the images."""
+    if shutil.which("unshare") is None:
+        pytest.skip("there is no unshare")
+    mount = "mount -t tmpfs -o size=1m none small"
+    (tmp_path / "small").mkdir()
+    allowed = ["unshare", "-Urm", "sh", "-c", mount]
+    if subprocess.run(allowed, cwd=tmp_path, capture_output=True).returncode:
+        pytest.skip("no file systems may be mounted here")
+    script = f'{mount} && cd small && exec "$@"'
+    code = "from xenon_mx import main; main.doctor()"
+    words = [sys.executable, "-c", code, "--model", NET, "--size", "64"]
+    done = subprocess.run(
+        ["unshare", "-Urm", "sh", "-c", script, "sh", *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 1, done.stderr
+    assert re.search("packing: WRONG: .*(No space left| are needed)", done.stdout)
+    assert re.search("disk_speed: WRONG: .*No space left on device", done.stdout)
