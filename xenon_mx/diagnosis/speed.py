@@ -68,7 +68,8 @@ def _training(
 ) -> tuple[TrainingLoop, packed_folder.Split]:
     packed = packed_folder.open_packed(subject.large)
     weights = np.ones((len(packed.study_types), 2))
-    data = TrainingData(packed, packed.split("train"), packed.split("valid"), weights)
+    train, valid = packed.split("train"), packed.split("valid")
+    data = TrainingData(packed=packed, train=train, valid=valid, weights=weights)
     config = TrainConfig(
         packed.folder,
         Path(subject.folder) / "never-written",
