@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import pytest
 import synthetic
 from onnx import helper
 from support import paths
+from support.page_examples import examples
 from support.predictions import predict_tables, read
 
 from xenon_mx import cli
@@ -294,7 +294,7 @@ def test_the_recipe_of_the_docs_predicts_a_study(world, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     page = (paths.ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
-    for block in re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE):
+    for block in examples(page):
         exec(block, names)  # noqa: S102 - the page's own words
     (row,), images_rows, _ = ask(world, tmp_path, tmp_path / "MURA-v1.1/valid")
     assert len(images_rows) == 4
