@@ -16,6 +16,7 @@ import pytest
 import synthetic
 from safetensors.numpy import save_file
 from support import hospital, mura_tree, paths
+from support.page_examples import examples, needs_torch
 from support.untrained import write_run
 
 import xenon_mx
@@ -32,7 +33,6 @@ EVERYTHING = "\n".join(PAGES.values())
 PROGRAMS = Path(sys.executable).parent
 # What a page's training is shortened to, and whose GPU it has.
 SHORT = ["--model", "mobilenet0.25", "--no-pretrained", "--epochs", "1", "--lr", "1e-3"]
-PYTORCH = re.compile("^import (timm|torch)", re.MULTILINE)
 # What takes a network, a container or another computer, or is tested by itself.
 ELSEWHERE = ("pip ", "hf ", "docker ", "tools/", "DMLC_ROLE", "unshare")
 
@@ -42,12 +42,6 @@ def commands(text):
     blocks = re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     joined = "".join(blocks).replace("\\\n", " ")
     return [line.split("  #")[0].strip() for line in joined.splitlines()]
-
-
-def examples(text, with_torch=False):
-    """The Python blocks of a page, without those that need PyTorch unless asked for."""
-    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    return [b for b in blocks if with_torch or not PYTORCH.search(b)]
 
 
 def typed():
@@ -272,7 +266,7 @@ def test_the_pytorch_of_a_page_runs(world, tmp_path, monkeypatch):
     found = []
     for example in examples(PAGES["docs/deploy.md"], with_torch=True):
         exec(example.replace("densenet169", "densenet121"), names)  # noqa: S102
-        if PYTORCH.search(example):
+        if needs_torch(example):
             square = names["fit_square"](
                 names["read_gray"]("image1.png"), 64, "stretch"
             )

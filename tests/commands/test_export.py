@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import pytest
 import synthetic
 from onnx import helper
 from support import paths
+from support.page_examples import examples
 from support.predictions import predict_tables, read
 
 from xenon_mx import cli
@@ -34,7 +34,7 @@ from xenon_mx.inference.onnx_metadata import add_checksum
 from xenon_mx.models import cam_block, forward, network
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runs.run_meta import Preprocessing
-from xenon_mx.runtime import nvidia_driver
+from xenon_mx.runtime import devices
 from xenon_mx.runtime.mxnet import mx
 
 SIZE = 64
@@ -294,10 +294,7 @@ def test_the_recipe_of_the_docs_predicts_a_study(world, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     page = (paths.ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
-    recipe = page[: page.index("## PyTorch")]
-    for block in re.findall(
-        r"^```python\n(.*?)^```$", recipe, re.DOTALL | re.MULTILINE
-    ):
+    for block in examples(page):
         exec(block, names)  # noqa: S102 - the page's own words
     (row,), images_rows, _ = ask(world, tmp_path, tmp_path / "MURA-v1.1/valid")
     assert len(images_rows) == 4
@@ -539,8 +536,7 @@ def test_without_a_ctx_the_one_that_is_used_is_logged(world, caplog):
 
 
 def test_a_gpu_that_onnx_runtime_cannot_use_is_a_warning(world, caplog, monkeypatch):
-    a10 = nvidia_driver.Gpu("NVIDIA A10", (8, 6), 24_000_000_000)
-    monkeypatch.setattr(nvidia_driver, "gpus", lambda: [a10])
+    monkeypatch.setattr(devices, "_gpus", lambda: [devices.Gpu("NVIDIA A10", (8, 6))])
     engine = opened(world / "run.onnx")
     with caplog.at_level(logging.WARNING):
         engine.logits([synthetic.blobs(1, SIZE)])
