@@ -82,6 +82,7 @@ def test_flags_exist():
     known |= {"--slow", "--torch", "--cuda", "--help", "--version"}
     known |= {"--compiled"}  # of tools/bench
     known |= {"--build-arg", "--gpus", "--rm"}  # docker's
+    known |= {"--system-site-packages"}  # of python -m venv
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", EVERYTHING)) <= known
 
 

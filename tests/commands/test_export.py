@@ -34,7 +34,7 @@ from xenon_mx.inference.onnx_metadata import add_checksum
 from xenon_mx.models import cam_block, forward, network
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runs.run_meta import Preprocessing
-from xenon_mx.runtime import devices
+from xenon_mx.runtime import nvidia_driver
 from xenon_mx.runtime.mxnet import mx
 
 SIZE = 64
@@ -536,7 +536,8 @@ def test_without_a_ctx_the_one_that_is_used_is_logged(world, caplog):
 
 
 def test_a_gpu_that_onnx_runtime_cannot_use_is_a_warning(world, caplog, monkeypatch):
-    monkeypatch.setattr(devices, "_gpus", lambda: [devices.Gpu("NVIDIA A10", (8, 6))])
+    a10 = nvidia_driver.Gpu("NVIDIA A10", (8, 6), 24_000_000_000)
+    monkeypatch.setattr(nvidia_driver, "gpus", lambda: [a10])
     engine = opened(world / "run.onnx")
     with caplog.at_level(logging.WARNING):
         engine.logits([synthetic.blobs(1, SIZE)])
