@@ -21,7 +21,7 @@ from xenon_mx.config import MEAN, STD, TrainConfig
 from xenon_mx.data import images, packed_folder, single_classes
 from xenon_mx.distributed import process_group, worker_lines
 from xenon_mx.errors import ConfigError, XenonError
-from xenon_mx.models import mixed_precision, network
+from xenon_mx.models import mixed_precision, network, weight_input
 from xenon_mx.runs import disk, finished_run, run_folder
 from xenon_mx.runs.checkpoints import Checkpoint
 from xenon_mx.runs.run_meta import (
@@ -80,13 +80,14 @@ def _join(config: TrainConfig) -> process_group.ProcessGroup:
 
 
 def check(config: TrainConfig) -> None:
-    """Check the net's name and what the paths are, before anything is read.
+    """Check names and what the paths are, before anything is read.
 
     Raises:
-        XenonError: There is no such net, or PACKED is something else.
+        XenonError: There is no such net or input, or PACKED is something else.
     """
     if config.model not in network.NAMES:
         raise ConfigError("--model", network.unknown_name(config.model))
+    weight_input.parse(config.pretrained_input)
     recognition.check_train(config.packed, config.run)
 
 
@@ -112,7 +113,13 @@ def _train(
     _check_batch_size(config, data, ctxs)
     mxnet.seed(config.seed)
     weights = start.file if start else None
-    net = network.build(config.model, weights, ctxs, config.reference)
+    net = network.build(
+        config.model,
+        weights,
+        ctxs,
+        config.reference,
+        trained_on=config.pretrained_input,
+    )
     loop = TrainingLoop(config, data, net, ctxs, group=group, bar=bar, amp=amp)
     if group.rank > 0:
         with mxnet.failures():
@@ -124,7 +131,9 @@ def _train(
     if run:
         last = run.resume(train_settings.recorded(config))
     else:
-        run = run_folder.Run.create(config.run, _describe(config, data, start, amp))
+        run = run_folder.Run.create(
+            config.run, _describe(config, data, start, amp, net.taken)
+        )
     _log_start(config, run, data, net, ctxs)
     _log.info("%s: %s", text.folder_name(run.folder), space)
     return _run_loop(loop, run, last, data)
@@ -244,7 +253,9 @@ def _find_pretrained(
     """Find the first weights; None if they are to be random."""
     if config.no_pretrained:
         return None
-    start = pretrained.find(config.model, config.pretrained, bar)
+    start = pretrained.find(
+        config.model, config.pretrained, bar, config.pretrained_input
+    )
     if (
         run
         and run.meta.pretrained
@@ -306,6 +317,7 @@ def _describe(
     data: TrainingData,
     start: pretrained.Weights | None,
     amp: str | None = None,
+    taken: weight_input.Taken | None = None,
 ) -> RunMeta:
     """Return run.json of a new run."""
     return RunMeta(
@@ -317,7 +329,7 @@ def _describe(
         ),
         settings=train_settings.recorded(config),
         architecture=ARCHITECTURE,
-        pretrained=start.record() if start else None,
+        pretrained=start.record(taken) if start else None,
         id=uuid.uuid4().hex,
         versions={
             "xenon": __version__,
@@ -343,7 +355,7 @@ def _log_start(
     if run.epochs:
         origin = f"where epoch {run.epochs[-1].epoch} was finished"
     else:
-        origin = f"{start.source}: {start.origin}" if start else "random weights"
+        origin = f"{start.source}: {start.words}" if start else "random weights"
     parameters = network.count_parameters(net) / 1e6
     _log.info("%s, %.1f M parameters, from %s", config.model, parameters, origin)
     precision = _precision_line(config, run, ctxs)

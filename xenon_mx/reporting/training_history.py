@@ -100,7 +100,7 @@ def _facts(meta: RunMeta, epochs: Sequence[EpochRecord]) -> list[tuple[str, str]
         ("Net", f"{meta.model}, one logit, global average pooling"),
         (
             "Initial weights",
-            f"{start.origin} (SHA-256 {start.sha256})" if start else "random",
+            f"{start.words} (SHA-256 {start.sha256})" if start else "random",
         ),
         ("Trained on", _split_size(meta.trained_on)),
         ("Checkpoints chosen on", _split_size(meta.validated_on)),

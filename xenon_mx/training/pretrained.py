@@ -19,7 +19,8 @@ from typing import Any, Callable, NamedTuple, Sequence
 import huggingface_hub
 import requests
 
-from xenon_mx.errors import XenonError
+from xenon_mx.errors import ConfigError, XenonError
+from xenon_mx.models.weight_input import IMAGENET, Taken
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runs.run_meta import RUN_JSON, PretrainedSource
 from xenon_mx.runtime import progress
@@ -52,10 +53,14 @@ class Weights(NamedTuple):
     source: str
     origin: str
 
-    def record(self) -> PretrainedSource:
-        """Return the entry for run.json."""
+    def record(self, taken: Taken | None = None) -> PretrainedSource:
+        """Return the entry for run.json.
+
+        Args:
+            taken: How a net took the weights, if one has.
+        """
         return PretrainedSource(
-            self.source, self.origin, str(self.file), sha256(self.file)
+            self.source, self.origin, str(self.file), sha256(self.file), *(taken or ())
         )
 
 
@@ -64,7 +69,10 @@ class _MissingError(Exception):
 
 
 def find(
-    model: str, wanted: str | None = None, bar: progress.Bar = progress.silent
+    model: str,
+    wanted: str | None = None,
+    bar: progress.Bar = progress.silent,
+    trained_on: str | None = None,
 ) -> Weights:
     """Find the first weights of a net.
 
@@ -74,12 +82,18 @@ def find(
             that source alone. None searches Gluon's cache on this disk, then the
             hub's, then Gluon's store, then the hub.
         bar: Shows the download from Gluon's store; the hub's library has its own bar.
+        trained_on: The value of --pretrained-input.
 
     Raises:
-        XenonError: There are none; the message lists what was tried and what to do.
+        XenonError: There are none; the message lists what was tried and what to do. Or
+            their input is another one than `trained_on`.
     """
     if wanted not in (None, GLUON, HUB):
-        return _from_path(model, Path(str(wanted)))
+        named = _from_path(model, Path(str(wanted)))
+        if named.source != "file":
+            _check_imagenet(trained_on, f"--pretrained {wanted}, a run of xenon")
+        return named
+    _check_imagenet(trained_on, "ImageNet weights: name a file with --pretrained")
     places = [place for place in _places(model) if wanted in (None, place.source)]
     if not places:
         raise XenonError(
@@ -97,6 +111,12 @@ def find(
         f"--no-pretrained",
         reasons,
     )
+
+
+def _check_imagenet(trained_on: str | None, source: str) -> None:
+    """Check that no other input was given for weights whose input is known."""
+    if trained_on not in (None, IMAGENET):
+        raise ConfigError("--pretrained-input", f"{trained_on} contradicts {source}")
 
 
 def _from_caches(places: Sequence[_Gluon | _Hub], reasons: list[str]) -> Weights | None:
