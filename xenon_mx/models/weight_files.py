@@ -46,7 +46,10 @@ _MAX_DEPTH = 3  # a damaged file's dictionary can hold itself
 
 # PyTorch's words for a type that it does not read: since 2.4, and before.
 _UNSUPPORTED = re.compile(r"Unsupported (?:global: GLOBAL|class) ([\w.]*\w)")
-_SAVE_TENSORS = "save the tensors alone: torch.save(net.state_dict(), 'weights.pth')"
+_SAVE_TENSORS = (
+    "where it came from, save the tensors alone: torch.save(net.state_dict(), "
+    "'weights.pth')"
+)
 
 
 class _DamagedError(Exception):
