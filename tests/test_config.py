@@ -72,6 +72,7 @@ def test_a_packing_setting_out_of_range_is_refused_by_its_flag(flag, options):
         ("--min-lr", {"min_lr": float("nan")}),
         ("--threads", {"threads": 0}),
         ("--no-pretrained", {"pretrained": "a.params"}),
+        ("--pretrained-input", {"pretrained_input": "xrv"}),
         ("--freeze-epochs", {"freeze_epochs": 1}),
         ("--freeze-epochs", {"freeze_epochs": -1}),
     ],

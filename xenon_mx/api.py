@@ -103,6 +103,7 @@ def train(
     resume: bool = TrainConfig.resume,
     model: str = TrainConfig.model,
     pretrained: AnyPath | None = TrainConfig.pretrained,
+    pretrained_input: str | None = TrainConfig.pretrained_input,
     no_pretrained: bool = TrainConfig.no_pretrained,
     freeze_epochs: int = TrainConfig.freeze_epochs,
     loss: str = TrainConfig.loss,
@@ -132,6 +133,8 @@ def train(
         model: A net of gluoncv's model zoo.
         pretrained: A weights file, a run, a folder of model.safetensors and
             config.json, `gluon` or `hub`.
+        pretrained_input: The input that the net of a weights file was trained on:
+            `imagenet`, `xrv`, `half` or `A,B`.
         no_pretrained: Start from random weights.
         freeze_epochs: Train only the last layer in the first epochs.
         loss: `weighted` or `plain` binary cross entropy.

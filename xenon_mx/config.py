@@ -165,6 +165,13 @@ class TrainConfig(Checked):
         "Default: the local files of 'gluon', then of 'hub', then their servers.",
         kind=str,
     )
+    pretrained_input: str | None = setting(
+        None,
+        "The input that the net of a weights file was trained on: imagenet; xrv, of "
+        "torchxrayvision; half, from -1 to 1, as of RadImageNet; or A,B for A * g + B "
+        "of the gray value g from 0 to 1. Default: what the file's layout tells.",
+        kind=str,
+    )
     no_pretrained: bool = setting(False, "Start from random weights.")
     freeze_epochs: int = setting(
         0,
@@ -255,6 +262,8 @@ class TrainConfig(Checked):
             self._check_nothing_is_trained()
         if self.pretrained is not None and self.no_pretrained:
             raise ConfigError("--no-pretrained", "contradicts --pretrained")
+        if self.pretrained_input is not None and self.no_pretrained:
+            raise ConfigError("--pretrained-input", "contradicts --no-pretrained")
         if self.freeze_epochs and self.no_pretrained:
             raise ConfigError(
                 "--freeze-epochs", "would freeze random weights: omit --no-pretrained"

@@ -10,6 +10,7 @@ import pathlib
 import re
 import struct
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -303,10 +304,37 @@ def test_objects_in_a_pth_are_refused_by_their_type(tmp_path, zipped, extra, kin
     with pytest.raises(XenonError) as caught:
         weight_files.read(tmp_path / "x.pth")
     assert re.search(
-        rf"x\.pth: PyTorch does not read it as plain weights: it holds {kind}; save "
-        r"the tensors alone: torch\.save\(net\.state_dict\(\), \S+\)$",
+        rf"x\.pth: PyTorch does not read it as plain weights: it holds {kind}; "
+        r"where it came from, save the tensors alone: "
+        r"torch\.save\(net\.state_dict\(\), \S+\)$",
         str(caught.value),
     )
+
+
+@pytest.mark.torch
+@pytest.mark.filterwarnings("ignore:Couldn't retrieve source code:UserWarning")
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickled_net_is_refused_and_its_state_dict_is_read(tmp_path, zipped):
+    """As torchxrayvision's DenseNets are published."""
+    import torch
+
+    models = types.ModuleType("torchxrayvision.models")
+    kind = type("DenseNet", (torch.nn.Linear,), {"__module__": models.__name__})
+    models.DenseNet = kind
+    net = kind(2, 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "torchxrayvision", types.ModuleType("package"))
+        patch.setitem(sys.modules, models.__name__, models)
+        options = {"_use_new_zipfile_serialization": zipped}
+        torch.save(net, tmp_path / "x.pt", **options)
+    with pytest.raises(XenonError) as caught:
+        weight_files.read(tmp_path / "x.pt")
+    assert str(caught.value).endswith(
+        "it holds torchxrayvision.models.DenseNet; where it came from, save the "
+        "tensors alone: torch.save(net.state_dict(), 'weights.pth')"
+    )
+    torch.save(net.state_dict(), tmp_path / "weights.pth")
+    assert weight_files.read(tmp_path / "weights.pth").keys() == {"weight", "bias"}
 
 
 @pytest.mark.torch
@@ -316,7 +344,7 @@ def test_torchscript_is_refused_as_such(tmp_path):
     import torch
 
     torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), str(tmp_path / "x.pt"))
-    with pytest.raises(XenonError, match=r"TorchScript.*; save the tensors alone"):
+    with pytest.raises(XenonError, match=r"TorchScript.*; where .*, save the tensors"):
         weight_files.read(tmp_path / "x.pt")
 
 

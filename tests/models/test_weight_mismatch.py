@@ -40,14 +40,14 @@ def test_a_file_of_counters_alone_has_no_weight(tmp_path):
 def test_names_of_the_file_come_before_those_that_it_lacks(tmp_path):
     arrays = state_dict("resnet18")
     arrays["zoom.weight"] = arrays.pop("fc.weight")
-    arrays["conv1.weight"] = arrays["conv1.weight"][:, :1]
+    arrays["conv1.weight"] = arrays["conv1.weight"][:, :2]
     error = refusal("resnet18_v1b", tmp_path / "x", arrays)
     assert error.details == (
-        "conv1.weight is (64, 1, 7, 7), not (64, 3, 7, 7)",
+        "conv1.weight is (64, 2, 7, 7), not (64, 3, 7, 7)",
         "zoom.weight is unknown to the net",
         "fc.weight is missing",
     )
-    assert "such as: conv1.weight is (64, 1, 7, 7)" in str(error)
+    assert "such as: conv1.weight is (64, 2, 7, 7)" in str(error)
 
 
 def test_names_with_line_breaks_stay_on_one_line(tmp_path):

@@ -89,8 +89,8 @@ def test_batch_norm_statistics_are_loaded(tmp_path):
         (lambda a: a.pop("fc.weight"), r"fc\.weight is missing"),
         (lambda a: a.update(extra=a["fc.bias"]), "extra is unknown"),
         (
-            lambda a: a.update({"conv1.weight": a["conv1.weight"][:, :1]}),
-            r"conv1\.weight is \(64, 1, 7, 7\), not \(64, 3, 7, 7\)",
+            lambda a: a.update({"conv1.weight": a["conv1.weight"][:, :2]}),
+            r"conv1\.weight is \(64, 2, 7, 7\), not \(64, 3, 7, 7\)",
         ),
         (
             lambda a: a.update({"fc.weight": a["fc.weight"][:, :9]}),

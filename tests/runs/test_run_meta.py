@@ -38,6 +38,9 @@ CONTENT = {
 }
 
 
+TAKEN = {**CONTENT["pretrained"], "head": "drawn anew", "input": "xrv"}
+
+
 def test_all_values_are_parsed():
     meta = RunMeta.from_json(CONTENT)
     assert meta == RunMeta(
@@ -63,15 +66,42 @@ def test_all_values_are_parsed():
     [
         {},
         {"pretrained": None},
+        {"pretrained": TAKEN},
         {"added": {"by": "a later version"}},
         {"preprocessing": {"size": 32, "fit": "pad", "pixels": {"key": ["value"]}}},
     ],
-    ids=["all keys", "random weights", "unknown key", "the definition of the pixels"],
+    ids=[
+        "all keys",
+        "random weights",
+        "weights taken",
+        "unknown key",
+        "the definition of the pixels",
+    ],
 )
 def test_written_again_it_has_the_same_bytes(change):
     content = {**CONTENT, **change}
     again = RunMeta.from_json(content).to_json()
     assert json.dumps(again, indent=2) == json.dumps(content, indent=2)
+
+
+@pytest.mark.parametrize(
+    ("head", "net_input", "words"),
+    [
+        (None, None, "a.pth"),  # of an older xenon
+        ("kept", "imagenet", "a.pth"),
+        ("drawn anew", "imagenet", "a.pth (last layer drawn anew)"),
+        ("kept", "2,-1", "a.pth (input 2,-1 folded into the first convolution)"),
+        (
+            "drawn anew",
+            "xrv",
+            "a.pth (input xrv folded into the first convolution, "
+            "last layer drawn anew)",
+        ),
+    ],
+)
+def test_what_was_changed_in_first_weights_is_said(head, net_input, words):
+    source = PretrainedSource("file", "a.pth", "a.pth", "def", head, net_input)
+    assert source.words == words
 
 
 @pytest.mark.parametrize("run", ["run", "stopped"])

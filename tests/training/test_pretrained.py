@@ -25,10 +25,12 @@ import pytest
 import synthetic
 from safetensors.numpy import save_file
 
+import xenon_mx as xenon
 from xenon_mx.commands import train
 from xenon_mx.config import TrainConfig
-from xenon_mx.errors import XenonError
+from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.models import network
+from xenon_mx.runs.run_folder import Run
 from xenon_mx.runtime.mxnet import model_zoo, mx
 from xenon_mx.training import pretrained
 
@@ -302,11 +304,67 @@ def test_a_run_started_from_a_run_begins_with_its_net_whole(run, tmp_path):
     )
     train.train(config)
     meta = json.loads((tmp_path / "next" / "run.json").read_text())["pretrained"]
-    assert meta["source"] == "run"
+    assert (meta["source"], meta["head"], meta["input"]) == ("run", "kept", "imagenet")
     before = mx.nd.load(meta["file"])
     after = mx.nd.load(str(tmp_path / "next" / "params" / "mobilenet0.25-0001.params"))
     still = [k for k in before if "running" not in k]
     assert all((before[k] == after[k]).asnumpy().all() for k in still)
+
+
+@pytest.mark.parametrize("source", ["run", "gluon", "hub", None])
+def test_another_input_than_that_of_the_source_is_refused(run, tmp_path, source):
+    wanted = str(run) if source == "run" else source
+    with pytest.raises(ConfigError, match="-input: xrv contradicts") as caught:
+        pretrained.find("mobilenet0.25", wanted, trained_on="xrv")
+    assert ("a run of xenon" in str(caught.value)) == (source == "run")
+    if source == "run":
+        found = pretrained.find("mobilenet0.25", wanted, trained_on="imagenet")
+        assert found.source == "run"
+
+
+def test_a_malformed_input_is_refused_before_anything_is_read(tmp_path):
+    config = TrainConfig(
+        tmp_path / "no", tmp_path / "run", pretrained="x", pretrained_input="2"
+    )
+    with pytest.raises(ConfigError, match=r"--pretrained-input: must be .*; not '2'"):
+        train.train(config)
+
+
+def one_channel(file):
+    """Write weights of a MobileNet for one channel, without its last layer."""
+    arrays = network.state_dict(network.build("mobilenet0.25"))
+    arrays["features.0.weight"] = arrays["features.0.weight"][:, :1]
+    del arrays["output.weight"], arrays["output.bias"]
+    save_file({k: np.ascontiguousarray(a) for k, a in arrays.items()}, file)
+
+
+def test_a_run_records_how_it_took_the_weights_and_resumes(run, tmp_path, caplog):
+    one_channel(tmp_path / "x.safetensors")
+    options = {
+        "model": "mobilenet0.25",
+        "pretrained": str(tmp_path / "x.safetensors"),
+        "ctx": "cpu()",
+        "epochs": 1,
+        "progress": False,
+    }
+    with pytest.raises(XenonError, match="one input channel.*--pretrained-input: xrv"):
+        xenon.train(run.parent / "packed", tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+    with caplog.at_level(logging.INFO):
+        options["pretrained_input"] = "2048,-1024"
+        xenon.train(run.parent / "packed", tmp_path / "run", **options)
+    changes = (
+        "(input 2048,-1024 folded into the first convolution, last layer drawn anew)"
+    )
+    assert f"from file: {tmp_path / 'x.safetensors'} {changes}" in caplog.text
+    content = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert content["config"]["pretrained_input"] == "2048,-1024"
+    assert content["pretrained"]["input"] == "2048,-1024"
+    assert content["pretrained"]["head"] == "drawn anew"
+    xenon.train(
+        run.parent / "packed", tmp_path / "run", resume=True, epochs=2, progress=False
+    )
+    assert len(Run.open(tmp_path / "run").log()) == 2
 
 
 def xenon_train(*arguments, **environment):

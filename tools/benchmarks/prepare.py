@@ -78,11 +78,11 @@ def _draw_weights(number: int) -> dict[str, np.ndarray]:
     """Draw a member's weights, under torchvision's names."""
     import goldens
 
-    from xenon_mx.models import network, weight_matching
+    from xenon_mx.models import network, weight_namings
 
     net, zoo = network.build_uninitialized(NET)
-    keys = weight_matching.known_namings(NET, net, zoo)[-1]
-    shapes = weight_matching.weight_shapes(net, 1)
+    keys = weight_namings.known_namings(NET, net, zoo)[-1]
+    shapes = weight_namings.weight_shapes(net, 1)
     return {
         name: goldens.draw(f"{number}.{name}", shapes[key])
         for key, name in keys.items()

@@ -60,7 +60,12 @@ def keep(
             run.resume(train_settings.recorded(config))
         return run.members()
     net = network.build(
-        config.model, start.file, ctxs, config.reference, needs_logit=True
+        config.model,
+        start.file,
+        ctxs,
+        config.reference,
+        trained_on=start.trained_on,
+        needs_logit=True,
     )
     space = train_checks.check_disk(config, net)
     data = train_inputs.open_validation(config, packed)
@@ -68,7 +73,7 @@ def keep(
     _log.info("%s: %s", text.folder_name(config.run), space)
     record = _validate(config, data, net, ctxs, start, bar)
     if run is None:
-        meta = train_record.describe_from_elsewhere(config, data, start)
+        meta = train_record.describe_from_elsewhere(config, data, start, net.taken)
         run = Run.create(config.run, meta)
     else:
         run.resume(train_settings.recorded(config))

@@ -88,8 +88,13 @@ def _train(
     data = train_inputs.open_data(config, packed)
     train_checks.check_batch_size(config, data, ctxs)
     mxnet.seed(config.seed)
-    weights = start.file if start else None
-    net = network.build(config.model, weights, ctxs, config.reference)
+    net = network.build(
+        config.model,
+        start.file if start else None,
+        ctxs,
+        config.reference,
+        trained_on=start.trained_on if start else None,
+    )
     loop = TrainingLoop(config, data, net, ctxs, group=group, bar=bar, amp=amp)
     if group.rank > 0:
         with mxnet.failures():
@@ -102,7 +107,7 @@ def _train(
         last = run.resume(train_settings.recorded(config))
     else:
         run = run_folder.Run.create(
-            config.run, train_record.describe(config, data, start, amp)
+            config.run, train_record.describe(config, data, start, amp, net.taken)
         )
     train_record.log_start(config, run, data, net, ctxs)
     _log.info("%s: %s", text.folder_name(run.folder), space)

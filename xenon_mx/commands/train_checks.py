@@ -14,7 +14,7 @@ from xenon_mx.config import TrainConfig
 from xenon_mx.data import packed_folder
 from xenon_mx.distributed import process_group
 from xenon_mx.errors import ConfigError, XenonError
-from xenon_mx.models import network
+from xenon_mx.models import network, weight_input
 from xenon_mx.runs import disk, run_folder
 from xenon_mx.runtime import text
 from xenon_mx.training import optimizers
@@ -24,13 +24,14 @@ _log = logging.getLogger(__name__)
 
 
 def check_arguments(config: TrainConfig) -> None:
-    """Check the net's name and what the paths are, before anything is read.
+    """Check names and what the paths are, before anything is read.
 
     Raises:
-        XenonError: There is no such net, or PACKED is something else.
+        XenonError: There is no such net or input, or PACKED is something else.
     """
     if config.model not in network.NAMES:
         raise ConfigError("--model", network.unknown_name(config.model))
+    weight_input.parse(config.pretrained_input)
     recognition.check_train(config.packed, config.run)
 
 

@@ -31,7 +31,9 @@ def find_pretrained(
             f"0 needs a net with one logit, and --pretrained {config.pretrained} has "
             f"ImageNet's 1000 classes: name a file or a run",
         )
-    start = pretrained.find(config.model, config.pretrained, bar)
+    start = pretrained.find(
+        config.model, config.pretrained, bar, config.pretrained_input
+    )
     if (
         run
         and run.meta.pretrained

@@ -17,7 +17,7 @@ from xenon_mx import __version__
 from xenon_mx.commands import train_precision, train_settings
 from xenon_mx.config import MEAN, STD, TrainConfig
 from xenon_mx.data import images, single_classes
-from xenon_mx.models import network
+from xenon_mx.models import network, weight_input
 from xenon_mx.runs import run_folder
 from xenon_mx.runs.run_meta import (
     ARCHITECTURE,
@@ -40,23 +40,28 @@ def describe(
     data: TrainingData,
     start: pretrained.Weights | None,
     amp: str | None = None,
+    taken: weight_input.Taken | None = None,
 ) -> RunMeta:
     """Return run.json of a new run."""
     trained_on = SplitSize(data.train.name, data.train.records)
-    return _describe(config, data, start, trained_on, amp)
+    return _describe(config, data, start, taken, trained_on, amp)
 
 
 def describe_from_elsewhere(
-    config: TrainConfig, data: ValidationData, start: pretrained.Weights
+    config: TrainConfig,
+    data: ValidationData,
+    start: pretrained.Weights,
+    taken: weight_input.Taken | None,
 ) -> RunMeta:
     """Return run.json of the new run of a net that was not trained here."""
-    return _describe(config, data, start, NOT_TRAINED_HERE)
+    return _describe(config, data, start, taken, NOT_TRAINED_HERE)
 
 
 def _describe(
     config: TrainConfig,
     data: ValidationData,
     start: pretrained.Weights | None,
+    taken: weight_input.Taken | None,
     trained_on: SplitSize,
     amp: str | None = None,
 ) -> RunMeta:
@@ -69,7 +74,7 @@ def _describe(
         ),
         settings=train_settings.recorded(config),
         architecture=ARCHITECTURE,
-        pretrained=start.record() if start else None,
+        pretrained=start.record(taken) if start else None,
         id=uuid.uuid4().hex,
         versions={
             "xenon": __version__,
@@ -96,7 +101,7 @@ def log_start(
     if run.epochs:
         origin = f"where epoch {run.epochs[-1].epoch} was finished"
     else:
-        origin = f"{start.source}: {start.origin}" if start else "random weights"
+        origin = f"{start.source}: {start.words}" if start else "random weights"
     parameters = network.count_parameters(net) / 1e6
     _log.info("%s, %.1f M parameters, from %s", config.model, parameters, origin)
     precision = train_precision.line(config, run, ctxs)

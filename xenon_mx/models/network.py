@@ -18,7 +18,7 @@ import numpy as np
 
 from xenon_mx.config import MEAN, STD
 from xenon_mx.errors import XenonError
-from xenon_mx.models import weight_matching
+from xenon_mx.models import weight_input, weight_matching
 from xenon_mx.runtime import text
 from xenon_mx.runtime.lazy import LazyMapping
 from xenon_mx.runtime.mxnet import gluon, model_zoo, mx, nn
@@ -66,7 +66,12 @@ class Net(gluon.HybridBlock):
 
     All parameter keys have the zoo's usual form (`features.0.weight`,
     `output.weight`), also those of nets that have other keys in the zoo.
+
+    Attributes:
+        taken: How its weights file was taken; None if there was none.
     """
+
+    taken: weight_input.Taken | None = None
 
     def __init__(self, layers: Sequence[gluon.Block]) -> None:
         super().__init__()
@@ -86,6 +91,7 @@ def build(
     ctx: Any = None,
     reference: bool = False,
     sha256: str | None = None,
+    trained_on: str | None = None,
     needs_logit: bool = False,
 ) -> Net:
     """Build a net with one logit and its weights.
@@ -96,12 +102,13 @@ def build(
             with the key names of Gluon's zoo, of MXNet's export, of torchvision and
             timm, or of this module, also after the prefix of a wrapper such as
             `module.`. If it has one logit, its last layer is loaded too; otherwise that
-            layer is initialized at random. None initializes all weights at random (He
-            et al. 2015).
+            layer is initialized at random, and `Net.taken` says so. None initializes
+            all weights at random (He et al. 2015).
         ctx: An MXNet context or a list of them; None is cpu().
         reference: Run the zoo's layers one by one and allocate memory at each pass:
             slower, with the same results to the bit.
         sha256: The SHA-256 that the weights file must have, if it was recorded.
+        trained_on: The input that its net was trained on: see `weight_input.parse`.
         needs_logit: Whether the file must have the last layer, with one logit.
 
     Raises:
@@ -112,8 +119,8 @@ def build(
     net, zoo = build_uninitialized(name)
     weights: dict[str, np.ndarray] = {}
     if pretrained:
-        weights = weight_matching.load_matching(
-            Path(pretrained), name, net, zoo, sha256=sha256
+        weights, net.taken = weight_matching.load_matching(
+            Path(pretrained), name, net, zoo, sha256, trained_on
         )
     if needs_logit and not {"output.weight", "output.bias"} <= weights.keys():
         raise XenonError(

@@ -12,9 +12,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from xenon_mx.config import MEAN, STD
 from xenon_mx.errors import XenonError, os_error
-from xenon_mx.models import weight_names
+from xenon_mx.models import weight_input, weight_names
 
 CONFIG_JSON, WEIGHTS = "config.json", "model.safetensors"  # as the hub names them
 
@@ -99,6 +101,32 @@ def check_architecture(folder: Path, model: str) -> None:
     if fits:
         advice = f"use --model {fits[0]}, or name other weights"
     raise XenonError(f"{file}: is of {given}, not of {model}: {advice}")
+
+
+def trained_on(folder: Path) -> str | None:
+    """Return the input that a folder's net was trained on, by its config.json.
+
+    Returns:
+        A value of --pretrained-input; None if the file does not tell.
+
+    Raises:
+        XenonError: The channels of its input were normalised differently, and not by
+            ImageNet's mean and standard deviation.
+    """
+    file = folder / CONFIG_JSON
+    pretrained = _read(file).get("pretrained_cfg")
+    given = pretrained if isinstance(pretrained, dict) else {}
+    if given.get("mean") is None or given.get("std") is None:
+        return None
+    try:
+        mean, std = (np.array(given[key], np.float64) for key in ("mean", "std"))
+        return weight_input.of_normalisation(mean, std)
+    except (TypeError, ValueError) as error:
+        raise XenonError(
+            f"{file}: mean {given['mean']} and std {given['std']} are not an input "
+            f"that can be made of gray values: name the weights file alone, "
+            f"{folder / WEIGHTS}, with --pretrained-input"
+        ) from error
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, Mapping
 import numpy as np
 
 from xenon_mx.errors import XenonError
-from xenon_mx.models import network, weight_matching, weight_names
+from xenon_mx.models import network, weight_names, weight_namings
 
 # PyTorch and the hub's libraries ask which of them wrote a file.
 _METADATA = {"format": "pt"}
@@ -43,7 +43,7 @@ def encode(model: str, arrays: Mapping[str, np.ndarray]) -> bytes:
     from safetensors.numpy import save
 
     net, zoo = network.build_uninitialized(model)
-    names = weight_matching.torchvision_names(model, net, zoo)
+    names = weight_namings.torchvision_names(model, net, zoo)
     assert names is not None, model
     return save({**_renamed(names, arrays), **_counters(names)}, _METADATA)
 

@@ -11,7 +11,7 @@ import io
 import re
 import struct
 from pathlib import Path
-from typing import Any, Iterator, Mapping
+from typing import Any, Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -46,20 +46,28 @@ _MAX_DEPTH = 3  # a damaged file's dictionary can hold itself
 
 # PyTorch's words for a type that it does not read: since 2.4, and before.
 _UNSUPPORTED = re.compile(r"Unsupported (?:global: GLOBAL|class) ([\w.]*\w)")
-_SAVE_TENSORS = "save the tensors alone: torch.save(net.state_dict(), 'weights.pth')"
+_SAVE_TENSORS = (
+    "where it came from, save the tensors alone: torch.save(net.state_dict(), "
+    "'weights.pth')"
+)
 
 
 class _DamagedError(Exception):
     """The content of a file contradicts its format."""
 
 
-def read(file: Path, sha256: str | None = None) -> dict[str, np.ndarray]:
+def read(
+    file: Path,
+    sha256: str | None = None,
+    is_weight: Callable[[str], bool] = lambda name: True,
+) -> dict[str, np.ndarray]:
     """Read every array of a file.
 
     Args:
         file: Gluon's .params; .safetensors; or, with PyTorch installed, .pth with a
             state dict, alone or under one of `_STATE_DICT_KEYS`.
         sha256: The SHA-256 that its bytes must have, if it was recorded.
+        is_weight: Whether the values of a name must be finite.
 
     Returns:
         Name to array. The arrays may be read-only.
@@ -84,7 +92,8 @@ def read(file: Path, sha256: str | None = None) -> dict[str, np.ndarray]:
     if not arrays:
         raise XenonError(f"{file}: holds no named arrays")
     for name, array in arrays.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
+        is_finite = array.dtype.kind != "f" or np.isfinite(array).all()
+        if not is_finite and is_weight(name):
             raise XenonError(f"{file}: {name} holds values that are not finite")
     return arrays
 

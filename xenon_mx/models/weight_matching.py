@@ -1,23 +1,32 @@
 """Matching the arrays of a weights file to the parameters of a net, by name and shape.
 
-Owns the namings that a file may use, and the message if it does not fit; must not know
-how a file is laid out (`weight_files`), torchvision's layer names (`weight_names`) or
-what wrappers put before a name (`weight_prefixes`).
+Owns which naming and prefix a file has, and the message if it does not fit; must not
+know how a file is laid out (`weight_files`), the namings (`weight_namings`), what
+wrappers put before a name (`weight_prefixes`) or how the input of a net is converted
+(`weight_input`).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Collection, NamedTuple
 
 import numpy as np
 
 from xenon_mx.errors import XenonError
-from xenon_mx.models import weight_files, weight_names, weight_prefixes
+from xenon_mx.models import (
+    weight_files,
+    weight_input,
+    weight_names,
+    weight_namings,
+    weight_prefixes,
+    weight_sequential,
+)
 from xenon_mx.runtime import text
-from xenon_mx.runtime.mxnet import gluon
+from xenon_mx.runtime.mxnet import gluon, nn
 
-_HEAD = {"output.weight", "output.bias"}
+_HEAD = weight_namings.HEAD
+_FIRST = "features.0.weight"
 _MAX_DETAILS = 20  # another net's weights differ in hundreds of ways
 _MAX_NAMES = 3  # of a file of which no name is known
 
@@ -40,12 +49,17 @@ class _Match(NamedTuple):
 
 
 def load_matching(
-    file: Path, name: str, net: gluon.Block, zoo: gluon.Block, sha256: str | None = None
-) -> dict[str, np.ndarray]:
+    file: Path,
+    name: str,
+    net: gluon.Block,
+    zoo: gluon.Block,
+    sha256: str | None = None,
+    trained_on: str | None = None,
+) -> tuple[dict[str, np.ndarray], weight_input.Taken]:
     """Load the weights of a net from a file, with every array accounted for.
 
     Where all weights share the prefix of a wrapper, such as `module.`, arrays without
-    it belong to the training script and are left out.
+    it belong to the training script and are left out. The last layer may be missing.
 
     Args:
         file: As for `weight_files.read`.
@@ -53,17 +67,19 @@ def load_matching(
         net: The net.
         zoo: The zoo's net that it was built from.
         sha256: As for `weight_files.read`.
+        trained_on: The value of --pretrained-input.
 
     Returns:
-        The net's key to float32 array, without `output` unless the file has one logit.
+        The net's key to float32 array, without `output` unless the file has one logit;
+        and how they were taken.
 
     Raises:
-        XenonError: The file cannot be read, does not fit the net, or has two arrays for
-            the same weight.
+        XenonError: The file cannot be read, does not fit the net, has two arrays for
+            the same weight, or does not tell its input.
     """
-    arrays = weight_files.read(file, sha256)
+    arrays = weight_files.read(file, sha256, weight_names.is_weight)
     splits = {each: weight_prefixes.split(each, zoo.prefix) for each in arrays}
-    match = _best_match(splits, known_namings(name, net, zoo))
+    match = _best_match(splits, weight_namings.known_namings(name, net, zoo))
     _check_one_array_per_weight(file, splits, match)
     matched = {
         key: arrays[match.files[n]]
@@ -75,13 +91,78 @@ def load_matching(
     classes = max(map(len, head.values()), default=0)
     if not matched:
         raise XenonError(_no_weight_message(file, name, list(arrays)))
-    differences = _differences(match, matched, weight_shapes(net, classes))
+    layout = _layout(arrays, match, matched, classes)
+    _check_fit(file, name, match, matched, _expected_shapes(net, layout))
+    _check_no_thresholds(file, layout)
+    chosen = weight_input.choose(file, trained_on, layout)
+    dropped = () if classes == 1 else _HEAD
+    weights = {k: a.astype(np.float32) for k, a in matched.items() if k not in dropped}
+    scale_and_offset = weight_input.parse(chosen)
+    if scale_and_offset:
+        if not _can_fold(net):
+            raise XenonError(
+                f"{file}: --pretrained-input {chosen}: {name} does not begin with a "
+                f"convolution, which alone can be converted to another input"
+            )
+        weights[_FIRST] = weight_input.fold(matched[_FIRST], *scale_and_offset)
+    last_layer = weight_input.KEPT if classes == 1 else weight_input.DRAWN_ANEW
+    return weights, weight_input.Taken(last_layer, chosen)
+
+
+def _can_fold(net: gluon.Block) -> bool:
+    """Check that a net begins with a convolution, whose weight then is `_FIRST`."""
+    return isinstance(net.features[0], nn.Conv2D)
+
+
+def _expected_shapes(
+    net: gluon.Block, layout: weight_input.Layout
+) -> dict[str, tuple[int, ...]]:
+    """Return the shapes that the arrays of a file must have."""
+    shapes = weight_namings.weight_shapes(net, layout.classes)
+    if layout.channels == 1 and _can_fold(net):
+        shapes[_FIRST] = (shapes[_FIRST][0], 1, *shapes[_FIRST][2:])
+    return shapes
+
+
+def _check_fit(
+    file: Path,
+    name: str,
+    match: _Match,
+    matched: dict[str, np.ndarray],
+    shapes: dict[str, tuple[int, ...]],
+) -> None:
+    """Check that a file has every weight of a net, with its shape, and no others."""
+    differences = _differences(match, matched, shapes)
     if differences:
         raise XenonError(
             _mismatch_message(file, name, differences), differences[:_MAX_DETAILS]
         )
-    dropped = () if classes == 1 else _HEAD
-    return {k: a.astype(np.float32) for k, a in matched.items() if k not in dropped}
+
+
+def _check_no_thresholds(file: Path, layout: weight_input.Layout) -> None:
+    """Check that nothing follows a last layer that is kept."""
+    if layout.has_thresholds and layout.classes == 1:
+        raise XenonError(
+            f"{file}: its {weight_names.THRESHOLDS} change the probability of its one "
+            f"class: set net.{weight_names.THRESHOLDS} = None, and save the net again"
+        )
+
+
+def _layout(
+    names: Collection[str],
+    match: _Match,
+    matched: dict[str, np.ndarray],
+    classes: int,
+) -> weight_input.Layout:
+    """Return what of a file tells its net's input."""
+    first = matched.get(_FIRST)
+    return weight_input.Layout(
+        channels=first.shape[1] if first is not None and first.ndim == 4 else 3,
+        classes=classes,
+        has_thresholds=any(map(weight_names.is_thresholds, names)),
+        is_numbered=any(map(weight_sequential.is_numbered, match.naming.values())),
+        is_backbone=match.prefix.endswith("backbone.") and not match.outside,
+    )
 
 
 def _best_match(
@@ -161,7 +242,9 @@ def _differences(
             wrong.append(f"{own} is {array.shape}, not {shapes[key]}")
         elif array.dtype.kind != "f":  # quantized: their scale is not known
             wrong.append(f"{own} is of {array.dtype}, not of floating point")
-    missing = [f"{match.prefix}{n} is missing" for n in names - match.files.keys()]
+    head = {match.naming[key] for key in _HEAD & match.naming.keys()}
+    expected = names if head & match.files.keys() else names - head
+    missing = [f"{match.prefix}{n} is missing" for n in expected - match.files.keys()]
     return [text.one_line(line) for line in (*sorted(wrong), *sorted(missing))]
 
 
@@ -182,56 +265,6 @@ def _no_weight_message(file: Path, name: str, names: list[str]) -> str:
     )
 
 
-def known_namings(
-    name: str, net: gluon.Block, zoo: gluon.Block
-) -> list[dict[str, str]]:
-    """Return every way in which a file may name a net's weights.
-
-    Args:
-        name: The net's name in `network.NAMES`.
-        net: The net.
-        zoo: The zoo's net that it was built from.
-
-    Returns:
-        The net's key to the name in the file: our own, the zoo's, the zoo's before
-        MXNet 1.2 and, if torchvision has the net, torchvision's.
-    """
-    params = zoo._collect_params_with_prefix()
-    keys = _zoo_keys(net, zoo)
-    namings = [
-        {key: key for key in net._collect_params_with_prefix()},
-        {keys[k]: k for k in params},
-        # Before MXNet 1.2: names without dots, after the net's prefix.
-        {keys[k]: param.name[len(zoo.prefix) :] for k, param in params.items()},
-    ]
-    torch_names = torchvision_names(name, net, zoo)
-    return [*namings, torch_names] if torch_names else namings
-
-
-def torchvision_names(
-    name: str, net: gluon.Block, zoo: gluon.Block
-) -> dict[str, str] | None:
-    """Return the net's key to torchvision's name, or None, as `known_namings` does."""
-    rename = weight_names.torchvision_naming(name)
-    return rename and {own: rename(key) for key, own in _zoo_keys(net, zoo).items()}
-
-
-def _zoo_keys(net: gluon.Block, zoo: gluon.Block) -> dict[str, str]:
-    """Return the zoo's key of each weight to the net's key."""
-    own = {param: key for key, param in net._collect_params_with_prefix().items()}
-    # A parameter that the net did not take over belongs to the zoo's last layer.
-    return {
-        key: own.get(param, "output." + key.split(".")[-1])
-        for key, param in zoo._collect_params_with_prefix().items()
-    }
-
-
 def _as_linear(array: np.ndarray) -> np.ndarray:
     """Return a 1x1 convolution's weights as those of the equivalent linear layer."""
     return array[:, :, 0, 0] if array.shape[2:] == (1, 1) else array
-
-
-def weight_shapes(net: gluon.Block, classes: int) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each weight of a net if it had a number of classes."""
-    shapes = {k: p.shape for k, p in net._collect_params_with_prefix().items()}
-    return {k: (classes, *s[1:]) if k in _HEAD else s for k, s in shapes.items()}

@@ -12,6 +12,9 @@ from typing import Callable
 
 # Not a weight: the number of batches that BatchNorm has seen, which Gluon lacks.
 _COUNTER = "num_batches_tracked"
+# Nor are these: torchxrayvision's operating points of the classes (its models.py), NaN
+# for a class that a net was not trained on.
+THRESHOLDS = "op_threshs"
 
 # In torchvision's published DenseNets, from when layer names could contain a dot.
 _OLD_DENSELAYER = re.compile(r"(\.denselayer\d+\.(?:norm|conv))\.([12])\.")
@@ -49,8 +52,13 @@ def torchvision_name(net: str) -> str | None:
 
 
 def is_weight(name: str) -> bool:
-    """Check that a name is not that of a counter of BatchNorm."""
-    return not name.endswith(_COUNTER)
+    """Check that a name is not that of an array beside the weights."""
+    return not (name.endswith(_COUNTER) or is_thresholds(name))
+
+
+def is_thresholds(name: str) -> bool:
+    """Check that a name is that of torchxrayvision's operating points."""
+    return name.split(".")[-1] == THRESHOLDS
 
 
 def counter(layer: str) -> str:

@@ -113,7 +113,7 @@ def _facts(meta: RunMeta, epochs: Sequence[EpochRecord]) -> list[tuple[str, str]
         ("Net", f"{meta.model}, one logit, global average pooling"),
         (
             "Weights" if meta.is_from_elsewhere else "Initial weights",
-            f"{start.origin} (SHA-256 {start.sha256})" if start else "random",
+            f"{start.words} (SHA-256 {start.sha256})" if start else "random",
         ),
         *_splits(meta),
         ("Data", f"{config.get('packed', 'unknown')} (SHA-256 {meta.data})"),

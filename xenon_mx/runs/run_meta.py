@@ -15,6 +15,7 @@ from typing import Any, Mapping, TypeVar
 from xenon_mx.config import FITS
 from xenon_mx.errors import FileError, XenonError
 from xenon_mx.evaluation.seen import ELSEWHERE
+from xenon_mx.models.weight_input import DRAWN_ANEW, IMAGENET
 
 RUN_JSON = "run.json"
 FORMAT = 1  # raised when an older xenon would misread the new content
@@ -73,12 +74,32 @@ class PretrainedSource:
         origin: The path that the user gave, or the name of the download.
         file: Path of the weights file.
         sha256: SHA-256 of the weights file.
+        head: What became of the file's last layer: `kept` or `drawn anew`; None where
+            an older xenon did not record it.
+        input: The input that its net was trained on, a value of --pretrained-input;
+            None like `head`.
     """
 
     source: str
     origin: str
     file: str
     sha256: str
+    head: str | None = None
+    input: str | None = None
+
+    @property
+    def words(self) -> str:
+        """The origin, and what was changed in the weights."""
+        changes = []
+        if self.input not in (None, IMAGENET):
+            changes.append(f"input {self.input} folded into the first convolution")
+        if self.head == DRAWN_ANEW:
+            changes.append(f"last layer {self.head}")
+        return f"{self.origin} ({', '.join(changes)})" if changes else self.origin
+
+    def to_json(self) -> dict[str, str]:
+        """Return the JSON object."""
+        return {k: value for k, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -173,7 +194,7 @@ class RunMeta(DataMeta):
             "weights": [list(pair) for pair in self.weights],
             "preprocessing": self.preprocessing.to_json(),
             "architecture": self.architecture,
-            "pretrained": self.pretrained and asdict(self.pretrained),
+            "pretrained": self.pretrained and self.pretrained.to_json(),
             "amp": self.amp,
             **self.unknown,
         }
@@ -196,7 +217,7 @@ class RunMeta(DataMeta):
         if self.id is not None:
             return self.id
         # For runs of xenon 0.1.0, a digest of what resuming cannot change.
-        pretrained = self.pretrained and asdict(self.pretrained)
+        pretrained = self.pretrained and self.pretrained.to_json()
         fixed = [self.data, self.versions, pretrained]
         fixed += [self.settings.get(key) for key in ("model", "seed", "lr")]
         return hashlib.sha256(json.dumps(fixed, allow_nan=False).encode()).hexdigest()
@@ -252,4 +273,6 @@ def _parse(cls: type[T], content: Mapping[str, Any] | None) -> T | None:
     """Return a dataclass with the values of a JSON object; None for null."""
     if content is None:
         return None
-    return cls(**{key.name: content[key.name] for key in fields(cls)})  # type: ignore[arg-type]
+    keys = [key.name for key in fields(cls)]  # type: ignore[arg-type]
+    # KeyError for one that is missing and has no default.
+    return cls(**{k: content[k] for k in keys if k in content or not hasattr(cls, k)})

@@ -19,8 +19,9 @@ from typing import Any, Callable, NamedTuple, Sequence
 import huggingface_hub
 import requests
 
-from xenon_mx.errors import XenonError
+from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.models import torch_config
+from xenon_mx.models.weight_input import IMAGENET, Taken
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runs.run_meta import RUN_JSON, PretrainedSource
 from xenon_mx.runtime import progress
@@ -47,16 +48,23 @@ class Weights(NamedTuple):
         file: Its path.
         source: `file`, `run`, `gluon` or `hub`.
         origin: The path that the user gave, or the name of the download.
+        trained_on: The input that its net was trained on, a value of
+            --pretrained-input; None to see it from the file's layout.
     """
 
     file: Path
     source: str
     origin: str
+    trained_on: str | None = None
 
-    def record(self) -> PretrainedSource:
-        """Return the entry for run.json."""
+    def record(self, taken: Taken | None = None) -> PretrainedSource:
+        """Return the entry for run.json.
+
+        Args:
+            taken: How a net took the weights, if one has.
+        """
         return PretrainedSource(
-            self.source, self.origin, str(self.file), sha256(self.file)
+            self.source, self.origin, str(self.file), sha256(self.file), *(taken or ())
         )
 
 
@@ -65,7 +73,10 @@ class _MissingError(Exception):
 
 
 def find(
-    model: str, wanted: str | None = None, bar: progress.Bar = progress.silent
+    model: str,
+    wanted: str | None = None,
+    bar: progress.Bar = progress.silent,
+    trained_on: str | None = None,
 ) -> Weights:
     """Find the first weights of a net.
 
@@ -76,12 +87,15 @@ def find(
             None searches Gluon's cache on this disk, then the hub's, then Gluon's
             store, then the hub.
         bar: Shows the download from Gluon's store; the hub's library has its own bar.
+        trained_on: The value of --pretrained-input.
 
     Raises:
-        XenonError: There are none; the message lists what was tried and what to do.
+        XenonError: There are none; the message lists what was tried and what to do. Or
+            their input is another one than `trained_on`.
     """
     if wanted not in (None, GLUON, HUB):
-        return _from_path(model, Path(str(wanted)))
+        return _from_path(model, Path(str(wanted)), trained_on)
+    _check_imagenet(trained_on, "ImageNet weights: name a file with --pretrained")
     places = [place for place in _places(model) if wanted in (None, place.source)]
     if not places:
         raise XenonError(
@@ -99,6 +113,12 @@ def find(
         f"--no-pretrained",
         reasons,
     )
+
+
+def _check_imagenet(trained_on: str | None, source: str) -> None:
+    """Check that no other input was given for weights whose input is known."""
+    if trained_on not in (None, IMAGENET):
+        raise ConfigError("--pretrained-input", f"{trained_on} contradicts {source}")
 
 
 def _from_caches(places: Sequence[_Gluon | _Hub], reasons: list[str]) -> Weights | None:
@@ -130,12 +150,14 @@ def sources(model: str) -> list[str]:
     return [place.source for place in _places(model)]
 
 
-def _from_path(model: str, path: Path) -> Weights:
+def _from_path(model: str, path: Path, trained_on: str | None) -> Weights:
     """Return the file at a path, or in the folder or the run there."""
     if not (path / RUN_JSON).is_file() and torch_config.is_folder(path):
         torch_config.check_architecture(path, model)
-        return Weights(path / torch_config.WEIGHTS, "file", str(path))
+        given = trained_on or torch_config.trained_on(path)
+        return Weights(path / torch_config.WEIGHTS, "file", str(path), given)
     if path.is_dir():
+        _check_imagenet(trained_on, f"--pretrained {path}, a run of xenon")
         members = Run.open(path).members()
         if not members:
             raise XenonError(f"{path}: the run has no finished epoch to start from")
@@ -147,8 +169,9 @@ def _from_path(model: str, path: Path) -> Weights:
         )
     run = path.resolve().parent.parent
     if path.suffix == ".params" and (run / RUN_JSON).is_file():
+        _check_imagenet(trained_on, f"--pretrained {path}, of a run of xenon")
         return _from_run(model, run, path)
-    return Weights(path, "file", str(path))
+    return Weights(path, "file", str(path), trained_on)
 
 
 def _from_run(model: str, folder: Path, params: Path) -> Weights:
