@@ -103,6 +103,37 @@ def test_a_member_is_taken_back_bit_for_bit(world):
             assert array.tobytes() == expected[key].asnumpy().tobytes(), key
 
 
+@pytest.mark.parametrize(
+    ("mean", "std", "given", "expected"),
+    [
+        ([0.5] * 3, [0.5] * 3, None, "half"),
+        ([0.5] * 3, [0.5] * 3, "xrv", "xrv"),
+        (None, None, None, None),
+    ],
+)
+def test_the_input_is_that_of_config_json(world, tmp_path, mean, std, given, expected):
+    """Unless --pretrained-input says that it was another."""
+    folder = changed_config(world, tmp_path, mean=mean, std=std)
+    found = pretrained.find("resnet18_v1b", str(folder), pretrained_input=given)
+    assert found.pretrained_input == expected
+
+
+def test_an_input_that_gray_values_cannot_have_is_an_error(world, tmp_path):
+    folder = changed_config(world, tmp_path, mean=[0.1, 0.2, 0.3], std=[1, 1, 1])
+    with pytest.raises(XenonError, match=r"config.json: mean \[0.1, .*-input"):
+        pretrained.find("resnet18_v1b", str(folder))
+
+
+def changed_config(world, tmp_path, **changes):
+    """Copy an exported folder, with other values of timm's `pretrained_cfg`."""
+    folder = shutil.copytree(world / "out", tmp_path / "changed")
+    file = folder / "config.json"
+    content = json.loads(file.read_text())
+    content["pretrained_cfg"].update(changes)
+    file.write_text(json.dumps(content))
+    return folder
+
+
 def test_another_net_is_not_taken_back(world):
     with pytest.raises(XenonError, match="use --model resnet18_v1b"):
         pretrained.find("densenet121", str(world / "out"))

@@ -51,7 +51,7 @@ def test_the_features_are_those_of_the_net_on_its_own_input(name, tmp_path):
 def test_on_another_input_the_features_are_others(tmp_path):
     """Which shows that the test above can fail."""
     arrays = state_dict(f"{HALF}-densenet121")
-    net = built("densenet121", arrays, tmp_path, trained_on="imagenet")
+    net = built("densenet121", arrays, tmp_path, pretrained_input="imagenet")
     assert relative_difference(net, f"{HALF}-densenet121") > 1e-2
 
 
@@ -62,7 +62,7 @@ def test_an_input_can_be_given_for_a_net_without_a_known_layout(tmp_path, given)
     del arrays["op_threshs"], arrays["model.fc.weight"], arrays["model.fc.bias"]
     with pytest.raises(XenonError, match="one input channel.*--pretrained-input"):
         built("resnet50_v1b", arrays, tmp_path)
-    net = built("resnet50_v1b", arrays, tmp_path, trained_on=given)
+    net = built("resnet50_v1b", arrays, tmp_path, pretrained_input=given)
     assert net.taken == Taken(DRAWN_ANEW, given)
     assert relative_difference(net, name) < 1e-5
 
@@ -92,7 +92,7 @@ def test_one_logit_with_thresholds_is_refused(tmp_path):
     with pytest.raises(XenonError, match=r"net\.op_threshs = None, and save"):
         built("resnet50_v1b", arrays, tmp_path)
     del arrays["op_threshs"]
-    net = built("resnet50_v1b", arrays, tmp_path, trained_on="xrv")
+    net = built("resnet50_v1b", arrays, tmp_path, pretrained_input="xrv")
     assert net.taken == Taken(KEPT, "xrv")
     weight = net.output.weight.data().asnumpy()
     assert (weight == arrays["model.fc.weight"]).all()
@@ -116,7 +116,7 @@ def test_numbers_alone_do_not_tell_the_input(tmp_path, prefix, others, expected)
         return
     with pytest.raises(XenonError, match="numbered layers, .*imagenet, xrv"):
         built(NET, {**arrays, **others}, tmp_path)
-    net = built(NET, {**arrays, **others}, tmp_path, trained_on="imagenet")
+    net = built(NET, {**arrays, **others}, tmp_path, pretrained_input="imagenet")
     same(net, built(NET, state_dict("resnet18"), tmp_path))
 
 
@@ -171,9 +171,9 @@ def test_half_a_last_layer_is_refused(tmp_path):
 
 def test_three_channels_of_one_gray_value_are_summed(tmp_path):
     arrays = state_dict("resnet18")
-    net = built(NET, arrays, tmp_path, trained_on="half")
+    net = built(NET, arrays, tmp_path, pretrained_input="half")
     summed = {**arrays, "conv1.weight": arrays["conv1.weight"].sum(1, keepdims=True)}
-    other = built(NET, summed, tmp_path, trained_on="half")
+    other = built(NET, summed, tmp_path, pretrained_input="half")
     kernel, expected = (
         each.features[0].weight.data().asnumpy() for each in (net, other)
     )
@@ -188,4 +188,4 @@ def test_a_net_that_begins_with_batch_norm_keeps_its_input(tmp_path):
     with pytest.raises(
         XenonError, match="resnet18_v2 does not begin with a convolution"
     ):
-        network.build("resnet18_v2", tmp_path / "x.params", trained_on="half")
+        network.build("resnet18_v2", tmp_path / "x.params", pretrained_input="half")

@@ -339,7 +339,7 @@ def test_a_pickled_net_is_refused_and_its_state_dict_is_read(tmp_path, zipped):
 
 @pytest.mark.torch
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit")  # FutureWarning since PyTorch 2.14
 def test_torchscript_is_refused_as_such(tmp_path):
     import torch
 

@@ -123,3 +123,27 @@ def test_a_name_counts_more_than_the_layout(tmp_path, given):
 def test_one_channel_cannot_have_imagenets_input(tmp_path):
     with pytest.raises(XenonError, match=r"imagenet is .* three channels.*xrv"):
         weight_input.choose(tmp_path / "x", "imagenet", XRV)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "expected"),
+    [
+        (MEAN, STD, "imagenet"),
+        ([0.5] * 3, [0.5] * 3, "half"),
+        ([0.5], [1 / 2048], "xrv"),
+        ([0.25] * 3, [0.125] * 3, "8,-2"),
+    ],
+)
+def test_a_normalisation_is_named_as_the_flag_names_it(mean, std, expected):
+    """Of (g - mean) / std, A is 1 / std and B is -mean / std."""
+    given = np.array(mean), np.array(std)
+    assert weight_input.of_normalisation(*given) == expected
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [(MEAN, [0.5] * 3), ([0.5] * 3, STD), ([0.5] * 3, [0.0] * 3), ([0.5], [0.5] * 3)],
+)
+def test_channels_of_different_inputs_have_no_name(mean, std):
+    with pytest.raises(ValueError, match="not the same"):
+        weight_input.of_normalisation(np.array(mean), np.array(std))

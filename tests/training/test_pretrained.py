@@ -32,10 +32,10 @@ from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.models import network
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runtime.mxnet import model_zoo, mx
-from xenon_mx.training import pretrained
+from xenon_mx.training import pretrained, weight_places
 
 COMMIT = "8c033a1f91d746e37e23229bf0445fff2125c89e"
-HUB_PATH = f"timm/densenet121.tv_in1k/resolve/main/{pretrained._HUB_FILE}"
+HUB_PATH = f"timm/densenet121.tv_in1k/resolve/main/{weight_places.HUB_FILE}"
 
 
 class _Server(http.server.SimpleHTTPRequestHandler):
@@ -205,7 +205,7 @@ def test_when_nobody_has_it_the_error_says_what_was_tried_and_what_to_do():
 
 
 def test_a_silent_server_is_not_waited_for_longer_than_the_limit(monkeypatch):
-    monkeypatch.setattr(pretrained, "_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(weight_places, "_TIMEOUT_S", 0.3)
     with silence() as url:
         monkeypatch.setenv("MXNET_GLUON_REPO", url)
         monkeypatch.setenv("HF_ENDPOINT", url)
@@ -216,7 +216,7 @@ def test_a_silent_server_is_not_waited_for_longer_than_the_limit(monkeypatch):
 
 def test_a_name_server_that_never_answers_is_not_waited_for(monkeypatch):
     """Looking a name up has no time limit in Python."""
-    monkeypatch.setattr(pretrained, "_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(weight_places, "_TIMEOUT_S", 0.3)
     never = threading.Event()
 
     def look_up(*args, **kwargs):
@@ -315,10 +315,10 @@ def test_a_run_started_from_a_run_begins_with_its_net_whole(run, tmp_path):
 def test_another_input_than_that_of_the_source_is_refused(run, tmp_path, source):
     wanted = str(run) if source == "run" else source
     with pytest.raises(ConfigError, match="-input: xrv contradicts") as caught:
-        pretrained.find("mobilenet0.25", wanted, trained_on="xrv")
+        pretrained.find("mobilenet0.25", wanted, pretrained_input="xrv")
     assert ("a run of xenon" in str(caught.value)) == (source == "run")
     if source == "run":
-        found = pretrained.find("mobilenet0.25", wanted, trained_on="imagenet")
+        found = pretrained.find("mobilenet0.25", wanted, pretrained_input="imagenet")
         assert found.source == "run"
 
 

@@ -24,8 +24,8 @@ from xenon_mx.runs.epoch_log import EpochRecord
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runs.training_state import TrainingState
 from xenon_mx.runtime import mxnet, progress, text
-from xenon_mx.training import pretrained
 from xenon_mx.training.validator import Scores, ValidationData, Validator
+from xenon_mx.training.weight_places import Weights
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def keep(
     run: Run | None,
     packed: packed_folder.PackedFolder,
     ctxs: list[Any],
-    start: pretrained.Weights | None,
+    start: Weights | None,
     bar: progress.Bar,
 ) -> list[Checkpoint]:
     """Validate a net, and keep it as the one member of a run.
@@ -64,7 +64,7 @@ def keep(
         start.file,
         ctxs,
         config.reference,
-        trained_on=start.trained_on,
+        pretrained_input=start.pretrained_input,
         needs_logit=True,
     )
     space = train_checks.check_disk(config, net)
@@ -95,7 +95,7 @@ def _validate(
     data: ValidationData,
     net: network.Net,
     ctxs: list[Any],
-    start: pretrained.Weights,
+    start: Weights,
     bar: progress.Bar,
 ) -> EpochRecord:
     """Return the row of the log; what only training has is NaN."""
@@ -118,7 +118,7 @@ def _validate(
     )
 
 
-def _check_finite(scores: Scores, start: pretrained.Weights) -> None:
+def _check_finite(scores: Scores, start: Weights) -> None:
     """Check that the net computes numbers."""
     if not math.isfinite(scores.loss):
         raise XenonError(

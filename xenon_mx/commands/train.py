@@ -93,7 +93,7 @@ def _train(
         start.file if start else None,
         ctxs,
         config.reference,
-        trained_on=start.trained_on if start else None,
+        pretrained_input=start.pretrained_input if start else None,
     )
     loop = TrainingLoop(config, data, net, ctxs, group=group, bar=bar, amp=amp)
     if group.rank > 0:

@@ -17,15 +17,16 @@ from xenon_mx.runtime import progress
 from xenon_mx.training import class_weights, pretrained
 from xenon_mx.training.loop import TrainingData
 from xenon_mx.training.validator import ValidationData
+from xenon_mx.training.weight_places import GLUON, HUB, Weights
 
 
 def find_pretrained(
     config: TrainConfig, run: run_folder.Run | None, bar: progress.Bar
-) -> pretrained.Weights | None:
+) -> Weights | None:
     """Find the first weights; None if they are to be random."""
     if config.no_pretrained:
         return None
-    if not config.epochs and config.pretrained in (pretrained.GLUON, pretrained.HUB):
+    if not config.epochs and config.pretrained in (GLUON, HUB):
         raise ConfigError(
             "--epochs",
             f"0 needs a net with one logit, and --pretrained {config.pretrained} has "

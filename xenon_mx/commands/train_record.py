@@ -28,9 +28,9 @@ from xenon_mx.runs.run_meta import (
 )
 from xenon_mx.runtime import mxnet_build, text
 from xenon_mx.runtime.mxnet import mx
-from xenon_mx.training import pretrained
 from xenon_mx.training.loop import TrainingData
 from xenon_mx.training.validator import ValidationData
+from xenon_mx.training.weight_places import Weights
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 def describe(
     config: TrainConfig,
     data: TrainingData,
-    start: pretrained.Weights | None,
+    start: Weights | None,
     amp: str | None = None,
     taken: weight_input.Taken | None = None,
 ) -> RunMeta:
@@ -50,7 +50,7 @@ def describe(
 def describe_from_elsewhere(
     config: TrainConfig,
     data: ValidationData,
-    start: pretrained.Weights,
+    start: Weights,
     taken: weight_input.Taken | None,
 ) -> RunMeta:
     """Return run.json of the new run of a net that was not trained here."""
@@ -60,7 +60,7 @@ def describe_from_elsewhere(
 def _describe(
     config: TrainConfig,
     data: ValidationData,
-    start: pretrained.Weights | None,
+    start: Weights | None,
     taken: weight_input.Taken | None,
     trained_on: SplitSize,
     amp: str | None = None,
@@ -118,7 +118,7 @@ def log_start(
 
 def log_from_elsewhere(
     config: TrainConfig,
-    start: pretrained.Weights,
+    start: Weights,
     data: ValidationData,
     net: network.Net,
 ) -> None:

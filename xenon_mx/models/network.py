@@ -91,7 +91,7 @@ def build(
     ctx: Any = None,
     reference: bool = False,
     sha256: str | None = None,
-    trained_on: str | None = None,
+    pretrained_input: str | None = None,
     needs_logit: bool = False,
 ) -> Net:
     """Build a net with one logit and its weights.
@@ -108,7 +108,8 @@ def build(
         reference: Run the zoo's layers one by one and allocate memory at each pass:
             slower, with the same results to the bit.
         sha256: The SHA-256 that the weights file must have, if it was recorded.
-        trained_on: The input that its net was trained on: see `weight_input.parse`.
+        pretrained_input: The input that its net was trained on: see
+            `weight_input.parse`.
         needs_logit: Whether the file must have the last layer, with one logit.
 
     Raises:
@@ -120,7 +121,7 @@ def build(
     weights: dict[str, np.ndarray] = {}
     if pretrained:
         weights, net.taken = weight_matching.load_matching(
-            Path(pretrained), name, net, zoo, sha256, trained_on
+            Path(pretrained), name, net, zoo, sha256, pretrained_input
         )
     if needs_logit and not {"output.weight", "output.bias"} <= weights.keys():
         raise XenonError(

@@ -103,7 +103,7 @@ def check_architecture(folder: Path, model: str) -> None:
     raise XenonError(f"{file}: is of {given}, not of {model}: {advice}")
 
 
-def trained_on(folder: Path) -> str | None:
+def pretrained_input(folder: Path) -> str | None:
     """Return the input that a folder's net was trained on, by its config.json.
 
     Returns:

@@ -54,7 +54,7 @@ def load_matching(
     net: gluon.Block,
     zoo: gluon.Block,
     sha256: str | None = None,
-    trained_on: str | None = None,
+    pretrained_input: str | None = None,
 ) -> tuple[dict[str, np.ndarray], weight_input.Taken]:
     """Load the weights of a net from a file, with every array accounted for.
 
@@ -67,7 +67,7 @@ def load_matching(
         net: The net.
         zoo: The zoo's net that it was built from.
         sha256: As for `weight_files.read`.
-        trained_on: The value of --pretrained-input.
+        pretrained_input: The value of --pretrained-input.
 
     Returns:
         The net's key to float32 array, without `output` unless the file has one logit;
@@ -94,7 +94,7 @@ def load_matching(
     layout = _layout(arrays, match, matched, classes)
     _check_fit(file, name, match, matched, _expected_shapes(net, layout))
     _check_no_thresholds(file, layout)
-    chosen = weight_input.choose(file, trained_on, layout)
+    chosen = weight_input.choose(file, pretrained_input, layout)
     dropped = () if classes == 1 else _HEAD
     weights = {k: a.astype(np.float32) for k, a in matched.items() if k not in dropped}
     scale_and_offset = weight_input.parse(chosen)
