@@ -28,7 +28,8 @@ from xenon_mx.config import (
 )
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.evaluation import decision_words, provenance
-from xenon_mx.evaluation.seen import MAY_BE_SEEN
+from xenon_mx.evaluation.seen import BEGAN_ELSEWHERE, MAY_BE_SEEN
+from xenon_mx.inference.onnx_ensemble import OnnxEnsemble
 from xenon_mx.models import network, weight_files
 from xenon_mx.runs import decision_file, finished_run
 from xenon_mx.runs.run_folder import Run
@@ -242,19 +243,39 @@ def test_a_run_killed_before_its_net_was_kept_is_validated_again(world, copy):
     assert train.train(resumed(world, copy)) == before
 
 
-def test_another_run_may_start_from_it(world, tmp_path):
-    config = train_config(
-        synthetic.pack(
-            tmp_path / "packed",
-            {"train": synthetic.labelled(16), "valid": synthetic.labelled(8, seed=3)},
-        ),
-        tmp_path / "run",
-        no_pretrained=False,
-        pretrained=str(world / "run"),
-        epochs=1,
+def test_a_run_that_starts_from_it_claims_less_than_another(world, tmp_path, caplog):
+    """What trained its first weights may be what it predicts; so in every later run."""
+    packed = synthetic.pack(
+        tmp_path / "packed",
+        {
+            name: synthetic.labelled(16, seed=i)
+            for i, name in enumerate(("train", "valid", "calibration"))
+        },
     )
-    train.train(config)
-    assert not Run.open(tmp_path / "run").meta.is_from_elsewhere
+    starts = {
+        "file": str(world / "net.safetensors"),
+        "run": str(world / "run"),
+        "again": str(tmp_path / "run"),
+        "own": str(world / "trained"),
+    }
+    for name, start in starts.items():
+        options = {"no_pretrained": False, "pretrained": start, "epochs": 1}
+        train.train(train_config(packed, tmp_path / name, **options))
+        caplog.clear()
+        out, rec = tmp_path / f"{name}.csv", packed.folder / "calibration.rec"
+        predict.predict(PredictConfig((rec,), out, (tmp_path / name,), ctx="cpu()"))
+        data = provenance.read(out).provenance.data
+        begins_here = name == "own"
+        assert not Run.open(tmp_path / name).meta.is_from_elsewhere
+        assert data.pretrained_on == (None if begins_here else "elsewhere")
+        assert (BEGAN_ELSEWHERE in caplog.text) == (not begins_here)
+        page = tmp_path / f"{name}.html"
+        report.report(ReportConfig(None, out, out=page))
+        began = "began as a net that was not trained here"
+        assert (began in page.read_text()) == (not begins_here)
+        export.export(ExportConfig((tmp_path / name,), tmp_path / f"{name}.onnx"))
+        exported = OnnxEnsemble(tmp_path / f"{name}.onnx", None)
+        assert exported.training_data() == data
 
 
 # --- predictions, and what may be claimed of them ---
@@ -339,7 +360,7 @@ def test_a_decision_is_made_and_says_that_the_studies_may_have_trained(copy, tmp
     assert made.decided_on.may_have_trained
     assert "who may have trained the net" in decision_words.subject(made)
     first = next(decision_words.lines(made))
-    assert first.startswith("warning: the net was not trained here")
+    assert first.startswith("warning: the net, or the one that it began as, was not trained")
     predict.predict(_prediction(copy, "decided.csv"))
     out = tmp_path / "page.html"
     report.report(ReportConfig(copy / "run", copy / "decided.csv", out=out))

@@ -80,8 +80,8 @@ def decide(config: DecideConfig) -> Decision:
         outputs.made_from({"runs": [run.identity]}),
         [*read, *output_records.BesideRecord().files(config.table)],
     )
-    is_from_elsewhere = run.meta.is_from_elsewhere
-    decision = _decide(config, table, samples, ensemble, is_from_elsewhere)
+    may_have_trained = run.meta.is_from_elsewhere or run.meta.began_elsewhere
+    decision = _decide(config, table, samples, ensemble, may_have_trained)
     data = json.dumps(decision.to_json(), allow_nan=False).encode()
     written.write({out: data})
     return decision

@@ -27,7 +27,7 @@ from xenon_mx.evaluation import (
 )
 from xenon_mx.evaluation.decision import REFER, Decision
 from xenon_mx.evaluation.left_out import LeftOut
-from xenon_mx.evaluation.seen import MAY_BE_SEEN, Seen
+from xenon_mx.evaluation.seen import Seen
 from xenon_mx.evaluation.study_type_metrics import StudyTypeMetrics
 from xenon_mx.inference import (
     cam_folder,
@@ -250,9 +250,9 @@ def _log_summary(job: _Job) -> None:
             f"the paper's {MEMBERS}" if is_papers else ensemble.asked,
             ensemble.limit_reason,
         )
-    is_from_elsewhere = ensemble.training_data().is_from_elsewhere
-    if is_from_elsewhere:
-        _log.warning("%s", MAY_BE_SEEN)
+    data = ensemble.training_data()
+    if data.warning:
+        _log.warning("%s", data.warning)
     if job.seen.is_any:
         _log.warning("%s", job.seen)
     outside = sum(1 for image in source.images if not image.study_type)
@@ -264,7 +264,7 @@ def _log_summary(job: _Job) -> None:
         )
     unseen = {image.study_type for image in source.images if image.study_type}
     unseen -= set(ensemble.meta.study_types)
-    if unseen and not is_from_elsewhere:
+    if unseen and not data.is_from_elsewhere:
         _log.warning(
             "study types that the nets were not trained on: %s",
             ", ".join(sorted(unseen)),

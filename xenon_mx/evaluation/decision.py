@@ -97,8 +97,8 @@ class DecidedOn:
         patients: The number of patients.
         abnormal_patients: How many of them have an abnormal study.
         normal_patients: How many of them have a normal study.
-        may_have_trained: Whether a net decided that was not trained here, so that these
-            studies may have trained it.
+        may_have_trained: Whether a net decided that was not trained here, or began as
+            such a net, so that these studies may have trained it.
     """
 
     table_sha256: str

@@ -52,8 +52,9 @@ def lines(decision: Decision) -> Iterator[str]:
     slope, intercept = decision.calibration
     if decision.decided_on.may_have_trained:
         yield (
-            "warning: the net was not trained here, and may have been trained on these "
-            "patients: if it was, nothing of what follows holds for others"
+            "warning: the net, or the one that it began as, was not trained here, and "
+            "may have been trained on these patients: if it was, nothing of what "
+            "follows holds for others"
         )
     sign = "-" if intercept < 0 else "+"
     added = f" {sign} {abs(intercept):.4g}" if intercept else ""

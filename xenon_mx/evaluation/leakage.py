@@ -6,7 +6,7 @@ Owns the rules of what looks like leakage; must not know nets, runs or pages.
 from __future__ import annotations
 
 import math
-from typing import Iterable, Iterator, Mapping, Sequence
+from typing import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -14,7 +14,6 @@ from xenon_mx.evaluation.estimates import Estimate
 from xenon_mx.evaluation.evaluation_set import EvaluationSet
 from xenon_mx.evaluation.prediction_tables import PLURAL
 from xenon_mx.evaluation.published import REPRODUCTIONS, SEED_SPREAD
-from xenon_mx.evaluation.seen import MAY_BE_SEEN
 
 # Chosen here: the share of the public validation set that a user's copy may lack.
 _MISSING_SHARE = 0.05
@@ -25,8 +24,7 @@ def leakage_warnings(
     samples: EvaluationSet,
     estimates: Mapping[str, Sequence[Estimate]],
     validated_on: str | None = None,
-    is_seen_known: bool = False,
-    is_from_elsewhere: bool = False,
+    needs_no_guess: bool = False,
 ) -> list[str]:
     """Return the reasons why the estimates may be better than the nets are.
 
@@ -43,19 +41,14 @@ def leakage_warnings(
         estimates: What `evaluate_by_study_type` returned for the samples.
         validated_on: The split that chose the checkpoints, as in run.json under
             `validated_on`: `valid`, `holdout`, or None if unknown.
-        is_seen_known: Whether the record of the table tells what the nets have seen of
-            the samples (`provenance.Seen`), so that the first two rules need not guess.
-        is_from_elsewhere: Whether a net was not trained here, so that any sample may
-            have trained it, and the first two rules say nothing.
+        needs_no_guess: Whether the first two rules say nothing: the record of the table
+            tells what the nets have seen of the samples (`provenance.Seen`), or a net
+            was not trained here, so that any sample may have trained it.
 
     Returns:
         One sentence per warning, without a capital letter and a full stop.
     """
-    guessed: Iterable[str] = []
-    if is_from_elsewhere:
-        guessed = [MAY_BE_SEEN]
-    elif not is_seen_known:
-        guessed = _checkpoint_warnings(samples, validated_on)
+    guessed = [] if needs_no_guess else _checkpoint_warnings(samples, validated_on)
     return [*guessed, *_implausible_kappas(samples, estimates)]
 
 

@@ -11,7 +11,7 @@ out have the names that they would have there.
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Mapping, NamedTuple, TypeVar
 
@@ -19,7 +19,12 @@ from xenon_mx.data import output_records
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation.applied_decision import AppliedDecision
 from xenon_mx.evaluation.left_out import LeftOut
-from xenon_mx.evaluation.seen import ELSEWHERE, Seen
+from xenon_mx.evaluation.seen import (
+    BEGAN_ELSEWHERE,
+    ELSEWHERE,
+    MAY_BE_SEEN,
+    Seen,
+)
 from xenon_mx.runtime import text
 
 KEY, ENSEMBLE_KEY = "provenance", "ensemble"  # in a record, and in maps.json
@@ -154,17 +159,27 @@ class TrainingData:
         trained_on: The split that trained the nets, None if unknown; `seen.ELSEWHERE`
             if a net was not trained here.
         validated_on: The split that chose the checkpoints, None if unknown.
+        pretrained_on: `seen.ELSEWHERE` if a net began as one that was not trained here,
+            else None.
     """
 
     fingerprint: str
     study_types: tuple[str, ...]
     trained_on: str | None
     validated_on: str | None
+    pretrained_on: str | None = None
 
     @property
     def is_from_elsewhere(self) -> bool:
         """Whether a net was not trained here, so that any study may have trained it."""
         return self.trained_on == ELSEWHERE
+
+    @property
+    def warning(self) -> str:
+        """A sentence if any study may have trained a net, for all that is known."""
+        if self.is_from_elsewhere:
+            return MAY_BE_SEEN
+        return BEGAN_ELSEWHERE if self.pretrained_on == ELSEWHERE else ""
 
 
 @dataclass(frozen=True)
@@ -320,7 +335,11 @@ def _parse(cls: type[T], content: Any, parts: Mapping[str, Any] | None = None) -
     """Return a dataclass with the values of a JSON object, except for given parts."""
     values = dict(parts or {})
     for each in fields(cls):  # type: ignore[arg-type]
-        if each.name in values:
+        if (
+            each.name in values
+            or each.default is not MISSING
+            and (each.name not in content)
+        ):
             continue
         value = content[each.name]
         if isinstance(value, bool) or not isinstance(value, _KINDS[str(each.type)]):

@@ -20,6 +20,10 @@ MAY_BE_SEEN = (
     "a net of the ensemble was not trained here, and may have been trained on these "
     "studies: if it was, metrics on them are too good"
 )
+BEGAN_ELSEWHERE = (
+    "a net of the ensemble began as one that was not trained here, and that may have "
+    "been trained on these studies: if it was, metrics on them are too good"
+)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ def build(ensemble: RunEnsemble, decision: Decision | None) -> dict[str, Any]:
     meta = ensemble.meta.to_json()
     keys = ("data", "study_types", "weights", "architecture")
     splits = ("trained_on", "validated_on")  # absent in runs of xenon 0.1.0
+    pretrained_on = ensemble.training_data().pretrained_on
     # Of this xenon, which has compared the export with the nets.
     preprocessing = replace(ensemble.meta.preprocessing, pixels=images.PIXELS)
     return {
@@ -32,6 +33,7 @@ def build(ensemble: RunEnsemble, decision: Decision | None) -> dict[str, Any]:
         **{key: meta[key] for key in keys},
         "preprocessing": preprocessing.to_json(),
         **{key: meta[key] for key in splits if key in meta},
+        **({onnx_metadata.PRETRAINED_ON: pretrained_on} if pretrained_on else {}),
         **({onnx_metadata.FOLDS: ensemble.folds} if ensemble.folds else {}),
         "members": ensemble.describe_members(),
         **_decision_property(decision),

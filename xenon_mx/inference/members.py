@@ -17,6 +17,7 @@ from typing import Sequence
 from xenon_mx.config import MEAN, MEMBERS, STD
 from xenon_mx.errors import XenonError
 from xenon_mx.evaluation.provenance import TrainingData
+from xenon_mx.evaluation.seen import ELSEWHERE
 from xenon_mx.runs import folds_folder
 from xenon_mx.runs.checkpoints import Checkpoint
 from xenon_mx.runs.folds_folder import FoldsMeta
@@ -66,14 +67,17 @@ class Members:
 
     def training_data(self) -> TrainingData:
         """Return the data that trained the members."""
+        began = any(run.meta.began_elsewhere for _, run in self.ranked)
+        pretrained_on = ELSEWHERE if began else None
         if self.folds is not None:
-            return self.folds.training_data
+            return replace(self.folds.training_data, pretrained_on=pretrained_on)
         trained, validated = self.meta.trained_on, self.meta.validated_on
         return TrainingData(
             fingerprint=self.meta.data,
             study_types=self.meta.study_types,
             trained_on=trained.split if trained else None,
             validated_on=validated.split if validated else None,
+            pretrained_on=pretrained_on,
         )
 
     def seen_studies(self) -> SeenStudies | SeenByAny | None:

@@ -83,6 +83,7 @@ class OnnxEnsemble:
             key: (properties.get(key) or {}).get("split")
             for key in ("trained_on", "validated_on")
         }
+        self._pretrained_on = properties.get(onnx_metadata.PRETRAINED_ON)
         total = len(checkpoints)
         self.limit_reason = f"the file holds only {total}"
         self.folds: int = properties.get(onnx_metadata.FOLDS, 0)
@@ -125,6 +126,7 @@ class OnnxEnsemble:
             study_types=self.meta.study_types,
             trained_on=self._splits["trained_on"],
             validated_on=self._splits["validated_on"],
+            pretrained_on=self._pretrained_on,
         )
 
     def seen_studies(self) -> SeenStudies | None:

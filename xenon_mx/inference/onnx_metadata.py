@@ -23,6 +23,8 @@ MEMBER_LOGIT, MEMBER_MAP = "logit", "map"  # (N, 1), (N, 1, h, h)
 MADE_FROM = "made_from"  # a property: the fingerprint of the runs
 DECISION = "decision"  # a property: what xenon-decide decided about the run, if it did
 FOLDS = "folds"  # a property: the number of folds that the members are of, if they are
+# A property: `TrainingData.pretrained_on`, if a net began as one not trained here
+PRETRAINED_ON = "pretrained_on"
 
 # The last bytes of a file: a property `sha256`, of all the bytes before it. Protocol
 # Buffers read a message followed by another field as one message, so a file can be told

@@ -23,7 +23,6 @@ from xenon_mx.evaluation.prediction_tables import (
     read_table,
 )
 from xenon_mx.evaluation.provenance import Provenance
-from xenon_mx.evaluation.seen import MAY_BE_SEEN
 from xenon_mx.reporting import comparison_tables, disagreements, independent_tests
 from xenon_mx.reporting.comparison_tables import Names
 from xenon_mx.reporting.estimate_tables import MetricRow
@@ -203,8 +202,8 @@ def _warnings(origin: Origin, second: Second) -> Iterator[str]:
     name = one_line(second.table.file.name)
     if theirs.seen.is_known and theirs.seen.is_any:
         yield f"B ({name}): {theirs.seen}"
-    if theirs.data.is_from_elsewhere:
-        yield f"B ({name}): {MAY_BE_SEEN}"
+    if theirs.data.warning:
+        yield f"B ({name}): {theirs.data.warning}"
     if theirs.left_out.images:
         yield f"B ({name}): {theirs.left_out.warning()}"
     if ours is not None and ours.ensemble.has_members_of(theirs.ensemble):

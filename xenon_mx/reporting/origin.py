@@ -16,7 +16,7 @@ from xenon_mx.data import outputs
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.evaluation import provenance
 from xenon_mx.evaluation.provenance import Provenance, Recorded, RunSource
-from xenon_mx.evaluation.seen import Seen
+from xenon_mx.evaluation.seen import BEGAN_ELSEWHERE, MAY_BE_SEEN, Seen
 from xenon_mx.inference.onnx_metadata import is_onnx_file
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runs.run_meta import RUN_JSON
@@ -71,6 +71,17 @@ class Origin:
         if self.provenance:
             return self.provenance.data.is_from_elsewhere
         return any(run.meta.is_from_elsewhere for run in self.runs)
+
+    @property
+    def elsewhere_warnings(self) -> list[str]:
+        """Return a sentence if any study may have trained a net."""
+        if self.provenance:
+            warning = self.provenance.data.warning
+            return [warning] if warning else []
+        if self.is_from_elsewhere:
+            return [MAY_BE_SEEN]
+        began = any(run.meta.began_elsewhere for run in self.runs)
+        return [BEGAN_ELSEWHERE] if began else []
 
     @property
     def study_types(self) -> set[str] | None:

@@ -119,7 +119,9 @@ def _trained_on(found: Provenance) -> str:
     chosen = data.validated_on or "an unknown split"
     if not data.is_from_elsewhere:
         trained = data.trained_on or "train"
-        return f"{trained} {packed}; checkpoints chosen on {chosen}"
+        began = "; began as a net that was not trained here, on what is not known"
+        words = f"{trained} {packed}; checkpoints chosen on {chosen}"
+        return words + began * (data.pretrained_on is not None)
     one = len(found.ensemble.members) == 1
     who = "not trained here" if one else "a member was not trained here"
     return f"{who}: on what is not known; validated on {chosen} {packed}"

@@ -176,13 +176,15 @@ def summarize_labelled(
         about=_about(samples, threshold),
         types=types_tables(samples, by_type, threshold),
         plots=_plots(samples, by_type[OVERALL], threshold, readers),
-        warnings=leakage_warnings(
-            samples,
-            by_type,
-            origin.validated_on,
-            is_seen_known=origin.seen is not None,
-            is_from_elsewhere=origin.is_from_elsewhere,
-        ),
+        warnings=[
+            *origin.elsewhere_warnings,
+            *leakage_warnings(
+                samples,
+                by_type,
+                origin.validated_on,
+                needs_no_guess=origin.seen is not None or origin.is_from_elsewhere,
+            ),
+        ],
         rows=rows,
         headline=_headline(by_type[OVERALL]),
         prevalence=_prevalence(samples, by_type[OVERALL], prevalence),

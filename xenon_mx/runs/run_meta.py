@@ -78,6 +78,8 @@ class PretrainedSource:
             an older xenon did not record it.
         input: The input that its net was trained on, a value of --pretrained-input;
             None like `head`.
+        trained_on: `seen.ELSEWHERE` if the net in the file, of which the last layer
+            was kept, was not trained here: on which studies is not known. Else None.
     """
 
     source: str
@@ -86,6 +88,7 @@ class PretrainedSource:
     sha256: str
     head: str | None = None
     input: str | None = None
+    trained_on: str | None = None
 
     @property
     def words(self) -> str:
@@ -210,6 +213,11 @@ class RunMeta(DataMeta):
     def is_from_elsewhere(self) -> bool:
         """Whether the net was not trained here: `--epochs 0`."""
         return self.trained_on == NOT_TRAINED_HERE
+
+    @property
+    def began_elsewhere(self) -> bool:
+        """Whether the first weights were those of a net that was not trained here."""
+        return bool(self.pretrained and self.pretrained.trained_on == ELSEWHERE)
 
     @property
     def identity(self) -> str:

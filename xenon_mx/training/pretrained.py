@@ -141,4 +141,5 @@ def _from_run(model: str, folder: Path, params: Path) -> Weights:
     for member in run.members():
         if member.params.resolve() == params.resolve():
             member.check()
-    return Weights(params, "run", str(params))
+    foreign = run.meta.is_from_elsewhere or run.meta.began_elsewhere
+    return Weights(params, "run", str(params), began_elsewhere=foreign)

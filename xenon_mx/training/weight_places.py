@@ -19,8 +19,9 @@ from typing import Any, Callable, NamedTuple, Union
 import huggingface_hub
 import requests
 
+from xenon_mx.evaluation.seen import ELSEWHERE
 from xenon_mx.models import torch_config
-from xenon_mx.models.weight_input import Taken
+from xenon_mx.models.weight_input import KEPT, Taken
 from xenon_mx.runs.run_meta import PretrainedSource
 from xenon_mx.runtime import progress
 from xenon_mx.runtime.files import sha256
@@ -48,12 +49,15 @@ class Weights(NamedTuple):
         origin: The path that the user gave, or the name of the download.
         pretrained_input: The input that its net was trained on, a value of
             --pretrained-input; None to see it from the file's layout.
+        began_elsewhere: Whether they are of a run whose net, or the net that it began
+            as, was not trained here.
     """
 
     file: Path
     source: str
     origin: str
     pretrained_input: str | None = None
+    began_elsewhere: bool = False
 
     def record(self, taken: Taken | None = None) -> PretrainedSource:
         """Return the entry for run.json.
@@ -61,8 +65,16 @@ class Weights(NamedTuple):
         Args:
             taken: How a net took the weights, if one has.
         """
+        is_kept = taken is not None and taken.head == KEPT
+        is_foreign = self.began_elsewhere or (self.source == "file" and is_kept)
         return PretrainedSource(
-            self.source, self.origin, str(self.file), sha256(self.file), *(taken or ())
+            source=self.source,
+            origin=self.origin,
+            file=str(self.file),
+            sha256=sha256(self.file),
+            head=taken.head if taken else None,
+            input=taken.input if taken else None,
+            trained_on=ELSEWHERE if is_foreign else None,
         )
 
 
