@@ -360,7 +360,7 @@ def test_a_decision_is_made_and_says_that_the_studies_may_have_trained(copy, tmp
     assert made.decided_on.may_have_trained
     assert "who may have trained the net" in decision_words.subject(made)
     first = next(decision_words.lines(made))
-    assert first.startswith("warning: the net, or the one that it began as, was not trained")
+    assert "or the one that it began as, was not trained here" in first
     predict.predict(_prediction(copy, "decided.csv"))
     out = tmp_path / "page.html"
     report.report(ReportConfig(copy / "run", copy / "decided.csv", out=out))
