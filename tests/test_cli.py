@@ -85,8 +85,8 @@ NET = ("--model", "mobilenet0.25", "--no-pretrained")
 TRAIN = (*NET, "--ctx", "cpu0", "--epochs", 2)
 
 
+@pytest.mark.slow  # tests/test_docs.py types much the same
 def test_the_three_commands_take_a_folder_to_csvs(mura_tree, tmp_path, run_here):
-    """tests/test_docs.py types the README's lines, as processes."""
     root = mura_tree()
     out, err = run_here("pack", root, tmp_path / "packed", "--size", 32)
     assert out == ""

@@ -33,7 +33,7 @@ def test_steps_are_timed_on_all_devices(subject):
     returned = speed.check(subject, told)
     (finding,) = told.findings
     found = re.fullmatch(
-        r"training: 20 steps of 8 images over 2 devices at ([\d.e+]+) img/s; [\d.]+ MB "
+        r"training: 20 steps of 8 images over 2 devices at ([\d.e+]+) img/s; [\d.]+ [MG]B "
         r"of memory: ok",
         finding.line,
     )

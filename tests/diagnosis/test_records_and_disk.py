@@ -165,6 +165,7 @@ def test_weights_that_are_lost_with_the_kill_are_found(copied, monkeypatch):
         resuming.check(copied, Told())
 
 
+@pytest.mark.slow  # tests/commands/test_doctor.py resumes once, too
 def test_other_bytes_at_the_end_are_found(copied, monkeypatch):
     end, calls = resuming._end, []
 

@@ -11,6 +11,7 @@ import pytest
 
 from xenon_mx import cli, exit_status
 from xenon_mx.runtime import memory, mxnet
+from xenon_mx.runtime.mxnet_build import Build
 
 COMMANDS = {
     "pack": ["MURA-v1.1", "out"],
@@ -95,7 +96,10 @@ def test_other_errors_are_not_out_of_memory(error):
 
 def test_mxnet_that_does_not_fit_is_no_reason_to_reinstall_it():
     error = OSError("libmxnet.so: failed to map segment from shared object")
-    assert mxnet._why_no_import(error, "mxnet") == memory.out_of_memory_message()
+    assert (
+        mxnet._why_no_import(error, Build("mxnet", None))
+        == memory.out_of_memory_message()
+    )
 
 
 # Allocates 4 GB, under a limit of 2 GB.

@@ -64,7 +64,8 @@ def test_packing_ten_times_the_images_takes_no_more_memory(data, tmp_path):
     assert many < MAX_GROWTH * few
 
 
-@pytest.mark.parametrize("packed", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("packed", [False, True])
 def test_predicting_ten_times_the_images_takes_no_more_memory(data, tmp_path, packed):
     run = tmp_path / "run"
     splits = {

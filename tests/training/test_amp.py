@@ -63,7 +63,9 @@ def trains_in(monkeypatch):
 
 
 @needs_bfloat16
-@pytest.mark.parametrize("dtype", [BFLOAT16, FLOAT16])
+@pytest.mark.parametrize(
+    "dtype", [BFLOAT16, pytest.param(FLOAT16, marks=pytest.mark.slow)]
+)
 def test_resumed_a_run_ends_with_the_bytes_of_one_that_was_not_stopped(
     packed, tmp_path, trains_in, dtype
 ):
@@ -77,6 +79,7 @@ def test_resumed_a_run_ends_with_the_bytes_of_one_that_was_not_stopped(
 
 
 @needs_bfloat16
+@pytest.mark.slow
 def test_frozen_epochs_resume_exactly(packed, tmp_path):
     train.train(config(packed, tmp_path / "first", epochs=1))
     options = {"no_pretrained": False, "pretrained": str(tmp_path / "first")}

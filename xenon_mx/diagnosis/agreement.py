@@ -26,7 +26,7 @@ from xenon_mx.diagnosis.finding import Finding, Teller, compared
 from xenon_mx.diagnosis.first_steps import Arrays, Differences, FirstSteps
 from xenon_mx.diagnosis.subject import Subject
 from xenon_mx.models import network
-from xenon_mx.runtime import devices, gradient_sums, mxnet
+from xenon_mx.runtime import devices, gradient_sums, mxnet, text
 from xenon_mx.runtime.mxnet import mx
 
 # Chosen here, see above: how many times the rounding of the CPU is in order ...
@@ -58,7 +58,7 @@ def check(subject: Subject, teller: Teller) -> None:
         for ctx in ctxs:
             comparison.check(str(ctx), [ctx])
         if len(ctxs) > 1:
-            comparison.check(f"{len(ctxs)} devices together", ctxs)
+            comparison.check(f"{text.counted(len(ctxs), 'device')} together", ctxs)
 
 
 class _Comparison:

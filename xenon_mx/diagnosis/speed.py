@@ -54,7 +54,7 @@ def check(subject: Subject, teller: Teller) -> dict[str, Any]:
     steps = len(losses) - _WARM_UP
     images = steps * min(subject.batch_size, split.records)
     rate = images / (times[-1] - times[_WARM_UP])
-    on = "" if len(ctxs) == 1 else f" over {len(ctxs)} devices"
+    on = "" if len(ctxs) == 1 else f" over {text.counted(len(ctxs), 'device')}"
     seen = (
         f"{text.counted(steps, 'step')} of {subject.batch_size} images{on} at "
         f"{rate:.3g} img/s; {memory}"
