@@ -33,8 +33,8 @@ def test_steps_are_timed_on_all_devices(subject):
     returned = speed.check(subject, told)
     (finding,) = told.findings
     found = re.fullmatch(
-        r"training: 20 steps of 8 images over 2 devices at ([\d.e+]+) img/s; [\d.]+ [MG]B "
-        r"of memory: ok",
+        r"training: 20 steps of 8 images over 2 devices at ([\d.e+]+) img/s; "
+        r"[\d.]+ [MG]B of memory: ok",
         finding.line,
     )
     assert float(found.group(1)) == pytest.approx(returned["images_per_s"], rel=0.01)
