@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import subprocess
 import sys
 import zlib
 from pathlib import Path
@@ -78,11 +79,14 @@ def gray_image() -> np.ndarray:
 
 
 def stub_operators() -> None:
-    """Define the C++ operators that torchvision misses beside the CPU build of torch.
+    """Define the C++ operators that torchvision misses beside another build of torch.
 
-    None of them is called by a classifier.
+    None of them is called by a classifier. Where they are there, to define them again
+    would abort the process, so another process looks.
     """
-    if _libraries:
+    if _libraries or not subprocess.call(
+        [sys.executable, "-c", "import torchvision"], stderr=subprocess.DEVNULL
+    ):
         return
     import torch
 
