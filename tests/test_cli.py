@@ -19,11 +19,11 @@ import sys
 import termios
 import time
 from dataclasses import fields
-from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
+from support import paths
 
 from xenon_mx import cli, config, console, exit_status, settings
 from xenon_mx.commands import pack as packing
@@ -442,7 +442,7 @@ def test_a_python_without_docstrings_is_refused_in_a_line(command):
 
 
 def test_setup_names_every_command():
-    setup = (Path(cli.__file__).parent.parent / "setup.py").read_text()
+    setup = (paths.ROOT / "setup.py").read_text()
     assert set(cli.COMMANDS) == set(CONFIGS)
     for command in CONFIGS:
         assert f"xenon-{command} = xenon_mx.main:{command}" in setup

@@ -5,12 +5,14 @@ Owns the types of the options. Must not know any command.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Callable
 
 import click
 
+from xenon_mx import __version__
 from xenon_mx.errors import ConfigError
 from xenon_mx.settings import flag_name
 
@@ -30,6 +32,7 @@ PATH = _PathType(path_type=Path, readable=False)
 
 
 HELP = {"help_option_names": ["-h", "--help"]}
+VERSION = click.version_option(__version__, "--version", prog_name="xenon")
 
 
 class Command(click.Command):
@@ -63,13 +66,15 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """A group of such commands, listed in the order in which they are defined."""
-
-    command_class = Command
+    """A group of commands, listed in the order in which they are added."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        """Return the names of the commands, in the order of their definition."""
+        """Return the names of the commands, in the order in which they were added."""
         return list(self.commands)
+
+
+# The decorator that makes a function such a command.
+command = functools.partial(click.command, cls=Command)
 
 
 class TakesAll(click.Option):
