@@ -306,7 +306,7 @@ def test_another_run_in_the_place_of_a_fold_is_found(packed, runs, tmp_path):
     with pytest.raises(XenonError, match="fold-2: is another run than"):
         ask(tmp_path / "x.csv", packed.folder / "valid.rec", copy)
     shutil.rmtree(copy / "fold-2")
-    with pytest.raises(XenonError, match="fold-2: not a run"):
+    with pytest.raises(XenonError, match="fold-2: no such folder"):
         ask(tmp_path / "x.csv", packed.folder / "valid.rec", copy)
 
 

@@ -306,7 +306,7 @@ def test_a_table_of_images_cannot_decide(world):
         ("run", "packed/valid.rec", "make one: xenon-predict .*valid.rec TABLE.csv"),
         ("run", "run", "make one: xenon-predict INPUT TABLE.csv"),
         ("run", "none.csv", "none.csv: No such file"),
-        ("none", "valid.csv", "not a run"),
+        ("none", "valid.csv", "none: no such folder; make a run"),
     ],
 )
 def test_arguments_that_are_something_else(world, run, table, words):

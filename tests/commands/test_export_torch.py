@@ -107,21 +107,34 @@ def test_a_member_is_taken_back_bit_for_bit(world):
     ("mean", "std", "given", "expected"),
     [
         ([0.5] * 3, [0.5] * 3, None, "half"),
-        ([0.5] * 3, [0.5] * 3, "xrv", "xrv"),
+        ([0.5] * 3, [0.5] * 3, "2,-1", "half"),
         (None, None, None, None),
     ],
 )
 def test_the_input_is_that_of_config_json(world, tmp_path, mean, std, given, expected):
-    """Unless --pretrained-input says that it was another."""
     folder = changed_config(world, tmp_path, mean=mean, std=std)
     found = pretrained.find("resnet18_v1b", str(folder), pretrained_input=given)
     assert found.pretrained_input == expected
+
+
+def test_another_input_than_that_of_config_json_is_refused(world):
+    with pytest.raises(ConfigError, match="xrv contradicts .*config.json.* imagenet"):
+        pretrained.find("resnet18_v1b", str(world / "out"), pretrained_input="xrv")
 
 
 def test_an_input_that_gray_values_cannot_have_is_an_error(world, tmp_path):
     folder = changed_config(world, tmp_path, mean=[0.1, 0.2, 0.3], std=[1, 1, 1])
     with pytest.raises(XenonError, match=r"config.json: mean \[0.1, .*-input"):
         pretrained.find("resnet18_v1b", str(folder))
+
+
+def test_a_link_to_nothing_is_no_folder(world, tmp_path):
+    (tmp_path / "out").symlink_to(tmp_path / "nothing")
+    config = ExportConfig((world / "resnet",), tmp_path / "out", to="torch")
+    with pytest.raises(
+        XenonError, match="out: No such file or directory; --to torch writes"
+    ):
+        export.export(config)
 
 
 def changed_config(world, tmp_path, **changes):

@@ -34,6 +34,7 @@ from xenon_mx.models import network, weight_files
 from xenon_mx.runs import decision_file, finished_run
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runs.run_meta import RunMeta
+from xenon_mx.runtime import files
 
 
 @pytest.fixture(scope="module")
@@ -297,7 +298,7 @@ def test_no_study_is_called_seen_or_unseen(world, split, caplog):
     assert MAY_BE_SEEN in caplog.text
 
 
-def test_an_ensemble_with_such_a_net_claims_nothing_either(world):
+def test_an_ensemble_claims_something_only_without_such_a_net(world, copy):
     both = replace(
         _prediction(world, "both.csv", "train", overwrite=True),
         runs=(world / "trained", world / "run"),
@@ -307,7 +308,14 @@ def test_an_ensemble_with_such_a_net_claims_nothing_either(world):
     assert len(found.ensemble.members) == 4
     assert found.data.is_from_elsewhere
     assert not found.seen.is_known
+    best = files.read_json(copy / "run" / "best.json")
+    best["best"][0]["loss"] = 9.0
+    files.write_json(copy / "run" / "best.json", best)
     alone = replace(both, members=1, out=world / "one.csv")
+    predict.predict(replace(alone, runs=(copy / "run", world / "trained")))
+    chosen = provenance.read(world / "one.csv").provenance
+    assert not chosen.data.is_from_elsewhere
+    assert chosen.seen.trained
     predict.predict(replace(alone, runs=(world / "trained",)))
     assert provenance.read(world / "one.csv").provenance.seen.trained
 

@@ -323,11 +323,10 @@ def test_open_packed_file_of_another_name_is_refused(folder: Path, name: str) ->
 
 
 def test_open_packed_no_packed_folder_is_refused(tmp_path: Path) -> None:
-    for folder in (tmp_path, tmp_path / "none"):
-        with pytest.raises(
-            XenonError, match="not a packed folder: it has no pack.json"
-        ):
-            packed_folder.open_packed(folder)
+    with pytest.raises(XenonError, match="not a packed folder: it has no pack.json"):
+        packed_folder.open_packed(tmp_path)
+    with pytest.raises(XenonError, match="none: no such folder; make one with xenon-p"):
+        packed_folder.open_packed(tmp_path / "none")
 
 
 def test_split_that_is_not_there_is_refused(folder: Path) -> None:

@@ -115,13 +115,14 @@ def test_an_unknown_layout_needs_a_name(tmp_path, layout, reason):
     assert weight_input.choose(tmp_path / "x", "half", layout) == "half"
 
 
-@pytest.mark.parametrize("given", ["imagenet", "half", "2,-1"])
+@pytest.mark.parametrize("given", ["imagenet", "half", "2, -1", "2,-0.5"])
 def test_a_name_counts_more_than_the_layout(tmp_path, given):
-    assert weight_input.choose(tmp_path / "x", given, RADIMAGENET) == given
+    chosen = weight_input.choose(tmp_path / "x", given, RADIMAGENET)
+    assert chosen == {"2, -1": "half"}.get(given, given)
 
 
 def test_one_channel_cannot_have_imagenets_input(tmp_path):
-    with pytest.raises(XenonError, match=r"imagenet is .* three channels.*xrv"):
+    with pytest.raises(XenonError, match=r"imagenet needs three input channels.*xrv"):
         weight_input.choose(tmp_path / "x", "imagenet", XRV)
 
 

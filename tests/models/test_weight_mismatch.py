@@ -65,3 +65,11 @@ def test_whole_numbers_are_no_weights(tmp_path):
     arrays["conv1.weight"] = arrays["conv1.weight"].astype(np.int8)
     error = refusal("resnet18_v1b", tmp_path / "x", arrays)
     assert "conv1.weight is of int8, not of floating point" in str(error)
+
+
+def test_a_negative_variance_is_refused(tmp_path):
+    """PyTorch would compute NaN, and MXNet the same logit for every image."""
+    arrays = dict(state_dict("resnet18"))
+    arrays["bn1.running_var"] = arrays["bn1.running_var"] - 100
+    message = str(refusal("resnet18_v1b", tmp_path / "x", arrays))
+    assert "bn1.running_var holds a negative variance, -" in message

@@ -353,13 +353,11 @@ def test_a_run_records_how_it_took_the_weights_and_resumes(run, tmp_path, caplog
     with caplog.at_level(logging.INFO):
         options["pretrained_input"] = "2048,-1024"
         xenon.train(run.parent / "packed", tmp_path / "run", **options)
-    changes = (
-        "(input 2048,-1024 folded into the first convolution, last layer drawn anew)"
-    )
+    changes = "(input xrv folded into the first convolution, last layer drawn anew)"
     assert f"from file: {tmp_path / 'x.safetensors'} {changes}" in caplog.text
     content = json.loads((tmp_path / "run" / "run.json").read_text())
     assert content["config"]["pretrained_input"] == "2048,-1024"
-    assert content["pretrained"]["input"] == "2048,-1024"
+    assert content["pretrained"]["input"] == "xrv"
     assert content["pretrained"]["head"] == "drawn anew"
     xenon.train(
         run.parent / "packed", tmp_path / "run", resume=True, epochs=2, progress=False

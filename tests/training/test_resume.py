@@ -94,7 +94,7 @@ def test_a_run_that_has_ended_is_left_as_it_is(packed, tmp_path, caplog):
 
 
 def test_where_there_is_no_run_there_is_none_to_resume(packed, tmp_path):
-    with pytest.raises(XenonError, match="not a run"):
+    with pytest.raises(XenonError, match="run: no such folder; make a run"):
         train.train(config(packed, tmp_path / "run", resume=True))
 
 

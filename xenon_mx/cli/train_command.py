@@ -26,7 +26,7 @@ def _list_models(context: click.Context, _: click.Parameter, size: int | None) -
     if size is None:
         return
     memory.check(memory.MXNET)
-    from xenon_mx.models import network
+    from xenon_mx.models import net_size, network
     from xenon_mx.training import pretrained
 
     rows: list[tuple[str, ...]] = [
@@ -35,7 +35,7 @@ def _list_models(context: click.Context, _: click.Parameter, size: int | None) -
     bar = progress.for_stream(sys.stderr)
     with bar(total=len(network.NAMES), unit="net", desc="measuring") as progress_bar:
         for name in network.NAMES:
-            parameters, gflop = network.count_size(name, size)
+            parameters, gflop = net_size.count_size(name, size)
             sources = ", ".join(pretrained.sources(name))
             rows.append((name, sources, f"{parameters:,}", f"{gflop:.1f}"))
             progress_bar.update()

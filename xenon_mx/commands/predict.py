@@ -243,14 +243,14 @@ def _log_summary(job: _Job) -> None:
     count = len(ensemble.members)
     images = text.counted(len(source.images), "image")
     _log.info("%s, %s", images, text.counted(count, "member"))
-    if count < ensemble.asked:
+    data = ensemble.training_data()
+    if count < ensemble.asked and not data.is_from_elsewhere:
         is_papers = ensemble.asked == MEMBERS and not ensemble.folds
         _log.warning(
             "fewer members than %s: %s",
             f"the paper's {MEMBERS}" if is_papers else ensemble.asked,
             ensemble.limit_reason,
         )
-    data = ensemble.training_data()
     if data.warning:
         _log.warning("%s", data.warning)
     if job.seen.is_any:

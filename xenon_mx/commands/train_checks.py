@@ -14,7 +14,7 @@ from xenon_mx.config import TrainConfig
 from xenon_mx.data import packed_folder
 from xenon_mx.distributed import process_group
 from xenon_mx.errors import ConfigError, XenonError
-from xenon_mx.models import network, weight_input
+from xenon_mx.models import net_size, network, weight_input
 from xenon_mx.runs import disk, run_folder
 from xenon_mx.runtime import text
 from xenon_mx.training import optimizers
@@ -98,6 +98,6 @@ def check_batch_size(config: TrainConfig, data: TrainingData, ctxs: list[Any]) -
 
 def check_disk(config: TrainConfig, net: network.Net) -> str:
     """Check that the disk has what the run needs; return both in words."""
-    total, trainable = network.count_bytes(net)
+    total, trainable = net_size.count_bytes(net)
     moments = optimizers.MOMENTS_PER_PARAM * trainable if config.epochs else 0
     return disk.check(config.run, disk.needed(total, moments, max(config.epochs, 1)))

@@ -17,7 +17,7 @@ from xenon_mx import __version__
 from xenon_mx.commands import train_precision, train_settings
 from xenon_mx.config import MEAN, STD, TrainConfig
 from xenon_mx.data import images, single_classes
-from xenon_mx.models import network, weight_input
+from xenon_mx.models import net_size, network, weight_input
 from xenon_mx.runs import run_folder
 from xenon_mx.runs.run_meta import (
     ARCHITECTURE,
@@ -102,7 +102,7 @@ def log_start(
         origin = f"where epoch {run.epochs[-1].epoch} was finished"
     else:
         origin = f"{start.source}: {start.words}" if start else "random weights"
-    parameters = network.count_parameters(net) / 1e6
+    parameters = net_size.count_parameters(net) / 1e6
     _log.info("%s, %.1f M parameters, from %s", config.model, parameters, origin)
     precision = train_precision.line(config, run, ctxs)
     if precision:
@@ -123,13 +123,13 @@ def log_from_elsewhere(
     net: network.Net,
 ) -> None:
     """Log which net is taken as it is, and on how much it is validated."""
-    parameters = network.count_parameters(net) / 1e6
+    parameters = net_size.count_parameters(net) / 1e6
     _log.info(
         "%s, %.1f M parameters, from %s: %s; not trained here",
         config.model,
         parameters,
         start.source,
-        start.origin,
+        start.record(net.taken).words,
     )
     images = text.counted(data.valid.records, "image")
     _log.info("validate on %s: %s", data.valid.name, images)

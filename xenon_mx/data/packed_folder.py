@@ -349,6 +349,8 @@ def open_packed(folder: AnyPath) -> PackedFolder:
     """
     folder = Path(folder)
     path = folder / PACK_JSON
+    if not folder.exists():
+        raise XenonError(f"{folder}: no such folder; make one with xenon-pack")
     if not path.is_file():
         raise XenonError(
             f"{text.folder_name(folder)}: not a packed folder: it has no {PACK_JSON}; "

@@ -14,7 +14,7 @@ from xenon_mx.diagnosis import records
 from xenon_mx.diagnosis.finding import Finding, Teller
 from xenon_mx.diagnosis.subject import Subject
 from xenon_mx.errors import os_error
-from xenon_mx.models import network
+from xenon_mx.models import net_size, network
 from xenon_mx.runs import disk
 from xenon_mx.runtime import disk_space, text
 from xenon_mx.training import optimizers
@@ -39,7 +39,7 @@ def check(subject: Subject, teller: Teller, bytes_per_s: float | None) -> None:
         XenonError: The file cannot be written.
     """
     net, _ = network.build_uninitialized(subject.model)
-    total, trainable = network.count_bytes(net)
+    total, trainable = net_size.count_bytes(net)
     moments = optimizers.MOMENTS_PER_PARAM * trainable
     epoch = 2 * total + moments  # the checkpoint, and the state with weights of its own
     file = Path(subject.folder) / "speed"

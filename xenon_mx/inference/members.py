@@ -147,11 +147,9 @@ def _of_runs(folders: Sequence[Path], members: int) -> Members:
     plural = "s" * (len(folders) > 1)
     epochs = text.counted(len(chosen), "epoch")
     reason = f"the run{plural} finished only {epochs}"
-    meta = runs[0].meta
+    meta = chosen[0][1].meta
     if any(run.meta.is_from_elsewhere for _, run in chosen):
         meta = replace(meta, trained_on=NOT_TRAINED_HERE)
-        if len(runs) == 1:
-            reason = "a net from elsewhere is a run of one"
     return Members(runs, chosen, meta, members, reason)
 
 

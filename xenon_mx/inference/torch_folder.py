@@ -38,10 +38,10 @@ def check_replaceable(out: Path, origin: str, overwrite: bool) -> None:
     Raises:
         XenonError: It is not a folder, may not be read, or holds anything else.
     """
+    if not out.exists() and not out.is_symlink():
+        return
     try:
         names = sorted(n for n in os.listdir(out) if not files.is_partial(n))
-    except FileNotFoundError:
-        return
     except OSError as error:
         raise XenonError(
             f"{os_error(out, error)}; --to torch writes a folder"

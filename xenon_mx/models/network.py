@@ -10,7 +10,6 @@ loss, or where weights come from.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
@@ -120,9 +119,12 @@ def build(
     net, zoo = build_uninitialized(name)
     weights: dict[str, np.ndarray] = {}
     if pretrained:
-        weights, net.taken = weight_matching.load_matching(
-            Path(pretrained), name, net, zoo, sha256, pretrained_input
-        )
+        try:
+            weights, net.taken = weight_matching.load_matching(
+                Path(pretrained), name, net, zoo, sha256, pretrained_input
+            )
+        except weight_matching.MismatchError as error:
+            raise _of_another_net(error) or error from None
     if needs_logit and not {"output.weight", "output.bias"} <= weights.keys():
         raise XenonError(
             f"{pretrained}: has no last layer with one logit, the part that tells "
@@ -202,6 +204,22 @@ def build_uninitialized(name: str) -> tuple[Net, gluon.Block]:
     return net, zoo
 
 
+def _of_another_net(mismatch: weight_matching.MismatchError) -> XenonError | None:
+    """Return the error that names the nets that a file fits; None if it fits none."""
+    arrays = mismatch.arrays
+    fitting = [
+        name
+        for name in NAMES
+        if weight_matching.fits(arrays, name, *build_uninitialized(name))
+    ]
+    if not fitting:
+        return None
+    return XenonError(
+        f"{mismatch.file}: holds the weights of {' or '.join(fitting)}, not of "
+        f"{mismatch.name}: use --model {fitting[0]}, or name other weights"
+    )
+
+
 def unknown_name(name: str) -> str:
     """Return the error message for a name that no net has, with the names near it."""
     near = ", ".join(_near_names(name))
@@ -252,46 +270,6 @@ def load_state_dict(net: Net, arrays: Mapping[str, np.ndarray]) -> None:
         raise XenonError("the arrays are not those of this net")
     for key, array in arrays.items():
         params[key].set_data(mx.nd.array(array))
-
-
-def count_parameters(net: gluon.Block) -> int:
-    """Count a net's trainable parameters."""
-    params = net.collect_params().values()
-    return sum(int(np.prod(p.shape)) for p in params if p.grad_req != "null")
-
-
-def count_bytes(net: Net) -> tuple[int, int]:
-    """Count the bytes of a net's float32 arrays: of all, and of the trainable ones."""
-    params = net.collect_params().values()
-    total = sum(int(np.prod(param.shape)) for param in params)
-    return 4 * total, 4 * count_parameters(net)
-
-
-def count_size(name: str, pixels: int) -> tuple[int, float]:
-    """Count a net's trainable parameters and operations, without initializing it.
-
-    Args:
-        name: One of `NAMES`.
-        pixels: The side of its square input.
-
-    Returns:
-        The number of trainable parameters, and the GFLOP of one image's forward pass:
-        2 per multiply-accumulate of the convolutions and linear layers; the other
-        layers' operations are few and left out.
-    """
-    net, _ = build_uninitialized(name)
-    symbol = net(mx.sym.var("data"))
-    internals = symbol.get_internals()
-    _, shapes, _ = internals.infer_shape(data=(1, 3, pixels, pixels))
-    shape = dict(zip(internals.list_outputs(), shapes))
-    nodes = json.loads(symbol.tojson())["nodes"]
-    flop = 0
-    for node in nodes:
-        if node["op"] in ("Convolution", "FullyConnected"):
-            weight = nodes[node["inputs"][1][0]]["name"]
-            positions = shape[f"{node['name']}_output"][2:]  # none of a linear layer
-            flop += 2 * int(np.prod(shape[weight]) * np.prod(positions))
-    return count_parameters(net), flop / 1e9
 
 
 def normalise(pixels: Any) -> Any:

@@ -94,6 +94,15 @@ def parse(value: str | None) -> tuple[float, float] | None:
     return scale, offset
 
 
+def canonical(value: str) -> str:
+    """Return the one way in which an input is recorded, such as `half` for `2, -1`."""
+    parsed = parse(value)
+    if parsed is None:
+        return IMAGENET
+    named = (name for name, known in _KNOWN.items() if known == parsed)
+    return next(named, f"{parsed[0]:.9g},{parsed[1]:.9g}")
+
+
 def of_normalisation(mean: np.ndarray, std: np.ndarray) -> str:
     """Return the input (g - mean) / std, of a gray value g from 0 to 1, as a flag's.
 
@@ -109,9 +118,7 @@ def of_normalisation(mean: np.ndarray, std: np.ndarray) -> str:
         return IMAGENET
     if not mean.shape == std.shape or np.ptp(mean) or np.ptp(std) or std[0] <= 0:
         raise ValueError("not the same for all channels")
-    value = f"{1 / std[0]:.9g},{-mean[0] / std[0]:.9g}"
-    parsed = parse(value)
-    return next((name for name, known in _KNOWN.items() if known == parsed), value)
+    return canonical(f"{1 / std[0]:.9g},{-mean[0] / std[0]:.9g}")
 
 
 def choose(file: Path, given: str | None, layout: Layout) -> str:
@@ -128,18 +135,18 @@ def choose(file: Path, given: str | None, layout: Layout) -> str:
     """
     if given == IMAGENET and layout.channels == 1:
         raise XenonError(
-            f"{file}: {_FLAG} {IMAGENET} is the input of three channels, and its first "
-            f"convolution has one: give {_CHOICES}"
+            f"{file}: {_FLAG} {IMAGENET} needs three input channels, and the first "
+            f"convolution of this file has one: give {_CHOICES}"
         )
     chosen = given or _recognized(layout)
     if chosen is None:
         others = "" if layout.channels == 1 else f"{IMAGENET}, "
         kind = "one input channel" if layout.channels == 1 else "numbered layers"
         raise XenonError(
-            f"{file}: weights with {kind}, which do not tell what input they were "
-            f"trained on: name it with {_FLAG}: {others}{_CHOICES}"
+            f"{file}: weights with {kind}, which do not say how the images of their "
+            f"training were scaled: name that with {_FLAG}: {others}{_CHOICES}"
         )
-    return chosen
+    return canonical(chosen)
 
 
 def _recognized(layout: Layout) -> str | None:

@@ -9,7 +9,7 @@ wrappers put before a name (`weight_prefixes`) or how the input of a net is conv
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Collection, NamedTuple
+from typing import Collection, NamedTuple, Sequence
 
 import numpy as np
 
@@ -29,6 +29,27 @@ _HEAD = weight_namings.HEAD
 _FIRST = "features.0.weight"
 _MAX_DETAILS = 20  # another net's weights differ in hundreds of ways
 _MAX_NAMES = 3  # of a file of which no name is known
+
+
+class MismatchError(XenonError):
+    """The arrays of a file are not those of a net.
+
+    Attributes:
+        file: The file.
+        name: The net.
+        arrays: Name to array of the file.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        name: str,
+        arrays: dict[str, np.ndarray],
+        message: str,
+        details: Sequence[str] = (),
+    ) -> None:
+        super().__init__(f"{file}: {message}", details)
+        self.file, self.name, self.arrays = file, name, arrays
 
 
 class _Match(NamedTuple):
@@ -81,19 +102,19 @@ def load_matching(
     splits = {each: weight_prefixes.split(each, zoo.prefix) for each in arrays}
     match = _best_match(splits, weight_namings.known_namings(name, net, zoo))
     _check_one_array_per_weight(file, splits, match)
-    matched = {
-        key: arrays[match.files[n]]
-        for key, n in match.naming.items()
-        if n in match.files
-    }
-    head = {k: _as_linear(array) for k, array in matched.items() if k in _HEAD}
-    matched.update(head)
-    classes = max(map(len, head.values()), default=0)
+    matched = _matched(arrays, match)
     if not matched:
-        raise XenonError(_no_weight_message(file, name, list(arrays)))
-    layout = _layout(arrays, match, matched, classes)
-    _check_fit(file, name, match, matched, _expected_shapes(net, layout))
+        raise MismatchError(file, name, arrays, _no_weight_message(name, list(arrays)))
+    layout = _layout(arrays, match, matched)
+    classes = layout.classes
+    differences = _differences(match, matched, _expected_shapes(net, layout))
+    if differences:
+        raise MismatchError(
+            *(file, name, arrays, _mismatch_message(name, differences)),
+            differences[:_MAX_DETAILS],
+        )
     _check_no_thresholds(file, layout)
+    _check_variances(file, match, matched)
     chosen = weight_input.choose(file, pretrained_input, layout)
     dropped = () if classes == 1 else _HEAD
     weights = {k: a.astype(np.float32) for k, a in matched.items() if k not in dropped}
@@ -107,6 +128,50 @@ def load_matching(
         weights[_FIRST] = weight_input.fold(matched[_FIRST], *scale_and_offset)
     last_layer = weight_input.KEPT if classes == 1 else weight_input.DRAWN_ANEW
     return weights, weight_input.Taken(last_layer, chosen)
+
+
+def fits(
+    arrays: dict[str, np.ndarray], name: str, net: gluon.Block, zoo: gluon.Block
+) -> bool:
+    """Return whether the arrays of a file are the weights of a net, all and no others.
+
+    Args:
+        arrays: As `MismatchError.arrays`.
+        name: The net's name in `network.NAMES`.
+        net: The net.
+        zoo: The zoo's net that it was built from.
+    """
+    splits = {each: weight_prefixes.split(each, zoo.prefix) for each in arrays}
+    match = _best_match(splits, weight_namings.known_namings(name, net, zoo))
+    matched = _matched(arrays, match)
+    shapes = _expected_shapes(net, _layout(arrays, match, matched))
+    return bool(matched) and not _differences(match, matched, shapes)
+
+
+def _matched(arrays: dict[str, np.ndarray], match: _Match) -> dict[str, np.ndarray]:
+    """Return the net's key to the array of a file, for those that the file has."""
+    matched = {
+        key: arrays[match.files[n]]
+        for key, n in match.naming.items()
+        if n in match.files
+    }
+    head = {k: _as_linear(array) for k, array in matched.items() if k in _HEAD}
+    return {**matched, **head}
+
+
+def _check_variances(file: Path, match: _Match, matched: dict[str, np.ndarray]) -> None:
+    """Check that BatchNorm's running variances are variances.
+
+    Of a negative one, MXNet's layer is NaN, which the next ReLU makes 0: the net would
+    give every image the same logit, without an error.
+    """
+    for key, array in matched.items():
+        if key.endswith("running_var") and array.min() < 0:
+            name = text.one_line(match.files[match.naming[key]])
+            raise XenonError(
+                f"{file}: {name} holds a negative variance, {array.min():g}: the file "
+                f"is damaged, or of a net that was never trained"
+            )
 
 
 def _can_fold(net: gluon.Block) -> bool:
@@ -124,21 +189,6 @@ def _expected_shapes(
     return shapes
 
 
-def _check_fit(
-    file: Path,
-    name: str,
-    match: _Match,
-    matched: dict[str, np.ndarray],
-    shapes: dict[str, tuple[int, ...]],
-) -> None:
-    """Check that a file has every weight of a net, with its shape, and no others."""
-    differences = _differences(match, matched, shapes)
-    if differences:
-        raise XenonError(
-            _mismatch_message(file, name, differences), differences[:_MAX_DETAILS]
-        )
-
-
 def _check_no_thresholds(file: Path, layout: weight_input.Layout) -> None:
     """Check that nothing follows a last layer that is kept."""
     if layout.has_thresholds and layout.classes == 1:
@@ -152,13 +202,12 @@ def _layout(
     names: Collection[str],
     match: _Match,
     matched: dict[str, np.ndarray],
-    classes: int,
 ) -> weight_input.Layout:
     """Return what of a file tells its net's input."""
     first = matched.get(_FIRST)
     return weight_input.Layout(
         channels=first.shape[1] if first is not None and first.ndim == 4 else 3,
-        classes=classes,
+        classes=max((len(matched[key]) for key in _HEAD & matched.keys()), default=0),
         has_thresholds=any(map(weight_names.is_thresholds, names)),
         is_numbered=any(map(weight_sequential.is_numbered, match.naming.values())),
         is_backbone=match.prefix.endswith("backbone.") and not match.outside,
@@ -248,19 +297,19 @@ def _differences(
     return [text.one_line(line) for line in (*sorted(wrong), *sorted(missing))]
 
 
-def _mismatch_message(file: Path, name: str, differences: list[str]) -> str:
+def _mismatch_message(name: str, differences: list[str]) -> str:
     total = len(differences)
     shown = f", of which {_MAX_DETAILS} are above" if total > _MAX_DETAILS else ""
     return (
-        f"{file}: does not fit {name}: {total} differences{shown}, such as: "
+        f"does not fit {name}: {total} differences{shown}, such as: "
         f"{differences[0]}; are these the weights of another --model?"
     )
 
 
-def _no_weight_message(file: Path, name: str, names: list[str]) -> str:
+def _no_weight_message(name: str, names: list[str]) -> str:
     first = text.one_line(", ".join(names[:_MAX_NAMES]))
     return (
-        f"{file}: has no weight of {name}: the first names in it are {first}; are "
+        f"has no weight of {name}: the first names in it are {first}; are "
         f"these the weights of another --model?"
     )
 

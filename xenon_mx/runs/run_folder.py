@@ -92,6 +92,8 @@ class Run:
         """
         folder = Path(folder)
         path = folder / RUN_JSON
+        if not folder.exists():
+            raise XenonError(f"{folder}: no such folder; make a run with xenon-train")
         if not path.is_file():
             raise XenonError(
                 f"{text.folder_name(folder)}: not a run: it has no {RUN_JSON}; make "

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Sequence
 
 from xenon_mx.errors import ConfigError, XenonError
-from xenon_mx.models import torch_config
+from xenon_mx.models import torch_config, weight_input
 from xenon_mx.models.weight_input import IMAGENET
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runs.run_meta import RUN_JSON
@@ -110,7 +110,7 @@ def _from_path(model: str, path: Path, pretrained_input: str | None) -> Weights:
     """Return the file at a path, or in the folder or the run there."""
     if not (path / RUN_JSON).is_file() and torch_config.is_folder(path):
         torch_config.check_architecture(path, model)
-        given = pretrained_input or torch_config.pretrained_input(path)
+        given = _input_of_folder(path, pretrained_input)
         return Weights(path / torch_config.WEIGHTS, "file", str(path), given)
     if path.is_dir():
         _check_imagenet(pretrained_input, f"--pretrained {path}, a run of xenon")
@@ -128,6 +128,19 @@ def _from_path(model: str, path: Path, pretrained_input: str | None) -> Weights:
         _check_imagenet(pretrained_input, f"--pretrained {path}, of a run of xenon")
         return _from_run(model, run, path)
     return Weights(path, "file", str(path), pretrained_input)
+
+
+def _input_of_folder(folder: Path, given: str | None) -> str | None:
+    """Return the input of a folder's net, by config.json or else as it is given."""
+    told = torch_config.pretrained_input(folder)
+    if given and told and weight_input.canonical(given) != told:
+        raise ConfigError(
+            "--pretrained-input",
+            f"{given} contradicts {folder / torch_config.CONFIG_JSON}, whose mean and "
+            f"std are those of {told}; if that is wrong, name the weights file alone, "
+            f"{folder / torch_config.WEIGHTS}",
+        )
+    return told or given
 
 
 def _from_run(model: str, folder: Path, params: Path) -> Weights:
