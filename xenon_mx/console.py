@@ -166,7 +166,7 @@ def print_predictions(predictions: Predictions) -> None:
     counts = predictions.count_decisions()
     if counts:
         words = [f"{count:,} {name}" for name, count in counts.items()]
-        print_line(f"decision, by decision.json: {', '.join(words)}")
+        print_line(f"decision, as xenon-decide made it: {', '.join(words)}")
     if not predictions.metrics:
         return
     overall = predictions.metrics[-1]

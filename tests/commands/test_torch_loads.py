@@ -114,3 +114,7 @@ def test_the_lines_of_the_card_give_xenons_probability(exported, monkeypatch):
             exec(block, names)  # noqa: S102 - the card's own words
         (actual,) = eval(line, names).tolist()  # noqa: S307
         assert actual == pytest.approx(expected.probability[0], abs=1e-5)
+    of_all = line.replace("probability(net, ", "ensemble_probability(")
+    (actual,) = eval(of_all, names).tolist()  # noqa: S307
+    expected = xenon.load(run).predict_images(["image1.png"])
+    assert actual == pytest.approx(expected.probability[0], abs=1e-5)

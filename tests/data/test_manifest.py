@@ -284,7 +284,7 @@ def test_pooled_weights_are_advised_only_where_they_help(tmp_path, caplog):
     source = written(tmp_path / "b", one_type)
     pack.pack(PackConfig(source, tmp_path / "b/out", size=32))
     assert "XR_WRIST: the training images do not hold both classes" in caplog.text
-    assert "; train with --pooled-weights or --loss plain" in caplog.text
+    assert "; add --pooled-weights or --loss plain to xenon-train" in caplog.text
 
 
 def test_both_classes_are_not_worth_a_word(tmp_path, caplog):

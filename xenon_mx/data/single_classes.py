@@ -34,4 +34,4 @@ def remedy_of_weights(pooled: ClassWeights) -> str:
     """Return what to do about a weight of 0, by the weights of all types together."""
     if 0 in pooled:
         return "pack training studies of both classes"
-    return "train with --pooled-weights or --loss plain"
+    return "add --pooled-weights or --loss plain to xenon-train"

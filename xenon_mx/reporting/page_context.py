@@ -51,9 +51,12 @@ def build(
         "warnings": warnings,
         "results": predicted,
         "study_types": sorted(origin.study_types or ()),
+        # What the hub loads of PyTorch's files is one member, and the results are the
+        # ensemble's: in the metadata, where nothing says so, they would be its.
         "hub_metrics": hub_metadata.hub_metrics(
-            predicted.summary.rows if predicted else []
+            predicted.summary.rows if predicted and torch is None else []
         ),
+        "has_prevalence": config.prevalence is not None,
         "paper": PAPER,
         "limits": page.LIMITS,
         "torch": torch,

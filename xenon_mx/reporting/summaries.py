@@ -270,7 +270,7 @@ def _prevalence(
         f"{samples.labels.mean():.1%} are labelled abnormal."
     )
     if asked is None:
-        return f"{about} For another prevalence, such as 10%, add --prevalence 0.1."
+        return about
     by_name = {estimate.name: estimate for estimate in estimates}
     ppv, npv = (format_estimate(by_name[name]) for name in names_at(asked))
     return (
