@@ -78,10 +78,10 @@ def _is_usable(name: str, teller: Teller) -> bool:
 
 
 def _check_model(model: str) -> None:
-    from xenon_mx.models import network  # imports MXNet
+    from xenon_mx.models import net_names
 
-    if model not in network.NAMES:
-        raise ConfigError("--model", network.unknown_name(model))
+    if model not in net_names.NAMES:
+        raise ConfigError("--model", net_names.unknown(model))
 
 
 def _is_enabled(features: Any, name: str) -> bool:
