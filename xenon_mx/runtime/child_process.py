@@ -26,8 +26,8 @@ _JOIN_S = 1.0
 def started(code: str) -> Iterator[subprocess.Popen[bytes]]:
     """Start Python code; at the end kill its process, and what that has started.
 
-    The code is to call `end_with_parent`. All three standard streams are pipes; standard
-    input must stay open while the process is to run.
+    The code is to call `end_with_parent`. All three standard streams are pipes;
+    standard input must stay open while the process is to run.
     """
     with contextlib.ExitStack() as stack:
         with signals.deferred():

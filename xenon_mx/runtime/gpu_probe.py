@@ -94,15 +94,16 @@ def ask(device_type: str, device_id: int, limit_s: float = LIMIT_S) -> Answer:
     with child_process.started(code) as child:
         output = child_process.Lines(child.stdout, _KEPT_LINES)
         errors = child_process.Lines(child.stderr, _KEPT_LINES)
+        judged: tuple[Fault | None, str]
         try:
             status = child.wait(limit_s)
         except subprocess.TimeoutExpired:
-            fault, detail = Fault.SILENT, f"no answer in {limit_s:.0f} s"
+            judged = Fault.SILENT, f"no answer in {limit_s:.0f} s"
         else:
             # A process that it started may hold the streams open.
             child_process.kill_group(child)
-            fault, detail = _judge(status, output.after_end(), errors.after_end())
-    return Answer(fault, detail, time.monotonic() - start)
+            judged = _judge(status, output.after_end(), errors.after_end())
+    return Answer(*judged, time.monotonic() - start)
 
 
 def _judge(

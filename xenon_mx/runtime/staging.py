@@ -55,7 +55,9 @@ class Staging:
             folder = files.Folder(self.out)
             self._stack.callback(folder.close)
             if not folder.lock():
-                raise XenonError(f"{self.out}: another process is writing into it")
+                raise XenonError(
+                    f"{self.out}: another process is writing into it: wait for its end"
+                )
             if is_new:  # only under the lock: another process may just have locked it
                 self._stack.callback(self._remove_if_empty)
             self._remove_leftovers(folder.names())
