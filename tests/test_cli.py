@@ -28,7 +28,7 @@ from support import paths
 from xenon_mx import cli, config, console, exit_status, settings
 from xenon_mx.commands import pack as packing
 from xenon_mx.errors import XenonError
-from xenon_mx.models import network
+from xenon_mx.models import net_names
 
 CONFIGS = {name: getattr(config, f"{name.capitalize()}Config") for name in cli.COMMANDS}
 
@@ -326,11 +326,11 @@ def test_version_and_help_exit_0(command):
     "names",
     [
         ["densenet169", "mobilenet0.25"],
-        pytest.param(network.NAMES, marks=pytest.mark.slow, id="all"),
+        pytest.param(net_names.NAMES, marks=pytest.mark.slow, id="all"),
     ],
 )
 def test_list_models_prints_every_net_on_standard_output(names, monkeypatch, run_here):
-    monkeypatch.setattr(network, "NAMES", names)
+    monkeypatch.setattr(net_names, "NAMES", names)
     out, _ = run_here("train", "--list-models", "224")
     head, *rows = [re.split(r"  +", line) for line in out.splitlines()]
     assert head == ["net", "ImageNet weights", "parameters", "GFLOP at 224 px"]

@@ -7,12 +7,14 @@ import importlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 
 import pytest
 from click.testing import CliRunner
 from support.checks import Told
+from support.child_processes import run_until_written, wait_for_end
 from support.paths import ROOT
 from support.runs import NET
 
@@ -22,7 +24,36 @@ from xenon_mx.commands import doctor
 from xenon_mx.config import DoctorConfig
 from xenon_mx.diagnosis import drawn_images, first_steps, isolated
 from xenon_mx.errors import ConfigError, XenonError
+from xenon_mx.runtime import files
 
+COMMAND = """
+from xenon_mx import main
+main.doctor()
+"""
+NO_CHECKS = f"""
+from xenon_mx.commands import doctor
+doctor._CHECKS = {{}}
+{COMMAND}
+"""
+KILLED_WHILE_REMOVING = f"""
+import os, signal
+from xenon_mx.runtime import staging
+rmtree = staging.shutil.rmtree
+def remove(*args, **options):
+    os.kill(os.getpid(), signal.SIGTERM)
+    rmtree(*args, **options)
+staging.shutil.rmtree = remove
+{NO_CHECKS}
+"""
+# Its first check writes the ids of two processes, and hangs.
+HANGING = f"""
+from xenon_mx.diagnosis import isolated
+run = isolated.run
+def hang(name, *args, **options):
+    return run("checks", *args, package="support", how="hang", file={{file!r}})
+isolated.run = hang
+{COMMAND}
+"""
 SMALL = {"model": NET, "size": 32, "ctx": "cpu(0),cpu(1)"}
 NAMES = (
     *("xenon", "Python", "packages", "processor", "memory", "disk", "NVIDIA's driver"),
@@ -46,7 +77,7 @@ def here(monkeypatch):
     """
     ran = []
 
-    def run(name, subject, doing, found, silence_s=0.0, **options):
+    def run(name, title, subject, doing, found, silence_s=0.0, **options):
         ran.append(name)
         told = Told()
         module = importlib.import_module(f"xenon_mx.diagnosis.{name}")
@@ -55,7 +86,7 @@ def here(monkeypatch):
         except ConfigError:
             raise
         except XenonError as error:
-            told.found(doctor.Finding(name, "", str(error)))
+            told.found(doctor.Finding(title, "", str(error)))
             return None
         finally:
             for finding in told.findings:
@@ -64,6 +95,11 @@ def here(monkeypatch):
     monkeypatch.setattr(isolated, "run", run)
     monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
     return ran
+
+
+def checks(*names):
+    """Return some of the checks."""
+    return {name: doctor._CHECKS[name] for name in names}
 
 
 def wrong(report):
@@ -102,7 +138,7 @@ def test_no_path_and_no_name_is_told(here, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device", f"{root}/x.png")
 
     monkeypatch.setattr(drawn_images, "write", full)
-    monkeypatch.setattr(doctor, "_CHECKS", ("libraries", "packing"))
+    monkeypatch.setattr(doctor, "_CHECKS", checks("libraries", "packing"))
     report = doctor.doctor(DoctorConfig(out=home / "d.txt", **SMALL))
     assert not report.is_well
     assert not [x for x in report.lines if "schmidt" in x or str(tmp_path) in x]
@@ -120,10 +156,13 @@ def test_a_full_disk_leaves_what_needs_no_disk(here, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda _: full())
     monkeypatch.setattr(doctor.outputs.Outputs, "write", lambda *_: None)
     report = doctor.doctor(DoctorConfig(out=tmp_path / "d.txt", **SMALL))
-    needs_packed = ["records", "speed", "decoding", "resuming"]
-    assert wrong(report) == ["packing", *needs_packed, "disk_speed"]
+    assert wrong(report) == ["packing", "disk"]
+    for name in ("records", "training", "decoding", "checkpoint"):
+        needed = "the records, which could not be packed"
+        assert f"{name}: not checked: it needs {needed}" in report.lines
     assert here == ["libraries", "agreement", "mixed", "packing", "disk_speed"]
-    assert report.lines[-1].startswith("6 lines are wrong; ")
+    assert report.lines[-1].startswith("2 lines are wrong, 4 not checked; ")
+    assert not report.is_well
 
 
 def test_a_second_device_that_computes_something_else_fails(
@@ -137,7 +176,7 @@ def test_a_second_device_that_computes_something_else_fails(
         return compute(model, weights, seen, labels, ctxs, reference=reference)
 
     monkeypatch.setattr(first_steps, "compute", damage)
-    monkeypatch.setattr(doctor, "_CHECKS", ("libraries", "agreement"))
+    monkeypatch.setattr(doctor, "_CHECKS", checks("libraries", "agreement"))
     report = doctor.doctor(DoctorConfig(out=tmp_path / "d.txt", **SMALL))
     assert wrong(report)[:2] == ["logits, cpu(1)", "gradients, cpu(1)"]
     assert not [name for name in wrong(report) if name.endswith("cpu(0)")]
@@ -153,8 +192,97 @@ def test_without_mxnet_only_facts_are_told(here, tmp_path, monkeypatch):
     monkeypatch.setattr(libraries.mxnet_build, "installed", refuse)
     report = doctor.doctor(DoctorConfig(out=tmp_path / "d.txt", **SMALL))
     assert here == ["libraries"]
-    assert "libraries: WRONG: MXNet is not installed: pip install it" in report.lines
-    assert wrong(report) == list(doctor._CHECKS)
+    assert "MXNet: WRONG: MXNet is not installed: pip install it" in report.lines
+    assert wrong(report) == ["MXNet"]
+    assert report.lines[-1].startswith("1 line is wrong, 8 not checked; ")
+    assert not report.is_well
+
+
+# The file
+
+
+def report_of(here, monkeypatch, out, **settings):
+    """Run one check with other settings."""
+    monkeypatch.setattr(doctor, "_CHECKS", checks("libraries"))
+    return doctor.doctor(DoctorConfig(out=out, **{**SMALL, **settings}))
+
+
+def test_the_same_again_replaces_the_report(here, tmp_path, monkeypatch):
+    out = tmp_path / "doctor.txt"
+    assert report_of(here, monkeypatch, out, ctx="cpu(0)").is_well
+    assert report_of(here, monkeypatch, out, ctx="cpu:0").is_well
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"model": "mobilenet0.5"}, {"size": 64}, {"batch_size": 2}, {"ctx": "cpu(0)"}],
+)
+def test_the_report_of_something_else_is_kept(here, tmp_path, monkeypatch, other):
+    out = tmp_path / "doctor.txt"
+    report_of(here, monkeypatch, out)
+    before = out.read_bytes()
+    with pytest.raises(XenonError, match="other inputs .* use --overwrite"):
+        report_of(here, monkeypatch, out, **other)
+    assert out.read_bytes() == before
+    assert report_of(here, monkeypatch, out, **other, overwrite=True).is_well
+
+
+def test_the_file_is_there_while_a_check_runs(here, tmp_path, monkeypatch):
+    """A computer that freezes in a check leaves what is known, and which it was."""
+    out, seen = tmp_path / "doctor.txt", []
+
+    def run(name, title, *_, **options):
+        seen.append(out.read_text().splitlines())
+        return {"devices": ["cpu(0)"]}
+
+    monkeypatch.setattr(isolated, "run", run)
+    monkeypatch.setattr(doctor, "_CHECKS", checks("libraries", "mixed"))
+    written = []
+    doctor.doctor(DoctorConfig(out=out, **SMALL), write=written.append)
+    assert [lines[-2] for lines in seen] == [
+        "not finished; in progress: MXNet",
+        "not finished; in progress: --amp",
+    ]
+    assert all(lines[:-2] == written[:-1] for lines in seen)
+    assert "not finished" not in out.read_text()
+
+
+def test_two_in_one_folder_are_one_error(here, tmp_path):
+    folder = files.Folder(tmp_path)
+    try:
+        assert folder.lock()
+        with pytest.raises(XenonError, match="another process is writing into it"):
+            doctor.doctor(DoctorConfig(out=tmp_path / "doctor.txt", **SMALL))
+    finally:
+        folder.close()
+    assert here == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_doctor_left_is_removed(tmp_path):
+    """And its process ends with it, and that which the check has started."""
+    file = tmp_path / "pids"
+    (tmp_path / "out").mkdir()
+    caller = run_until_written(HANGING.format(file=str(file)), file, tmp_path / "out")
+    caller.kill()
+    caller.wait()
+    for pid in file.read_text().split():
+        wait_for_end(int(pid))
+    assert [path for path in (tmp_path / "out").iterdir() if path.is_dir()]
+    assert "in progress: MXNet" in (tmp_path / "out" / "doctor.txt").read_text()
+    status, out, err = run(tmp_path / "out", code=NO_CHECKS)
+    assert status == 0, err
+    assert "all ok" in out
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["doctor.txt"]
+
+
+def test_a_signal_in_the_last_second_leaves_the_report(tmp_path):
+    status, out, _ = run(tmp_path, code=KILLED_WHILE_REMOVING)
+    assert status == 128 + signal.SIGTERM
+    assert [path.name for path in tmp_path.iterdir()] == ["doctor.txt"]
+    lines = (tmp_path / "doctor.txt").read_text().splitlines()
+    assert lines[:-1] == out.splitlines()
+    assert lines[-2].startswith("all ok; ")
 
 
 # The command
@@ -175,19 +303,22 @@ def test_wrong_usage_is_status_2(here, tmp_path, monkeypatch, words, message):
     result = CliRunner().invoke(cli.COMMANDS["doctor"], words)
     assert result.exit_code == 2
     assert message in result.output
+    assert "Python: " not in result.output  # nothing is told before
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_status_is_1_if_a_line_is_wrong(here, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(doctor, "_CHECKS", ("libraries",))
+    monkeypatch.setattr(doctor, "_CHECKS", checks("libraries"))
+    (tmp_path / "other").mkdir()
     words = ["--model", NET, "--ctx"]
     result = CliRunner().invoke(cli.COMMANDS["doctor"], [*words, "gpu(0)"])
     assert result.exit_code == 1
     assert "device gpu(0): WRONG: " in result.output
+    monkeypatch.chdir(tmp_path / "other")
     result = CliRunner().invoke(cli.COMMANDS["doctor"], [*words, "cpu"])
     assert result.exit_code == 0
-    assert "all ok" in (tmp_path / "doctor.txt").read_text()  # the first is replaced
+    assert "all ok" in (tmp_path / "other" / "doctor.txt").read_text()
 
 
 def test_a_file_of_somebody_else_is_kept(here, tmp_path):
@@ -202,9 +333,8 @@ def test_a_file_of_somebody_else_is_kept(here, tmp_path):
 # The processes
 
 
-def run(folder, *words, **variables):
+def run(folder, *words, code=COMMAND, **variables):
     """Run the command as a process; return its status, output and errors."""
-    code = "from xenon_mx import main; main.doctor()"
     done = subprocess.run(
         [sys.executable, "-c", code, *words],
         cwd=folder,
@@ -252,8 +382,10 @@ def test_a_device_that_crashes_the_process_is_a_line(tmp_path):
     assert status == 1
     (line,) = [line for line in out.splitlines() if "WRONG" in line]
     assert line == (
-        "agreement: while 3 steps on cpu(0): WRONG: the process ended with SIGABRT: "
-        "terminate called after throwing; please report it with all of this file"
+        "logits, gradients, BatchNorm's statistics: while 3 steps on cpu(0): WRONG: "
+        "the process ended with SIGABRT: terminate called after throwing; too little "
+        "memory is the usual reason: use a smaller --batch-size or --size; if that "
+        "does not help, please report it with all of this file"
     )
 
 
@@ -280,4 +412,4 @@ def test_a_disk_that_is_really_full_is_found(tmp_path):
     )
     assert done.returncode == 1, done.stderr
     assert re.search("packing: WRONG: .*(No space left| are needed)", done.stdout)
-    assert re.search("disk_speed: WRONG: .*No space left on device", done.stdout)
+    assert re.search("disk: WRONG: .*No space left on device", done.stdout)

@@ -31,7 +31,7 @@ from xenon_mx.inference import inputs, onnx_export, onnx_graph
 from xenon_mx.inference.engines import open_engine
 from xenon_mx.inference.onnx_ensemble import OnnxEnsemble
 from xenon_mx.inference.onnx_metadata import add_checksum
-from xenon_mx.models import cam_block, forward, network
+from xenon_mx.models import cam_block, forward, net_names, network
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runs.run_meta import Preprocessing
 from xenon_mx.runtime import nvidia_driver
@@ -200,7 +200,7 @@ def test_a_fixed_gamma_is_exported_as_one(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", network.NAMES)
+@pytest.mark.parametrize("name", net_names.NAMES)
 def test_every_net_can_be_exported(tmp_path, name):
     """At a size whose maps differ from the zoo's pooling windows."""
     expected, actual = logits_by(network.build(name, reference=True), tmp_path, size=96)

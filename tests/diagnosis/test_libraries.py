@@ -15,7 +15,6 @@ from support.paths import ROOT
 from xenon_mx.diagnosis import libraries
 from xenon_mx.diagnosis.finding import Finding
 from xenon_mx.diagnosis.subject import Subject
-from xenon_mx.errors import ConfigError
 from xenon_mx.runtime import mxnet_build, nvidia_driver
 from xenon_mx.runtime.mxnet import mx
 from xenon_mx.runtime.nvidia_driver import Gpu
@@ -115,11 +114,6 @@ def test_a_cuda_wheel_without_a_gpu_is_wrong(gpus):
     told, usable = check()
     assert usable == ["cpu(0)"]
     assert told.wrong() == ["device gpu(0)"]
-
-
-def test_a_net_that_does_not_exist_is_wrong_usage():
-    with pytest.raises(ConfigError, match="did you mean densenet169"):
-        libraries.check(subject("densenet-169"), Told(), None)
 
 
 ON_STUB = """

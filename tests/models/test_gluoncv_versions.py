@@ -13,7 +13,7 @@ from support import paths
 DESCRIBE = """
 import json, sys, zlib
 import numpy as np
-from xenon_mx.models import network
+from xenon_mx.models import net_names, network
 from xenon_mx.runtime.mxnet import model_zoo, mx
 
 def draw(key, shape):
@@ -23,7 +23,7 @@ def draw(key, shape):
 
 image = mx.nd.array(np.random.default_rng(0).normal(size=(1, 3, 64, 64)))
 nets = {}
-for name in network.NAMES:
+for name in net_names.NAMES:
     net, _ = network.build_uninitialized(name)
     params = net._collect_params_with_prefix()
     shapes = {key: list(param.shape) for key, param in params.items()}

@@ -10,7 +10,7 @@ import synthetic
 
 from xenon_mx.distributed.process_group import ProcessGroup
 from xenon_mx.errors import XenonError
-from xenon_mx.models import cam_block, forward, net_size, network
+from xenon_mx.models import cam_block, forward, net_names, net_size, network
 from xenon_mx.runtime.mxnet import autograd, model_zoo, mx, nn
 from xenon_mx.training import batch_norm
 
@@ -272,7 +272,7 @@ def test_count_parameters_counts_trainable_parameters():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", network.NAMES)
+@pytest.mark.parametrize("name", net_names.NAMES)
 def test_every_listed_net_takes_a_step_at_320(name):
     from xenon_mx.runtime.mxnet import autograd, gluon
 

@@ -13,7 +13,7 @@ import pytest
 import synthetic
 from support import paths
 
-from xenon_mx.models import network, weight_files
+from xenon_mx.models import net_names, network, weight_files
 from xenon_mx.runtime.mxnet import model_zoo, mx
 
 PAGE = (paths.ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
@@ -60,7 +60,7 @@ def difference(net, zoo, size):
 ORDINARY = ("mobilenet0.25", "squeezenet1.1")
 ONE_EACH = [
     name if name in ORDINARY else pytest.param(name, marks=pytest.mark.slow)
-    for name in network.NAMES
+    for name in net_names.NAMES
 ]
 
 

@@ -35,14 +35,14 @@ def check(subject, teller, how, file=""):
     """Tell a fact, and end as `how` says."""
     teller.found(fact("net", subject.model))
     teller.doing("waiting for the end")
-    if how == "crash":
-        os.kill(os.getpid(), signal.SIGSEGV)
+    if how.startswith("SIG"):
+        os.kill(os.getpid(), signal.Signals[how])
     if how == "exit":
         sys.exit("the last words\nStack trace:\n[bt] (0) libmxnet.so")
     if how == "hang":
         sleeper = subprocess.Popen(["sleep", "600"])
         with open(file, "w") as stream:
-            stream.write(str(sleeper.pid))
+            stream.write(f"{os.getpid()} {sleeper.pid}")
         time.sleep(600)
     if how == "error":
         raise XenonError("the sentence", ["a detail"])

@@ -29,7 +29,7 @@ import xenon_mx as xenon
 from xenon_mx.commands import train
 from xenon_mx.config import TrainConfig
 from xenon_mx.errors import ConfigError, XenonError
-from xenon_mx.models import network
+from xenon_mx.models import net_names, network
 from xenon_mx.runs.run_folder import Run
 from xenon_mx.runtime.mxnet import model_zoo, mx
 from xenon_mx.training import pretrained, weight_places
@@ -440,7 +440,7 @@ def test_weights_named_by_timm_start_a_run_of_densenet169(run, tmp_path):
 def test_every_net_with_weights_on_the_hub_has_names_for_them():
     from xenon_mx.models import weight_names
 
-    for name in network.NAMES:
+    for name in net_names.NAMES:
         assert ("hub" in pretrained.sources(name)) == (
             weight_names.torchvision_naming(name) is not None
         )

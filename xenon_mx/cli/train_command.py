@@ -26,15 +26,15 @@ def _list_models(context: click.Context, _: click.Parameter, size: int | None) -
     if size is None:
         return
     memory.check(memory.MXNET)
-    from xenon_mx.models import net_size, network
+    from xenon_mx.models import net_names, net_size
     from xenon_mx.training import pretrained
 
     rows: list[tuple[str, ...]] = [
         ("net", "ImageNet weights", "parameters", f"GFLOP at {size} px")
     ]
     bar = progress.for_stream(sys.stderr)
-    with bar(total=len(network.NAMES), unit="net", desc="measuring") as progress_bar:
-        for name in network.NAMES:
+    with bar(total=len(net_names.NAMES), unit="net", desc="measuring") as progress_bar:
+        for name in net_names.NAMES:
             parameters, gflop = net_size.count_size(name, size)
             sources = ", ".join(pretrained.sources(name))
             rows.append((name, sources, f"{parameters:,}", f"{gflop:.1f}"))

@@ -9,25 +9,34 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
-import tempfile
 import time
 from pathlib import Path
-from typing import Any, Callable, Iterator, NamedTuple
+from typing import Any, Callable, NamedTuple, Sequence
 
 from xenon_mx.config import DoctorConfig
 from xenon_mx.data import outputs
 from xenon_mx.data.output_records import LastLineRecord
 from xenon_mx.diagnosis import isolated, machine, privacy
-from xenon_mx.diagnosis.finding import Finding
+from xenon_mx.diagnosis.finding import Finding, fact
 from xenon_mx.diagnosis.subject import Subject
-from xenon_mx.errors import os_error
+from xenon_mx.errors import ConfigError, XenonError
+from xenon_mx.models import net_names
 from xenon_mx.runtime import devices, gpu_probe, progress, text
+from xenon_mx.runtime.staging import Staging
 
-# The checks, each a module of `diagnosis`, in the order of their lines.
-_CHECKS = (
-    *("libraries", "agreement", "mixed", "packing", "records", "speed", "decoding"),
-    *("resuming", "disk_speed"),
-)
+# The checks, each a module of `diagnosis`, in the order of their lines, and what
+# each is called in docs/doctor.md.
+_CHECKS = {
+    "libraries": "MXNet",
+    "agreement": "logits, gradients, BatchNorm's statistics",
+    "mixed": "--amp",
+    "packing": "packing",
+    "records": "records",
+    "speed": "training",
+    "decoding": "decoding",
+    "resuming": "checkpoint",
+    "disk_speed": "disk",
+}
 # Those that need no device, and those that read what was packed.
 _NEEDS_NO_DEVICE = ("libraries", "packing", "records", "disk_speed")
 _NEEDS_PACKED = ("records", "speed", "decoding", "resuming")
@@ -39,7 +48,8 @@ class Report(NamedTuple):
     """What was found.
 
     Attributes:
-        lines: One per fact or finding, and a last one that sums them up.
+        lines: One per fact or finding, and a last one that sums them up, or that says
+            which check runs.
         is_well: Whether nothing is wrong.
     """
 
@@ -63,28 +73,26 @@ def doctor(
         ConfigError: There is no such net or device.
         XenonError: The file cannot be written.
     """
-    if config.ctx is not None:
-        devices.parse_ctx(config.ctx)
+    if config.model not in net_names.NAMES:
+        raise ConfigError("--model", net_names.unknown(config.model))
+    ctx = None if config.ctx is None else devices.parse_ctx(config.ctx)
     output = outputs.Output(config.out, "-o", (".txt",), LastLineRecord())
     files = outputs.Outputs("xenon-doctor", [output], config.overwrite)
-    files.claim(outputs.made_from({}), [])
-    with _folder(config.out) as folder:
-        report = _Checks(config, folder, bar, write).run()
-    files.write({config.out: ("\n".join(report.lines) + "\n").encode()})
-    return report
+    subject = {
+        "model": config.model,
+        "size": config.size,
+        "batch_size": config.batch_size,
+        "ctx": ctx,
+    }
+    files.claim(outputs.made_from(subject), [])
 
+    def save(lines: Sequence[str]) -> None:
+        files.write({config.out: ("\n".join(lines) + "\n").encode()})
 
-@contextlib.contextmanager
-def _folder(out: Path) -> Iterator[Path]:
-    """Make a folder beside the report, on the disk to check; remove it at the end."""
-    try:
-        made = tempfile.TemporaryDirectory(
-            prefix=".xenon-doctor-", dir=out.absolute().parent
-        )
-    except OSError as error:
-        raise os_error(out.absolute().parent, error) from error
-    with made as folder:
-        yield Path(folder)
+    out = config.out.resolve()  # a link leads to the disk to check
+    # Locks the folder, and removes what a doctor that was killed has left there.
+    with Staging(out.parent, out.name) as staging:
+        return _Checks(config, staging.folder, bar, write, save).run()
 
 
 class _Checks:
@@ -96,12 +104,14 @@ class _Checks:
         folder: Path,
         bar: progress.Bar,
         write: Callable[[str], None],
+        save: Callable[[Sequence[str]], None],
     ) -> None:
         self._config, self._bar, self._write = config, bar, write
-        self._folder = folder
-        self._hide = privacy.hider(folder)
+        self._folder, self._save = folder, save
+        self._hider = privacy.Hider(folder)
         self._lines: list[str] = []
-        self._wrong = 0
+        self._running = "the first lines"
+        self._wrong = self._unchecked = 0
         self._subject = Subject(
             config.model, config.size, config.batch_size, (), str(folder)
         )
@@ -127,18 +137,30 @@ class _Checks:
                 self._check(name, doing)
                 shown.update()
         seconds = time.monotonic() - start
-        wrong = text.counted(self._wrong, "line is wrong", "lines are wrong")
-        self._tell(f"{wrong if self._wrong else 'all ok'}; {seconds:.0f} s")
+        summary = "all ok"
+        if self._wrong:
+            summary = text.counted(self._wrong, "line is wrong", "lines are wrong")
+        if self._unchecked:
+            summary += f", {self._unchecked} not checked"
+        last = f"{summary}; {seconds:.0f} s"
+        self._lines.append(last)
+        self._save(self._lines)
+        self._write(last)
         return Report(self._lines, not self._wrong)
 
     def _check(self, name: str, doing: Callable[[str], None]) -> None:
         """Run a check, or tell why it is not run."""
+        title = _CHECKS[name]
         missing = self._missing(name)
         if missing:
-            self._found(Finding(name, "not checked", f"it needs {missing}"))
+            self._unchecked += 1
+            self._found(fact(title, f"not checked: it needs {missing}"))
             return
+        self._running = title
+        self._save_unfinished()
         returned = isolated.run(
             name,
+            title,
             self._subject,
             doing,
             self._found,
@@ -179,6 +201,14 @@ class _Checks:
         self._tell(finding.line)
 
     def _tell(self, line: str) -> None:
-        line = re.sub(r"\s+", " ", self._hide(line))
+        line = re.sub(r"\s+", " ", self._hider.paths(line))
         self._lines.append(line)
+        self._save_unfinished()
         self._write(line)
+
+    def _save_unfinished(self) -> None:
+        """Save what is known, in case this computer freezes or a signal ends it all."""
+        # A disk that is full may be what the next line is about; the last save, which
+        # raises its error, is that of the whole report.
+        with contextlib.suppress(XenonError):
+            self._save([*self._lines, f"not finished; in progress: {self._running}"])

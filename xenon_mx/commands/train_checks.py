@@ -14,7 +14,7 @@ from xenon_mx.config import TrainConfig
 from xenon_mx.data import packed_folder
 from xenon_mx.distributed import process_group
 from xenon_mx.errors import ConfigError, XenonError
-from xenon_mx.models import net_size, network, weight_input
+from xenon_mx.models import net_names, net_size, network, weight_input
 from xenon_mx.runs import disk, run_folder
 from xenon_mx.runtime import text
 from xenon_mx.training import optimizers
@@ -29,8 +29,8 @@ def check_arguments(config: TrainConfig) -> None:
     Raises:
         XenonError: There is no such net or input, or PACKED is something else.
     """
-    if config.model not in network.NAMES:
-        raise ConfigError("--model", network.unknown_name(config.model))
+    if config.model not in net_names.NAMES:
+        raise ConfigError("--model", net_names.unknown(config.model))
     weight_input.parse(config.pretrained_input)
     recognition.check_train(config.packed, config.run)
 

@@ -10,12 +10,12 @@ import importlib
 import json
 import os
 import signal
-import sys
 from typing import IO, Any, Mapping
 
 from xenon_mx.diagnosis.finding import Finding
 from xenon_mx.diagnosis.subject import Subject
 from xenon_mx.errors import ConfigError, XenonError
+from xenon_mx.runtime import child_process
 
 
 class _Answers:
@@ -23,6 +23,7 @@ class _Answers:
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
+        self._stream.write(b"\n")  # ends a line that something else has begun
 
     def doing(self, what: str) -> None:
         """Send what is done next."""
@@ -45,7 +46,9 @@ def main(name: str) -> None:
     # What MXNet prints must not mix with the answers.
     answers = _Answers(os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)
-    asked = json.loads(sys.stdin.read())
+    with open(0, "rb", buffering=0, closefd=False) as stream:
+        asked = json.loads(stream.readline())
+    child_process.end_with_parent()
     try:
         module = importlib.import_module(name)
         subject = Subject.from_json(asked["subject"])

@@ -17,7 +17,8 @@ class Finding(NamedTuple):
         name: What was checked, such as `gradients on gpu(0)`.
         seen: What was seen, with its limit if it has one.
         wrong: What is wrong and what to do; empty if nothing is.
-        is_fact: Whether this only describes the computer, and cannot be wrong.
+        is_fact: Whether this is neither ok nor wrong: it describes the computer, or
+            says why something was not checked.
     """
 
     name: str
@@ -52,7 +53,7 @@ class Teller(Protocol):
 
 
 def fact(name: str, seen: str) -> Finding:
-    """Return a line that describes the computer."""
+    """Return a line that is neither ok nor wrong."""
     return Finding(name, seen, is_fact=True)
 
 

@@ -1,28 +1,27 @@
 """Run a check in a process of its own, with a time limit.
 
 A GPU that does not fit its library can crash a process or never answer: that must
-become a line of the report. Owns starting, listening to and ending the process. Must
-not know any check.
+become a line of the report. Owns listening to the process, and what is told of its end.
+Must not know any check.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import queue
 import signal
 import subprocess
 import sys
-import threading
-from collections import deque
 from dataclasses import asdict
-from typing import IO, Any, Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, Callable
 
+from xenon_mx.diagnosis import privacy
 from xenon_mx.diagnosis.finding import Finding
 from xenon_mx.diagnosis.subject import Subject
 from xenon_mx.errors import ConfigError
-from xenon_mx.runtime import mxnet, signals
+from xenon_mx.runtime import child_process
 
 # Chosen here: the longest silence of a check that works. DenseNet169 at 320 px is
 # silent for 20 s on one slow core; a library that compiles kernels, for minutes.
@@ -37,10 +36,16 @@ child.main({module!r})
 """
 _KEPT_LINES = 40  # of what a process writes to standard error
 _NOISE = ("[bt]", "Stack trace", "Segmentation fault: 11")  # of MXNet's C++ traces
+_KINDS = {"doing", "finding", "data", "error"}  # of messages
+# What a library does that cannot have memory: oneDNN divides by zero, others abort or
+# write to address 0; the kernel kills.
+_OF_TOO_LITTLE_MEMORY = ("SIGKILL", "SIGFPE", "SIGSEGV", "SIGABRT")
+_REPORT = "please report it with all of this file"
 
 
 def run(
     name: str,
+    title: str,
     subject: Subject,
     doing: Callable[[str], None],
     found: Callable[[Finding], None],
@@ -52,6 +57,7 @@ def run(
 
     Args:
         name: A module with a function `check`.
+        title: What the check is called in the report.
         subject: What is checked.
         doing: Receives what is done next.
         found: Receives each finding; a crash, an error and silence are findings.
@@ -65,22 +71,17 @@ def run(
     Raises:
         ConfigError: A setting is not valid.
     """
-    current = f"starting the check {name}"
-    with _child(f"{package}.{name}") as child:
-        asked = {"subject": asdict(subject), "options": options}
-        assert child.stdin is not None
-        with contextlib.suppress(BrokenPipeError), child.stdin as stdin:
-            stdin.write(json.dumps(asked, allow_nan=False).encode())
-        messages, errors = _listen(child)
+    current = f"starting the check of {title}"
+    hider = privacy.Hider(Path(subject.folder))
+    code = _CHILD.format(path=sys.path, module=f"{package}.{name}")
+    with child_process.started(code) as child:
+        _ask(child, {"subject": asdict(subject), "options": options})
+        errors = child_process.Lines(child.stderr, _KEPT_LINES)
+        messages = _messages(child)
         while True:
-            try:
-                message = messages.get(timeout=silence_s)
-            except queue.Empty:
-                found(_failure(name, current, f"no answer in {silence_s:.0f} s"))
-                return None
-            if message is None:
-                found(_failure(name, current, _how_it_ended(child, errors)))
-                return None
+            message = _next(messages, silence_s) or {
+                "failure": _how_it_ended(child, errors, hider)
+            }
             if "doing" in message:
                 current = message["doing"]
                 doing(current)
@@ -91,89 +92,78 @@ def run(
             elif "flag" in message:
                 flag, reason = message["flag"], message["error"]
                 raise ConfigError(flag, reason[len(f"{flag}: ") :])
+            elif "error" in message:
+                found(Finding(title, "", hider.message(message["error"])))
+                return None
             else:
-                found(Finding(name, "", message["error"]))
+                found(Finding(title, f"while {current}", message["failure"]))
                 return None
 
 
-@contextlib.contextmanager
-def _child(module: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Start the process of a check; at the end kill it, and what it has started."""
-    code = _CHILD.format(path=sys.path, module=module)
-    with contextlib.ExitStack() as stack:
-        with signals.deferred():
-            child = subprocess.Popen(
-                [sys.executable, "-c", code],
-                env=mxnet.environment_of_child(),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                # A group of its own: Ctrl-C reaches this process alone.
-                start_new_session=True,
-            )
-            stack.callback(child.wait)
-            stack.callback(_kill_group, child.pid)
-        yield child
+def _ask(child: subprocess.Popen[bytes], asked: dict[str, Any]) -> None:
+    """Send one line; standard input stays open as long as this process lives."""
+    assert child.stdin is not None
+    with contextlib.suppress(BrokenPipeError):
+        child.stdin.write(json.dumps(asked, allow_nan=False).encode() + b"\n")
+        child.stdin.flush()
 
 
-def _kill_group(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
-
-
-def _listen(
+def _messages(
     child: subprocess.Popen[bytes],
-) -> tuple[queue.Queue[dict[str, Any] | None], deque[str]]:
-    """Read both streams of a process on threads.
-
-    Returns:
-        Its messages, None after the last; and the end of its standard error, which is
-        complete at that time.
-    """
+) -> queue.Queue[dict[str, Any] | None]:
+    """Return the messages of a process, read on a thread, and None after the last."""
     assert child.stdout is not None
-    assert child.stderr is not None
     messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
-    errors: deque[str] = deque(maxlen=_KEPT_LINES)
-    collector = _started(_collect, child.stderr, errors)
-    _started(_read_messages, child.stdout, messages, collector)
-    return messages, errors
+    child_process.on_thread(_read_messages, child.stdout, messages)
+    return messages
 
 
-def _started(function: Callable[..., None], *args: Any) -> threading.Thread:
-    thread = threading.Thread(target=function, args=args, daemon=True)
-    thread.start()
-    return thread
-
-
-def _collect(stream: IO[bytes], lines: deque[str]) -> None:
-    with stream:
-        for line in stream:
-            lines.append(line.decode(errors="replace").strip())
+def _next(
+    messages: queue.Queue[dict[str, Any] | None], silence_s: float
+) -> dict[str, Any] | None:
+    """Return the next message, or a failure if none comes; None after the last."""
+    try:
+        return messages.get(timeout=silence_s)
+    except queue.Empty:
+        return {"failure": f"no answer in {silence_s:.0f} s; {_REPORT}"}
 
 
 def _read_messages(
-    stream: IO[bytes],
-    messages: queue.Queue[dict[str, Any] | None],
-    collector: threading.Thread,
+    stream: IO[bytes], messages: queue.Queue[dict[str, Any] | None]
 ) -> None:
-    with stream:
-        for line in stream:
-            if line.endswith(b"\n"):
-                messages.put(json.loads(line))
-    collector.join(timeout=1.0)  # what it has started may hold standard error open
-    messages.put(None)
+    try:
+        with stream:
+            for line in stream:
+                message = _parse(line)
+                if message is not None:
+                    messages.put(message)
+    finally:
+        messages.put(None)
 
 
-def _how_it_ended(child: subprocess.Popen[bytes], errors: deque[str]) -> str:
-    """Return how a process ended too early, with the last line that it wrote."""
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """Return a message; None for a line that something else has printed."""
+    try:
+        content = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    is_message = isinstance(content, dict) and bool(_KINDS & content.keys())
+    return content if is_message else None
+
+
+def _how_it_ended(
+    child: subprocess.Popen[bytes], errors: child_process.Lines, hider: privacy.Hider
+) -> str:
+    """Return how a process ended too early, its last line, and what to do."""
     status = child.wait()
     how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-    told = [line for line in errors if line and not line.startswith(_NOISE)]
-    last = f": {told[-1]}" if told else ""
-    return f"the process ended with {how}{last}"
-
-
-def _failure(name: str, current: str, reason: str) -> Finding:
-    return Finding(
-        name, f"while {current}", f"{reason}; please report it with all of this file"
-    )
+    lines = errors.after_end()
+    told = [line for line in lines if line and not line.startswith(_NOISE)]
+    last = f": {hider.message(told[-1])}" if told else ""
+    advice = _REPORT
+    if how in _OF_TOO_LITTLE_MEMORY:
+        advice = (
+            f"too little memory is the usual reason: use a smaller --batch-size or "
+            f"--size; if that does not help, {_REPORT}"
+        )
+    return f"the process ended with {how}{last}; {advice}"

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+from pathlib import Path
 from typing import Any
 
+from xenon_mx.diagnosis import privacy
 from xenon_mx.diagnosis.finding import Finding, Teller, fact
 from xenon_mx.diagnosis.subject import Subject
-from xenon_mx.errors import ConfigError, XenonError
+from xenon_mx.errors import XenonError
 from xenon_mx.runtime import devices, mxnet, mxnet_build, nvidia_driver, text
 
 # Features of the library that decide what is fast, by MXNet's names.
@@ -22,7 +24,7 @@ def check(subject: Subject, teller: Teller, ctx: str | None) -> dict[str, Any]:
     """Tell what is installed, and compute on each device.
 
     Args:
-        subject: Its model is checked to be a net.
+        subject: Its folder is that of the report.
         teller: Receives what is found.
         ctx: `--ctx`; None selects every GPU that is usable, else cpu().
 
@@ -30,7 +32,6 @@ def check(subject: Subject, teller: Teller, ctx: str | None) -> dict[str, Any]:
         `devices`, those that can be used, as `--ctx` names them.
 
     Raises:
-        ConfigError: There is no such net.
         XenonError: MXNet cannot be imported.
     """
     build = mxnet_build.installed()
@@ -46,12 +47,12 @@ def check(subject: Subject, teller: Teller, ctx: str | None) -> dict[str, Any]:
     names = [name for name in _FEATURES if _is_enabled(enabled, name)]
     teller.found(fact("MXNet", f"{build}, with {', '.join(names) or 'no features'}"))
     teller.found(fact("CUDA", _cuda()))
-    _check_model(subject.model)
     has_cuda = "CUDA" in names
     wanted = _wanted(ctx, len(gpus), has_cuda)
-    usable = [name for name in wanted if _is_usable(name, teller)]
+    hider = privacy.Hider(Path(subject.folder))
+    usable = [name for name in wanted if _is_usable(name, teller, hider)]
     if not usable and ctx is None:
-        usable = [name for name in ["cpu(0)"] if _is_usable(name, teller)]
+        usable = [name for name in ["cpu(0)"] if _is_usable(name, teller, hider)]
     return {"devices": usable}
 
 
@@ -64,24 +65,17 @@ def _wanted(ctx: str | None, gpus: int, has_cuda: bool) -> list[str]:
     return []
 
 
-def _is_usable(name: str, teller: Teller) -> bool:
+def _is_usable(name: str, teller: Teller, hider: privacy.Hider) -> bool:
     """Tell, and return, whether a device can be used."""
     teller.doing(f"asking MXNet about {name}")
     try:
         devices.contexts(name)
     except XenonError as error:
         reason = re.sub(rf"^--ctx {re.escape(name)}: ", "", str(error))
-        teller.found(Finding(f"device {name}", "", reason))
+        teller.found(Finding(f"device {name}", "", hider.message(reason)))
         return False
     teller.found(Finding(f"device {name}", "MXNet can use it"))
     return True
-
-
-def _check_model(model: str) -> None:
-    from xenon_mx.models import network  # imports MXNet
-
-    if model not in network.NAMES:
-        raise ConfigError("--model", network.unknown_name(model))
 
 
 def _is_enabled(features: Any, name: str) -> bool:

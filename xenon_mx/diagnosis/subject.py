@@ -15,7 +15,7 @@ class Subject:
     """What is checked.
 
     Attributes:
-        model: The net, one of `network.NAMES`.
+        model: The net, one of `net_names.NAMES`.
         size: The side of its square input, px.
         batch_size: Images per step.
         devices: MXNet contexts, such as `gpu(0)`; none until they are known.

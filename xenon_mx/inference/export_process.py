@@ -33,7 +33,7 @@ class Net:
     """A checkpoint to export.
 
     Attributes:
-        model: Its net, one of `network.NAMES`.
+        model: Its net, one of `net_names.NAMES`.
         params: The path of its weights.
         sha256: The SHA-256 that they must have.
         size: The side of the net's square input, px.

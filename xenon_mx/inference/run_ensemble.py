@@ -34,7 +34,7 @@ class RunEnsemble:
         meta: See `ensembles.Ensemble`, as for the other attributes.
         identities: The identity of each run, in alphabetical order.
         members: The checkpoints.
-        models: The name of each member's net, one of `network.NAMES`.
+        models: The name of each member's net, one of `net_names.NAMES`.
         asked: The number of members that was asked for.
         folds: The number of folds, or 0.
         limit_reason: Why there are no more members.

@@ -28,7 +28,7 @@ _GROUPED = ("resnext", "se_resnext", "mobilenet")
 
 
 def can_gain(name: str, dtype: str) -> bool:
-    """Return whether a net of `network.NAMES` is trained faster in a 16-bit type."""
+    """Return whether a net of `net_names.NAMES` is trained faster in a 16-bit type."""
     return dtype != BFLOAT16 or not name.startswith(_GROUPED)
 
 

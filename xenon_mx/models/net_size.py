@@ -30,7 +30,7 @@ def count_size(name: str, pixels: int) -> tuple[int, float]:
     """Count a net's trainable parameters and operations, without initializing it.
 
     Args:
-        name: One of `NAMES`.
+        name: One of `net_names.NAMES`.
         pixels: The side of its square input.
 
     Returns:

@@ -17,40 +17,15 @@ import numpy as np
 
 from xenon_mx.config import MEAN, STD
 from xenon_mx.errors import XenonError
-from xenon_mx.models import weight_input, weight_matching
-from xenon_mx.runtime import text
+from xenon_mx.models import net_names, weight_input, weight_matching
 from xenon_mx.runtime.lazy import LazyMapping
 from xenon_mx.runtime.mxnet import gluon, model_zoo, mx, nn
 from xenon_mx.settings import AnyPath
-
-# Nets of gluoncv's zoo that end in a feature map, pooling and a linear layer. ResNeSt
-# is left out: from 26 layers on, its DropBlock masks have the size for 224 px images.
-NAMES = (
-    *(f"densenet{depth}" for depth in (121, 161, 169, 201)),
-    *(
-        f"resnet{depth}_{version}"
-        for version in ("v1", "v2", "v1b")
-        for depth in (18, 34, 50, 101, 152)
-    ),
-    *(
-        f"{family}{depth}_{groups}"
-        for family in ("resnext", "se_resnext")
-        for depth, groups in ((50, "32x4d"), (101, "32x4d"), (101, "64x4d"))
-    ),
-    *(
-        f"mobilenet{version}{width}"
-        for version in ("", "v2_")
-        for width in ("0.25", "0.5", "0.75", "1.0")
-    ),
-    "squeezenet1.0",
-    "squeezenet1.1",
-)
 
 # All passes have one shape, except for the last of an evaluation: memory is planned
 # once instead of being allocated at every pass.
 _STATIC_PLAN = {"static_alloc": True, "static_shape": True}
 
-_SIMILARITY = 0.85  # chosen here: `desnet121` is near densenet121, `vgg16` near none
 
 _PROBE_PX = 64  # any size that every net can pool: weights do not depend on it
 
@@ -96,7 +71,7 @@ def build(
     """Build a net with one logit and its weights.
 
     Args:
-        name: One of `NAMES`.
+        name: One of `net_names.NAMES`.
         pretrained: A weights file, in any format that `weight_files.read` supports and
             with the key names of Gluon's zoo, of MXNet's export, of torchvision and
             timm, or of this module, also after the prefix of a wrapper such as
@@ -196,8 +171,8 @@ def _is_relu(block: gluon.Block) -> bool:
 
 def build_uninitialized(name: str) -> tuple[Net, gluon.Block]:
     """Build a net with weight shapes but no values, and the zoo's net it comes from."""
-    if name not in NAMES:
-        raise XenonError(unknown_name(name))
+    if name not in net_names.NAMES:
+        raise XenonError(net_names.unknown(name))
     zoo = model_zoo.get_model(name, pretrained=False)
     net = Net(_layers(zoo))
     net.infer_shape(mx.nd.zeros((1, 3, _PROBE_PX, _PROBE_PX)))
@@ -209,7 +184,7 @@ def _of_another_net(mismatch: weight_matching.MismatchError) -> XenonError | Non
     arrays = mismatch.arrays
     fitting = [
         name
-        for name in NAMES
+        for name in net_names.NAMES
         if weight_matching.fits(arrays, name, *build_uninitialized(name))
     ]
     if not fitting:
@@ -218,18 +193,6 @@ def _of_another_net(mismatch: weight_matching.MismatchError) -> XenonError | Non
         f"{mismatch.file}: holds the weights of {' or '.join(fitting)}, not of "
         f"{mismatch.name}: use --model {fitting[0]}, or name other weights"
     )
-
-
-def unknown_name(name: str) -> str:
-    """Return the error message for a name that no net has, with the names near it."""
-    near = ", ".join(_near_names(name))
-    meant = f"did you mean {near}? " if near else ""
-    return f"there is no net {name!r}: {meant}xenon-train --list-models shows all nets"
-
-
-def _near_names(name: str) -> list[str]:
-    """Return the nets whose names begin with a name, or else those most like it."""
-    return text.begun(name, NAMES) or text.similar(name, NAMES, _SIMILARITY)
 
 
 def _layers(zoo: gluon.Block) -> list[gluon.Block]:

@@ -11,13 +11,13 @@ from typing import Any, Mapping
 import numpy as np
 
 from xenon_mx.errors import XenonError
-from xenon_mx.models import network, weight_names, weight_namings
+from xenon_mx.models import net_names, network, weight_names, weight_namings
 
 # PyTorch and the hub's libraries ask which of them wrote a file.
 _METADATA = {"format": "pt"}
 _RUNNING_MEAN = ".running_mean"
 
-NAMES = tuple(name for name in network.NAMES if weight_names.torchvision_name(name))
+NAMES = tuple(name for name in net_names.NAMES if weight_names.torchvision_name(name))
 
 
 def check_model(model: str) -> None:

@@ -84,7 +84,7 @@ def load_matching(
 
     Args:
         file: As for `weight_files.read`.
-        name: The net's name in `network.NAMES`.
+        name: The net's name in `net_names.NAMES`.
         net: The net.
         zoo: The zoo's net that it was built from.
         sha256: As for `weight_files.read`.
@@ -137,7 +137,7 @@ def fits(
 
     Args:
         arrays: As `MismatchError.arrays`.
-        name: The net's name in `network.NAMES`.
+        name: The net's name in `net_names.NAMES`.
         net: The net.
         zoo: The zoo's net that it was built from.
     """

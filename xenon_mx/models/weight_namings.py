@@ -18,7 +18,7 @@ def known_namings(
     """Return every way in which a file may name a net's weights.
 
     Args:
-        name: The net's name in `network.NAMES`.
+        name: The net's name in `net_names.NAMES`.
         net: The net.
         zoo: The zoo's net that it was built from.
 

@@ -15,11 +15,11 @@ import signal
 import subprocess
 import sys
 import time
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Sequence
 
 import numpy as np
 
-from xenon_mx.runtime import mxnet, signals
+from xenon_mx.runtime import child_process, mxnet
 
 # An MXNet without machine code for a GPU, but with PTX, has the driver compile all its
 # kernels first: 15 min on one computer (apache/mxnet, issue 20531).
@@ -33,9 +33,14 @@ _TOLERANCE = 1e-3  # of the largest value
 _CHILD = """
 import sys
 sys.path[:] = {path!r}
-from xenon_mx.runtime import gpu_probe
+from xenon_mx.runtime import child_process, gpu_probe
+child_process.end_with_parent()
 gpu_probe.answer({device_type!r}, {device_id!r})
 """
+
+# Before the answer: MXNet and others print before it, and functions at exit after it.
+_MARK = "xenon-gpu-probe: "
+_KEPT_LINES = 1000  # of each stream; MXNet's traces of C++ have about a hundred
 
 
 class Fault(enum.Enum):
@@ -86,41 +91,39 @@ def ask(device_type: str, device_id: int, limit_s: float = LIMIT_S) -> Answer:
     """
     start = time.monotonic()
     code = _CHILD.format(path=sys.path, device_type=device_type, device_id=device_id)
-    with signals.deferred():
-        child = subprocess.Popen(
-            [sys.executable, "-c", code],
-            env=mxnet.environment_of_child(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            # Ctrl-C reaches this process alone, which ends the other silently.
-            start_new_session=True,
-        )
-    try:
-        output, errors = child.communicate(timeout=limit_s)
-        fault, detail = _judge(
-            child.returncode, output.decode(), errors.decode(errors="replace")
-        )
-    except subprocess.TimeoutExpired:
-        fault, detail = Fault.SILENT, f"no answer in {limit_s:.0f} s"
-    finally:
-        child.kill()
-        child.wait()
-    return Answer(fault, detail, time.monotonic() - start)
+    with child_process.started(code) as child:
+        output = child_process.Lines(child.stdout, _KEPT_LINES)
+        errors = child_process.Lines(child.stderr, _KEPT_LINES)
+        judged: tuple[Fault | None, str]
+        try:
+            status = child.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            judged = Fault.SILENT, f"no answer in {limit_s:.0f} s"
+        else:
+            # A process that it started may hold the streams open.
+            child_process.kill_group(child)
+            judged = _judge(status, output.after_end(), errors.after_end())
+    return Answer(*judged, time.monotonic() - start)
 
 
-def _judge(status: int, output: str, errors: str) -> tuple[Fault | None, str]:
+def _judge(
+    status: int, output: Sequence[str], errors: Sequence[str]
+) -> tuple[Fault | None, str]:
     """Return the fault that a process ended with, and its detail."""
     if status == 0:
-        wrong = json.loads(output.splitlines()[-1])
+        marked = [line for line in output if line.startswith(_MARK)]
+        if not marked:
+            return Fault.FAILED, "it ended without an answer"
+        wrong = json.loads(marked[-1][len(_MARK) :])
         return (Fault.WRONG, " and ".join(wrong)) if wrong else (None, "")
-    lines = [line.strip() for line in errors.splitlines() if line.strip()]
     # Without MXNet's traces of C++.
-    told = [line for line in lines if not line.startswith(("[bt]", "Stack trace"))]
+    told = [
+        line for line in errors if line and not line.startswith(("[bt]", "Stack trace"))
+    ]
     last = told[-1] if told else "no message"
     how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
     for words, fault in _MESSAGES.items():
-        for line in lines:
+        for line in errors:
             if words in line:
                 return fault, line
     return Fault.FAILED, f"{how}: {last}"
@@ -129,7 +132,7 @@ def _judge(status: int, output: str, errors: str) -> tuple[Fault | None, str]:
 def answer(device_type: str, device_id: int) -> None:
     """Print which operators are wrong on a device. Runs in the child."""
     wrong = wrong_operators(mxnet.mx.Context(device_type, device_id))
-    sys.stdout.write(f"\n{json.dumps(wrong, allow_nan=False)}\n")
+    sys.stdout.write(f"\n{_MARK}{json.dumps(wrong, allow_nan=False)}\n")
 
 
 def wrong_operators(ctx: Any) -> list[str]:

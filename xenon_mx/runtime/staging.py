@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Iterable, Iterator, Mapping, TypeVar
 
 from xenon_mx.errors import XenonError, os_error
-from xenon_mx.runtime import files
+from xenon_mx.runtime import files, signals
 
 T = TypeVar("T", bound="Staging")
 
@@ -55,12 +55,14 @@ class Staging:
             folder = files.Folder(self.out)
             self._stack.callback(folder.close)
             if not folder.lock():
-                raise XenonError(f"{self.out}: another process is writing into it")
+                raise XenonError(
+                    f"{self.out}: another process is writing into it: wait for its end"
+                )
             if is_new:  # only under the lock: another process may just have locked it
                 self._stack.callback(self._remove_if_empty)
             self._remove_leftovers(folder.names())
             self.check()
-            self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
+            self._stack.callback(_remove_whole, self.folder)
             self.folder.mkdir()
             self._stack = self._stack.pop_all()
         return self
@@ -129,6 +131,12 @@ class Staging:
             yield
         except OSError as error:
             raise os_error(self.out, error) from error
+
+
+def _remove_whole(folder: Path) -> None:
+    """Remove a folder; a signal that arrives meanwhile is raised afterwards."""
+    with signals.deferred():
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _has_sum(file: Path, digest: str | None) -> bool:
