@@ -60,11 +60,13 @@ def doctor(
         write: Receives each line as soon as it is known.
 
     Raises:
-        ConfigError: There is no such net or device.
+        ConfigError: There is no such net or device, or a batch has too few images for
+            all devices.
         XenonError: The file cannot be written.
     """
     if config.ctx is not None:
-        devices.parse_ctx(config.ctx)
+        named = devices.parse_ctx(config.ctx)
+        devices.check_batch_size(config.batch_size, len(named))
     output = outputs.Output(config.out, "-o", (".txt",), LastLineRecord())
     files = outputs.Outputs("xenon-doctor", [output], config.overwrite)
     files.claim(outputs.made_from({}), [])
@@ -148,6 +150,7 @@ class _Checks:
         self._known.update(returned or {}, **{name: returned is not None})
         if name == "libraries" and returned is not None:
             usable = tuple(returned["devices"])
+            devices.check_batch_size(self._config.batch_size, len(usable))
             self._subject = dataclasses.replace(self._subject, devices=usable)
 
     def _missing(self, name: str) -> str:
