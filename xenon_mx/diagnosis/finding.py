@@ -5,6 +5,7 @@ Owns the words between a check and its reader. Must not know any check.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Mapping, NamedTuple, Protocol
 
 from xenon_mx.runtime import text
@@ -56,14 +57,19 @@ def fact(name: str, seen: str) -> Finding:
     return Finding(name, seen, is_fact=True)
 
 
-def compared(name: str, difference: float, limit: float, advice: str) -> Finding:
+def compared(
+    name: str, difference: float, limit: float, advice: str, why_not: str = ""
+) -> Finding:
     """Return the finding for a relative difference that has a limit.
 
     Args:
         name: What was compared.
-        difference: The relative difference; one that is not a number is wrong.
+        difference: The relative difference; one that is not finite is wrong.
         limit: The largest that is in order.
         advice: What is wrong, and what to do, if it is larger.
+        why_not: Why a finite difference tells nothing; empty if it does.
     """
+    if why_not and math.isfinite(difference):
+        return fact(name, f"not compared: {why_not}")
     seen = f"{difference:.1e} from the CPU's (limit {limit:.1e})"
     return Finding(name, seen, "" if difference <= limit else advice)
