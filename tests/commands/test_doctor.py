@@ -295,6 +295,10 @@ def test_a_signal_in_the_last_second_leaves_the_report(tmp_path):
         (["--ctx", "tpu"], "write cpu(), gpu(0)"),
         (["--size", "8"], "must be at least 32"),
         (["-o", "doctor.png"], ".txt"),
+        (
+            ["--batch-size", "1", "--ctx", "cpu(0),cpu(1)"],
+            "--batch-size: 1 image cannot be split between 2 devices",
+        ),
         (["x"], "unexpected extra argument"),
     ],
 )
@@ -304,6 +308,20 @@ def test_wrong_usage_is_status_2(here, tmp_path, monkeypatch, words, message):
     assert result.exit_code == 2
     assert message in result.output
     assert "Python: " not in result.output  # nothing is told before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_batch_that_is_too_small_for_the_devices_found_is_refused(
+    here, tmp_path, monkeypatch
+):
+    """Without --ctx, the devices are known once MXNet has been asked."""
+    from xenon_mx.diagnosis import libraries
+
+    monkeypatch.setattr(libraries, "_wanted", lambda *_: ["cpu(0)", "cpu(1)"])
+    config = DoctorConfig(model=NET, size=32, batch_size=1, out=tmp_path / "d.txt")
+    with pytest.raises(ConfigError, match="1 image cannot be split between 2 devices"):
+        doctor.doctor(config)
+    assert here == ["libraries"]
     assert list(tmp_path.iterdir()) == []
 
 

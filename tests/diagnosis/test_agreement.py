@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import pickle
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from support.checks import Told
+from support.paths import ROOT
 from support.runs import NET
 
 from xenon_mx.diagnosis import agreement, first_steps, packing
 from xenon_mx.diagnosis.first_steps import Differences, FirstSteps
 from xenon_mx.diagnosis.subject import Subject
-from xenon_mx.runtime.mxnet import mx
+from xenon_mx.models import network
+from xenon_mx.runtime.mxnet import mx, nn
 from xenon_mx.training import optimizers
 
 TWO = ("cpu(0)", "cpu(1)")
@@ -23,9 +30,9 @@ def _own_environment(monkeypatch):
     monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
 
 
-def check(net=NET, devices=TWO):
+def check(net=NET, devices=TWO, size=32):
     told = Told()
-    agreement.check(Subject(net, 32, 8, devices, "/nowhere"), told)
+    agreement.check(Subject(net, size, 8, devices, "/nowhere"), told)
     return told
 
 
@@ -76,7 +83,7 @@ def tamper(monkeypatch, change):
 
 def scale_a_layer(param, array):
     if param.name.endswith("conv5_weight"):
-        array[:] = array * 1.5
+        array[:] = array * 3  # its gradient is a third
 
 
 def nan_in_the_last_layer(param, array):
@@ -123,7 +130,7 @@ def test_statistics_that_are_not_updated_are_found(monkeypatch):
     def forgetful(net):
         calls.append(1)
         found = statistics(net)
-        if len(calls) < 3:  # the CPU's two
+        if len(calls) < 4:  # the CPU's three
             return found
         return {key: array * 0 + ("var" in key) for key, array in found.items()}
 
@@ -131,19 +138,129 @@ def test_statistics_that_are_not_updated_are_found(monkeypatch):
     assert check(devices=TWO[:1]).wrong() == names("cpu(0)")[2:]
 
 
-def steps(logits, gradients=(1.0,), statistics=(1.0,)):
-    def arrays(values):
-        return {str(i): np.array(value, "f") for i, value in enumerate(values)}
+@pytest.mark.parametrize(
+    ("net", "size"),
+    [
+        (NET, 32),
+        pytest.param("resnet18_v2", 64, marks=pytest.mark.slow),
+        pytest.param("mobilenetv2_0.25", 64, marks=pytest.mark.slow),
+    ],
+)
+def test_another_momentum_of_batch_norm_is_found(monkeypatch, net, size):
+    build = network.build
 
+    def build_and_change(model, weights=None, ctxs=None, *reference):
+        built = build(model, weights, ctxs, *reference)
+
+        def change(block):
+            if isinstance(block, nn.BatchNorm):
+                assert block._kwargs["momentum"] == 0.9
+                block._kwargs["momentum"] = 0.8
+
+        if ctxs and True not in reference:
+            built.apply(change)
+        return built
+
+    monkeypatch.setattr(network, "build", build_and_change)
+    told = check(net, TWO[:1], size)
+    assert told.wrong() == names("cpu(0)")[2:]
+
+
+# Computes the first steps as the name of the process says, and stores them.
+OTHERWISE = """
+import pickle, sys
+sys.path.insert(0, {root!r})
+from xenon_mx.diagnosis import agreement
+from xenon_mx.diagnosis.subject import Subject
+from xenon_mx.runtime import gradient_sums
+from xenon_mx.models import network
+from xenon_mx.runtime.mxnet import mx, nn
+from support.checks import Told
+gradient_sums.choose(in_place=False)
+comparison = agreement._Comparison(Subject({net!r}, {size}, 8, ("cpu(0)",), ""), Told())
+with open({file!r}, "wb") as stream:
+    pickle.dump(tuple(comparison._compute([mx.cpu(0)])), stream)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "variables", [{"MXNET_MKLDNN_ENABLED": "0"}, {"OMP_NUM_THREADS": "1"}]
+)
+@pytest.mark.parametrize(
+    ("net", "size"), [(NET, 32), ("mobilenetv2_0.25", 64), ("mobilenetv2_0.5", 64)]
+)
+def test_another_correct_computation_is_not_called_wrong(
+    monkeypatch, tmp_path, net, size, variables
+):
+    """Another program of MXNet's, or another number of threads, is the device."""
+    file = tmp_path / "steps"
+    code = OTHERWISE.format(root=str(ROOT), net=net, size=size, file=str(file))
+    path = os.pathsep.join(sys.path)
+    environment = {**os.environ, "PYTHONPATH": path, **variables}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    other = FirstSteps(*pickle.loads(file.read_bytes()))
+    compute = first_steps.compute
+
+    def computed_elsewhere(*args, reference=False, **options):
+        return compute(*args, reference=True, **options) if reference else other
+
+    monkeypatch.setattr(first_steps, "compute", computed_elsewhere)
+    told = check(net, TWO[:1], size)
+    assert [finding.line for finding in told.findings if finding.wrong] == []
+    assert [finding.is_fact for finding in told.findings] == [False] * 3
+
+
+def test_a_net_that_rounding_changes_much_is_not_compared(monkeypatch):
+    """By a CPU of which each computation has other gradients."""
+    compute = first_steps.compute
+    factors = iter([1.0, 1.2, 1.0, 5.0, 1.0, 1.2, 1.0, float("nan")])
+
+    def noisy(*args, **options):
+        steps = compute(*args, **options)
+        factor = next(factors)
+        changed = {key: array * factor for key, array in steps.gradients.items()}
+        return steps._replace(gradients=changed)
+
+    monkeypatch.setattr(first_steps, "compute", noisy)
+    told = check(devices=TWO[:1])
+    line = told.findings[1].line
+    assert line.startswith("gradients, cpu(0): not checked: rounding alone changes ")
+    assert line.endswith("try a larger --size")
+    assert told.wrong() == []
+    assert check(devices=TWO[:1]).wrong() == ["gradients, cpu(0)"]  # not a number
+
+
+def steps(logits, gradients=(1.0,), means=(0.0,), variances=(1.0,)):
     logits = np.array(logits, "f")
-    return FirstSteps(logits, logits, arrays(gradients), arrays(statistics), True)
+    arrays = {str(i): np.array(value, "f") for i, value in enumerate(gradients)}
+    statistics = {
+        "0.running_mean": np.array(means, "f"),
+        "0.running_var": np.array(variances, "f"),
+    }
+    return FirstSteps(logits, logits, arrays, statistics, True)
 
 
 def test_differences_are_relative_to_the_largest_or_the_norm():
-    one = steps([4.0, 1.0], ([3.0, 4.0], [0.0, 1e-9]), ([2.0, 1.0],))
-    other = steps([4.0, 2.0], ([3.0, 3.0], [1e-9, 1e-9]), ([2.0, 1.5],))
+    one = steps([4.0, 1.0], ([3.0, 4.0], [0.0, 1e-9]))
+    other = steps([4.0, 2.0], ([3.0, 3.0], [1e-9, 1e-9]))
     found = first_steps.differences(one, other)
-    assert found == pytest.approx(Differences(1 / 4, 1 / 5, 0.5 / 2))
+    assert found == pytest.approx(Differences(1 / 4, 1 / 5, 0))
+
+
+def test_statistics_are_relative_to_the_spread_of_their_channel():
+    one = steps([1.0], means=[0.0, 1e-9, 5.0], variances=[100.0, 4.0, 1.0])
+    other = steps([1.0], means=[2.0, 1.0, 5.1], variances=[90.0, 4.4, 1.0])
+    assert first_steps.differences(one, other).statistics == pytest.approx(0.5)
+    other = steps([1.0], means=[0.0, 0.0, 5.0], variances=[90.0, 5.0, 1.0])
+    assert first_steps.differences(one, other).statistics == pytest.approx(0.25)
+
+
+def test_zeros_are_equal_to_zeros_only():
+    zeros = steps([0.0], [[0.0]], [0.0], [0.0])
+    assert first_steps.differences(zeros, zeros) == Differences(0, 0, 0)
+    found = first_steps.differences(zeros, steps([1.0], [[1.0]], [1.0], [0.0]))
+    assert found == Differences(*[float("inf")] * 3)
 
 
 def test_a_small_gradient_is_compared_with_a_share_of_the_largest():
@@ -158,13 +275,28 @@ def test_not_a_number_is_infinitely_far():
 
 
 def test_limits_follow_rounding_between_two_ends():
-    assert agreement.limits(Differences(0, 0, 0)) == Differences(1e-4, 1e-4, 1e-4)
-    found = agreement.limits(Differences(1e-4, 1e-2, 1e-3))
-    assert found == pytest.approx(Differences(3e-3, 0.1, 0.03))
-    found = agreement.limits(Differences(1e-2, 0.09, 1e-2))
-    assert found == pytest.approx(Differences(0.05, 0.3, 0.1))
-    found = agreement.limits(Differences(0.1, 0.2, 0.1))
-    assert found == pytest.approx(Differences(0.3, 0.6, 0.3))
+    assert agreement.limits(Differences(0, 0, 0)) == Differences(1e-3, 0.05, 0.1)
+    found = agreement.limits(Differences(1e-4, 3e-2, 1e-3))
+    assert found == pytest.approx(Differences(3e-3, 0.5, 0.1))
+    found = agreement.limits(Differences(1e-4, 3e-2, float("inf")))
+    assert found == pytest.approx(Differences(3e-3, 0.5, 0.1))
+    found = agreement.limits(Differences(4e-6, 2e-2, 1))
+    assert found == pytest.approx(Differences(1e-3, 0.2, 0.1))
+
+
+def test_the_limit_of_gradients_follows_the_root_of_that_of_logits():
+    """A draw of rounding that changes no ReLU is no measure of gradients."""
+    found = agreement.limits(Differences(3.6e-5, 1e-4, 0))
+    assert found.gradients == pytest.approx(50 * 6e-3)
+
+
+@pytest.mark.parametrize(
+    ("size", "devices", "count"),
+    [(320, 1, 4), (512, 2, 4), (320, 8, 8), (160, 1, 16), (64, 1, 32), (64, 8, 96)],
+)
+def test_small_images_are_more(size, devices, count):
+    subject = Subject(NET, size, 8, ("cpu(0)",) * devices, "")
+    assert agreement.images(subject) == count
 
 
 @pytest.mark.parametrize("devices", range(9))
@@ -173,3 +305,7 @@ def test_the_few_images_are_shared_evenly(devices):
     assert count % 2 == 0
     assert count % max(1, devices) == 0
     assert count >= 4
+    for size in (32, 100, 187, 320, 1000):
+        more = agreement.images(Subject(NET, size, 8, ("cpu(0)",) * devices, ""))
+        assert more % 2 == more % max(1, devices) == 0
+        assert more >= count

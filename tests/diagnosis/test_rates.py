@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+import time
 
 import numpy as np
 import pytest
 from support.checks import Told
 from support.runs import NET
 
+from xenon_mx.data import packed_folder, record_iter
 from xenon_mx.diagnosis import decoding, first_steps, mixed, packing, speed
 from xenon_mx.diagnosis.subject import Subject
-from xenon_mx.errors import ConfigError
+from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.runtime import gradient_sums, half_precision
 from xenon_mx.training.loop import TrainingLoop
 
@@ -33,11 +36,13 @@ def test_steps_are_timed_on_all_devices(subject):
     returned = speed.check(subject, told)
     (finding,) = told.findings
     found = re.fullmatch(
-        r"training: 20 steps of 8 images over 2 devices at ([\d.e+]+) img/s; "
+        r"training: 20 steps of 8 images over 2 devices at ([\d.,]+) img/s; "
         r"[\d.]+ [MG]B of memory: ok",
         finding.line,
     )
-    assert float(found.group(1)) == pytest.approx(returned["images_per_s"], rel=0.01)
+    assert float(found.group(1).replace(",", "")) == pytest.approx(
+        returned["images_per_s"], rel=0.01
+    )
 
 
 def test_a_loss_that_is_not_finite_is_found(subject, monkeypatch):
@@ -72,7 +77,7 @@ def rates(monkeypatch):
     monkeypatch.setattr(decoding, "usable_cores", lambda: 6)
     asked = []
 
-    def measure(split, batch_size, threads):
+    def measure(split, threads):
         asked.append(threads)
         return 1000.0 * threads
 
@@ -99,11 +104,58 @@ def test_as_many_threads_are_named_as_the_devices_need(
     assert told.findings[0].line.endswith(advice)
 
 
+def test_every_core_is_tried_whatever_the_batch_size(subject, rates, monkeypatch):
+    """A batch of 256 images leaves only three parts of the records."""
+    monkeypatch.setattr(decoding, "usable_cores", lambda: 64)
+    told = Told()
+    large = dataclasses.replace(subject, batch_size=256)
+    decoding.check(large, told, 20000.0)
+    assert rates == [1, 2, 4, 8, 16, 32]
+    assert told.findings[0].line == (
+        "decoding: 32,000 img/s with 32 of 64 cores, and training takes 20,000: "
+        "use --threads 32: ok"
+    )
+
+
+def test_each_thread_decodes_all_the_while(subject, monkeypatch):
+    """More threads than the records have batches decode no less than one."""
+    split = packed_folder.open_packed(subject.large).split("train")
+    monkeypatch.setattr(decoding, "_LEAST_S", 0.2)
+    seen = []
+    batches = record_iter.training_batches
+
+    def watched(*args):
+        for batch in batches(*args):
+            seen.append(len(batch.pixels))
+            yield batch
+
+    monkeypatch.setattr(record_iter, "training_batches", watched)
+    start = time.perf_counter()
+    rate = decoding.measure(split, 16)
+    passed = time.perf_counter() - start
+    assert len(seen) > 2 * 16
+    assert sum(seen) / passed / 2 < rate < sum(seen) / 0.2
+
+
+def test_an_error_of_one_thread_ends_all(subject, monkeypatch):
+    split = packed_folder.open_packed(subject.large).split("train")
+    batches = record_iter.training_batches
+
+    def failing(split, batch_size, seed, epoch):
+        if seed == 1:
+            raise XenonError("train.rec: has changed")
+        return batches(split, batch_size, seed, epoch)
+
+    monkeypatch.setattr(record_iter, "training_batches", failing)
+    with pytest.raises(XenonError, match="has changed"):
+        decoding.measure(split, 2)
+
+
 def test_images_are_decoded_to_measure_it(subject):
     told = Told()
     decoding.check(subject, told, images_per_s=1.0)
     assert "use --threads 1: ok" in told.findings[0].line
-    assert float(told.findings[0].seen.split()[0]) > 10
+    assert float(told.findings[0].seen.split()[0].replace(",", "")) > 10
 
 
 # Mixed precision

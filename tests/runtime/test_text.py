@@ -118,3 +118,12 @@ def test_faults_of_many_reasons_are_cut():
     lines = text.summarised(faults, "row")
     assert lines[:20] == [f"row {n}: not {n}" for n in range(20)]
     assert lines[20:] == ["and 2,980 others"]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0.0123, "0.0123"), (2.287, "2.29"), (99.9, "99.9"), (538.4, "538")]
+    + [(20000.0, "20,000"), (1234567.0, "1,234,567")],
+)
+def test_a_rate_has_three_digits_or_all(value, expected):
+    assert text.format_rate(value) == expected

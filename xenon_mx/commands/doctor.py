@@ -17,7 +17,7 @@ from xenon_mx.config import DoctorConfig
 from xenon_mx.data import outputs
 from xenon_mx.data.output_records import LastLineRecord
 from xenon_mx.diagnosis import isolated, machine, privacy
-from xenon_mx.diagnosis.finding import Finding, fact
+from xenon_mx.diagnosis.finding import Finding, unchecked
 from xenon_mx.diagnosis.subject import Subject
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.models import net_names
@@ -70,12 +70,15 @@ def doctor(
         write: Receives each line as soon as it is known.
 
     Raises:
-        ConfigError: There is no such net or device.
+        ConfigError: There is no such net or device, or a batch has too few images for
+            all devices.
         XenonError: The file cannot be written.
     """
     if config.model not in net_names.NAMES:
         raise ConfigError("--model", net_names.unknown(config.model))
     ctx = None if config.ctx is None else devices.parse_ctx(config.ctx)
+    if ctx is not None:
+        devices.check_batch_size(config.batch_size, len(ctx))
     output = outputs.Output(config.out, "-o", (".txt",), LastLineRecord())
     files = outputs.Outputs("xenon-doctor", [output], config.overwrite)
     subject = {
@@ -153,8 +156,7 @@ class _Checks:
         title = _CHECKS[name]
         missing = self._missing(name)
         if missing:
-            self._unchecked += 1
-            self._found(fact(title, f"not checked: it needs {missing}"))
+            self._found(unchecked(title, f"it needs {missing}"))
             return
         self._running = title
         self._save_unfinished()
@@ -170,6 +172,7 @@ class _Checks:
         self._known.update(returned or {}, **{name: returned is not None})
         if name == "libraries" and returned is not None:
             usable = tuple(returned["devices"])
+            devices.check_batch_size(self._config.batch_size, len(usable))
             self._subject = dataclasses.replace(self._subject, devices=usable)
 
     def _missing(self, name: str) -> str:
@@ -198,6 +201,7 @@ class _Checks:
 
     def _found(self, finding: Finding) -> None:
         self._wrong += bool(finding.wrong)
+        self._unchecked += finding.is_open
         self._tell(finding.line)
 
     def _tell(self, line: str) -> None:

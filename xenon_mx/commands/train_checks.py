@@ -16,7 +16,7 @@ from xenon_mx.distributed import process_group
 from xenon_mx.errors import ConfigError, XenonError
 from xenon_mx.models import net_names, net_size, network, weight_input
 from xenon_mx.runs import disk, run_folder
-from xenon_mx.runtime import text
+from xenon_mx.runtime import devices, text
 from xenon_mx.training import optimizers
 from xenon_mx.training.loop import TrainingData
 
@@ -88,12 +88,7 @@ def check_batch_size(config: TrainConfig, data: TrainingData, ctxs: list[Any]) -
             text.counted(data.train.records, "image"),
         )
     batch_size = min(config.batch_size, data.train.records)
-    if batch_size < len(ctxs):
-        raise ConfigError(
-            "--batch-size",
-            f"{text.counted(batch_size, 'image')} cannot be split between "
-            f"{text.counted(len(ctxs), 'device')}",
-        )
+    devices.check_batch_size(batch_size, len(ctxs))
 
 
 def check_disk(config: TrainConfig, net: network.Net) -> str:

@@ -23,6 +23,9 @@ STEPS = 3
 # rounding, and is compared with this share of it.
 _SMALLEST_NORM = 1e-3
 
+# The ends of the keys of BatchNorm's statistics.
+_MEAN, _VARIANCE = ".running_mean", ".running_var"
+
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -51,7 +54,8 @@ class Differences(NamedTuple):
     Attributes:
         logits: Largest difference of a logit, over the largest logit.
         gradients: Largest norm of an array's difference, over the array's norm.
-        statistics: Largest difference within an array, over its largest value.
+        statistics: Largest difference of a running variance over that variance, or of
+            a running mean over the root of the variance beside it.
     """
 
     logits: float
@@ -137,7 +141,7 @@ def _statistics(net: network.Net) -> Arrays:
     return {
         key: param.list_data()[0].asnumpy()
         for key, param in net._collect_params_with_prefix().items()
-        if param.grad_req == "null"
+        if key.endswith((_MEAN, _VARIANCE))
     }
 
 
@@ -159,28 +163,40 @@ def differences(expected: FirstSteps, actual: FirstSteps) -> Differences:
             _largest(expected.logits, actual.logits),
         ),
         _of_gradients(expected.gradients, actual.gradients),
-        max(
-            (
-                _largest(array, actual.statistics[key])
-                for key, array in expected.statistics.items()
-            ),
-            default=0.0,
-        ),
+        _of_statistics(expected.statistics, actual.statistics),
     )
 
 
 def _largest(expected: np.ndarray, actual: np.ndarray) -> float:
-    return _finite(np.abs(expected - actual).max() / np.abs(expected).max())
+    return _relative(np.abs(expected - actual).max(), np.abs(expected).max())
 
 
 def _of_gradients(expected: Arrays, actual: Arrays) -> float:
     norms = {key: float(np.linalg.norm(array)) for key, array in expected.items()}
     smallest = _SMALLEST_NORM * max(norms.values())
     return max(
-        _finite(np.linalg.norm(array - actual[key]) / max(norms[key], smallest))
+        _relative(np.linalg.norm(array - actual[key]), max(norms[key], smallest))
         for key, array in expected.items()
     )
 
 
-def _finite(value: Any) -> float:
-    return float(value) if np.isfinite(value) else float("inf")
+def _of_statistics(expected: Arrays, actual: Arrays) -> float:
+    """Return the largest difference, in the scale of what BatchNorm normalises.
+
+    A mean is often near 0, and so is no scale for itself.
+    """
+    found = [0.0]
+    for key, array in expected.items():
+        variance = expected[key.replace(_MEAN, _VARIANCE)]
+        scales = np.sqrt(variance) if key.endswith(_MEAN) else variance
+        found += map(_relative, np.abs(array - actual[key]), scales)
+    return max(found)
+
+
+def _relative(difference: Any, scale: Any) -> float:
+    """Return a difference over its scale: 0 if there is none, else finite or inf."""
+    if difference == 0:
+        return 0.0
+    if not (scale > 0 and np.isfinite(difference)):
+        return float("inf")
+    return float(difference / scale)

@@ -57,7 +57,7 @@ def check(subject: Subject, teller: Teller) -> dict[str, Any]:
     on = "" if len(ctxs) == 1 else f" over {text.counted(len(ctxs), 'device')}"
     seen = (
         f"{text.counted(steps, 'step')} of {subject.batch_size} images{on} at "
-        f"{rate:.3g} img/s; {memory}"
+        f"{text.format_rate(rate)} img/s; {memory}"
     )
     teller.found(Finding("training", seen, _why_wrong(losses)))
     return {"images_per_s": rate}

@@ -1,7 +1,8 @@
 """The devices that MXNet computes on: `--ctx`.
 
-Owns the syntax of `--ctx` and the choice of devices; must not know nets, data or
-commands, nor why a GPU is not usable. Importing this module does not import MXNet.
+Owns the syntax of `--ctx`, the choice of devices, and how many images they need; must
+not know nets, data or commands, nor why a GPU is not usable. Importing this module does
+not import MXNet.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 from typing import Any
 
 from xenon_mx.errors import ConfigError, XenonError
-from xenon_mx.runtime import gpu_support, mxnet, nvidia_driver
+from xenon_mx.runtime import gpu_support, mxnet, nvidia_driver, text
 
 _log = logging.getLogger(__name__)
 
@@ -23,7 +24,7 @@ _MAX_DIGITS = 3
 _chosen: list[Any] = []  # what `contexts` returned last
 
 
-def parse_ctx(text: str) -> list[tuple[str, int]]:
+def parse_ctx(names: str) -> list[tuple[str, int]]:
     """Parse `cpu()`, `gpu(0)`, `gpu(0),gpu(1)`, `gpu0` or `gpu:0`.
 
     Returns:
@@ -34,37 +35,51 @@ def parse_ctx(text: str) -> list[tuple[str, int]]:
             gpu, or has a device id above 999.
     """
     devices = []
-    for part in re.sub(r"\s", "", text).split(","):
+    for part in re.sub(r"\s", "", names).split(","):
         match = _CTX.fullmatch(part)
         if not match:
             raise ConfigError(
-                "--ctx", f"write cpu(), gpu(0) or gpu(0),gpu(1), not {text!r}"
+                "--ctx", f"write cpu(), gpu(0) or gpu(0),gpu(1), not {names!r}"
             )
         device_id = match.group(2) or match.group(3) or "0"
         if len(device_id) > _MAX_DIGITS:
             raise ConfigError("--ctx", f"the highest device id is {'9' * _MAX_DIGITS}")
         devices.append((match.group(1), int(device_id)))
     if len(set(devices)) < len(devices):
-        raise ConfigError("--ctx", f"names a device twice: {text!r}")
+        raise ConfigError("--ctx", f"names a device twice: {names!r}")
     if len({device_type for device_type, _ in devices}) > 1:
-        raise ConfigError("--ctx", f"mixes cpu and gpu: {text!r}")
+        raise ConfigError("--ctx", f"mixes cpu and gpu: {names!r}")
     return devices
 
 
-def contexts(text: str | None) -> list[Any]:
+def check_batch_size(batch_size: int, devices: int) -> None:
+    """Check that a batch has an image for each device.
+
+    Raises:
+        ConfigError: It has fewer.
+    """
+    if batch_size < devices:
+        raise ConfigError(
+            "--batch-size",
+            f"{text.counted(batch_size, 'image')} cannot be split between "
+            f"{text.counted(devices, 'device')}",
+        )
+
+
+def contexts(names: str | None) -> list[Any]:
     """Return the MXNet contexts that `--ctx` names, checked to be usable.
 
     Args:
-        text: As `parse_ctx` parses it; None selects gpu(0) if that is usable, else
+        names: As `parse_ctx` parses it; None selects gpu(0) if that is usable, else
             cpu(), and logs the choice, with the reason if a GPU cannot be used.
 
     Raises:
         XenonError: A device does not exist, or this MXNet cannot use it.
     """
-    if text is None:
+    if names is None:
         devices = [_default_device()]
     else:
-        devices = parse_ctx(text)
+        devices = parse_ctx(names)
         for device_type, device_id in devices:
             reason = (
                 gpu_support.why_unusable(device_id) if device_type == "gpu" else None

@@ -79,6 +79,11 @@ def format_number(value: float) -> str:
     return f"{value:.3f}" if math.isfinite(value) else "undefined"
 
 
+def format_rate(value: float) -> str:
+    """Return a number with three digits, or all of a larger one: `2.29`, `20,000`."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def format_interval(low: float, high: float) -> str:
     """Return the ends of an interval: `(0.74 to 0.91)`."""
     return f"({low:.2f} to {high:.2f})"
