@@ -10,7 +10,7 @@ from support.checks import Told
 from support.child_processes import wait_for_end
 
 from xenon_mx.diagnosis import isolated
-from xenon_mx.diagnosis.finding import Finding
+from xenon_mx.diagnosis.finding import Finding, fact
 from xenon_mx.diagnosis.subject import Subject
 from xenon_mx.errors import ConfigError
 
@@ -36,7 +36,7 @@ def run(how, **options):
         how=how,
         **options,
     )
-    assert told.findings[0] == ("net", "mobilenet0.25", "", True)
+    assert told.findings[0] == fact("net", "mobilenet0.25")
     return told, returned
 
 

@@ -111,11 +111,19 @@ def test_an_array_that_does_not_fit_is_named_as_in_the_file(tmp_path, change, me
         network.build("resnet18_v1b", file)
 
 
-def test_another_net_of_torchvision_is_refused_with_a_count(tmp_path):
-    missing = state_dict("resnet34").keys() - state_dict("resnet18")
-    count = sum(map(weight_names.is_weight, missing))
-    with pytest.raises(XenonError, match=f"fit resnet34_v1b: {count} diff.*--model"):
+def test_another_net_of_torchvision_is_refused_with_its_name(tmp_path):
+    with pytest.raises(XenonError, match="use --model resnet18_v1b, or"):
         network.build("resnet34_v1b", weights("resnet18", tmp_path))
+
+
+def test_a_net_that_is_none_is_refused_with_a_count(tmp_path):
+    arrays = state_dict("resnet34")
+    missing = [name for name in arrays if name.startswith("layer4.0.")]
+    count = sum(map(weight_names.is_weight, missing))
+    kept = {k: np.ascontiguousarray(arrays[k]) for k in arrays.keys() - missing}
+    save_file(kept, tmp_path / "x")
+    with pytest.raises(XenonError, match=f"fit resnet34_v1b: {count} diff.*--model"):
+        network.build("resnet34_v1b", tmp_path / "x")
 
 
 def test_a_net_of_pytorch_with_one_logit_is_taken_whole(tmp_path):
