@@ -95,7 +95,11 @@ def doctor(
     out = config.out.resolve()  # a link leads to the disk to check
     # Locks the folder, and removes what a doctor that was killed has left there.
     with Staging(out.parent, out.name) as staging:
-        return _Checks(config, staging.folder, bar, write, save).run()
+        try:
+            return _Checks(config, staging.folder, bar, write, save).run()
+        except ConfigError:  # of what the first check has found: nothing was checked
+            config.out.unlink(missing_ok=True)
+            raise
 
 
 class _Checks:
