@@ -107,6 +107,7 @@ def wrong(report):
     return [line.split(":")[0] for line in report.lines if "WRONG" in line]
 
 
+@pytest.mark.slow
 def test_two_cpu_contexts_are_well(here, tmp_path):
     out, written = tmp_path / "doctor.txt", []
     report = doctor.doctor(DoctorConfig(out=out, **SMALL), write=written.append)

@@ -74,10 +74,10 @@ def texts(rows):
 @pytest.mark.parametrize(
     ("runs", "options"),
     [
-        (("run",), {}),
         (("run",), {"members": 2, "batch_size": 4}),
-        (("run", "other"), {"reference": True}),
         (("both.onnx",), {}),
+        pytest.param(("run",), {}, marks=pytest.mark.slow),
+        pytest.param(("run", "other"), {"reference": True}, marks=pytest.mark.slow),
     ],
 )
 def test_an_engine_predicts_what_mxnet_predicts(

@@ -16,7 +16,8 @@ from xenon_mx.runtime.mxnet import autograd, mx
 needs_bfloat16 = pytest.mark.skipif(
     not half_precision.can_gain([mx.cpu()]), reason="this processor has no bfloat16"
 )
-NETS = ["densenet121", "resnet18_v1", "resnet18_v2", "resnet18_v1b", "squeezenet1.1"]
+OTHERS = ["resnet18_v1", "resnet18_v2", "squeezenet1.1"]
+NETS = ["densenet121", "resnet18_v1b", *OTHERS]
 
 
 def build(name, seed=0):
@@ -78,7 +79,14 @@ def test_the_parameters_are_the_nets_own():
 
 
 @needs_bfloat16
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "densenet121",
+        "resnet18_v1b",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS),
+    ],
+)
 def test_gradients_point_where_those_of_float32_do(name):
     """Chosen here: within 60 degrees, at random weights, which amplify rounding most.
 

@@ -59,6 +59,7 @@ print(status.partition("VmHWM:")[2].split()[0])
     return int(done.stdout.split()[-1]) / 1000
 
 
+@pytest.mark.slow
 def test_packing_ten_times_the_images_takes_no_more_memory(data, tmp_path):
     few, many = (peak_mb("pack", data[n], tmp_path / str(n)) for n in (FEW, MANY))
     assert many < MAX_GROWTH * few

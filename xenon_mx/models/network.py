@@ -10,6 +10,7 @@ loss, or where weights come from.
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
@@ -179,13 +180,17 @@ def build_uninitialized(name: str) -> tuple[Net, gluon.Block]:
     return net, zoo
 
 
+# All nets take a second or two, which a program that tries many files should pay once.
+_blueprint = functools.lru_cache(maxsize=None)(build_uninitialized)
+
+
 def _of_another_net(mismatch: weight_matching.MismatchError) -> XenonError | None:
     """Return the error that names the nets that a file fits; None if it fits none."""
     arrays = mismatch.arrays
     fitting = [
         name
         for name in net_names.NAMES
-        if weight_matching.fits(arrays, name, *build_uninitialized(name))
+        if weight_matching.fits(arrays, name, *_blueprint(name))
     ]
     if not fitting:
         return None
