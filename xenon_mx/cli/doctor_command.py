@@ -19,7 +19,7 @@ from xenon_mx.runtime import memory, progress
 @options.from_config(DoctorConfig)
 @options.VERSION
 def doctor_command(**flags: Any) -> None:
-    """Check what this computer can do with xenon, by doing it, in about a minute.
+    """Check what this computer can do with xenon, by doing it, in some minutes.
 
     Prints what is installed. Then compares every device with the CPU, trains some
     steps, measures decoding and the disk, and kills and resumes a training. Each line
