@@ -32,7 +32,7 @@ class Told:
 
 
 def check(subject, teller, how, file=""):
-    """Tell a fact, and end as `how` says."""
+    """Report a fact, and end in the way that `how` names."""
     teller.found(fact("net", subject.model))
     teller.doing("waiting for the end")
     if how.startswith("SIG"):

@@ -10,14 +10,14 @@ _DRAWN: dict = {}
 
 
 def patch(monkeypatch):
-    """Let every function that draws return what it drew before from the same values."""
+    """Make functions that draw return what they drew before from the same values."""
     for name in dir(plots):
         if name.startswith("draw_"):
             monkeypatch.setattr(plots, name, _drawn_once(getattr(plots, name)))
 
 
 def forget():
-    """Let everything be drawn anew."""
+    """Forget what was drawn."""
     _DRAWN.clear()
 
 

@@ -141,7 +141,7 @@ def test_other_first_weights_are_refused(packed, tmp_path):
     data = train_inputs.open_data(config(packed, tmp_path / "run", **options), packed)
     given = config(packed, tmp_path / "run", **options)
     found = train_inputs.find_pretrained(given, None, lambda *a, **k: None)
-    Run.create(given.run, train_record.describe(given, data, found)).close()
+    Run.create(given.run, train_record.describe(given, data, found.record())).close()
     network.build(NETS[1]).save_parameters(str(start))  # others
     with pytest.raises(XenonError, match="not the weights that .* started from"):
         train.train(config(packed, tmp_path / "run", resume=True, **options))

@@ -80,8 +80,7 @@ def decide(config: DecideConfig) -> Decision:
         outputs.made_from({"runs": [run.identity]}),
         [*read, *output_records.BesideRecord().files(config.table)],
     )
-    may_have_trained = run.meta.is_from_elsewhere or run.meta.began_elsewhere
-    decision = _decide(config, table, samples, ensemble, may_have_trained)
+    decision = _decide(config, table, samples, ensemble, run.meta.may_have_seen_any)
     data = json.dumps(decision.to_json(), allow_nan=False).encode()
     written.write({out: data})
     return decision

@@ -69,11 +69,12 @@ def keep(
     )
     space = train_checks.check_disk(config, net)
     data = train_inputs.open_validation(config, packed)
-    train_record.log_from_elsewhere(config, start, data, net)
+    source = start.record(net.taken)
+    train_record.log_from_elsewhere(config, source, data, net)
     _log.info("%s: %s", text.folder_name(config.run), space)
     record = _validate(config, data, net, ctxs, start, bar)
     if run is None:
-        meta = train_record.describe_from_elsewhere(config, data, start, net.taken)
+        meta = train_record.describe_from_elsewhere(config, data, source)
         run = Run.create(config.run, meta)
     else:
         run.resume(train_settings.recorded(config))

@@ -106,8 +106,9 @@ def _train(
     if run:
         last = run.resume(train_settings.recorded(config))
     else:
+        source = start.record(net.taken) if start else None
         run = run_folder.Run.create(
-            config.run, train_record.describe(config, data, start, amp, net.taken)
+            config.run, train_record.describe(config, data, source, amp)
         )
     train_record.log_start(config, run, data, net, ctxs)
     _log.info("%s: %s", text.folder_name(run.folder), space)

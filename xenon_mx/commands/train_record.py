@@ -17,12 +17,13 @@ from xenon_mx import __version__
 from xenon_mx.commands import train_precision, train_settings
 from xenon_mx.config import MEAN, STD, TrainConfig
 from xenon_mx.data import images, single_classes
-from xenon_mx.models import net_size, network, weight_input
+from xenon_mx.models import net_size, network
 from xenon_mx.runs import run_folder
 from xenon_mx.runs.run_meta import (
     ARCHITECTURE,
     NOT_TRAINED_HERE,
     Preprocessing,
+    PretrainedSource,
     RunMeta,
     SplitSize,
 )
@@ -30,7 +31,6 @@ from xenon_mx.runtime import mxnet_build, text
 from xenon_mx.runtime.mxnet import mx
 from xenon_mx.training.loop import TrainingData
 from xenon_mx.training.validator import ValidationData
-from xenon_mx.training.weight_places import Weights
 
 _log = logging.getLogger(__name__)
 
@@ -38,30 +38,25 @@ _log = logging.getLogger(__name__)
 def describe(
     config: TrainConfig,
     data: TrainingData,
-    start: Weights | None,
+    start: PretrainedSource | None,
     amp: str | None = None,
-    taken: weight_input.Taken | None = None,
 ) -> RunMeta:
     """Return run.json of a new run."""
     trained_on = SplitSize(data.train.name, data.train.records)
-    return _describe(config, data, start, taken, trained_on, amp)
+    return _describe(config, data, start, trained_on, amp)
 
 
 def describe_from_elsewhere(
-    config: TrainConfig,
-    data: ValidationData,
-    start: Weights,
-    taken: weight_input.Taken | None,
+    config: TrainConfig, data: ValidationData, start: PretrainedSource
 ) -> RunMeta:
     """Return run.json of the new run of a net that was not trained here."""
-    return _describe(config, data, start, taken, NOT_TRAINED_HERE)
+    return _describe(config, data, start, NOT_TRAINED_HERE)
 
 
 def _describe(
     config: TrainConfig,
     data: ValidationData,
-    start: Weights | None,
-    taken: weight_input.Taken | None,
+    start: PretrainedSource | None,
     trained_on: SplitSize,
     amp: str | None = None,
 ) -> RunMeta:
@@ -74,7 +69,7 @@ def _describe(
         ),
         settings=train_settings.recorded(config),
         architecture=ARCHITECTURE,
-        pretrained=start.record(taken) if start else None,
+        pretrained=start,
         id=uuid.uuid4().hex,
         versions={
             "xenon": __version__,
@@ -118,7 +113,7 @@ def log_start(
 
 def log_from_elsewhere(
     config: TrainConfig,
-    start: Weights,
+    start: PretrainedSource,
     data: ValidationData,
     net: network.Net,
 ) -> None:
@@ -129,7 +124,7 @@ def log_from_elsewhere(
         config.model,
         parameters,
         start.source,
-        start.record(net.taken).words,
+        start.words,
     )
     images = text.counted(data.valid.records, "image")
     _log.info("validate on %s: %s", data.valid.name, images)

@@ -45,13 +45,13 @@ class Finding(NamedTuple):
 
 
 class Teller(Protocol):
-    """What a check tells while it works."""
+    """What a check reports to while it works."""
 
     def doing(self, what: str) -> None:
-        """Tell what is done next, for the progress bar and in case it crashes."""
+        """Report what is done next, for the progress bar and in case it crashes."""
 
     def found(self, finding: Finding) -> None:
-        """Tell what was found."""
+        """Report what was found."""
 
 
 def fact(name: str, seen: str) -> Finding:

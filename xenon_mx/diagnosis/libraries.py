@@ -21,7 +21,7 @@ _FEATURES = ("CUDA", "CUDNN", "NCCL", "MKLDNN", "OPENMP", "F16C", "INT64_TENSOR_
 
 
 def check(subject: Subject, teller: Teller, ctx: str | None) -> dict[str, Any]:
-    """Tell what is installed, and compute on each device.
+    """Report what is installed, and compute on each device.
 
     Args:
         subject: Its folder is that of the report.

@@ -102,12 +102,10 @@ def load_matching(
     splits = {each: weight_prefixes.split(each, zoo.prefix) for each in arrays}
     match = _best_match(splits, weight_namings.known_namings(name, net, zoo))
     _check_one_array_per_weight(file, splits, match)
-    matched = _matched(arrays, match)
+    matched, layout, differences = _compared(arrays, match, net)
     if not matched:
         raise MismatchError(file, name, arrays, _no_weight_message(name, list(arrays)))
-    layout = _layout(arrays, match, matched)
     classes = layout.classes
-    differences = _differences(match, matched, _expected_shapes(net, layout))
     if differences:
         raise MismatchError(
             *(file, name, arrays, _mismatch_message(name, differences)),
@@ -143,9 +141,17 @@ def fits(
     """
     splits = {each: weight_prefixes.split(each, zoo.prefix) for each in arrays}
     match = _best_match(splits, weight_namings.known_namings(name, net, zoo))
+    matched, _, differences = _compared(arrays, match, net)
+    return bool(matched) and not differences
+
+
+def _compared(
+    arrays: dict[str, np.ndarray], match: _Match, net: gluon.Block
+) -> tuple[dict[str, np.ndarray], weight_input.Layout, list[str]]:
+    """Return the net's key to array, and the file's layout and differences."""
     matched = _matched(arrays, match)
-    shapes = _expected_shapes(net, _layout(arrays, match, matched))
-    return bool(matched) and not _differences(match, matched, shapes)
+    layout = _layout(arrays, match, matched)
+    return matched, layout, _differences(match, matched, _expected_shapes(net, layout))
 
 
 def _matched(arrays: dict[str, np.ndarray], match: _Match) -> dict[str, np.ndarray]:

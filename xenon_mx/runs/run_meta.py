@@ -215,6 +215,11 @@ class RunMeta(DataMeta):
         return self.trained_on == NOT_TRAINED_HERE
 
     @property
+    def may_have_seen_any(self) -> bool:
+        """Whether any study may have trained the net, for all that is known."""
+        return self.is_from_elsewhere or self.began_elsewhere
+
+    @property
     def began_elsewhere(self) -> bool:
         """Whether the first weights were those of a net that was not trained here."""
         return bool(self.pretrained and self.pretrained.trained_on == ELSEWHERE)

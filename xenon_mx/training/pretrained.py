@@ -154,5 +154,5 @@ def _from_run(model: str, folder: Path, params: Path) -> Weights:
     for member in run.members():
         if member.params.resolve() == params.resolve():
             member.check()
-    foreign = run.meta.is_from_elsewhere or run.meta.began_elsewhere
+    foreign = run.meta.may_have_seen_any
     return Weights(params, "run", str(params), began_elsewhere=foreign)
